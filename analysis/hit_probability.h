@@ -1,0 +1,24 @@
+#pragma once
+
+#include "analysis/routing_point.h"
+
+namespace mobalab::analysis {
+
+/// A probability and its complement, both in log space so that neither loses digits (down to 1e-300 and below).
+/// log_miss is -inf where a miss is impossible, log_hit is -inf where a hit is.
+struct HitProbability {
+    double log_hit;
+    double log_miss;
+
+    double hit() const;
+    double miss() const;
+};
+
+/// Exact probability that the signal block is among the k - 1 routed blocks of `candidates` (theory of order
+/// statistics; see analysis/README.md for the integral and its source).
+///
+/// gaussian, gaussian-fixed: relative error of the smaller of hit and miss below 1e-9; sphere, vector: below 1e-8.
+/// Throws InputError (validate()).
+HitProbability exact_hit_probability(const RoutingPoint& point);
+
+}  // namespace mobalab::analysis

@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mobalab::analysis {
+
+/// A value the user gave that the model cannot have. what() names the value, the rule and the nearest valid choice.
+class InputError : public std::invalid_argument {
+public:
+    using std::invalid_argument::invalid_argument;
+};
+
+/// Law of the query-key affinities (see ARCHITECTURE.md, "Models").
+enum class Model {
+    gaussian,        ///< paper section 3: every block score normal with variance 1/(d B), signal block included
+    gaussian_fixed,  ///< signal affinities fixed: signal block variance (B - m) / (d B^2)
+    sphere,          ///< unit queries and keys; the exact law of a unit-norm router
+    vector,          ///< `sphere` again, sampled with real vectors (same exact probability)
+};
+
+/// "gaussian", "gaussian-fixed", "sphere", "vector".
+std::string_view to_string(Model model);
+
+/// Inverse of to_string. Throws InputError naming the accepted names.
+Model parse_model(std::string_view name);
+
+/// One question asked of the router: does a query find its signal block among `candidates` past blocks?
+///
+/// Everything that changes the answer is here and nothing else. All affinities are dimensionless dot products of
+/// unit vectors.
+struct RoutingPoint {
+    Model model = Model::sphere;
+    std::int64_t head_dim = 64;      ///< d >= 2
+    std::int64_t block_size = 64;    ///< B >= 1, keys a block
+    std::int64_t candidates = 127;   ///< c >= 1, past blocks that compete, the signal block included
+    std::int64_t topk = 8;           ///< k >= 1, blocks kept, the query's own block included; routed() = k - 1
+    std::int64_t cluster_size = 1;   ///< m in [1, B], related tokens in the signal block, the needle included
+    double mu_signal = 0.8;          ///< E[q.k*] of the needle
+    double mu_noise = 0.0;           ///< E[q.k] of a noise key; must be 0 for sphere and vector
+    double mu_cluster = 0.0;         ///< E[q.k] of each of the m - 1 other tokens of the cluster
+    std::int64_t seq_len = 0;        ///< N the point was asked for, 0 when it was asked for by candidates
+
+    std::int64_t routed() const { return topk - 1; }
+    std::int64_t noise_blocks() const { return candidates - 1; }
+    /// delta_mu + (m - 1)(mu_cluster - mu_noise); paper section 3.
+    double delta_mu_eff() const {
+        return (mu_signal - mu_noise) + static_cast<double>(cluster_size - 1) * (mu_cluster - mu_noise);
+    }
+
+    friend bool operator==(const RoutingPoint&, const RoutingPoint&) = default;
+};
+
+/// Blocks of a sequence: ceil(N / B).
+std::int64_t num_blocks(std::int64_t seq_len, std::int64_t block_size);
+
+/// Candidates of the last query of a sequence of N tokens: ceil(N / B) - 1 blocks lie entirely before its own.
+std::int64_t candidates_of_last_query(std::int64_t seq_len, std::int64_t block_size);
+
+/// Throws InputError with every rule the point breaks, one a line.
+///
+/// Rules: d >= 2, B >= 1, 1 <= c <= 1e6, 1 <= k <= 512, 1 <= m <= B, all affinities finite and in [-1, 1] with
+/// mu_signal >= 0, and for sphere and vector mu_noise == 0.
+void validate(const RoutingPoint& point);
+
+/// Canonical text of the point: sorted "key=value" pairs joined by ';', doubles in shortest round-trip form. Two points
+/// are the same question if and only if their texts are equal. seq_len is not part of it: it only says how the
+/// point was asked for.
+std::string canonical_text(const RoutingPoint& point);
+
+}  // namespace mobalab::analysis

@@ -1,0 +1,41 @@
+# One interface target that every target of the project links: warnings as errors, instruction set, sanitizers.
+add_library(mobalab_options INTERFACE)
+target_include_directories(mobalab_options INTERFACE ${PROJECT_SOURCE_DIR})
+
+# -ffp-contract=off: the same sources give the same bits on every instruction set (samplers are promised reproducible);
+# where a fused multiply-add is wanted the code says std::fma.
+set(cxx_flags -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+    -ffp-contract=off -fno-math-errno)
+if(MOBALAB_NATIVE)
+  list(APPEND cxx_flags -march=native)
+endif()
+
+if(MOBALAB_SANITIZE STREQUAL "address")
+  set(sanitize_flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+elseif(MOBALAB_SANITIZE STREQUAL "thread")
+  set(sanitize_flags -fsanitize=thread -fno-omit-frame-pointer)
+elseif(MOBALAB_SANITIZE)
+  message(FATAL_ERROR "MOBALAB_SANITIZE=${MOBALAB_SANITIZE}: must be empty, address or thread")
+endif()
+
+target_compile_options(mobalab_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_flags};${sanitize_flags}>")
+target_link_options(mobalab_options INTERFACE ${sanitize_flags})
+
+# mobalab_library(name SOURCES ... LINK ...): a static library of one room.
+function(mobalab_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC mobalab_options ${ARG_LINK})
+endfunction()
+
+# mobalab_test(name SOURCES ... LINK ... [LABELS ...] [TIMEOUT s]): a GoogleTest program, registered as one CTest test.
+function(mobalab_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 600)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE mobalab_options ${ARG_LINK} GTest::gtest GTest::gtest_main GTest::gmock)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()

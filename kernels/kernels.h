@@ -1,0 +1,143 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace mobalab::kernels {
+
+// Mixture of Block Attention: the one public API of every backend.
+//
+// Semantics (those of the official FlashMoBA kernel, on every backend):
+//   - blocks of B keys never cross a sequence; the last one of a sequence may be partial;
+//   - query row r of a sequence with sq queries and sk keys stands at position p = r + sk - sq (bottom-right aligned,
+//     sq <= sk), its own block is p / B, its candidates are the blocks entirely before its own: [0, p / B);
+//   - it keeps its own block plus its best topk - 1 candidates (all of them when there are fewer);
+//   - the score of a block is q . centroid, accumulated in fp32 and unscaled; the centroid is the fp32 mean of the
+//     block's keys rounded to the input dtype (Centroids::input_dtype);
+//   - equal scores: the higher block index wins;
+//   - attention is one exact softmax over all kept keys at positions <= p, scale head_dim^-1/2;
+//   - no gradient flows through routing or centroids.
+
+enum class DataType { fp32, bf16, fp16 };
+std::size_t size_of(DataType dtype);
+
+enum class Backend {
+    cpu,            ///< fast multi-threaded fp32 path, the default
+    cpu_reference,  ///< plain double-precision loops; the judge
+    cuda,           ///< Hopper (sm_90a), 16-bit dtypes; unsupported_device where there is none
+};
+
+/// How centroids are kept between pooling and scoring.
+enum class Centroids {
+    input_dtype,  ///< rounded to the dtype of the keys, as the official kernel does
+    fp32,         ///< kept in fp32 (cuda: split into two 16-bit halves)
+};
+
+enum class StatusCode { ok, invalid_argument, unsupported, unsupported_device, workspace_too_small, device_error };
+
+/// Errors are values: nothing in this API throws. `message` names the value, the rule and the nearest valid choice.
+struct [[nodiscard]] Status {
+    StatusCode code = StatusCode::ok;
+    std::string message;
+    bool ok() const { return code == StatusCode::ok; }
+};
+
+/// Every integer of one problem.
+///
+/// Tensors are [tokens, heads, head_dim] with contiguous head_dim. Without cu_seqlens, tokens = batch * seqlen, sequences
+/// one behind the other (so a contiguous [batch, seq, head, dim] tensor is passed as it is). With cu_seqlens, sequence b
+/// owns tokens [cu_seqlens[b], cu_seqlens[b + 1]), seqlen_* is the longest sequence and total_* = cu_seqlens[batch].
+struct Problem {
+    std::int64_t batch = 1;
+    std::int64_t seqlen_q = 0;
+    std::int64_t seqlen_k = 0;
+    std::int64_t heads_q = 1;  ///< multiple of heads_k; query head h reads key head h / (heads_q / heads_k)
+    std::int64_t heads_k = 1;
+    std::int64_t head_dim = 64;
+    std::int64_t block_size = 128;
+    std::int64_t topk = 8;  ///< own block included, 1 <= topk <= 64
+    DataType dtype = DataType::fp32;
+    Centroids centroids = Centroids::input_dtype;
+
+    const std::int32_t* cu_seqlens_q = nullptr;  ///< [batch + 1], backend's memory; both or neither
+    const std::int32_t* cu_seqlens_k = nullptr;
+    std::int64_t total_q = 0;       ///< used with cu_seqlens only
+    std::int64_t total_k = 0;
+    std::int64_t total_blocks = 0;  ///< sum over sequences of ceil(sk / B); used with cu_seqlens only
+
+    std::int64_t tokens_q() const { return cu_seqlens_q != nullptr ? total_q : batch * seqlen_q; }
+    std::int64_t tokens_k() const { return cu_seqlens_k != nullptr ? total_k : batch * seqlen_k; }
+    std::int64_t blocks() const {
+        return cu_seqlens_k != nullptr ? total_blocks : batch * ((seqlen_k + block_size - 1) / block_size);
+    }
+    std::int64_t routed() const { return topk - 1; }
+};
+
+/// Non-owning tensor [tokens, heads, head_dim]; strides in elements. A stride of 0 means contiguous.
+template <typename Pointer>
+struct BasicTensor {
+    Pointer data = nullptr;
+    std::int64_t stride_token = 0;  ///< 0: heads * head_dim
+    std::int64_t stride_head = 0;   ///< 0: head_dim
+};
+using Tensor = BasicTensor<void*>;
+using ConstTensor = BasicTensor<const void*>;
+
+/// Where and with what to run.
+struct Execution {
+    Backend backend = Backend::cpu;
+    int threads = 0;                    ///< CPU backends; 0: all hardware threads
+    void* stream = nullptr;             ///< CUDA backend: cudaStream_t
+    void* workspace = nullptr;          ///< CUDA backend: workspace_size() bytes of device memory, 256-byte aligned
+    std::size_t workspace_bytes = 0;
+};
+
+enum class Operation { centroids, route, attention_forward, moba_forward, attention_backward, key_conv_backward };
+
+/// Bytes of workspace `operation` needs; 0 on the CPU backends (they manage their own memory). Depends on the integers
+/// of the problem only, never on the contents of cu_seqlens.
+std::size_t workspace_size(Operation operation, const Problem& problem, Backend backend);
+
+/// Centroids of every block: out is [blocks, heads_k, head_dim] contiguous; dtype of the keys, or fp32 with
+/// Centroids::fp32. A partial last block is averaged over its real length.
+Status compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution);
+
+/// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, topk - 1]: block numbers inside the query's own
+/// sequence, best first, -1 past the number of candidates. `scores` (may be null) is fp32 of the same shape, -inf past it.
+/// The own block is implied and not stored.
+Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
+             const Execution& execution);
+
+/// Attention over the own and the selected blocks. `selection` as route() writes it (any order; -1 entries are skipped).
+/// out: like q. lse: fp32 [heads_q, tokens_q], natural log of the sum of exponentials; +inf and out = 0 for a row that sees no key.
+Status attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
+                         const std::int32_t* selection, Tensor out, float* lse, const Execution& execution);
+
+/// route() followed by attention_forward(); `selection` is written for the backward pass.
+Status moba_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, Tensor out, float* lse,
+                    std::int32_t* selection, const Execution& execution);
+
+/// Gradients of attention_forward by recomputation from lse. dq, dk, dv: dtype of the inputs, fully written.
+Status attention_backward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor out,
+                          ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq, Tensor dk,
+                          Tensor dv, const Execution& execution);
+
+/// Widths of the key convolution.
+inline constexpr int min_conv_width = 1;
+inline constexpr int max_conv_width = 8;
+
+/// Depthwise causal key convolution k'_t = k_t + silu(sum_{l < width} weight[channel][l] * k_{t-l}), channel = head * head_dim +
+/// element, zero before the start of a sequence; paper section 3 ("kconv"). weight: fp32 [heads_k, head_dim, width], lag 0
+/// first. Uses batch, seqlen_k, heads_k, head_dim, dtype and cu_seqlens_k of the problem. `out` must not overlap `k`.
+Status key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
+                        const Execution& execution);
+
+/// Gradients of key_conv_forward: dk like k, d_weight fp32 like weight; both fully written.
+Status key_conv_backward(const Problem& problem, ConstTensor k, const float* weight, int width, ConstTensor d_out,
+                         Tensor dk, float* d_weight, const Execution& execution);
+
+/// Whether this build and this machine can run the backend; `message` says why not.
+Status backend_available(Backend backend);
+
+}  // namespace mobalab::kernels

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+#include "analysis/routing_point.h"
+#include "sim/trial_stats.h"
+
+namespace mobalab::sim {
+
+/// When to stop; the first rule met wins. Rules are looked at after whole chunks, in chunk order, so the counts do not
+/// depend on the number of threads (max_seconds excepted: it depends on the clock and says so in StopReason).
+struct StopRule {
+    std::uint64_t max_trials = 1'000'000;  ///< always a rule; the last chunk is cut to end exactly here
+    std::uint64_t max_misses = 0;          ///< 0: not a rule
+    double target_relative_error = 0.0;    ///< standard error of the miss estimate over the estimate; 0: not a rule
+    double max_seconds = 0.0;              ///< 0: not a rule
+};
+
+enum class StopReason { trials, misses, relative_error, seconds, interrupted };
+std::string_view to_string(StopReason reason);
+
+struct Budget {
+    StopRule stop;
+    std::uint64_t seed = 1;
+    int threads = 0;  ///< 0: all hardware threads
+};
+
+/// Chunks [0, chunks) done, with their counts. What a checkpoint stores, and where a resumed run starts.
+struct Progress {
+    std::uint64_t chunks = 0;
+    double seconds = 0.0;  ///< time spent so far, earlier runs included
+    TrialStats stats;
+};
+
+struct SimulationResult {
+    Progress progress;
+    StopReason reason = StopReason::trials;
+};
+
+/// Called from one thread at a time, in chunk order, after each chunk counted. Returning false interrupts.
+using ChunkObserver = std::function<bool(const Progress&)>;
+
+/// Runs the sampler of point.model until a stop rule is met. The counts are a function of (seed, point, stop rule)
+/// alone: not of threads, chunk scheduling or resume. `start` continues an earlier run of the same point and seed.
+/// Throws analysis::InputError for a bad point or budget.
+SimulationResult simulate(const analysis::RoutingPoint& point, const Budget& budget, const Progress& start = {},
+                          const ChunkObserver& observer = {});
+
+/// Trials of one chunk of this point: fixed by the point alone.
+std::uint64_t chunk_trials(const analysis::RoutingPoint& point);
+
+}  // namespace mobalab::sim
