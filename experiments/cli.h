@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/subcommand.h"
+
+namespace mobalab::experiments {
+
+/// The whole program: args without argv[0]. Results go to terminal.out; every error is written to terminal.err as
+/// "mobalab <command>: error: ..." lines. Returns the exit code; throws nothing but std::bad_alloc.
+int run_mobalab(const std::vector<std::string>& args, Terminal& terminal);
+
+/// Help of one command, of the program (`mobalab --help`), and the text of --version.
+std::string help_of(const Subcommand& command);
+std::string help_of_program();
+std::string version_text();
+
+/// Parses args (without the command's name) and the config file they name. Throws analysis::InputError.
+Arguments parse_arguments(const Subcommand& command, const std::vector<std::string>& args);
+
+}  // namespace mobalab::experiments

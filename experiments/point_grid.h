@@ -1,0 +1,31 @@
+#pragma once
+
+#include <vector>
+
+#include "analysis/routing_point.h"
+#include "experiments/results_file.h"
+#include "experiments/subcommand.h"
+
+namespace mobalab::experiments {
+
+/// --model --head-dim --block-size --seq-len --candidates --topk --mu-signal --mu-noise --mu-cluster --cluster-size.
+std::vector<Flag> point_flags();
+
+/// The same without the flags named; for commands that set those themselves (the kernel has no --model).
+std::vector<Flag> point_flags_without(const std::vector<std::string>& names);
+
+/// Cross product of the lists the user gave, in the order of the flags above (the last varies fastest). Points asked
+/// for by --seq-len carry it and get candidates_of_last_query(). Flags the command does not have keep RoutingPoint's
+/// default. Throws InputError naming every impossible combination (the first few, then their number): topk above the
+/// number of blocks, cluster above the block, no past block, and analysis::validate()'s rules.
+std::vector<analysis::RoutingPoint> point_grid(const Arguments& arguments);
+
+/// Columns model, head_dim, block_size, seq_len, candidates, topk, cluster_size, mu_signal, mu_noise, mu_cluster,
+/// delta_mu_eff: the points themselves.
+std::vector<Column> point_columns(const std::vector<analysis::RoutingPoint>& points);
+
+/// Columns snr, pairwise_miss, reliable_snr, hit_probability, miss_probability, log_miss_probability: paper and exact
+/// theory at these points (analysis room).
+std::vector<Column> theory_columns(const std::vector<analysis::RoutingPoint>& points);
+
+}  // namespace mobalab::experiments

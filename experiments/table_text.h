@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/results_file.h"
+
+namespace mobalab::experiments {
+
+/// A column of a table shown to people.
+struct ShownColumn {
+    std::string name;    ///< in the table's columns
+    std::string header;  ///< over the numbers
+};
+
+/// Human table: columns that are the same in every row go in one line above it (unless `always` is set by an empty
+/// rest), the others are right-aligned. Probabilities keep six digits.
+std::string human_table(const Table& table, const std::vector<ShownColumn>& parameters,
+                        const std::vector<ShownColumn>& answers);
+
+/// JSON array with one object a row, keys in the order of the columns; NaN and infinities are null. `rename` maps
+/// column names to keys where they differ.
+std::string json_table(const Table& table, const std::map<std::string, std::string>& rename = {});
+
+}  // namespace mobalab::experiments

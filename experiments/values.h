@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mobalab::experiments {
+
+// Numbers as users write them. Every function throws analysis::InputError that names the flag, the value, the rule and
+// the nearest valid choice.
+//
+//   64        0.8      1e6       8K (8192)      2M (2 * 1024^2)     whole numbers may use 1e6, K and M
+//   64,128    16:512:x2 (16, 32, ..., 512)      0.5:0.9:+0.1        lists and ranges, ends included, in any mix
+
+struct IntegerRange {
+    std::int64_t least;
+    std::int64_t most;
+};
+
+struct RealRange {
+    double least;
+    double most;
+};
+
+std::int64_t parse_integer(std::string_view flag, std::string_view text, IntegerRange range);
+double parse_real(std::string_view flag, std::string_view text, RealRange range);
+std::vector<std::int64_t> parse_integers(std::string_view flag, std::string_view text, IntegerRange range);
+
+/// The values of an additive range are the decimals one would write by hand: 0.5:0.9:+0.1 holds 0.7, not
+/// 0.7000000000000001.
+std::vector<double> parse_reals(std::string_view flag, std::string_view text, RealRange range);
+
+/// Comma-separated words; empty ones are an error.
+std::vector<std::string> parse_words(std::string_view flag, std::string_view text);
+
+/// The accepted word nearest to `word` in edit distance.
+std::string nearest_word(std::string_view word, const std::vector<std::string>& accepted);
+
+/// Shortest decimal that reads back as the same double; "inf", "-inf", "nan".
+std::string shortest(double value);
+
+}  // namespace mobalab::experiments
