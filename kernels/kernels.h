@@ -45,9 +45,10 @@ struct [[nodiscard]] Status {
 
 /// Every integer of one problem.
 ///
-/// Tensors are [tokens, heads, head_dim] with contiguous head_dim. Without cu_seqlens, tokens = batch * seqlen, sequences
-/// one behind the other (so a contiguous [batch, seq, head, dim] tensor is passed as it is). With cu_seqlens, sequence b
-/// owns tokens [cu_seqlens[b], cu_seqlens[b + 1]), seqlen_* is the longest sequence and total_* = cu_seqlens[batch].
+/// Tensors are [tokens, heads, head_dim] with contiguous head_dim. Without cu_seqlens, tokens = batch * seqlen,
+/// sequences one behind the other (so a contiguous [batch, seq, head, dim] tensor is passed as it is). With cu_seqlens,
+/// sequence b owns tokens [cu_seqlens[b], cu_seqlens[b + 1]), seqlen_* is the longest sequence and total_* =
+/// cu_seqlens[batch].
 struct Problem {
     std::int64_t batch = 1;
     std::int64_t seqlen_q = 0;
@@ -62,7 +63,7 @@ struct Problem {
 
     const std::int32_t* cu_seqlens_q = nullptr;  ///< [batch + 1], backend's memory; both or neither
     const std::int32_t* cu_seqlens_k = nullptr;
-    std::int64_t total_q = 0;       ///< used with cu_seqlens only
+    std::int64_t total_q = 0;  ///< used with cu_seqlens only
     std::int64_t total_k = 0;
     std::int64_t total_blocks = 0;  ///< sum over sequences of ceil(sk / B); used with cu_seqlens only
 
@@ -87,13 +88,22 @@ using ConstTensor = BasicTensor<const void*>;
 /// Where and with what to run.
 struct Execution {
     Backend backend = Backend::cpu;
-    int threads = 0;                    ///< CPU backends; 0: all hardware threads
-    void* stream = nullptr;             ///< CUDA backend: cudaStream_t
-    void* workspace = nullptr;          ///< CUDA backend: workspace_size() bytes of device memory, 256-byte aligned
+    int threads = 0;            ///< CPU backends; 0: all hardware threads
+    void* stream = nullptr;     ///< CUDA backend: cudaStream_t
+    void* workspace = nullptr;  ///< CUDA backend: workspace_size() bytes of device memory, 256-byte aligned
     std::size_t workspace_bytes = 0;
 };
 
-enum class Operation { centroids, route, attention_forward, moba_forward, attention_backward, key_conv_backward };
+enum class Operation {
+    centroids,
+    route,
+    attention_forward,
+    moba_forward,
+    attention_backward,
+    key_conv_backward,
+    key_conv_forward,
+    route_with_centroids,
+};
 
 /// Bytes of workspace `operation` needs; 0 on the CPU backends (they manage their own memory). Depends on the integers
 /// of the problem only, never on the contents of cu_seqlens.
@@ -103,14 +113,21 @@ std::size_t workspace_size(Operation operation, const Problem& problem, Backend 
 /// Centroids::fp32. A partial last block is averaged over its real length.
 Status compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution);
 
-/// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, topk - 1]: block numbers inside the query's own
-/// sequence, best first, -1 past the number of candidates. `scores` (may be null) is fp32 of the same shape, -inf past it.
-/// The own block is implied and not stored.
+/// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, topk - 1]: block numbers inside the
+/// query's own sequence, best first, -1 past the number of candidates. `scores` (may be null) is fp32 of the same
+/// shape, -inf past it. The own block is implied and not stored.
 Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
              const Execution& execution);
 
-/// Attention over the own and the selected blocks. `selection` as route() writes it (any order; -1 entries are skipped).
-/// out: like q. lse: fp32 [heads_q, tokens_q], natural log of the sum of exponentials; +inf and out = 0 for a row that sees no key.
+/// route() with the centroids that compute_centroids() wrote for the same keys: one pooling serves many chunks of
+/// queries (seqlen_q < seqlen_k; with the same seqlen_k, block_size, dtype and Centroids the selection equals route()'s
+/// bit for bit).
+Status route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
+                            float* scores, const Execution& execution);
+
+/// Attention over the own and the selected blocks. `selection` as route() writes it (any order; -1 entries are
+/// skipped). out: like q. lse: fp32 [heads_q, tokens_q], natural log of the sum of exponentials; +inf and out = 0 for a
+/// row that sees no key.
 Status attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                          const std::int32_t* selection, Tensor out, float* lse, const Execution& execution);
 
@@ -127,9 +144,10 @@ Status attention_backward(const Problem& problem, ConstTensor q, ConstTensor k, 
 inline constexpr int min_conv_width = 1;
 inline constexpr int max_conv_width = 8;
 
-/// Depthwise causal key convolution k'_t = k_t + silu(sum_{l < width} weight[channel][l] * k_{t-l}), channel = head * head_dim +
-/// element, zero before the start of a sequence; paper section 3 ("kconv"). weight: fp32 [heads_k, head_dim, width], lag 0
-/// first. Uses batch, seqlen_k, heads_k, head_dim, dtype and cu_seqlens_k of the problem. `out` must not overlap `k`.
+/// Depthwise causal key convolution k'_t = k_t + silu(sum_{l < width} weight[channel][l] * k_{t-l}), channel = head *
+/// head_dim + element, zero before the start of a sequence; paper section 3 ("kconv"). weight: fp32 [heads_k, head_dim,
+/// width], lag 0 first. Uses batch, seqlen_k, heads_k, head_dim, dtype and cu_seqlens_k of the problem. `out` must not
+/// overlap `k`.
 Status key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
                         const Execution& execution);
 

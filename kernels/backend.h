@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace mobalab::kernels {
+
+/// One backend: the functions of kernels.h as pointers. A new backend is one file that defines its table and one line
+/// in dispatch.cc.
+///
+/// What the dispatcher guarantees before it calls an entry, so that backends need not repeat it:
+///   - the problem passed check_problem() and `limits`; available() said yes;
+///   - strides are resolved (never 0) and pointers that the operation needs are not null (selection may be null where
+///     topk is 1; scores may always be null);
+///   - there is work: compute_centroids has a block, route* has a query and topk > 1, *_forward has a query (topk may
+///   be
+///     1), attention_backward and key_conv_forward have a key. attention_backward may have no queries and
+///     key_conv_backward no keys: what they write is then zero.
+///   - execution.workspace is 256-byte aligned and holds workspace_size() bytes, where that is not 0.
+/// An entry that is nullptr is an operation the backend does not offer; callers get StatusCode::unsupported.
+struct BackendTable {
+    const char* name;
+    bool host_memory;  ///< pointers, cu_seqlens included, are host memory: their contents can be checked
+    Status (*available)();
+    Status (*limits)(Operation, const Problem&);  ///< what this backend asks beyond kernels.h (head_dim, dtype, ...)
+    std::size_t (*workspace_size)(Operation, const Problem&);
+
+    Status (*compute_centroids)(const Problem&, ConstTensor k, void* centroids, const Execution&);
+    Status (*route)(const Problem&, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
+                    const Execution&);
+    Status (*route_with_centroids)(const Problem&, ConstTensor q, const void* centroids, std::int32_t* selection,
+                                   float* scores, const Execution&);
+    Status (*attention_forward)(const Problem&, ConstTensor q, ConstTensor k, ConstTensor v,
+                                const std::int32_t* selection, Tensor out, float* lse, const Execution&);
+    Status (*moba_forward)(const Problem&, ConstTensor q, ConstTensor k, ConstTensor v, Tensor out, float* lse,
+                           std::int32_t* selection, const Execution&);
+    Status (*attention_backward)(const Problem&, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor out,
+                                 ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq,
+                                 Tensor dk, Tensor dv, const Execution&);
+    Status (*key_conv_forward)(const Problem&, ConstTensor k, const float* weight, int width, Tensor out,
+                               const Execution&);
+    Status (*key_conv_backward)(const Problem&, ConstTensor k, const float* weight, int width, ConstTensor d_out,
+                                Tensor dk, float* d_weight, const Execution&);
+};
+
+const BackendTable& cpu_backend();            // cpu/backend.cc
+const BackendTable& cpu_reference_backend();  // cpu/reference_backend.cc
+const BackendTable& cuda_backend();           // cuda/backend.cu; no_cuda.cc in a build without CUDA
+
+}  // namespace mobalab::kernels
