@@ -1,0 +1,182 @@
+#include "kernels/c_api/mobalab_kernels.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <string_view>
+
+#include "kernels/kernels.h"
+
+namespace mk = mobalab::kernels;
+
+namespace {
+
+/// The numbers of the C enums are those of the C++ ones.
+static_assert(static_cast<int>(mk::DataType::fp16) == MOBALAB_FP16);
+static_assert(static_cast<int>(mk::Backend::cuda) == MOBALAB_CUDA);
+static_assert(static_cast<int>(mk::Centroids::fp32) == MOBALAB_CENTROIDS_FP32);
+static_assert(static_cast<int>(mk::StatusCode::device_error) == MOBALAB_DEVICE_ERROR);
+static_assert(static_cast<int>(mk::Operation::key_conv_backward) == MOBALAB_OP_KEY_CONV_BACKWARD);
+
+MobalabStatus report(MobalabStatus code, std::string_view text, char* message, size_t message_size) {
+    if (code != MOBALAB_OK && message != nullptr && message_size > 0) {
+        const std::size_t length = std::min(text.size(), message_size - 1);
+        std::memcpy(message, text.data(), length);
+        message[length] = '\0';
+    }
+    return code;
+}
+
+bool in_range(int32_t value, int last) {
+    return value >= 0 && value <= last;
+}
+
+mk::Problem to_problem(const MobalabProblem& c) {
+    mk::Problem p;
+    p.batch = c.batch;
+    p.seqlen_q = c.seqlen_q;
+    p.seqlen_k = c.seqlen_k;
+    p.heads_q = c.heads_q;
+    p.heads_k = c.heads_k;
+    p.head_dim = c.head_dim;
+    p.block_size = c.block_size;
+    p.topk = c.topk;
+    p.dtype = static_cast<mk::DataType>(c.dtype);
+    p.centroids = static_cast<mk::Centroids>(c.centroids);
+    p.cu_seqlens_q = c.cu_seqlens_q;
+    p.cu_seqlens_k = c.cu_seqlens_k;
+    p.total_q = c.total_q;
+    p.total_k = c.total_k;
+    p.total_blocks = c.total_blocks;
+    return p;
+}
+
+mk::Execution to_execution(const MobalabExecution& c) {
+    mk::Execution e;
+    e.backend = static_cast<mk::Backend>(c.backend);
+    e.threads = c.threads;
+    e.stream = c.stream;
+    e.workspace = c.workspace;
+    e.workspace_bytes = c.workspace_bytes;
+    return e;
+}
+
+mk::Tensor out_tensor(MobalabTensor t) {
+    return {t.data, t.stride_token, t.stride_head};
+}
+mk::ConstTensor in_tensor(MobalabTensor t) {
+    return {t.data, t.stride_token, t.stride_head};
+}
+
+/// Checks what only exists on this side of the border, then calls and turns the Status into a code and a line.
+/// No exception crosses it.
+template <typename Call>
+MobalabStatus guarded(const MobalabProblem* problem, int32_t backend, char* message, size_t message_size, Call call) {
+    if (problem == nullptr) {
+        return report(MOBALAB_INVALID_ARGUMENT, "problem is null", message, message_size);
+    }
+    if (!in_range(problem->dtype, MOBALAB_FP16) || !in_range(problem->centroids, MOBALAB_CENTROIDS_FP32)) {
+        return report(MOBALAB_INVALID_ARGUMENT,
+                      "dtype must be 0 (fp32), 1 (bf16) or 2 (fp16), centroids 0 (input dtype) or 1 (fp32)", message,
+                      message_size);
+    }
+    if (!in_range(backend, MOBALAB_CUDA)) {
+        return report(MOBALAB_INVALID_ARGUMENT, "backend must be 0 (cpu), 1 (cpu reference) or 2 (cuda)", message,
+                      message_size);
+    }
+    try {
+        const mk::Status status = call(to_problem(*problem));
+        return report(static_cast<MobalabStatus>(status.code), status.message, message, message_size);
+    } catch (const std::exception& error) {  // std::bad_alloc on the CPU backends
+        return report(MOBALAB_DEVICE_ERROR, error.what(), message, message_size);
+    }
+}
+
+int32_t backend_of(const MobalabExecution* execution) {
+    return execution == nullptr ? -1 : execution->backend;
+}
+
+}  // namespace
+
+int32_t mobalab_abi(void) {
+    return MOBALAB_KERNELS_ABI;
+}
+
+MobalabStatus mobalab_backend_available(int32_t backend, char* message, size_t message_size) {
+    const MobalabProblem any{};
+    return guarded(&any, backend, message, message_size,
+                   [&](const mk::Problem&) { return mk::backend_available(static_cast<mk::Backend>(backend)); });
+}
+
+MobalabStatus mobalab_workspace_size(int32_t operation, const MobalabProblem* problem, int32_t backend, uint64_t* bytes,
+                                     char* message, size_t message_size) {
+    if (bytes == nullptr || !in_range(operation, MOBALAB_OP_KEY_CONV_BACKWARD)) {
+        return report(MOBALAB_INVALID_ARGUMENT, "bytes is null or operation is none of MobalabOperation", message,
+                      message_size);
+    }
+    return guarded(problem, backend, message, message_size, [&](const mk::Problem& p) {
+        *bytes = mk::workspace_size(static_cast<mk::Operation>(operation), p, static_cast<mk::Backend>(backend));
+        return mk::Status{};
+    });
+}
+
+MobalabStatus mobalab_compute_centroids(const MobalabProblem* problem, MobalabTensor k, void* centroids,
+                                        const MobalabExecution* execution, char* message, size_t message_size) {
+    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
+        return mk::compute_centroids(p, in_tensor(k), centroids, to_execution(*execution));
+    });
+}
+
+MobalabStatus mobalab_route(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k, int32_t* selection,
+                            float* scores, const MobalabExecution* execution, char* message, size_t message_size) {
+    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
+        return mk::route(p, in_tensor(q), in_tensor(k), selection, scores, to_execution(*execution));
+    });
+}
+
+MobalabStatus mobalab_attention_forward(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k,
+                                        MobalabTensor v, const int32_t* selection, MobalabTensor out, float* lse,
+                                        const MobalabExecution* execution, char* message, size_t message_size) {
+    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
+        return mk::attention_forward(p, in_tensor(q), in_tensor(k), in_tensor(v), selection, out_tensor(out), lse,
+                                     to_execution(*execution));
+    });
+}
+
+MobalabStatus mobalab_moba_forward(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k, MobalabTensor v,
+                                   MobalabTensor out, float* lse, int32_t* selection, const MobalabExecution* execution,
+                                   char* message, size_t message_size) {
+    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
+        return mk::moba_forward(p, in_tensor(q), in_tensor(k), in_tensor(v), out_tensor(out), lse, selection,
+                                to_execution(*execution));
+    });
+}
+
+MobalabStatus mobalab_attention_backward(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k,
+                                         MobalabTensor v, MobalabTensor out, MobalabTensor d_out, const float* lse,
+                                         const int32_t* selection, MobalabTensor dq, MobalabTensor dk, MobalabTensor dv,
+                                         const MobalabExecution* execution, char* message, size_t message_size) {
+    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
+        return mk::attention_backward(p, in_tensor(q), in_tensor(k), in_tensor(v), in_tensor(out), in_tensor(d_out),
+                                      lse, selection, out_tensor(dq), out_tensor(dk), out_tensor(dv),
+                                      to_execution(*execution));
+    });
+}
+
+MobalabStatus mobalab_key_conv_forward(const MobalabProblem* problem, MobalabTensor k, const float* weight,
+                                       int32_t width, MobalabTensor out, const MobalabExecution* execution,
+                                       char* message, size_t message_size) {
+    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
+        return mk::key_conv_forward(p, in_tensor(k), weight, width, out_tensor(out), to_execution(*execution));
+    });
+}
+
+MobalabStatus mobalab_key_conv_backward(const MobalabProblem* problem, MobalabTensor k, const float* weight,
+                                        int32_t width, MobalabTensor d_out, MobalabTensor dk, float* d_weight,
+                                        const MobalabExecution* execution, char* message, size_t message_size) {
+    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
+        return mk::key_conv_backward(p, in_tensor(k), weight, width, in_tensor(d_out), out_tensor(dk), d_weight,
+                                     to_execution(*execution));
+    });
+}

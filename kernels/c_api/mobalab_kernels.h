@@ -1,0 +1,120 @@
+#ifndef MOBALAB_KERNELS_C_API_H
+#define MOBALAB_KERNELS_C_API_H
+
+/* C interface of kernels/kernels.h, for other languages: the same functions, plain pointers and integers.
+ *
+ * Every function returns a MobalabStatus and, when it is not MOBALAB_OK and `message` is not null, writes one
+ * zero-terminated line of at most message_size - 1 characters there. Nothing is allocated for the caller. Shapes,
+ * dtypes and semantics are those of kernels.h. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Only these functions leave the shared library. */
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
+/* Raised whenever a struct or a function below changes. */
+#define MOBALAB_KERNELS_ABI 1
+
+typedef enum { MOBALAB_FP32 = 0, MOBALAB_BF16 = 1, MOBALAB_FP16 = 2 } MobalabDataType;
+typedef enum { MOBALAB_CPU = 0, MOBALAB_CPU_REFERENCE = 1, MOBALAB_CUDA = 2 } MobalabBackend;
+typedef enum { MOBALAB_CENTROIDS_INPUT_DTYPE = 0, MOBALAB_CENTROIDS_FP32 = 1 } MobalabCentroids;
+typedef enum {
+    MOBALAB_OK = 0,
+    MOBALAB_INVALID_ARGUMENT = 1,
+    MOBALAB_UNSUPPORTED = 2,
+    MOBALAB_UNSUPPORTED_DEVICE = 3,
+    MOBALAB_WORKSPACE_TOO_SMALL = 4,
+    MOBALAB_DEVICE_ERROR = 5
+} MobalabStatus;
+typedef enum {
+    MOBALAB_OP_CENTROIDS = 0,
+    MOBALAB_OP_ROUTE = 1,
+    MOBALAB_OP_ATTENTION_FORWARD = 2,
+    MOBALAB_OP_MOBA_FORWARD = 3,
+    MOBALAB_OP_ATTENTION_BACKWARD = 4,
+    MOBALAB_OP_KEY_CONV_BACKWARD = 5
+} MobalabOperation;
+
+typedef struct {
+    int64_t batch;
+    int64_t seqlen_q;
+    int64_t seqlen_k;
+    int64_t heads_q;
+    int64_t heads_k;
+    int64_t head_dim;
+    int64_t block_size;
+    int64_t topk;
+    int32_t dtype;     /* MobalabDataType */
+    int32_t centroids; /* MobalabCentroids */
+    const int32_t* cu_seqlens_q;
+    const int32_t* cu_seqlens_k;
+    int64_t total_q;
+    int64_t total_k;
+    int64_t total_blocks;
+} MobalabProblem;
+
+/* [tokens, heads, head_dim]; strides in elements, 0 means contiguous. */
+typedef struct {
+    void* data;
+    int64_t stride_token;
+    int64_t stride_head;
+} MobalabTensor;
+
+typedef struct {
+    int32_t backend; /* MobalabBackend */
+    int32_t threads;
+    void* stream;
+    void* workspace;
+    uint64_t workspace_bytes;
+} MobalabExecution;
+
+int32_t mobalab_abi(void);
+
+MobalabStatus mobalab_backend_available(int32_t backend, char* message, size_t message_size);
+
+MobalabStatus mobalab_workspace_size(int32_t operation, const MobalabProblem* problem, int32_t backend, uint64_t* bytes,
+                                     char* message, size_t message_size);
+
+MobalabStatus mobalab_compute_centroids(const MobalabProblem* problem, MobalabTensor k, void* centroids,
+                                        const MobalabExecution* execution, char* message, size_t message_size);
+
+MobalabStatus mobalab_route(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k, int32_t* selection,
+                            float* scores, const MobalabExecution* execution, char* message, size_t message_size);
+
+MobalabStatus mobalab_attention_forward(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k,
+                                        MobalabTensor v, const int32_t* selection, MobalabTensor out, float* lse,
+                                        const MobalabExecution* execution, char* message, size_t message_size);
+
+MobalabStatus mobalab_moba_forward(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k, MobalabTensor v,
+                                   MobalabTensor out, float* lse, int32_t* selection, const MobalabExecution* execution,
+                                   char* message, size_t message_size);
+
+MobalabStatus mobalab_attention_backward(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k,
+                                         MobalabTensor v, MobalabTensor out, MobalabTensor d_out, const float* lse,
+                                         const int32_t* selection, MobalabTensor dq, MobalabTensor dk, MobalabTensor dv,
+                                         const MobalabExecution* execution, char* message, size_t message_size);
+
+MobalabStatus mobalab_key_conv_forward(const MobalabProblem* problem, MobalabTensor k, const float* weight,
+                                       int32_t width, MobalabTensor out, const MobalabExecution* execution,
+                                       char* message, size_t message_size);
+
+MobalabStatus mobalab_key_conv_backward(const MobalabProblem* problem, MobalabTensor k, const float* weight,
+                                        int32_t width, MobalabTensor d_out, MobalabTensor dk, float* d_weight,
+                                        const MobalabExecution* execution, char* message, size_t message_size);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,112 @@
+"""Finds and loads libmobalab_kernels.so and mirrors the structs of kernels/c_api/mobalab_kernels.h."""
+
+import ctypes
+import os
+from pathlib import Path
+
+ABI = 1
+MESSAGE_SIZE = 1024
+
+CPU, CPU_REFERENCE, CUDA = 0, 1, 2
+BACKENDS = {"cpu": CPU, "cpu_reference": CPU_REFERENCE, "cuda": CUDA}
+OPERATIONS = {
+    "centroids": 0,
+    "route": 1,
+    "attention_forward": 2,
+    "moba_forward": 3,
+    "attention_backward": 4,
+    "key_conv_backward": 5,
+}
+
+
+class Error(RuntimeError):
+    """What the library answered: `code` is its MobalabStatus, the text its message."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
+class Problem(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int64) for name in (
+        "batch", "seqlen_q", "seqlen_k", "heads_q", "heads_k", "head_dim", "block_size", "topk")] + [
+        ("dtype", ctypes.c_int32),
+        ("centroids", ctypes.c_int32),
+        ("cu_seqlens_q", ctypes.c_void_p),
+        ("cu_seqlens_k", ctypes.c_void_p),
+        ("total_q", ctypes.c_int64),
+        ("total_k", ctypes.c_int64),
+        ("total_blocks", ctypes.c_int64),
+    ]
+
+
+class Tensor(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("stride_token", ctypes.c_int64), ("stride_head", ctypes.c_int64)]
+
+
+class Execution(ctypes.Structure):
+    _fields_ = [
+        ("backend", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+        ("stream", ctypes.c_void_p),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+    ]
+
+
+_library = None
+
+
+def _candidates(path):
+    if path is not None:
+        return [Path(path)]
+    if os.environ.get("MOBALAB_KERNELS_LIBRARY"):
+        return [Path(os.environ["MOBALAB_KERNELS_LIBRARY"])]
+    root = Path(__file__).resolve().parents[3]
+    return [root / "build" / "lib" / "libmobalab_kernels.so", Path(__file__).with_name("libmobalab_kernels.so")]
+
+
+def load(path=None):
+    """Loads the shared library: `path`, else $MOBALAB_KERNELS_LIBRARY, else build/lib of this checkout."""
+    global _library
+    if _library is not None and path is None:
+        return _library
+    candidates = _candidates(path)
+    found = next((c for c in candidates if c.exists()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"libmobalab_kernels.so not found (looked at {', '.join(map(str, candidates))}); build the project or set "
+            "MOBALAB_KERNELS_LIBRARY")
+    library = ctypes.CDLL(str(found))
+    if library.mobalab_abi() != ABI:
+        raise Error(1, f"{found} has ABI {library.mobalab_abi()}, this module needs {ABI}; rebuild the library")
+    _library = library
+    return library
+
+
+def abi():
+    return load().mobalab_abi()
+
+
+def call(name, *arguments):
+    """Calls one C function, appends the message buffer and raises Error unless it answers MOBALAB_OK."""
+    message = ctypes.create_string_buffer(MESSAGE_SIZE)
+    code = getattr(load(), "mobalab_" + name)(*arguments, message, ctypes.c_size_t(MESSAGE_SIZE))
+    if code != 0:
+        raise Error(code, message.value.decode("utf-8", "replace"))
+
+
+def backend_available(backend):
+    """None when the backend ("cpu", "cpu_reference", "cuda") runs here, otherwise the reason why not."""
+    try:
+        call("backend_available", ctypes.c_int32(BACKENDS[backend]))
+    except Error as error:
+        return str(error)
+    return None
+
+
+def workspace_size(operation, problem, backend):
+    size = ctypes.c_uint64()
+    call("workspace_size", ctypes.c_int32(OPERATIONS[operation]), ctypes.byref(problem), ctypes.c_int32(backend),
+         ctypes.byref(size))
+    return size.value
