@@ -1,0 +1,16 @@
+#pragma once
+
+namespace mobalab::analysis {
+
+/// Logarithms of the standard normal law, with full relative accuracy of the probability at any finite x.
+///
+/// log Q(x) = log P(Z > x); log P(Z <= x) is log_normal_upper(-x).
+double log_normal_upper(double x);
+
+/// log of the density, -x^2/2 - log(2 pi)/2.
+double log_normal_density(double x);
+
+/// z with P(Z > z) = p, for p in (0, 1); +inf at 0, -inf at 1.
+double normal_upper_quantile(double p);
+
+}  // namespace mobalab::analysis
