@@ -1,0 +1,110 @@
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/ptx/mbarrier.cuh"
+
+// Copies between global and shared memory: cp.async (16 bytes a thread), bulk (one contiguous piece) and tensor (a box
+// of a tensor map). Bulk and tensor copies are issued by one thread and complete on an mbarrier (loads) or a bulk group
+// (stores).
+namespace mobalab::kernels::cuda::ptx {
+
+/// 16 bytes, both addresses 16-byte aligned; zeros are written where !valid (the source is then not read).
+__device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool valid = true) {
+    const int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes)
+                 : "memory");
+}
+__device__ __forceinline__ void cp_async_commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int Pending>
+__device__ __forceinline__ void cp_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+/// L2 eviction priorities, as 64-bit policies for the copies below.
+__device__ __forceinline__ std::uint64_t policy_evict_first() {
+    std::uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+__device__ __forceinline__ std::uint64_t policy_evict_last() {
+    std::uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+/// `bytes` (multiple of 16) to shared memory, both addresses 16-byte aligned; the barrier must expect the bytes.
+__device__ __forceinline__ void bulk_load(void* shared, const void* global, std::uint32_t bytes,
+                                          std::uint64_t* barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                     shared_address(shared)),
+                 "l"(global), "r"(bytes), "r"(shared_address(barrier))
+                 : "memory");
+}
+__device__ __forceinline__ void bulk_load(void* shared, const void* global, std::uint32_t bytes, std::uint64_t* barrier,
+                                          std::uint64_t policy) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+            "r"(shared_address(shared)),
+        "l"(global), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+        : "memory");
+}
+
+__device__ __forceinline__ void bulk_store(void* global, const void* shared, std::uint32_t bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global),
+                 "r"(shared_address(shared)), "r"(bytes)
+                 : "memory");
+}
+__device__ __forceinline__ void bulk_store(void* global, const void* shared, std::uint32_t bytes,
+                                           std::uint64_t policy) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group.L2::cache_hint [%0], [%1], %2, %3;" ::"l"(global),
+                 "r"(shared_address(shared)), "r"(bytes), "l"(policy)
+                 : "memory");
+}
+/// global += shared, element by element in fp32.
+__device__ __forceinline__ void bulk_reduce_add_f32(float* global, const float* shared, std::uint32_t bytes) {
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(global),
+                 "r"(shared_address(shared)), "r"(bytes)
+                 : "memory");
+}
+__device__ __forceinline__ void bulk_commit() {
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+/// Waits until at most `Pending` groups of this thread still read shared memory.
+template <int Pending>
+__device__ __forceinline__ void bulk_wait_read() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(Pending) : "memory");
+}
+/// Waits until at most `Pending` groups of this thread are not yet written to global memory.
+template <int Pending>
+__device__ __forceinline__ void bulk_wait() {
+    asm volatile("cp.async.bulk.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+/// A box of a 3-dimensional tensor map (innermost coordinate first). Elements outside the tensor arrive as zeros and
+/// count in the bytes the barrier must expect.
+__device__ __forceinline__ void tensor_load_3d(void* shared, const CUtensorMap* map, int c0, int c1, int c2,
+                                               std::uint64_t* barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::
+            "r"(shared_address(shared)),
+        "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(shared_address(barrier))
+        : "memory");
+}
+__device__ __forceinline__ void tensor_load_3d(void* shared, const CUtensorMap* map, int c0, int c1, int c2,
+                                               std::uint64_t* barrier, std::uint64_t policy) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+        "[%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(shared)),
+        "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(shared_address(barrier)), "l"(policy)
+        : "memory");
+}
+__device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+}  // namespace mobalab::kernels::cuda::ptx
