@@ -1,0 +1,35 @@
+#include "kernels/cpu/parallel.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace mobalab::kernels::cpu {
+
+void parallel_for(int threads, std::int64_t count, const std::function<void(std::int64_t)>& task) {
+    const std::int64_t wanted = threads > 0 ? threads : std::max(1U, std::thread::hardware_concurrency());
+    const std::int64_t workers = std::min(wanted, count);
+    std::atomic<std::int64_t> next = 0;
+    std::mutex mutex;
+    std::exception_ptr first_error;
+    const auto work = [&] {
+        try {
+            for (std::int64_t i = next++; i < count; i = next++) task(i);
+        } catch (...) {
+            next = count;  // the others finish what they hold and stop
+            const std::lock_guard lock(mutex);
+            if (!first_error) first_error = std::current_exception();
+        }
+    };
+    {
+        std::vector<std::jthread> helpers;
+        for (std::int64_t i = 1; i < workers; ++i) helpers.emplace_back(work);
+        work();
+    }
+    if (first_error) std::rethrow_exception(first_error);
+}
+
+}  // namespace mobalab::kernels::cpu
