@@ -1,0 +1,45 @@
+"""python3 -m notebooks_export RESULTS.h5 --out DIR; what `mobalab export` runs."""
+
+import argparse
+import importlib.util
+import sys
+
+DEBIAN_PACKAGES = {
+    "h5py": "python3-h5py", "h5netcdf": "python3-h5netcdf", "xarray": "python3-xarray", "pandas": "python3-pandas",
+    "matplotlib": "python3-matplotlib", "nbformat": "python3-nbformat", "jinja2": "python3-jinja2",
+}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="mobalab export", description="Figures (PNG, SVG), a notebook and an HTML "
+                                     "page from a results file.")
+    parser.add_argument("results", metavar="RESULTS.h5", help="file written by mobalab with --out")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder for the figures; made when missing")
+    options = parser.parse_args(arguments)
+
+    missing = [name for name in DEBIAN_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        packages = " ".join(DEBIAN_PACKAGES[name] for name in missing)
+        return _fail(f"{sys.executable} has no module {', '.join(missing)}; install the Debian package"
+                     f"{'s' if len(missing) > 1 else ''} {packages}, or name another Python in MOBALAB_PYTHON")
+
+    from notebooks_export.export import export
+    from notebooks_export.results import ExportError
+    try:
+        written, left_out = export(options.results, options.out)
+    except ExportError as error:
+        return _fail(str(error))
+    for name, reason in left_out.items():
+        print(f"mobalab export: no figure '{name}': {reason}", file=sys.stderr)
+    for path in written:
+        print(path)
+    return 0
+
+
+def _fail(message):
+    print(f"mobalab export: error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
