@@ -48,4 +48,11 @@ double normal_upper_quantile(double p) {
     return boost::math::constants::root_two<double>() * boost::math::erfc_inv(2.0 * p);
 }
 
+NormalScoreLaw::NormalScoreLaw(double mean, double sd) : mean_(mean), sd_(sd), log_sd_(std::log(sd)) {}
+
+LogLaw NormalScoreLaw::at(const Score& score) const {
+    const double z = (score.value - mean_) / sd_;
+    return {log_normal_upper(z), log_normal_upper(-z), log_normal_density(z) - log_sd_};
+}
+
 }  // namespace mobalab::analysis
