@@ -83,4 +83,44 @@ MOBALAB_SIM_INLINE Pair normal_pair(std::uint32_t w0, std::uint32_t w1) {
     return {r * half_turn_cos(x), r * half_turn_sin(x)};
 }
 
+/// 1 - 2^-z for 0 <= z <= 126, relative error below 2e-7 (no cancellation near 0): z = n - f, |f| <= 1/2, and 2^f - 1
+/// by its degree-6 interpolant at Chebyshev nodes.
+MOBALAB_SIM_INLINE float one_minus_exp2_neg(float z) {
+    constexpr float kRound = 0x1.8p23F;  // adding it rounds to an integer, which then sits in the low mantissa bits
+    const float shifted = kRound - z;
+    const float f = (kRound - shifted) - z;
+    float p = 0.0001545316294214853F;
+    p = std::fma(p, f, 0.001339086336464892F);
+    p = std::fma(p, f, 0.009618082557285924F);
+    p = std::fma(p, f, 0.05550357114219124F);
+    p = std::fma(p, f, 0.24022650760568087F);
+    p = std::fma(p, f, 0.6931471880262288F);
+    const float power = std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) << 23U) + 0x3f800000U);
+    return std::fma(-power, p * f, 1.0F - power);
+}
+
+/// Affinities are counted in steps of 2^-30: block sums are exact 64-bit integers, in any order.
+inline constexpr float kAffinityScale = 0x1p30F;
+
+/// What affinity() needs to know of head_dim: log2(e) / (d - 2), or for d = 2 a number large enough to give radius 1.
+MOBALAB_SIM_INLINE float affinity_exponent(std::int64_t head_dim) {
+    return head_dim == 2 ? 0x1p40F : 1.44269504F / static_cast<float>(head_dim - 2);
+}
+
+/// q.k of a unit query and a key uniform on the sphere S^(d-1), in steps of 2^-30: density prop. to
+/// (1 - t^2)^((d-3)/2). Two coordinates of such a key form a disc point of radius sqrt(1 - U^(2/(d-2))) at a uniform
+/// angle (the other d - 2 coordinates carry a squared length of law Beta((d-2)/2, 1)), so
+/// t = sqrt(1 - U^(2/(d-2))) cos(2 pi V): no rejection, no table, any d >= 2 (d = 3: uniform; d = 2: arcsine).
+/// Small U, the tail towards |t| = 1, is where floats are dense.
+MOBALAB_SIM_INLINE std::int32_t affinity(std::uint32_t w0, std::uint32_t w1, float exponent) {
+    const RadiusWord word = radius_word(w0);
+    const float z = word.minus_two_log * exponent;
+    // Clamped as integers (positive floats sort alike): g++ vectorises this form on every instruction set.
+    const std::int32_t bits = std::bit_cast<std::int32_t>(z);
+    constexpr std::int32_t kMost = std::bit_cast<std::int32_t>(100.0F);
+    const float r = std::sqrt(one_minus_exp2_neg(std::bit_cast<float>(bits < kMost ? bits : kMost)));
+    const float t = flip_sign(r * half_turn_cos(half_turn(w1)), word.sign_bit);
+    return static_cast<std::int32_t>(t * kAffinityScale);
+}
+
 }  // namespace mobalab::sim

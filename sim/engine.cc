@@ -1,0 +1,248 @@
+#include "sim/engine.h"
+
+#include <fmt/format.h>
+#include <tbb/global_control.h>
+#include <tbb/info.h>
+#include <tbb/parallel_pipeline.h>
+#include <tbb/task_arena.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <stdexcept>
+
+#include "sim/sampler.h"
+
+namespace mobalab::sim {
+namespace {
+
+using analysis::InputError;
+using analysis::RoutingPoint;
+
+/// About 1 ms of one core: short against any run worth stopping early, long against handing out the next chunk.
+constexpr double kChunkCost = 1e6;
+constexpr std::uint64_t kMaxChunkTrials = 1U << 16U;
+
+/// topk is at most 512, so misses of every topk can be read from 512 bins.
+constexpr std::int64_t kMaxRankBins = 512;
+constexpr int kMaxThreads = 4096;
+
+std::uint64_t trials_a_chunk(const Sampler& sampler) {
+    const double trials = kChunkCost / sampler.trial_cost();
+    return std::clamp(static_cast<std::uint64_t>(std::min(trials, 1e18)), std::uint64_t{1}, kMaxChunkTrials);
+}
+
+std::size_t rank_bins(const RoutingPoint& point) {
+    return static_cast<std::size_t>(std::min(point.candidates, kMaxRankBins));
+}
+
+void check_not_negative(std::string_view name, double value) {
+    if (!(value >= 0.0) || std::isinf(value)) {
+        throw InputError(
+            fmt::format("{} = {}: must be a finite number, 0 or above; 0 means no such rule", name, value));
+    }
+}
+
+void check_budget(const Budget& budget) {
+    if (budget.stop.max_trials == 0) {
+        throw InputError("max_trials = 0: must be at least 1; nearest valid value is 1");
+    }
+    check_not_negative("target_relative_error", budget.stop.target_relative_error);
+    check_not_negative("max_seconds", budget.stop.max_seconds);
+    if (budget.threads < 0 || budget.threads > kMaxThreads) {
+        throw InputError(fmt::format("threads = {}: must be in [0, {}]; nearest valid value is {} (0: all)",
+                                     budget.threads, kMaxThreads, std::clamp(budget.threads, 0, kMaxThreads)));
+    }
+}
+
+/// Fixed ranges of trials: chunk i is [i, i + 1) * size, cut at max_trials. A run may start inside a chunk, after an
+/// earlier run whose max_trials cut it.
+struct Chunks {
+    std::uint64_t size;
+    std::uint64_t max_trials;
+
+    std::uint64_t count_of(std::uint64_t trials) const { return trials / size + (trials % size != 0 ? 1 : 0); }
+
+    std::uint64_t end_of_chunk_with(std::uint64_t trial) const {
+        const std::uint64_t left = size - trial % size;
+        return max_trials - trial <= left ? max_trials : trial + left;
+    }
+};
+
+void check_start(const Progress& start, const Chunks& chunks, std::size_t bins) {
+    start.stats.check();
+    check_not_negative("seconds so far", start.seconds);
+    if (start.chunks != chunks.count_of(start.stats.trials)) {
+        throw InputError(fmt::format("cannot resume from {} chunks with {} trials: this point's chunks have {} trials",
+                                     start.chunks, start.stats.trials, chunks.size));
+    }
+    if (start.stats.trials > 0 && start.stats.rank_histogram.size() != bins) {
+        throw InputError(fmt::format("cannot resume from a rank histogram of {} bins: this point has {}",
+                                     start.stats.rank_histogram.size(), bins));
+    }
+}
+
+/// Standard error of the miss estimate over the estimate; +inf without a miss.
+double relative_error(const TrialStats& stats) {
+    const auto trials = static_cast<double>(stats.trials);
+    const auto misses = static_cast<double>(stats.misses);
+    return misses > 0 ? std::sqrt((trials - misses) / (trials * misses)) : INFINITY;
+}
+
+/// The first rule met. Rules on counts wait for whole chunks: otherwise a resumed run, which may pass through the end
+/// of a cut chunk, could stop where an uninterrupted one would not.
+std::optional<StopReason> reason_to_stop(const StopRule& stop, const Progress& progress, const Chunks& chunks) {
+    const TrialStats& stats = progress.stats;
+    const bool finished = stats.trials >= stop.max_trials;
+    if (stats.trials > 0 && (finished || stats.trials % chunks.size == 0)) {
+        if (stop.max_misses > 0 && stats.misses >= stop.max_misses) {
+            return StopReason::misses;
+        }
+        if (stop.target_relative_error > 0 && relative_error(stats) <= stop.target_relative_error) {
+            return StopReason::relative_error;
+        }
+    }
+    if (finished) {
+        return StopReason::trials;
+    }
+    if (stop.max_seconds > 0 && progress.seconds >= stop.max_seconds) {
+        return StopReason::seconds;
+    }
+    return std::nullopt;
+}
+
+/// Misses at this topk follow from the ranks: the block is lost when `routed` or more noise blocks beat it.
+std::uint64_t count_misses(const std::vector<std::uint64_t>& rank_histogram, const RoutingPoint& point) {
+    const auto routed = std::min(static_cast<std::size_t>(point.routed()), rank_histogram.size());
+    return std::accumulate(rank_histogram.begin() + static_cast<std::ptrdiff_t>(routed), rank_histogram.end(),
+                           std::uint64_t{0});
+}
+
+struct Range {
+    std::uint64_t begin;
+    std::uint64_t end;
+};
+
+TrialStats run_chunk(const Sampler& sampler, const RoutingPoint& point, Range range) {
+    TrialStats stats;
+    stats.trials = range.end - range.begin;
+    stats.rank_histogram.resize(rank_bins(point));
+    sampler.count_ranks(range.begin, stats.trials, stats.rank_histogram);
+    stats.misses = count_misses(stats.rank_histogram, point);
+    return stats;
+}
+
+/// Takes finished chunks in order, one thread at a time, and decides when the run ends. Chunks that arrive after that
+/// were computed ahead and are dropped.
+class Collector {
+public:
+    Collector(const StopRule& stop, const Chunks& chunks, Progress start, const ChunkObserver& observer)
+        : stop_(stop), chunks_(chunks), progress_(std::move(start)), observer_(observer), seconds_(progress_.seconds) {
+        reason_ = reason_to_stop(stop_, progress_, chunks_);
+    }
+
+    bool stopped() const { return reason_.has_value(); }
+
+    void take(const TrialStats& stats) {
+        if (stopped()) {
+            return;
+        }
+        progress_.stats += stats;
+        progress_.chunks = chunks_.count_of(progress_.stats.trials);
+        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
+        progress_.seconds = seconds_ + elapsed.count();
+        reason_ = reason_to_stop(stop_, progress_, chunks_);
+        if (observer_ && !observer_(progress_) && !stopped()) {
+            reason_ = StopReason::interrupted;
+        }
+    }
+
+    SimulationResult result() const { return {progress_, reason_.value()}; }
+
+private:
+    StopRule stop_;
+    Chunks chunks_;
+    Progress progress_;
+    const ChunkObserver& observer_;
+    double seconds_;
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+    std::optional<StopReason> reason_;
+};
+
+void run_pipeline(const Sampler& sampler, const RoutingPoint& point, const Chunks& chunks, std::uint64_t next_trial,
+                  int threads, Collector& collector) {
+    // `stopping` is written by the last stage and read by the first; a late read costs a chunk computed for nothing.
+    std::atomic<bool> stopping = false;
+    const auto hand_out = [&](tbb::flow_control& control) -> Range {
+        if (stopping || next_trial >= chunks.max_trials) {
+            control.stop();
+            return {0, 0};
+        }
+        const std::uint64_t begin = next_trial;
+        next_trial = chunks.end_of_chunk_with(begin);
+        return {begin, next_trial};
+    };
+    const auto compute = [&](Range range) { return run_chunk(sampler, point, range); };
+    const auto collect = [&](const TrialStats& stats) {
+        collector.take(stats);
+        stopping = collector.stopped();
+    };
+    tbb::parallel_pipeline(static_cast<std::size_t>(2 * threads),
+                           tbb::make_filter<void, Range>(tbb::filter_mode::serial_in_order, hand_out) &
+                               tbb::make_filter<Range, TrialStats>(tbb::filter_mode::parallel, compute) &
+                               tbb::make_filter<TrialStats, void>(tbb::filter_mode::serial_in_order, collect));
+}
+
+}  // namespace
+
+std::string_view to_string(StopReason reason) {
+    switch (reason) {
+        case StopReason::trials:
+            return "trials";
+        case StopReason::misses:
+            return "misses";
+        case StopReason::relative_error:
+            return "relative-error";
+        case StopReason::seconds:
+            return "seconds";
+        case StopReason::interrupted:
+            return "interrupted";
+    }
+    throw std::logic_error("to_string: not a StopReason");
+}
+
+SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const Progress& start,
+                          const ChunkObserver& observer) {
+    analysis::validate(point);
+    check_budget(budget);
+    const auto sampler = make_sampler(point, stream_key(budget.seed, stream_identity(point)));
+    const Chunks chunks{trials_a_chunk(*sampler), budget.stop.max_trials};
+    check_start(start, chunks, rank_bins(point));
+
+    Progress progress = start;
+    if (start.stats.trials == 0) {
+        progress.stats.rank_histogram.assign(rank_bins(point), 0);
+    }
+    Collector collector(budget.stop, chunks, std::move(progress), observer);
+    if (!collector.stopped()) {
+        const int threads = budget.threads > 0 ? budget.threads : tbb::info::default_concurrency();
+        // TBB keeps to the number of cores unless told otherwise; a user who asks for more threads gets them.
+        const tbb::global_control workers(
+            tbb::global_control::max_allowed_parallelism,
+            static_cast<std::size_t>(std::max(threads, tbb::info::default_concurrency())));
+        tbb::task_arena arena(threads);
+        arena.execute([&] { run_pipeline(*sampler, point, chunks, start.stats.trials, threads, collector); });
+    }
+    return collector.result();
+}
+
+std::uint64_t chunk_trials(const RoutingPoint& point) {
+    analysis::validate(point);
+    return trials_a_chunk(*make_sampler(point, PhiloxKey{}));
+}
+
+}  // namespace mobalab::sim

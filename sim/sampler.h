@@ -1,0 +1,57 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "analysis/routing_point.h"
+#include "sim/philox.h"
+
+namespace mobalab::sim {
+
+/// One rung of the ladder of samplers: draws trials of one point and says how many noise blocks beat the signal block.
+///
+/// A noise block beats the signal block when its score is higher, or equal with the higher block index; the signal
+/// block's index is uniform among the candidates (signal_block_index).
+class Sampler {
+public:
+    virtual ~Sampler() = default;
+
+    /// Adds trials [first_trial, first_trial + trials) to the histogram of ranks; ranks beyond its end go into the last
+    /// bin. What a trial gives depends on the point, the key and its number alone. Safe to call from several threads.
+    virtual void count_ranks(std::uint64_t first_trial, std::uint64_t trials,
+                             std::span<std::uint64_t> histogram) const = 0;
+
+    /// Work of one trial, in units of about a nanosecond: sizes the chunks.
+    virtual double trial_cost() const = 0;
+};
+
+/// The sampler of point.model. `point` has passed validate(). Throws analysis::InputError for a point too large for the
+/// counter layout.
+std::unique_ptr<Sampler> make_sampler(const analysis::RoutingPoint& point, PhiloxKey key);
+
+// One constructor a file; make_sampler holds the table.
+std::unique_ptr<Sampler> make_gaussian_sampler(const analysis::RoutingPoint& point, PhiloxKey key);
+std::unique_ptr<Sampler> make_sphere_sampler(const analysis::RoutingPoint& point, PhiloxKey key);
+std::unique_ptr<Sampler> make_vector_sampler(const analysis::RoutingPoint& point, PhiloxKey key);
+
+/// Index of the signal block among `candidates` blocks in this trial. Its own draw, far from all others, so that
+/// samplers ask for it only when scores tie. Noise block b = 0, 1, ... then has index b + (b >= signal index).
+inline constexpr std::uint64_t kIndexDraw = std::uint64_t{1} << 48U;  ///< 2^50 as an offset of cuRAND
+std::uint64_t signal_block_index(PhiloxKey key, std::uint64_t trial, std::int64_t candidates);
+
+/// Throws analysis::InputError when a trial would need more than kIndexDraw draws.
+void check_draws(const analysis::RoutingPoint& point, double draws_per_trial);
+
+/// Adds one trial of this rank to a histogram.
+inline void count_rank(std::span<std::uint64_t> histogram, std::uint64_t rank) {
+    ++histogram[static_cast<std::size_t>(std::min<std::uint64_t>(rank, histogram.size() - 1))];
+}
+
+/// Hash that names the stream of a point: of every field of the model but topk, so that points that differ in topk (or
+/// in how they were asked for) see the same trials.
+std::uint64_t stream_identity(const analysis::RoutingPoint& point);
+
+}  // namespace mobalab::sim
