@@ -8,7 +8,7 @@
 namespace mobalab::experiments {
 
 /// The whole program: args without argv[0]. Results go to terminal.out; every error is written to terminal.err as
-/// "mobalab <command>: error: ..." lines. Returns the exit code; throws nothing but std::bad_alloc.
+/// "mobalab <command>: error: ..." lines. Returns the exit code.
 int run_mobalab(const std::vector<std::string>& args, Terminal& terminal);
 
 /// Help of one command, of the program (`mobalab --help`), and the text of --version.

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -9,6 +10,8 @@
 #include <vector>
 
 namespace mobalab::experiments {
+
+class FileLock;
 
 /// A file that cannot be read or written, or that is not what it must be. what() names path, rule and what to do.
 class FileError : public std::runtime_error {
@@ -22,6 +25,7 @@ struct Column {
     std::string long_name;  ///< what it is, for axis labels
     std::string units;      ///< UDUNITS text; "1": dimensionless; empty: no unit (text)
     std::variant<std::vector<std::int64_t>, std::vector<double>, std::vector<std::string>> values;
+    std::string definition = {};  ///< how it was computed, where the name leaves that open (intervals)
 
     std::size_t size() const;
     friend bool operator==(const Column&, const Column&) = default;
@@ -54,8 +58,9 @@ inline constexpr std::int64_t results_schema_version = 1;
 /// `xarray.open_dataset(path, engine="h5netcdf", group="<table>")`.
 ///
 /// Layout: a group per table; in it a dimension scale and one 1-D dataset per column (int64, float64 or UTF-8 strings)
-/// with attributes `units` and `long_name`. Root attributes: schema ("mobalab results"), schema_version, subcommand,
-/// task, command, settings, seed (absent when there is none), version, git_commit, build, device, utc_time.
+/// with attributes `units`, `long_name` and, where there is one, `definition`. Root attributes: schema ("mobalab
+/// results"), schema_version, subcommand, task, command, settings, seed (absent when there is none), version,
+/// git_commit, build, device, utc_time.
 struct Results {
     std::string subcommand;  ///< "simulate", ...
     std::string task;        ///< what was computed (task_id()); equal tasks give equal tables
@@ -109,7 +114,7 @@ public:
 
 private:
     std::string path_;
-    int lock_ = -1;
+    std::unique_ptr<FileLock> lock_;
 };
 
 }  // namespace mobalab::experiments

@@ -43,6 +43,7 @@ public:
 
     Arguments(std::map<std::string, Value> values, std::string command_line);
 
+    bool has(const std::string& name) const;  ///< the subcommand has this flag
     bool given(const std::string& name) const;
     bool on(const std::string& name) const;                  ///< a switch
     const std::string& text(const std::string& name) const;  ///< empty when not given and without default
@@ -58,8 +59,8 @@ public:
     /// The full command as typed, quoted for a shell, without --force and --resume (they do not change a result).
     const std::string& command_line() const { return command_line_; }
 
-    /// Every flag with a value, config file and defaults included, except --config and those naming files; what a
-    /// reader needs when the config file is gone.
+    /// Every flag with a value, config file and defaults included, except --config and those about the output file;
+    /// what a reader needs when the config file is gone.
     std::string settings() const;
 
 private:

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,8 @@ struct ShownColumn {
     std::string header;  ///< over the numbers
 };
 
-/// Human table: columns that are the same in every row go in one line above it (unless `always` is set by an empty
-/// rest), the others are right-aligned. Probabilities keep six digits.
+/// Human table: parameters that are the same in every row go in one line above it, the other parameters and all answers
+/// are right-aligned columns. Real numbers keep six digits.
 std::string human_table(const Table& table, const std::vector<ShownColumn>& parameters,
                         const std::vector<ShownColumn>& answers);
 

@@ -1,0 +1,171 @@
+#include "experiments/atomic_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "experiments/results_file.h"
+
+namespace mobalab::experiments {
+namespace {
+
+[[noreturn]] void fail(const std::string& path, const char* what, int error) {
+    throw FileError(fmt::format("{}: {}: {}", path, what, std::strerror(error)));
+}
+
+/// Owns a descriptor until it is released.
+class Descriptor {
+public:
+    Descriptor(const std::string& path, int flags, const char* what)
+        : value_(::open(path.c_str(), flags | O_CLOEXEC, 0644)) {
+        if (value_ < 0) {
+            fail(path, what, errno);
+        }
+    }
+    ~Descriptor() {
+        if (value_ >= 0) {
+            ::close(value_);
+        }
+    }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+
+    int get() const { return value_; }
+    int release() { return std::exchange(value_, -1); }
+
+private:
+    int value_;
+};
+
+void write_all(int descriptor, std::string_view bytes, const std::string& path) {
+    while (!bytes.empty()) {
+        const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+        if (written < 0 && errno != EINTR) {
+            fail(path, "cannot be written", errno);
+        }
+        bytes.remove_prefix(written > 0 ? static_cast<std::size_t>(written) : 0);
+    }
+}
+
+void sync_descriptor(int descriptor, const std::string& path) {
+    if (::fsync(descriptor) != 0 && errno != EINVAL && errno != EROFS) {  // EINVAL: a file system without fsync
+        fail(path, "cannot be synced", errno);
+    }
+}
+
+std::string folder_of(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+void sync_folder(const std::string& path) {
+    const Descriptor folder(folder_of(path), O_RDONLY | O_DIRECTORY, "cannot open its folder");
+    sync_descriptor(folder.get(), path);
+}
+
+void write_and_sync(const std::string& path, std::string_view bytes) {
+    Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC, "cannot be written");
+    write_all(file.get(), bytes, path);
+    sync_descriptor(file.get(), path);
+    if (::close(file.release()) != 0) {  // some network file systems report a full disk only here
+        fail(path, "cannot be written", errno);
+    }
+}
+
+}  // namespace
+
+std::vector<char> read_file(const std::string& path) {
+    const Descriptor file(path, O_RDONLY, "cannot be read");
+    std::vector<char> bytes;
+    char buffer[1 << 16];
+    for (;;) {
+        const ssize_t count = ::read(file.get(), buffer, sizeof buffer);
+        if (count == 0) {
+            return bytes;
+        }
+        if (count < 0) {
+            fail(path, "cannot be read", errno);
+        }
+        bytes.insert(bytes.end(), buffer, buffer + count);
+    }
+}
+
+void write_file_atomically(const std::string& path, std::string_view bytes) {
+    const std::string beside = path + ".new";
+    try {
+        write_and_sync(beside, bytes);
+        if (::rename(beside.c_str(), path.c_str()) != 0) {
+            fail(path, "cannot be replaced", errno);
+        }
+    } catch (...) {
+        ::unlink(beside.c_str());
+        throw;
+    }
+    sync_folder(path);
+}
+
+FileLock::FileLock(const std::string& path) : lock_path_(path + ".lock"), descriptor_(-1) {
+    for (;;) {
+        Descriptor file(lock_path_, O_RDWR | O_CREAT, "cannot be written");
+        if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+            throw FileError(fmt::format("{}: another mobalab is writing it; wait for it or give another --out", path));
+        }
+        // The former holder removes the file: make sure that what is locked is what others will find at the path.
+        struct stat locked {};
+        struct stat found {};
+        if (::fstat(file.get(), &locked) == 0 && ::stat(lock_path_.c_str(), &found) == 0 &&
+            locked.st_ino == found.st_ino && locked.st_dev == found.st_dev) {
+            descriptor_ = file.release();
+            return;
+        }
+    }
+}
+
+FileLock::~FileLock() {
+    ::unlink(lock_path_.c_str());  // before the lock goes, so that nobody can hold the file being removed
+    ::close(descriptor_);
+}
+
+AppendFile::AppendFile(std::string path, std::size_t size) : path_(std::move(path)), descriptor_(-1) {
+    Descriptor file(path_, O_WRONLY, "cannot be written");
+    if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0 || ::lseek(file.get(), 0, SEEK_END) < 0) {
+        fail(path_, "cannot be written", errno);
+    }
+    descriptor_ = file.release();
+}
+
+AppendFile::~AppendFile() {
+    ::close(descriptor_);
+}
+
+void AppendFile::append(std::string_view bytes) {
+    write_all(descriptor_, bytes, path_);
+}
+
+void AppendFile::sync() {
+    sync_descriptor(descriptor_, path_);
+}
+
+bool file_exists(const std::string& path) {
+    struct stat found {};
+    return ::lstat(path.c_str(), &found) == 0;
+}
+
+bool regular_file(const std::string& path) {
+    struct stat found {};
+    return ::stat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode);
+}
+
+void remove_file(const std::string& path) {
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        fail(path, "cannot be removed", errno);
+    }
+}
+
+}  // namespace mobalab::experiments

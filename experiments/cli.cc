@@ -1,0 +1,307 @@
+#include "experiments/cli.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/program_options.hpp>
+#include <fstream>
+#include <new>
+#include <ostream>
+#include <sstream>
+
+#include "analysis/routing_point.h"
+#include "experiments/results_file.h"
+#include "experiments/values.h"
+
+namespace mobalab::experiments {
+namespace {
+
+namespace po = boost::program_options;
+using analysis::InputError;
+
+std::vector<Flag> all_flags(const Subcommand& command) {
+    return command.flags + std::vector<Flag>{{"config", "PATH", "",
+                                              "read flags from a file of NAME = VALUE lines; "
+                                              "the command line wins"},
+                                             {"help", "", "", "show this help"}};
+}
+
+po::options_description describe(const std::vector<Flag>& flags) {
+    po::options_description description;
+    for (const Flag& flag : flags) {
+        if (flag.value.empty()) {
+            description.add_options()(flag.name.c_str(), po::bool_switch());
+        } else {
+            description.add_options()(flag.name.c_str(), po::value<std::string>());
+        }
+    }
+    return description;
+}
+
+std::vector<std::string> names_of(const std::vector<Flag>& flags) {
+    std::vector<std::string> names;
+    std::transform(flags.begin(), flags.end(), std::back_inserter(names), [](const Flag& flag) { return flag.name; });
+    return names;
+}
+
+/// A word as a POSIX shell would need it.
+std::string quoted(const std::string& word) {
+    constexpr const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,.:/@%";
+    if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) {
+        return word;
+    }
+    std::string quoted_word = "'";
+    for (const char letter : word) {
+        quoted_word += letter == '\'' ? "'\\''" : std::string(1, letter);
+    }
+    return quoted_word + "'";
+}
+
+std::string command_line_text(const Subcommand& command, const std::vector<std::string>& args) {
+    std::string line = "mobalab " + command.name;
+    for (const std::string& arg : args) {
+        if (arg != "--force" && arg != "--resume") {
+            line += " " + quoted(arg);
+        }
+    }
+    return line;
+}
+
+[[noreturn]] void refuse_unknown(const std::string& where, const std::string& name, const std::vector<Flag>& flags) {
+    throw InputError(
+        fmt::format("{}{} is not a flag of this command; nearest valid: --{}", where, name,
+                    nearest_word(name.substr(std::min(name.find_first_not_of('-'), name.size())), names_of(flags))));
+}
+
+/// Boost's complaints in this program's words.
+template <typename Parse>
+auto translated(const std::string& where, const std::vector<Flag>& flags, Parse parse) {
+    try {
+        return parse();
+    } catch (const po::unknown_option& error) {
+        refuse_unknown(where, error.get_option_name(), flags);
+    } catch (const po::multiple_occurrences& error) {
+        throw InputError(fmt::format("{}{} is given more than once; give it once, a list is written 64,128", where,
+                                     error.get_option_name()));
+    } catch (const po::invalid_command_line_syntax& error) {
+        const std::string& name = error.get_option_name();
+        if (error.kind() == po::invalid_syntax::extra_parameter) {
+            throw InputError(fmt::format("{}{} is a switch and takes no value", where, name));
+        }
+        throw InputError(fmt::format("{}{} needs a value", where, name));
+    } catch (const po::invalid_option_value& error) {
+        throw InputError(fmt::format("{}{} is a switch: its value is true or false", where, error.get_option_name()));
+    } catch (const po::error& error) {
+        throw InputError(where + error.what());
+    }
+}
+
+/// The command line as options; a bare argument becomes the command's positional flag.
+po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::options_description& description,
+                                      const Subcommand& command, const std::vector<std::string>& args) {
+    namespace style = po::command_line_style;
+    po::parsed_options parsed = translated("", flags, [&] {
+        po::command_line_parser parser(args);
+        parser.options(description);
+        parser.style(style::allow_long | style::long_allow_next | style::long_allow_adjacent);
+        return parser.run();
+    });
+    for (po::option& option : parsed.options) {
+        if (option.position_key < 0) {
+            continue;
+        }
+        const std::string& word = option.value.at(0);
+        if (word.starts_with('-') && word != "-") {
+            refuse_unknown("", word, flags);
+        }
+        if (command.positional.empty()) {
+            throw InputError(fmt::format("{}: a value without a flag; write --{} {}", word, flags.front().name, word));
+        }
+        option.string_key = command.positional;
+        option.position_key = -1;
+    }
+    return parsed;
+}
+
+po::parsed_options parse_config(const std::vector<Flag>& flags, const po::options_description& description,
+                                const std::string& path) {
+    std::ifstream file(path);
+    std::stringstream text;
+    if (!file || !(text << file.rdbuf())) {
+        throw FileError(fmt::format("config = {}: cannot be read; give a text file of NAME = VALUE lines", path));
+    }
+    const std::string where = fmt::format("config {}: ", path);
+    return translated(where, flags, [&] {
+        po::parsed_options parsed = po::parse_config_file(text, description, true);
+        for (const po::option& option : parsed.options) {
+            if (option.unregistered || option.string_key == "config" || option.string_key == "help") {
+                refuse_unknown(where, option.string_key, flags);
+            }
+        }
+        return parsed;
+    });
+}
+
+std::string value_text(const Flag& flag, const po::variables_map& values) {
+    if (flag.value.empty()) {
+        return values[flag.name].as<bool>() ? "true" : "";
+    }
+    return values.count(flag.name) != 0 ? values[flag.name].as<std::string>() : flag.default_value;
+}
+
+/// Text broken into lines of at most `width` characters at spaces.
+std::vector<std::string> wrapped(const std::string& text, std::size_t width) {
+    std::vector<std::string> lines;
+    std::istringstream words(text);
+    std::string line;
+    for (std::string word; words >> word;) {
+        if (!line.empty() && line.size() + 1 + word.size() > width) {
+            lines.push_back(std::exchange(line, ""));
+        }
+        line += (line.empty() ? "" : " ") + word;
+    }
+    lines.push_back(line);
+    return lines;
+}
+
+std::string flag_help(const Flag& flag) {
+    constexpr std::size_t indent = 28;
+    std::string head = "  --" + flag.name + (flag.value.empty() ? "" : " " + flag.value);
+    std::string help = flag.help;
+    if (!flag.default_value.empty()) {
+        help += fmt::format(" [{}]", flag.default_value);
+    }
+    std::string text = head;
+    if (head.size() + 2 > indent) {
+        text += "\n" + std::string(indent, ' ');
+    } else {
+        text.append(indent - head.size(), ' ');
+    }
+    return text + fmt::format("{}\n", fmt::join(wrapped(help, 100 - indent), "\n" + std::string(indent, ' ')));
+}
+
+const Subcommand& find_command(const std::string& name) {
+    std::vector<std::string> names;
+    for (const Subcommand& command : subcommands()) {
+        if (command.name == name) {
+            return command;
+        }
+        names.push_back(command.name);
+    }
+    throw InputError(fmt::format("{} is not a command: must be one of {}; nearest valid: {}", name,
+                                 fmt::join(names, ", "), nearest_word(name, names)));
+}
+
+bool asks_for_help(const std::string& arg) {
+    return arg == "--help" || arg == "-h";
+}
+
+int run_command(const Subcommand& command, const std::vector<std::string>& args, Terminal& terminal) {
+    if (std::any_of(args.begin(), args.end(), asks_for_help)) {
+        terminal.out << help_of(command);
+        return exit_ok;
+    }
+    return command.run(parse_arguments(command, args), terminal);
+}
+
+int dispatch(const std::vector<std::string>& args, Terminal& terminal) {
+    if (args.empty() || asks_for_help(args[0]) || (args[0] == "help" && args.size() == 1)) {
+        terminal.out << help_of_program();
+        return exit_ok;
+    }
+    if (args[0] == "--version") {
+        terminal.out << version_text();
+        return exit_ok;
+    }
+    if (args[0] == "help") {
+        terminal.out << help_of(find_command(args[1]));
+        return exit_ok;
+    }
+    return run_command(find_command(args[0]), {args.begin() + 1, args.end()}, terminal);
+}
+
+/// "mobalab simulate: error: <each line of the message>".
+void print_error(const std::vector<std::string>& args, const std::string& message, Terminal& terminal) {
+    const bool named = !args.empty() && std::any_of(subcommands().begin(), subcommands().end(),
+                                                    [&](const auto& command) { return command.name == args[0]; });
+    std::istringstream lines(message);
+    for (std::string line; std::getline(lines, line);) {
+        terminal.err << "mobalab" << (named ? " " + args[0] : "") << ": error: " << line << "\n";
+    }
+}
+
+}  // namespace
+
+Arguments parse_arguments(const Subcommand& command, const std::vector<std::string>& args) {
+    const std::vector<Flag> flags = all_flags(command);
+    const po::options_description description = describe(flags);
+    po::variables_map typed;
+    po::variables_map all;
+    const po::parsed_options line = parse_command_line(flags, description, command, args);
+    translated("", flags, [&] { po::store(line, typed); });
+    translated("", flags, [&] { po::store(line, all); });
+    std::string config_path;
+    if (typed.count("config") != 0) {
+        config_path = typed["config"].as<std::string>();
+        const po::parsed_options config = parse_config(flags, description, config_path);
+        translated(fmt::format("config {}: ", config_path), flags, [&] { po::store(config, all); });
+    }
+    std::map<std::string, Arguments::Value> values;
+    for (const Flag& flag : flags) {
+        const bool given = all.count(flag.name) != 0 && !all[flag.name].defaulted();
+        values[flag.name] = {value_text(flag, all), given};
+    }
+    return {std::move(values), command_line_text(command, args)};
+}
+
+std::string help_of(const Subcommand& command) {
+    std::string text = fmt::format("mobalab {}: {}\n\n", command.name, command.summary);
+    std::istringstream paragraphs(command.description);
+    for (std::string paragraph; std::getline(paragraphs, paragraph);) {
+        text += fmt::format("{}\n", fmt::join(wrapped(paragraph, 100), "\n"));
+    }
+    text += fmt::format("\nUsage: mobalab {} [flags]{}\n\nFlags:\n", command.name,
+                        command.positional.empty() ? "" : " [" + command.positional + "]");
+    for (const Flag& flag : all_flags(command)) {
+        text += flag_help(flag);
+    }
+    text += "\nExamples:\n";
+    for (const Example& example : command.examples) {
+        text +=
+            fmt::format("  mobalab {}\n      {}\n", example.command, fmt::join(wrapped(example.shows, 94), "\n      "));
+    }
+    return text;
+}
+
+std::string help_of_program() {
+    std::string text =
+        "mobalab: will a MoBA router find the right block?\n\n"
+        "The same routing point, evaluated by theory, by Monte Carlo and by the real kernel, into one table.\n\n"
+        "Usage: mobalab COMMAND [flags]\n\nCommands:\n";
+    for (const Subcommand& command : subcommands()) {
+        text += fmt::format("  {:<10} {}\n", command.name, command.summary);
+    }
+    return text +
+           "\nmobalab COMMAND --help shows the flags of a command with worked examples; mobalab --version the "
+           "version.\n"
+           "Results go to stdout, progress to stderr. Exit codes: 0 done (validate: agree), 1 the answer is no\n"
+           "(validate: disagree), 2 bad input or a file or device that cannot be used.\n";
+}
+
+int run_mobalab(const std::vector<std::string>& args, Terminal& terminal) {
+    try {
+        const int code = dispatch(args, terminal);
+        terminal.out.flush();
+        if (!terminal.out) {  // a full disk behind `mobalab ... > file`
+            throw FileError("stdout: cannot be written; is the disk full?");
+        }
+        return code;
+    } catch (const std::bad_alloc&) {
+        print_error(args, "out of memory; ask for fewer points or a smaller problem", terminal);
+    } catch (const std::exception& error) {
+        print_error(args, error.what(), terminal);
+    }
+    return exit_error;
+}
+
+}  // namespace mobalab::experiments

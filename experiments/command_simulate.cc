@@ -1,0 +1,288 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ostream>
+
+#include "analysis/binomial_interval.h"
+#include "experiments/build_info.h"
+#include "experiments/interrupt.h"
+#include "experiments/point_grid.h"
+#include "experiments/progress.h"
+#include "experiments/resumable_output.h"
+#include "experiments/shown_columns.h"
+#include "experiments/simulation_record.h"
+#include "experiments/subcommands.h"
+#include "experiments/table_text.h"
+#include "experiments/values.h"
+#include "sim/engine.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using analysis::RoutingPoint;
+using Clock = std::chrono::steady_clock;
+
+/// A journal record is written at most this often within a point: what a killed run may lose.
+constexpr std::chrono::milliseconds record_period(50);
+
+struct Plan {
+    std::vector<RoutingPoint> points;
+    sim::Budget budget;
+    double confidence;
+};
+
+Plan plan_of(const Arguments& arguments) {
+    Plan plan;
+    plan.points = point_grid(arguments);
+    sim::StopRule& stop = plan.budget.stop;
+    stop.max_trials = static_cast<std::uint64_t>(arguments.integer("trials", 1, std::int64_t{1} << 53));
+    stop.max_misses = static_cast<std::uint64_t>(arguments.integer("max-misses", 0));
+    stop.target_relative_error = arguments.real("target-relative-error", 0.0, 1.0);
+    stop.max_seconds = arguments.real("max-seconds", 0.0, 1e9);
+    plan.budget.seed = static_cast<std::uint64_t>(arguments.integer("seed", 0));
+    plan.budget.threads = static_cast<int>(arguments.integer("threads", 0, 4096));
+    plan.confidence = arguments.real("confidence", 0.5, 1.0 - 1e-12);
+    arguments.choice("device", {"cpu"});
+    return plan;
+}
+
+/// Everything the file's tables depend on.
+std::string canonical_text(const Plan& plan) {
+    const sim::StopRule& stop = plan.budget.stop;
+    std::string text = fmt::format(
+        "simulate\nschema={}\nseed={}\ntrials={}\nmax_misses={}\ntarget_relative_error={}\nmax_seconds={}\nconfidence={"
+        "}\n",
+        results_schema_version, plan.budget.seed, stop.max_trials, stop.max_misses,
+        shortest(stop.target_relative_error), shortest(stop.max_seconds), shortest(plan.confidence));
+    for (const RoutingPoint& point : plan.points) {
+        text += fmt::format("{};seq_len={}\n", analysis::canonical_text(point), point.seq_len);
+    }
+    return text;
+}
+
+/// How much of a point's budget is used: the nearest of its stop rules.
+double fraction_done(const sim::Progress& progress, const sim::StopRule& stop) {
+    const auto trials = static_cast<double>(progress.stats.trials);
+    const auto misses = static_cast<double>(progress.stats.misses);
+    double fraction = trials / static_cast<double>(stop.max_trials);
+    if (stop.max_misses > 0) {
+        fraction = std::max(fraction, misses / static_cast<double>(stop.max_misses));
+    }
+    if (stop.max_seconds > 0.0) {
+        fraction = std::max(fraction, progress.seconds / stop.max_seconds);
+    }
+    if (stop.target_relative_error > 0.0) {  // the squared error falls like 1 / misses
+        fraction = std::max(fraction, misses * stop.target_relative_error * stop.target_relative_error);
+    }
+    return std::min(fraction, 1.0);
+}
+
+/// Runs the points one after the other and keeps the journal and the display up to date.
+class Run {
+public:
+    Run(const Plan& plan, ResumableOutput* output, Terminal& terminal)
+        : plan_(plan), output_(output), display_(terminal, "simulate"), points_(plan.points.size()) {
+        if (output_ != nullptr) {
+            points_ = parse_records(output_->records(), points_.size());
+        }
+        display_.start_at(whole_fraction());
+    }
+
+    std::vector<PointProgress> finish() {
+        for (std::size_t index = 0; index < points_.size(); ++index) {
+            if (!points_[index].finished) {
+                simulate_point(index);
+            }
+        }
+        return points_;
+    }
+
+private:
+    double whole_fraction() const {
+        double sum = 0.0;
+        for (const PointProgress& point : points_) {
+            sum += point.finished ? 1.0 : fraction_done(point.progress, plan_.budget.stop);
+        }
+        return sum / static_cast<double>(points_.size());
+    }
+
+    void simulate_point(std::size_t index) {
+        const sim::Progress start = points_[index].progress;
+        const auto observe = [this, index](const sim::Progress& progress) { return this->observe(index, progress); };
+        const sim::SimulationResult result = sim::simulate(plan_.points[index], plan_.budget, start, observe);
+        const bool stopped = result.reason == sim::StopReason::interrupted;
+        points_[index] = {result.progress, !stopped, result.reason};
+        record(index);
+        if (stopped) {
+            stop_here(index);
+        }
+    }
+
+    bool observe(std::size_t index, const sim::Progress& progress) {
+        if (Clock::now() - last_look_ >= record_period) {
+            last_look_ = Clock::now();
+            points_[index].progress = progress;
+            record(index);
+            display_.update(whole_fraction(),
+                            fmt::format("point {} of {}: {} trials, {} misses", index + 1, points_.size(),
+                                        progress.stats.trials, progress.stats.misses));
+        }
+        return !interrupted();
+    }
+
+    void record(std::size_t index) {
+        if (output_ != nullptr) {
+            output_->record(static_cast<std::int64_t>(index), record_of(points_[index]));
+        }
+    }
+
+    [[noreturn]] void stop_here(std::size_t index) const {
+        throw Interrupted(fmt::format("interrupted in point {} of {}; {}", index + 1, points_.size(),
+                                      output_ != nullptr ? "the same command with --resume goes on from here"
+                                                         : "with --out a run can be resumed"));
+    }
+
+    const Plan& plan_;
+    ResumableOutput* output_;
+    ProgressDisplay display_;
+    std::vector<PointProgress> points_;
+    Clock::time_point last_look_ = Clock::now();
+};
+
+std::string interval_definition(double confidence) {
+    return fmt::format("Clopper-Pearson interval of sim_misses of sim_trials, confidence {}", shortest(confidence));
+}
+
+std::vector<Column> simulation_columns(const std::vector<PointProgress>& points, double confidence) {
+    std::vector<std::int64_t> trials;
+    std::vector<std::int64_t> misses;
+    std::vector<double> miss;
+    std::vector<double> low;
+    std::vector<double> high;
+    std::vector<std::string> reasons;
+    for (const PointProgress& point : points) {
+        const sim::TrialStats& stats = point.progress.stats;
+        const analysis::Interval interval = analysis::clopper_pearson(
+            static_cast<double>(stats.misses), static_cast<double>(stats.trials), 1.0 - confidence);
+        trials.push_back(static_cast<std::int64_t>(stats.trials));
+        misses.push_back(static_cast<std::int64_t>(stats.misses));
+        miss.push_back(interval.value);
+        low.push_back(interval.low);
+        high.push_back(interval.high);
+        reasons.emplace_back(sim::to_string(point.reason));
+    }
+    const std::string definition = interval_definition(confidence);
+    return {{"sim_trials", "simulated trials", "1", std::move(trials)},
+            {"sim_misses", "trials whose signal block was not routed", "1", std::move(misses)},
+            {"sim_miss", "simulated miss probability", "1", std::move(miss), "sim_misses / sim_trials"},
+            {"sim_miss_low", "lower end of the interval of sim_miss", "1", std::move(low), definition},
+            {"sim_miss_high", "upper end of the interval of sim_miss", "1", std::move(high), definition},
+            {"sim_stop_reason", "stop rule that ended the point", "", std::move(reasons)}};
+}
+
+Table simulation_table(const Plan& plan, const std::vector<PointProgress>& points) {
+    Table table;
+    table.name = "simulate";
+    table.columns = point_columns(plan.points);
+    for (auto&& columns : {theory_columns(plan.points), simulation_columns(points, plan.confidence)}) {
+        table.columns.insert(table.columns.end(), columns.begin(), columns.end());
+    }
+    table.attributes = {{"interval", interval_definition(plan.confidence)}, {"confidence", plan.confidence}};
+    return table;
+}
+
+void print(const Table& table, std::uint64_t seed, const Arguments& arguments, Terminal& terminal) {
+    if (arguments.on("json")) {
+        Table with_seed = table;
+        with_seed.columns.push_back(
+            {"seed", "", "", std::vector<std::int64_t>(table.rows(), static_cast<std::int64_t>(seed))});
+        terminal.out << json_table(with_seed, {{"sim_trials", "trials"},
+                                               {"sim_misses", "misses"},
+                                               {"sim_miss", "miss"},
+                                               {"sim_miss_low", "low"},
+                                               {"sim_miss_high", "high"},
+                                               {"sim_stop_reason", "stop_reason"}});
+        return;
+    }
+    terminal.out << fmt::format("seed {}, ", seed)
+                 << human_table(table, point_parameters(),
+                                {{"sim_trials", "trials"},
+                                 {"sim_misses", "misses"},
+                                 {"sim_miss", "miss"},
+                                 {"sim_miss_low", "low"},
+                                 {"sim_miss_high", "high"},
+                                 {"miss_probability", "exact_miss"},
+                                 {"sim_stop_reason", "stopped_by"}});
+}
+
+Results identity(const Plan& plan, const Arguments& arguments) {
+    Results results = new_results("simulate");
+    results.task = task_id(canonical_text(plan));
+    results.command = arguments.command_line();
+    results.settings = arguments.settings();
+    results.seed = plan.budget.seed;
+    results.device = cpu_name();
+    return results;
+}
+
+int run_simulate(const Arguments& arguments, Terminal& terminal) {
+    const Plan plan = plan_of(arguments);
+    const ResumableOutput::Mode mode = output_mode(arguments);
+    std::optional<ResumableOutput> output;
+    if (arguments.given("out")) {
+        output.emplace(arguments.text("out"), mode, identity(plan, arguments));
+    }
+    if (output && output->finished()) {
+        terminal.err << "mobalab simulate: " << arguments.text("out") << " is complete; nothing left to do\n";
+        print(output->finished()->table("simulate"), plan.budget.seed, arguments, terminal);
+        return exit_ok;
+    }
+    const Table table = simulation_table(plan, Run(plan, output ? &*output : nullptr, terminal).finish());
+    if (output) {
+        output->commit({table});
+    }
+    print(table, plan.budget.seed, arguments, terminal);
+    return exit_ok;
+}
+
+std::vector<Flag> stop_flags() {
+    return {{"trials", "N", "1e5", "stop a point after N trials"},
+            {"max-misses", "N", "0", "or after N misses (0: not a rule)"},
+            {"target-relative-error", "X", "0",
+             "or when the standard error of the miss estimate falls to X of it (0: not a "
+             "rule)"},
+            {"max-seconds", "S", "0", "or after S seconds (0: not a rule); counts then depend on the clock"}};
+}
+
+}  // namespace
+
+Subcommand simulate_command() {
+    return {"simulate",
+            "Monte Carlo on the same grid, with intervals",
+            "Draws trials of every point of the grid under its model and counts misses: trials in which the needle's "
+            "block is not among the blocks the query attends to. A point stops at the first stop rule met. The counts "
+            "follow from seed, point and stop rule alone, whatever the number of threads.\n"
+            "\n"
+            "low and high are the Clopper-Pearson interval of the miss probability; exact_miss is the theory of the "
+            "model.\n"
+            "\n"
+            "With --out the run can be killed at any moment and continued with --resume; the file ends with the same "
+            "bytes as that of an uninterrupted run.",
+            point_flags() + stop_flags() + engine_flags("1") +
+                std::vector<Flag>{{"device", "NAME", "cpu", "where to draw: cpu"},
+                                  {"confidence", "P", "0.95", "confidence of the intervals"}} +
+                resumable_output_flags() + json_flag(),
+            {{"simulate --trials 1e6", "one point with the default flags, a million trials"},
+             {"simulate --head-dim 64,128 --block-size 32:512:x2 --max-misses 1000 --trials 1e7",
+              "ten points, each to 1000 misses (3 % standard error)"},
+             {"simulate --target-relative-error 0.01 --max-seconds 60 --trials 1e9 --out miss.h5",
+              "to one percent, but at most a minute a point; written to a results file"},
+             {"simulate --target-relative-error 0.01 --max-seconds 60 --trials 1e9 --out miss.h5 --resume",
+              "the same, after an interruption"},
+             {"simulate --model gaussian,sphere,vector --json", "three models beside each other, for a program"}},
+            "",
+            run_simulate};
+}
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,190 @@
+#include <fmt/format.h>
+
+#include <ostream>
+
+#include "analysis/hit_probability.h"
+#include "analysis/inverse.h"
+#include "experiments/build_info.h"
+#include "experiments/point_grid.h"
+#include "experiments/results_file.h"
+#include "experiments/shown_columns.h"
+#include "experiments/subcommands.h"
+#include "experiments/table_text.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using analysis::InputError;
+using analysis::RoutingPoint;
+
+/// An inverse question: the flag solved for, and how its answer changes the point.
+struct Inverse {
+    std::string flag;
+    std::string says;
+    bool (*solve)(RoutingPoint& point, double wanted_hit);  ///< false: no value reaches it
+};
+
+template <typename Value>
+bool put(const std::optional<Value>& answer, Value& field) {
+    field = answer.value_or(field);
+    return answer.has_value();
+}
+
+const std::vector<Inverse>& inverses() {
+    static const std::vector<Inverse> all = {
+        {"head-dim", "smallest head_dim",
+         [](RoutingPoint& point, double hit) { return put(analysis::smallest_head_dim(point, hit), point.head_dim); }},
+        {"block-size", "largest block_size",
+         [](RoutingPoint& point, double hit) {
+             const bool found = put(analysis::largest_block_size(point, hit), point.block_size);
+             if (point.seq_len > 0) {
+                 point.candidates = analysis::candidates_of_last_query(point.seq_len, point.block_size);
+             }
+             return found;
+         }},
+        {"topk", "smallest topk",
+         [](RoutingPoint& point, double hit) { return put(analysis::smallest_topk(point, hit), point.topk); }},
+        {"mu-signal", "smallest mu_signal",
+         [](RoutingPoint& point, double hit) {
+             return put(analysis::smallest_mu_signal(point, hit), point.mu_signal);
+         }},
+    };
+    return all;
+}
+
+const Inverse& inverse_of(const Arguments& arguments) {
+    std::vector<std::string> names;
+    for (const Inverse& inverse : inverses()) {
+        names.push_back(inverse.flag);
+    }
+    const std::string name = arguments.choice("solve", names);
+    for (const Inverse& inverse : inverses()) {
+        if (inverse.flag == name) {
+            if (arguments.given(name)) {
+                throw InputError(fmt::format("{} = {}: is what --solve {} asks for; leave it out", name,
+                                             arguments.text(name), name));
+            }
+            return inverse;
+        }
+    }
+    throw std::logic_error("a choice without an inverse");
+}
+
+double wanted_hit(const Arguments& arguments) {
+    const double wanted = arguments.real("wanted-hit", 0.0, 1.0);
+    if (wanted <= 0.0 || wanted >= 1.0) {
+        throw InputError(fmt::format("wanted-hit = {}: must be above 0 and below 1; nearest valid: {}",
+                                     arguments.text("wanted-hit"), wanted <= 0.0 ? "0.001" : "0.999"));
+    }
+    return wanted;
+}
+
+struct Answers {
+    std::vector<RoutingPoint> points;
+    std::vector<std::string> reached;  ///< "yes" or "no"; empty without --solve
+    int code = exit_ok;
+};
+
+Answers answers(const Arguments& arguments) {
+    if (!arguments.given("solve")) {
+        if (arguments.given("wanted-hit")) {
+            throw InputError("wanted-hit: goes with --solve head-dim, block-size, topk or mu-signal");
+        }
+        return {point_grid(arguments), {}, exit_ok};
+    }
+    const Inverse& inverse = inverse_of(arguments);
+    const double wanted = wanted_hit(arguments);
+    Answers answers{point_grid(arguments), {}, exit_ok};
+    for (RoutingPoint& point : answers.points) {
+        const bool found = inverse.solve(point, wanted);
+        answers.reached.push_back(found ? "yes" : "no");
+        answers.code = found ? answers.code : exit_disagree;
+    }
+    return answers;
+}
+
+Table theory_table(const Answers& answers) {
+    Table table;
+    table.name = "theory";
+    table.columns = point_columns(answers.points);
+    for (Column& column : theory_columns(answers.points)) {
+        table.columns.push_back(std::move(column));
+    }
+    if (!answers.reached.empty()) {
+        table.columns.push_back(
+            {"reached", "whether some value reaches the wanted hit probability", "", answers.reached});
+    }
+    return table;
+}
+
+void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
+    if (arguments.on("json")) {
+        terminal.out << json_table(table);
+        return;
+    }
+    std::vector<ShownColumn> shown = theory_answers();
+    if (arguments.given("solve")) {
+        shown.insert(shown.begin(), {"reached", "reached"});
+    }
+    terminal.out << human_table(table, point_parameters(), shown);
+}
+
+int run_theory(const Arguments& arguments, Terminal& terminal) {
+    if (arguments.on("force") && !arguments.given("out")) {
+        throw InputError("force: is about a results file; name it with --out");
+    }
+    std::optional<ResultsOutput> output;
+    if (arguments.given("out")) {
+        output.emplace(arguments.text("out"), arguments.on("force"));
+    }
+    const Answers found = answers(arguments);
+    const Table table = theory_table(found);
+    if (output) {
+        Results results = new_results("theory");
+        results.task = task_id("theory\n" + arguments.settings());
+        results.command = arguments.command_line();
+        results.settings = arguments.settings();
+        results.device = cpu_name();
+        results.tables = {table};
+        output->commit(results);
+    }
+    print(table, arguments, terminal);
+    if (found.code != exit_ok) {
+        terminal.err << "mobalab theory: no value of " << arguments.text("solve")
+                     << " reaches the wanted hit probability where `reached` is no\n";
+    }
+    return found.code;
+}
+
+}  // namespace
+
+Subcommand theory_command() {
+    return {
+        "theory",
+        "closed forms on a grid: the paper's and the exact ones",
+        "For every point of the grid (the cross product of the lists): the paper's signal-to-noise ratio, its pairwise "
+        "miss Phi(-snr) and the snr it calls reliable, and the exact probability that the needle's block is (hit) "
+        "or is not (miss) among the blocks a query attends to.\n"
+        "\n"
+        "Lists and ranges: 64,128 or 16:512:x2 (16, 32, ..., 512) or 0.5:0.9:+0.1. Whole numbers may be written 8K "
+        "(8192) or 1e6.\n"
+        "\n"
+        "With --solve one flag is the question: the smallest head-dim, topk or mu-signal, or the largest block-size, "
+        "that reaches --wanted-hit. Exit code 1 when a point has no answer.",
+        point_flags() +
+            std::vector<Flag>{{"solve", "FLAG", "", "solve for head-dim, block-size, topk or mu-signal"},
+                              {"wanted-hit", "P", "0.99", "hit probability --solve must reach"}} +
+            output_flags() + json_flag(),
+        {{"theory", "one point with the default flags"},
+         {"theory --head-dim 64,128 --block-size 16:512:x2 --seq-len 32K", "how the block size decides, at 12 points"},
+         {"theory --model gaussian,sphere --candidates 1000 --mu-signal 0.5:0.9:+0.1",
+          "the paper's model beside the exact law of unit keys"},
+         {"theory --cluster-size 1,4 --mu-cluster 0.4 --json",
+          "what a cluster of related tokens changes, for a program"},
+         {"theory --solve block-size --wanted-hit 0.999 --seq-len 8K,32K,128K",
+          "the largest block that still finds the needle 999 times of 1000"}},
+        "",
+        run_theory};
+}
+
+}  // namespace mobalab::experiments

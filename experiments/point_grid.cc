@@ -1,0 +1,230 @@
+#include "experiments/point_grid.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "analysis/hit_probability.h"
+#include "analysis/paper_formulas.h"
+#include "experiments/values.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using analysis::InputError;
+using analysis::RoutingPoint;
+
+constexpr std::size_t most_points = 1'000'000;
+constexpr std::size_t named_mistakes = 5;
+constexpr std::int64_t longest_sequence = std::int64_t{1} << 40;
+
+/// One way to vary a point: the values of one flag.
+using Axis = std::vector<std::function<void(RoutingPoint&)>>;
+
+template <typename Value, typename Field>
+Axis axis_of(const std::vector<Value>& values, Field field) {
+    Axis axis;
+    for (const Value value : values) {
+        axis.emplace_back([value, field](RoutingPoint& point) { point.*field = value; });
+    }
+    return axis;
+}
+
+Axis integer_axis(const Arguments& arguments, const std::string& flag, std::int64_t RoutingPoint::*field,
+                  std::int64_t least, std::int64_t most) {
+    return arguments.has(flag) ? axis_of(arguments.integers(flag, least, most), field) : Axis();
+}
+
+Axis real_axis(const Arguments& arguments, const std::string& flag, double RoutingPoint::*field, double least) {
+    return arguments.has(flag) ? axis_of(arguments.reals(flag, least, 1.0), field) : Axis();
+}
+
+Axis model_axis(const Arguments& arguments) {
+    std::vector<analysis::Model> models;
+    if (arguments.has("model")) {
+        for (const std::string& name : arguments.texts("model")) {
+            models.push_back(analysis::parse_model(name));
+        }
+    }
+    return axis_of(models, &RoutingPoint::model);
+}
+
+/// --seq-len, unless --candidates was given.
+Axis length_axis(const Arguments& arguments) {
+    const bool by_candidates = arguments.has("candidates") && arguments.given("candidates");
+    if (by_candidates && arguments.has("seq-len") && arguments.given("seq-len")) {
+        throw InputError(
+            fmt::format("candidates = {}, seq-len = {}: give one of the two (candidates of the last query "
+                        "are ceil(seq-len / block-size) - 1)",
+                        arguments.text("candidates"), arguments.text("seq-len")));
+    }
+    return by_candidates ? integer_axis(arguments, "candidates", &RoutingPoint::candidates, 1, 1'000'000)
+                         : integer_axis(arguments, "seq-len", &RoutingPoint::seq_len, 1, longest_sequence);
+}
+
+std::vector<Axis> axes(const Arguments& arguments) {
+    constexpr std::int64_t any = std::numeric_limits<std::int32_t>::max();
+    return {model_axis(arguments),
+            integer_axis(arguments, "head-dim", &RoutingPoint::head_dim, 2, any),
+            integer_axis(arguments, "block-size", &RoutingPoint::block_size, 1, any),
+            length_axis(arguments),
+            integer_axis(arguments, "topk", &RoutingPoint::topk, 1, 512),
+            real_axis(arguments, "mu-signal", &RoutingPoint::mu_signal, 0.0),
+            real_axis(arguments, "mu-noise", &RoutingPoint::mu_noise, -1.0),
+            real_axis(arguments, "mu-cluster", &RoutingPoint::mu_cluster, -1.0),
+            integer_axis(arguments, "cluster-size", &RoutingPoint::cluster_size, 1, any)};
+}
+
+std::vector<RoutingPoint> cross_product(const std::vector<Axis>& axes) {
+    std::vector<RoutingPoint> points(1);
+    for (const Axis& axis : axes) {
+        if (axis.empty()) {
+            continue;
+        }
+        if (points.size() * axis.size() > most_points) {
+            throw InputError(
+                fmt::format("the lists make more than {} points; a grid holds at most {}", most_points, most_points));
+        }
+        std::vector<RoutingPoint> next;
+        for (const RoutingPoint& point : points) {
+            for (const auto& set : axis) {
+                next.push_back(point);
+                set(next.back());
+            }
+        }
+        points = std::move(next);
+    }
+    return points;
+}
+
+/// Why the combination cannot exist; empty when it can. Fills in the candidates of a point asked for by its length.
+std::string mistake(RoutingPoint& point) {
+    if (point.cluster_size > point.block_size) {
+        return fmt::format("cluster-size = {} with block-size = {}: must be at most the block size; nearest valid: {}",
+                           point.cluster_size, point.block_size, point.block_size);
+    }
+    if (point.seq_len > 0) {
+        point.candidates = analysis::candidates_of_last_query(point.seq_len, point.block_size);
+        if (point.candidates < 1) {
+            return fmt::format(
+                "seq-len = {} with block-size = {}: must leave a block before the last query's own; "
+                "nearest valid: {}",
+                point.seq_len, point.block_size, point.block_size + 1);
+        }
+    }
+    if (point.topk > point.candidates + 1) {
+        const std::string blocks =
+            point.seq_len > 0 ? fmt::format("seq-len = {} and block-size = {}", point.seq_len, point.block_size)
+                              : fmt::format("candidates = {}", point.candidates);
+        return fmt::format(
+            "topk = {} with {}: must be at most the number of blocks, the own one included; nearest "
+            "valid: {}",
+            point.topk, blocks, point.candidates + 1);
+    }
+    try {
+        analysis::validate(point);
+    } catch (const InputError& error) {
+        return error.what();
+    }
+    return "";
+}
+
+void add_mistake(std::vector<std::string>& mistakes, const std::string& text) {
+    if (!text.empty() && std::find(mistakes.begin(), mistakes.end(), text) == mistakes.end()) {
+        mistakes.push_back(text);
+    }
+}
+
+void refuse(std::vector<std::string> mistakes) {
+    if (mistakes.size() > named_mistakes) {
+        const std::size_t more = mistakes.size() - named_mistakes;
+        mistakes.resize(named_mistakes);
+        mistakes.push_back(fmt::format("and {} more impossible combination{}", more, more == 1 ? "" : "s"));
+    }
+    throw InputError(fmt::format("{}", fmt::join(mistakes, "\n")));
+}
+
+template <typename Value, typename Get>
+Column column_of(const std::vector<RoutingPoint>& points, std::string name, std::string long_name, Get get) {
+    std::vector<Value> values;
+    std::transform(points.begin(), points.end(), std::back_inserter(values), get);
+    return {std::move(name), std::move(long_name), std::is_same_v<Value, std::string> ? "" : "1", std::move(values)};
+}
+
+}  // namespace
+
+std::vector<Flag> point_flags() {
+    return {{"model", "LIST", "sphere", "law of the affinities: gaussian, gaussian-fixed, sphere, vector"},
+            {"head-dim", "LIST", "64", "width d of a head"},
+            {"block-size", "LIST", "64", "keys B of a block"},
+            {"seq-len", "LIST", "8K", "tokens N; the question is asked of the last query"},
+            {"candidates", "LIST", "", "instead of --seq-len: past blocks that compete, the needle's included"},
+            {"topk", "LIST", "8", "blocks k a query attends to, its own included"},
+            {"mu-signal", "LIST", "0.8", "expected affinity of the needle"},
+            {"mu-noise", "LIST", "0", "expected affinity of a noise key (0 for sphere and vector)"},
+            {"mu-cluster", "LIST", "0", "expected affinity of each other token of the needle's cluster"},
+            {"cluster-size", "LIST", "1", "related tokens m in the needle's block, the needle included"}};
+}
+
+std::vector<Flag> point_flags_without(const std::vector<std::string>& names) {
+    std::vector<Flag> flags = point_flags();
+    std::erase_if(flags, [&](const Flag& flag) { return std::count(names.begin(), names.end(), flag.name) != 0; });
+    return flags;
+}
+
+std::vector<RoutingPoint> point_grid(const Arguments& arguments) {
+    std::vector<RoutingPoint> points = cross_product(axes(arguments));
+    std::vector<std::string> mistakes;
+    for (RoutingPoint& point : points) {
+        add_mistake(mistakes, mistake(point));
+    }
+    if (!mistakes.empty()) {
+        refuse(std::move(mistakes));
+    }
+    return points;
+}
+
+std::vector<Column> point_columns(const std::vector<RoutingPoint>& points) {
+    const auto integers = [&](std::string name, std::string long_name, auto get) {
+        return column_of<std::int64_t>(points, std::move(name), std::move(long_name), get);
+    };
+    const auto reals = [&](std::string name, std::string long_name, auto get) {
+        return column_of<double>(points, std::move(name), std::move(long_name), get);
+    };
+    return {
+        column_of<std::string>(points, "model", "law of the affinities",
+                               [](const RoutingPoint& point) { return std::string(to_string(point.model)); }),
+        integers("head_dim", "head width d", std::mem_fn(&RoutingPoint::head_dim)),
+        integers("block_size", "keys a block, B", std::mem_fn(&RoutingPoint::block_size)),
+        integers("seq_len", "tokens N; 0 when asked for by candidates", std::mem_fn(&RoutingPoint::seq_len)),
+        integers("candidates", "past blocks that compete", std::mem_fn(&RoutingPoint::candidates)),
+        integers("topk", "blocks a query attends to, its own included", std::mem_fn(&RoutingPoint::topk)),
+        integers("cluster_size", "related tokens m in the signal block", std::mem_fn(&RoutingPoint::cluster_size)),
+        reals("mu_signal", "expected affinity of the needle", std::mem_fn(&RoutingPoint::mu_signal)),
+        reals("mu_noise", "expected affinity of a noise key", std::mem_fn(&RoutingPoint::mu_noise)),
+        reals("mu_cluster", "expected affinity of the cluster's other tokens", std::mem_fn(&RoutingPoint::mu_cluster)),
+        reals("delta_mu_eff", "delta_mu + (m - 1)(mu_cluster - mu_noise)", std::mem_fn(&RoutingPoint::delta_mu_eff))};
+}
+
+std::vector<Column> theory_columns(const std::vector<RoutingPoint>& points) {
+    std::vector<double> hit;
+    std::vector<double> miss;
+    std::vector<double> log_miss;
+    for (const RoutingPoint& point : points) {
+        const analysis::HitProbability probability = analysis::exact_hit_probability(point);
+        hit.push_back(probability.hit());
+        miss.push_back(probability.miss());
+        log_miss.push_back(probability.log_miss);
+    }
+    return {column_of<double>(points, "snr", "delta_mu_eff sqrt(d / (2 B))", analysis::snr),
+            column_of<double>(points, "pairwise_miss", "paper: one noise block outranks the signal block",
+                              analysis::pairwise_miss),
+            column_of<double>(points, "reliable_snr", "paper: snr above which routing is reliable",
+                              analysis::reliable_snr_threshold),
+            {"hit_probability", "exact probability that the signal block is routed", "1", std::move(hit)},
+            {"miss_probability", "exact probability that the signal block is not routed", "1", std::move(miss)},
+            {"log_miss_probability", "natural log of miss_probability", "1", std::move(log_miss)}};
+}
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,110 @@
+#include "experiments/resumable_output.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "analysis/routing_point.h"
+
+namespace mobalab::experiments {
+namespace {
+
+double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Journal::Header header_of(const Results& results) {
+    return {{"task", results.task},         {"subcommand", results.subcommand}, {"command", results.command},
+            {"settings", results.settings}, {"version", results.version},       {"git_commit", results.git_commit},
+            {"device", results.device},     {"utc_time", results.utc_time}};
+}
+
+/// Whether a file or journal with these marks may stand for a run of `wanted`.
+void check_same_task(const std::string& path, const Results& wanted, const std::string& subcommand,
+                     const std::string& task, const std::string& command) {
+    if (subcommand != wanted.subcommand || task != wanted.task) {
+        throw FileError(
+            fmt::format("{}: holds another run ({}); give the same points, seed and stop rule, another --out, "
+                        "or --force to replace it",
+                        path, command));
+    }
+}
+
+void check_same_build(const std::string& path, const Results& wanted, const Journal::Header& header) {
+    if (header.at("version") != wanted.version || header.at("git_commit") != wanted.git_commit) {
+        throw FileError(
+            fmt::format("{}: was started by mobalab {} (commit {}) and this is {} ({}); continue with that "
+                        "build or start afresh with --force",
+                        path, header.at("version"), header.at("git_commit"), wanted.version, wanted.git_commit));
+    }
+}
+
+}  // namespace
+
+std::vector<Flag> resumable_output_flags() {
+    return output_flags() + std::vector<Flag>{{"resume", "", "",
+                                               "go on with an interrupted run of the same --out; starts "
+                                               "it when there is none"}};
+}
+
+ResumableOutput::Mode output_mode(const Arguments& arguments) {
+    if (arguments.on("force") && arguments.on("resume")) {
+        throw analysis::InputError("force, resume: --force starts afresh and --resume goes on; give one of the two");
+    }
+    const bool with_file = arguments.given("out");
+    if (!with_file && (arguments.on("force") || arguments.on("resume"))) {
+        throw analysis::InputError("force, resume: are about a results file; name it with --out");
+    }
+    return arguments.on("force")    ? ResumableOutput::Mode::force
+           : arguments.on("resume") ? ResumableOutput::Mode::resume
+                                    : ResumableOutput::Mode::fresh;
+}
+
+ResumableOutput::ResumableOutput(const std::string& path, Mode mode, Results results)
+    : output_(path, mode != Mode::fresh), results_(std::move(results)), journal_path_(path + ".journal") {
+    take_up(path, mode);
+    if (!journal_ && !finished_) {
+        journal_ = Journal::create(journal_path_, header_of(results_));
+    }
+}
+
+void ResumableOutput::take_up(const std::string& path, Mode mode) {
+    // The journal comes first: beside it, the file at the path is an older one that --force condemned.
+    if (file_exists(journal_path_)) {
+        if (mode == Mode::fresh) {
+            throw FileError(fmt::format(
+                "{}: an interrupted run left it; add --resume to go on or --force to start afresh", journal_path_));
+        }
+        if (mode == Mode::resume) {
+            Journal journal = Journal::resume(journal_path_);
+            const Journal::Header& header = journal.header();
+            check_same_task(journal_path_, results_, header.at("subcommand"), header.at("task"), header.at("command"));
+            check_same_build(journal_path_, results_, header);
+            results_.command = header.at("command");
+            results_.settings = header.at("settings");
+            results_.device = header.at("device");
+            results_.utc_time = header.at("utc_time");
+            journal_ = std::move(journal);
+        }
+    } else if (mode == Mode::resume && file_exists(path)) {
+        Results found = read_results(path);
+        check_same_task(path, results_, found.subcommand, found.task, found.command);
+        finished_ = std::move(found);
+    }
+}
+
+void ResumableOutput::record(std::int64_t key, const std::string& payload) {
+    journal_->record(key, payload);
+    if (now() - last_sync_ > 1.0) {
+        journal_->sync();
+        last_sync_ = now();
+    }
+}
+
+void ResumableOutput::commit(std::vector<Table> tables) {
+    results_.tables = std::move(tables);
+    output_.commit(results_);
+    remove_file(journal_path_);
+}
+
+}  // namespace mobalab::experiments

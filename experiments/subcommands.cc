@@ -1,0 +1,10 @@
+#include "experiments/subcommands.h"
+
+namespace mobalab::experiments {
+
+const std::vector<Subcommand>& subcommands() {
+    static const std::vector<Subcommand> all = {theory_command(), simulate_command(), info_command()};
+    return all;
+}
+
+}  // namespace mobalab::experiments

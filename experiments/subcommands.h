@@ -1,0 +1,12 @@
+#pragma once
+
+#include "experiments/subcommand.h"
+
+namespace mobalab::experiments {
+
+// One function a command_<name>.cc.
+Subcommand theory_command();
+Subcommand simulate_command();
+Subcommand info_command();
+
+}  // namespace mobalab::experiments
