@@ -7,6 +7,7 @@ namespace mobalab::experiments {
 // One function a command_<name>.cc.
 Subcommand theory_command();
 Subcommand simulate_command();
+Subcommand export_command();
 Subcommand info_command();
 
 }  // namespace mobalab::experiments

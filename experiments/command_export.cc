@@ -1,0 +1,74 @@
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+
+#include "analysis/routing_point.h"
+#include "experiments/child_process.h"
+#include "experiments/results_file.h"
+#include "experiments/subcommands.h"
+
+namespace mobalab::experiments {
+namespace {
+
+std::string environment_or(const char* name, const std::string& otherwise) {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+/// Folder that holds the Python package: the source tree this program was built from.
+std::string package_root() {
+    const std::filesystem::path root = MOBALAB_SOURCE_DIR;
+    std::error_code ignored;
+    if (!std::filesystem::exists(root / "notebooks_export" / "__main__.py", ignored)) {
+        throw FileError(
+            fmt::format("{}/notebooks_export: not found; export runs the Python package of the source tree "
+                        "this program was built from: put it back, or build again where it is now",
+                        root.string()));
+    }
+    return root.string();
+}
+
+int run_export(const Arguments& arguments, Terminal& terminal) {
+    if (!arguments.given("results")) {
+        throw analysis::InputError("no results file: name one, as in mobalab export results.h5 --out figures");
+    }
+    const std::string python = environment_or("MOBALAB_PYTHON", MOBALAB_PYTHON);
+    const std::string inherited = environment_or("PYTHONPATH", "");
+    const std::string path = package_root() + (inherited.empty() ? "" : ":" + inherited);
+    int code = 0;
+    try {
+        code = run_child({python, "-m", "notebooks_export", arguments.text("results"), "--out", arguments.text("out")},
+                         {"PYTHONPATH=" + path}, terminal);
+    } catch (const std::system_error& error) {
+        throw FileError(
+            fmt::format("{}: cannot be started: {}; install the Debian package python3, or name another "
+                        "Python in MOBALAB_PYTHON",
+                        python, error.code().message()));
+    }
+    if (code != exit_ok && code != exit_error) {  // exit_error has said why itself
+        throw FileError(fmt::format("{}: ended with code {} while drawing", python, code));
+    }
+    return code;
+}
+
+}  // namespace
+
+Subcommand export_command() {
+    return {"export",
+            "figures (PNG, SVG), a notebook and an HTML page from a results file",
+            "Draws what the tables of a results file allow: hit and miss probability against d/B, the pairwise formula "
+            "against the exact one, hits by number of candidates, agreement, speed. The folder gets each figure as PNG "
+            "and SVG, mobalab.ipynb, which draws them again from the file, and index.html, which needs no other file.\n"
+            "Runs Python; the environment variable MOBALAB_PYTHON names one other than the one found when mobalab was "
+            "built.",
+            {{"results", "PATH", "", "results file; may be given without the flag's name"},
+             {"out", "DIR", "figures", "folder to write; made when missing, files of the same name are replaced"}},
+            {{"export results/validate.h5 --out results/figures", "every figure of a validation"},
+             {"export bench.h5 --out speed", "what a benchmark allows: one figure, notebook and page"}},
+            "results",
+            run_export};
+}
+
+}  // namespace mobalab::experiments
