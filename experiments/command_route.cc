@@ -1,0 +1,121 @@
+#include "experiments/probe_commands.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <ostream>
+
+#include "experiments/kernel_assessment.h"
+#include "experiments/point_grid.h"
+#include "experiments/probe_flags.h"
+#include "experiments/progress.h"
+#include "experiments/shown_columns.h"
+#include "experiments/subcommands.h"
+#include "experiments/table_text.h"
+#include "experiments/values.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using analysis::RoutingPoint;
+
+Table route_table(const std::vector<RoutingPoint>& points, const KernelAssessment& kernel, double confidence) {
+    Table table{.name = "route", .columns = point_columns(points)};
+    for (auto&& columns : {theory_columns(points), kernel_columns(kernel, confidence)}) {
+        table.columns.insert(table.columns.end(), columns.begin(), columns.end());
+    }
+    table.attributes = {{"confidence", confidence}};
+    return table;
+}
+
+void print(const Table& table, std::uint64_t seed, const Arguments& arguments, Terminal& terminal) {
+    if (arguments.on("json")) {
+        Table with_seed = table;
+        with_seed.columns.push_back(
+            {"seed", "", "", std::vector<std::int64_t>(table.rows(), static_cast<std::int64_t>(seed))});
+        terminal.out << json_table(with_seed, {{"kernel_trials", "trials"},
+                                               {"kernel_misses", "misses"},
+                                               {"kernel_miss", "miss"},
+                                               {"kernel_miss_low", "low"},
+                                               {"kernel_miss_high", "high"},
+                                               {"kernel_expected_miss", "expected_miss"},
+                                               {"kernel_key_sets", "key_sets"},
+                                               {"kernel_design_effect", "design_effect"}});
+        return;
+    }
+    terminal.out << fmt::format("seed {}, {} {} kernel, ", seed, arguments.text("device"), arguments.text("dtype"))
+                 << human_table(table, point_parameters(),
+                                {{"kernel_trials", "probes"},
+                                 {"kernel_misses", "misses"},
+                                 {"kernel_miss", "miss"},
+                                 {"kernel_miss_low", "low"},
+                                 {"kernel_miss_high", "high"},
+                                 {"kernel_expected_miss", "expected_miss"},
+                                 {"kernel_key_sets", "key_sets"}});
+}
+
+}  // namespace
+
+int run_route(const Arguments& arguments, Terminal& terminal, const KernelUnderTest& kernel) {
+    const std::vector<RoutingPoint> points = point_grid(arguments);
+    const ProbeSettings settings = probe_settings(arguments);
+    const double confidence = interval_confidence(arguments);
+    const ProbePlan plan = plan_probes(points, settings);
+    const ResumableOutput::Mode mode = output_mode(arguments);
+    std::optional<ResumableOutput> output;
+    if (arguments.given("out")) {
+        const std::string task = "confidence=" + shortest(confidence);
+        output.emplace(arguments.text("out"), mode,
+                       probe_results("route", task, points, settings, kernel.device(), arguments));
+    }
+    if (output && output->finished()) {
+        terminal.err << "mobalab route: " << arguments.text("out") << " is complete; nothing left to do\n";
+        print(output->finished()->table("route"), settings.seed, arguments, terminal);
+        return exit_ok;
+    }
+    UnitJournal journal(output ? &*output : nullptr);
+    std::vector<JobCounts> counts;
+    {
+        ProgressDisplay display(terminal, "route");
+        counts = run_probes(plan.jobs, kernel, journal,
+                            [&](double fraction, const std::string& text) { display.update(fraction, text); });
+    }
+    const Table table =
+        route_table(points, assess_kernel(points, plan, counts, kernel.parallel_key_sets()), confidence);
+    if (output) {
+        output->commit({table});
+    }
+    print(table, settings.seed, arguments, terminal);
+    return exit_ok;
+}
+
+Subcommand route_command() {
+    return {
+        "route",
+        "planted needles through the real kernel",
+        "Draws sets of unit keys, gives every probe query a block of its past and builds the query from keys in it, so "
+        "that it has exactly the affinities asked for (--mu-signal to the needle, --mu-cluster to the cluster's "
+        "others) "
+        "and every other key is noise; then lets the kernel route and counts the probes whose block was not chosen.\n"
+        "\n"
+        "Probes stand all along the sequence, an eighth of them in the last block; a probe early in the sequence has "
+        "few "
+        "candidates and hits more easily. expected_miss is the exact probability averaged over the same candidates: "
+        "what "
+        "miss must be compared with. low and high are clustered by key set, because probes share keys.",
+        probe_flags(),
+        {{"route", "one point with the default flags on the CPU kernel"},
+         {"route --block-size 32:512:x2 --mu-signal 0.9", "five block sizes"},
+         {"route --dtype bf16 --probes 1e6", "a million probes with 16-bit tensors"},
+         {"route --cluster-size 1,4 --mu-cluster 0.2 --mu-signal 0.7 --json",
+          "a cluster of related tokens, for a program"},
+         {"route --seq-len 8K:128K:x2 --out route.h5", "longer and longer sequences, to a results file"}},
+        "",
+        [](const Arguments& arguments, Terminal& terminal) {
+            const int threads = static_cast<int>(arguments.integer("threads", 0, 4096));
+            const std::string device = arguments.choice("device", {"cpu", "cuda", "auto"});
+            return run_route(arguments, terminal, *kernel_for_device(device, threads));
+        }};
+}
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,237 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <ostream>
+
+#include "analysis/binomial_interval.h"
+#include "experiments/column_builder.h"
+#include "experiments/comparisons.h"
+#include "experiments/parallel_for.h"
+#include "experiments/point_grid.h"
+#include "experiments/probe_commands.h"
+#include "experiments/probe_flags.h"
+#include "experiments/progress.h"
+#include "experiments/subcommands.h"
+#include "experiments/validate_report.h"
+#include "experiments/values.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using analysis::Model;
+using analysis::RoutingPoint;
+
+constexpr double sphere_core_seconds = 0.1;
+constexpr double gaussian_core_seconds = 0.02;  // their theory is one formula: a look is enough
+
+// Units of the journal: probes from 0, simulations from these on.
+constexpr std::int64_t first_sphere_unit = std::int64_t{1} << 40U;
+constexpr std::int64_t first_gaussian_unit = std::int64_t{2} << 40U;
+constexpr std::int64_t first_gaussian_fixed_unit = std::int64_t{3} << 40U;
+
+struct Settings {
+    ProbeSettings probe;
+    std::uint64_t trials;
+    double confidence;
+    double alpha;
+};
+
+Settings settings_of(const Arguments& arguments) {
+    return {.probe = probe_settings(arguments),
+            .trials = static_cast<std::uint64_t>(arguments.integer("trials", 0, std::int64_t{1} << 53U)),
+            .confidence = interval_confidence(arguments),
+            .alpha = arguments.real("alpha", 1e-300, 0.5)};
+}
+
+std::vector<RoutingPoint> with_model(std::vector<RoutingPoint> points, Model model) {
+    for (RoutingPoint& point : points) {
+        point.model = model;
+    }
+    return points;
+}
+
+// Runs everything that takes long, with one progress line over all of it.
+class Gathering {
+public:
+    Gathering(const std::vector<RoutingPoint>& points, const ProbePlan& plan, const Settings& settings,
+              const KernelUnderTest& kernel, ResumableOutput* output, Terminal& terminal)
+        : points_(points),
+          plan_(plan),
+          settings_(settings),
+          kernel_(kernel),
+          journal_(output),
+          display_(terminal, "validate") {}
+
+    Evidence gather() {
+        Evidence evidence{.points = points_, .plan = plan_};
+        check_rules(evidence);
+        begin(0.6);
+        const std::vector<JobCounts> counts = run_probes(
+            plan_.jobs, kernel_, journal_, [&](double fraction, const std::string& text) { show(fraction, text); });
+        count_illegal_rows(counts, evidence);
+        begin(0.2);
+        evidence.sphere = simulate(Model::sphere, sphere_core_seconds, first_sphere_unit);
+        begin(0.05);
+        evidence.gaussian = simulate(Model::gaussian, gaussian_core_seconds, first_gaussian_unit);
+        begin(0.05);
+        evidence.gaussian_fixed = simulate(Model::gaussian_fixed, gaussian_core_seconds, first_gaussian_fixed_unit);
+        begin(0.1);
+        show(0.0, "theory at every number of candidates");
+        evidence.kernel = assess_kernel(points_, plan_, counts, kernel_.parallel_key_sets());
+        return evidence;
+    }
+
+private:
+    void check_rules(Evidence& evidence) {
+        evidence.tie_rule.resize(plan_.jobs.size());
+        evidence.candidate_rule.resize(plan_.jobs.size());
+        parallel_for(plan_.jobs.size(), kernel_.parallel_key_sets(), [&](std::size_t j) {
+            const ProbeJob& job = plan_.jobs[j];
+            const std::int64_t topk = std::max<std::int64_t>(2, job.largest_topk());
+            evidence.tie_rule[j] = check_tie_rule(job.shape, topk, kernel_);
+            evidence.candidate_rule[j] = check_candidate_rule(job.shape, topk, kernel_);
+        });
+    }
+
+    // The probes' own selections must keep to the rule of candidates as well.
+    void count_illegal_rows(const std::vector<JobCounts>& counts, Evidence& evidence) const {
+        for (std::size_t j = 0; j < counts.size(); ++j) {
+            RuleCheck& check = evidence.candidate_rule[j];
+            for (const KeySetCounts& key_set : counts[j]) {
+                check.rows += plan_.jobs[j].budget.probes * std::ssize(plan_.jobs[j].kinds);
+                check.violations += key_set.illegal_rows;
+            }
+        }
+    }
+
+    std::vector<SimulatedMisses> simulate(Model model, double core_seconds, std::int64_t first_unit) {
+        const SimulationSettings settings{.trials = settings_.trials,
+                                          .core_seconds = core_seconds,
+                                          .seed = settings_.probe.seed,
+                                          .threads = settings_.probe.threads};
+        return simulate_points(with_model(points_, model), settings, journal_, first_unit,
+                               [&](double fraction, const std::string& text) { show(fraction, text); });
+    }
+
+    void begin(double share) {
+        done_ += share_;
+        share_ = share;
+    }
+    void show(double fraction, const std::string& text) { display_.update(done_ + share_ * fraction, text); }
+
+    const std::vector<RoutingPoint>& points_;
+    const ProbePlan& plan_;
+    const Settings& settings_;
+    const KernelUnderTest& kernel_;
+    UnitJournal journal_;
+    ProgressDisplay display_;
+    double done_ = 0.0;
+    double share_ = 0.0;
+};
+
+Column gaussian_column(const std::vector<RoutingPoint>& points, Model model, std::string name, std::string long_name) {
+    return make_column(with_model(points, model), std::move(name), std::move(long_name),
+                       [](const RoutingPoint& point) { return analysis::exact_hit_probability(point).miss(); });
+}
+
+std::vector<Column> simulation_columns(const std::vector<SimulatedMisses>& simulated, double confidence) {
+    std::vector<analysis::Interval> intervals;
+    for (const SimulatedMisses& point : simulated) {
+        intervals.push_back(analysis::clopper_pearson(static_cast<double>(point.misses),
+                                                      static_cast<double>(point.trials), 1.0 - confidence));
+    }
+    const std::string definition =
+        fmt::format("Clopper-Pearson interval of sim_misses of sim_trials, confidence {}", shortest(confidence));
+    return {make_column(simulated, "sim_trials", "simulated trials of the sphere model",
+                        [](const SimulatedMisses& row) { return static_cast<std::int64_t>(row.trials); }),
+            make_column(simulated, "sim_misses", "trials whose signal block was not routed",
+                        [](const SimulatedMisses& row) { return static_cast<std::int64_t>(row.misses); }),
+            make_column(
+                intervals, "sim_miss", "simulated miss probability",
+                [](const analysis::Interval& row) { return row.value; }, "sim_misses / sim_trials"),
+            make_column(
+                intervals, "sim_miss_low", "lower end of the interval of sim_miss",
+                [](const analysis::Interval& row) { return row.low; }, definition),
+            make_column(
+                intervals, "sim_miss_high", "upper end of the interval of sim_miss",
+                [](const analysis::Interval& row) { return row.high; }, definition)};
+}
+
+Table validate_table(const Evidence& evidence, double confidence) {
+    Table table{.name = "validate", .columns = point_columns(evidence.points)};
+    const std::vector<Column> gaussian = {
+        gaussian_column(evidence.points, Model::gaussian, "gaussian_miss_probability",
+                        "miss probability of the model gaussian (the paper's)"),
+        gaussian_column(evidence.points, Model::gaussian_fixed, "gaussian_fixed_miss_probability",
+                        "miss probability of the model gaussian-fixed")};
+    for (auto&& columns : {theory_columns(evidence.points), gaussian, simulation_columns(evidence.sphere, confidence),
+                           kernel_columns(evidence.kernel, confidence)}) {
+        table.columns.insert(table.columns.end(), columns.begin(), columns.end());
+    }
+    table.attributes = {{"confidence", confidence}};
+    return table;
+}
+
+}  // namespace
+
+int run_validate(const Arguments& arguments, Terminal& terminal, const KernelUnderTest& kernel) {
+    const std::vector<RoutingPoint> points = point_grid(arguments);
+    const Settings settings = settings_of(arguments);
+    const ProbePlan plan = plan_probes(points, settings.probe);
+    const ResumableOutput::Mode mode = output_mode(arguments);
+    std::optional<ResumableOutput> output;
+    if (arguments.given("out")) {
+        const std::string task = fmt::format("trials={}\nconfidence={}\nalpha={}", settings.trials,
+                                             shortest(settings.confidence), shortest(settings.alpha));
+        output.emplace(arguments.text("out"), mode,
+                       probe_results("validate", task, points, settings.probe, kernel.device(), arguments));
+    }
+    if (output && output->finished()) {
+        terminal.err << "mobalab validate: " << arguments.text("out") << " is complete; nothing left to do\n";
+        return report_validation(output->finished()->table("validate"),
+                                 output->finished()->table("validate_comparisons"), points, settings.alpha, arguments,
+                                 terminal);
+    }
+    Evidence evidence = Gathering(points, plan, settings, kernel, output ? &*output : nullptr, terminal).gather();
+    const Table table = validate_table(evidence, settings.confidence);
+    const Table comparisons = comparisons_table(compare(evidence), settings.alpha);
+    if (output) {
+        output->commit({table, by_candidates_table(evidence.kernel, settings.confidence), comparisons});
+    }
+    return report_validation(table, comparisons, points, settings.alpha, arguments, terminal);
+}
+
+Subcommand validate_command() {
+    return {
+        "validate",
+        "theory, simulation and the real kernel at the same points: do they agree?",
+        "Evaluates every point three times: by the exact formula, by simulation, and by planting needles in keys that "
+        "the "
+        "real kernel routes (see `mobalab route --help`). Compares each pair, overall and by number of candidates, "
+        "checks "
+        "the tie rule and the rule of candidates exactly, and corrects for the number of comparisons (Holm).\n"
+        "\n"
+        "Exit code 0: everything agrees at the family-wise error --alpha; 1: something does not (the worst comparisons "
+        "are printed, each with a command that repeats its point); 2: bad input.\n"
+        "\n"
+        "exact_miss and simulated are of the last query; kernel is over probes all along the sequence and belongs "
+        "beside "
+        "probe_exact. paper_miss is the model gaussian, reported but never a verdict.",
+        probe_flags() +
+            std::vector<Flag>{{"trials", "N", "0", "simulated trials a point; 0: about 0.1 s of one core"},
+                              {"alpha", "P", "1e-6", "probability of a false disagreement, over all comparisons"}},
+        {{"validate", "one point with the default flags"},
+         {"validate --head-dim 64,128 --block-size 32:128:x2 --topk 2,8 --mu-signal 0.7", "twelve points"},
+         {"validate --config experiments/configs/paper.cfg --out paper.h5", "the standard grid, to a results file"},
+         {"validate --config experiments/configs/paper.cfg --out paper.h5 --resume", "the same, after an interruption"},
+         {"validate --dtype bf16 --probes 1e6 --json", "sixteen-bit tensors and a million probes, for a program"}},
+        "",
+        [](const Arguments& arguments, Terminal& terminal) {
+            const int threads = static_cast<int>(arguments.integer("threads", 0, 4096));
+            const std::string device = arguments.choice("device", {"cpu", "cuda", "auto"});
+            return run_validate(arguments, terminal, *kernel_for_device(device, threads));
+        }};
+}
+
+}  // namespace mobalab::experiments

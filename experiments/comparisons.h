@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "analysis/agreement.h"
+#include "analysis/routing_point.h"
+#include "experiments/kernel_assessment.h"
+#include "experiments/results_file.h"
+#include "experiments/routing_rules.h"
+#include "experiments/simulated_points.h"
+
+namespace mobalab::experiments {
+
+/// What is compared at the points of a plan.
+struct Evidence {
+    const std::vector<analysis::RoutingPoint>& points;
+    const ProbePlan& plan;
+    KernelAssessment kernel = {};
+    std::vector<RuleCheck> tie_rule = {};        ///< of every job
+    std::vector<RuleCheck> candidate_rule = {};  ///< of every job; selections of the probes themselves included
+    std::vector<SimulatedMisses> sphere = {};    ///< of every point; likewise the two below
+    std::vector<SimulatedMisses> gaussian = {};
+    std::vector<SimulatedMisses> gaussian_fixed = {};
+};
+
+/// One comparison of two sides.
+struct Comparison {
+    std::int64_t point;  ///< row in the table of points; -1: all points together
+    std::string kind;
+    double expected_miss;
+    double observed_miss;
+    analysis::Agreement agreement;
+    double adjusted_p = 1.0;
+};
+
+/// Every comparison the evidence allows, with Holm's correction over all of them (valid however they depend on each
+/// other). Kinds:
+///   simulate-theory               simulation of the sphere against the exact probability at the point's candidates
+///   gaussian-simulate-theory, gaussian-fixed-simulate-theory
+///                                 the same for the two normal models
+///   kernel-theory                 all probes against the sum of the exact probabilities at their candidates; once more
+///                                 for all points together (point -1), which sees a small error that is everywhere
+///   kernel-theory-by-candidates   the probes of one range of candidates
+///   kernel-simulate               two samples of one question: the probes in the last block have exactly the
+///                                 candidates the simulation has (all other probes have fewer: no simulation is theirs)
+///   tie-rule, candidate-rule      exact checks of selections: one wrong row is p = 0
+std::vector<Comparison> compare(const Evidence& evidence);
+
+/// Table "validate_comparisons", one row a comparison: point, kind, expected_miss, observed_miss, z, p_value,
+/// adjusted_p.
+Table comparisons_table(const std::vector<Comparison>& comparisons, double family_alpha);
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,121 @@
+#include "experiments/kernel_assessment.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "experiments/column_builder.h"
+#include "experiments/parallel_for.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using analysis::RoutingPoint;
+
+std::int64_t whole(double count) {
+    return std::llround(count);
+}
+
+// Columns of a count, for rows whose count is count_of(row).
+template <typename Row, typename CountOf>
+std::vector<Column> count_columns(const std::vector<Row>& rows, double confidence, CountOf count_of) {
+    const double alpha = 1.0 - confidence;
+    std::vector<analysis::Interval> intervals(rows.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        intervals[i] = count_of(rows[i]).interval(alpha);
+    }
+    const std::string definition =
+        fmt::format("{:g} % Korn-Graubard interval, clustered by key set", 100.0 * confidence);
+    return {make_column(rows, "kernel_trials", "probes",
+                        [&](const Row& row) { return whole(count_of(row).counts.trials); }),
+            make_column(rows, "kernel_misses", "probes whose needle was not routed",
+                        [&](const Row& row) { return whole(count_of(row).counts.misses); }),
+            make_column(rows, "kernel_miss", "share of probes that missed, over the probes' numbers of candidates",
+                        [&](const Row& row) { return count_of(row).miss(); }),
+            make_column(
+                intervals, "kernel_miss_low", "lower end of the interval of kernel_miss",
+                [](const analysis::Interval& interval) { return interval.low; }, definition),
+            make_column(
+                intervals, "kernel_miss_high", "upper end of the interval of kernel_miss",
+                [](const analysis::Interval& interval) { return interval.high; }, definition),
+            make_column(rows, "kernel_expected_miss", "exact miss probability, averaged over the probes' candidates",
+                        [&](const Row& row) { return count_of(row).expected_miss(); })};
+}
+
+}  // namespace
+
+KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const ProbePlan& plan,
+                               const std::vector<JobCounts>& counts, int threads) {
+    std::vector<std::vector<std::vector<CandidateRows>>> rows(plan.jobs.size());
+    parallel_for(rows.size(), threads, [&](std::size_t j) { rows[j] = candidate_rows(plan.jobs[j]); });
+
+    KernelAssessment result;
+    result.points.resize(points.size());
+    std::vector<std::vector<ClusterCell>> cells(points.size());
+    MissCurves curves;
+    parallel_for(points.size(), threads, [&](std::size_t i) {
+        const ProbePlace& place = plan.places[i];
+        const ProbeJob& job = plan.jobs[place.job];
+        const PointCells point(job, counts[place.job], rows[place.job], place, curves.of(points[i]));
+        cells[i] = point.all();
+        KernelAssessment::Point& assessed = result.points[i];
+        assessed.count = combine(cells[i]);
+        assessed.key_sets = job.budget.key_sets;
+        const CandidateBuckets buckets = candidate_buckets(job.shape.last_candidates());
+        for (std::size_t b = 0; b < buckets.size(); ++b) {
+            assessed.buckets.push_back({buckets.low[b], buckets.high[b], combine(point.bucket(b))});
+        }
+    });
+
+    std::vector<ClusterCell> pooled;
+    for (std::size_t j = 0; j < plan.jobs.size(); ++j) {
+        std::vector<ClusterCell> of_job(static_cast<std::size_t>(plan.jobs[j].budget.key_sets));
+        for (std::size_t i = 0; i < points.size(); ++i) {
+            if (plan.places[i].job == j) {
+                add(cells[i], of_job);
+            }
+        }
+        pooled.insert(pooled.end(), of_job.begin(), of_job.end());
+    }
+    result.pooled = combine(pooled);
+    return result;
+}
+
+std::vector<Column> kernel_columns(const KernelAssessment& kernel, double confidence) {
+    using Point = KernelAssessment::Point;
+    std::vector<Column> columns =
+        count_columns(kernel.points, confidence, [](const Point& point) { return point.count; });
+    columns.push_back(make_column(kernel.points, "kernel_key_sets", "independent key sets",
+                                  [](const Point& point) { return point.key_sets; }));
+    columns.push_back(make_column(kernel.points, "kernel_design_effect",
+                                  "variance of kernel_misses over its binomial value, at least 1",
+                                  [](const Point& point) { return point.count.counts.design_effect; }));
+    return columns;
+}
+
+Table by_candidates_table(const KernelAssessment& kernel, double confidence) {
+    struct Row {
+        std::int64_t point;
+        KernelAssessment::Bucket bucket;
+    };
+    std::vector<Row> rows;
+    for (std::size_t i = 0; i < kernel.points.size(); ++i) {
+        for (const KernelAssessment::Bucket& bucket : kernel.points[i].buckets) {
+            if (bucket.count.counts.trials > 0) {
+                rows.push_back({static_cast<std::int64_t>(i), bucket});
+            }
+        }
+    }
+    Table table{.name = "validate_by_candidates", .dimension = "row", .columns = {}};
+    table.columns = {make_column(rows, "point", "row of the table of points", [](const Row& row) { return row.point; }),
+                     make_column(rows, "candidates_low", "fewest past blocks that compete",
+                                 [](const Row& row) { return row.bucket.candidates_low; }),
+                     make_column(rows, "candidates_high", "most past blocks that compete",
+                                 [](const Row& row) { return row.bucket.candidates_high; })};
+    for (Column& column : count_columns(rows, confidence, [](const Row& row) { return row.bucket.count; })) {
+        table.columns.push_back(std::move(column));
+    }
+    return table;
+}
+
+}  // namespace mobalab::experiments

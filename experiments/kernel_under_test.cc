@@ -1,0 +1,124 @@
+#include "experiments/kernel_under_test.h"
+
+#include <fmt/format.h>
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <thread>
+#include <vector>
+
+#include "analysis/routing_point.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using kernels::DataType;
+
+void check(const kernels::Status& status) {
+    if (!status.ok()) {
+        throw KernelError(status.message);
+    }
+}
+
+// A host tensor in the dtype of the kernel, filled from fp32 (round to nearest even); fp32 is not copied.
+class HostTensor {
+public:
+    HostTensor(std::span<const float> values, DataType dtype) : data_(values.data()) {
+        if (dtype == DataType::bf16) {
+            convert<Eigen::bfloat16>(values);
+        } else if (dtype == DataType::fp16) {
+            convert<Eigen::half>(values);
+        }
+    }
+    const void* data() const { return data_; }
+
+private:
+    template <typename T>
+    void convert(std::span<const float> values) {
+        static_assert(sizeof(T) == sizeof(std::uint16_t));
+        converted_.resize(values.size());
+        std::transform(values.begin(), values.end(), converted_.begin(),
+                       [](float value) { return Eigen::numext::bit_cast<std::uint16_t>(static_cast<T>(value)); });
+        data_ = converted_.data();
+    }
+
+    const void* data_;
+    std::vector<std::uint16_t> converted_;
+};
+
+kernels::Problem problem_of(const ProbeShape& shape) {
+    kernels::Problem problem;
+    problem.seqlen_k = shape.seq_len;
+    problem.head_dim = shape.head_dim;
+    problem.block_size = shape.block_size;
+    problem.dtype = shape.dtype;
+    return problem;
+}
+
+// One pooling when the keys arrive; every chunk is then a short problem that ends at the chunk's last query.
+class CpuLoadedKeys : public LoadedKeys {
+public:
+    CpuLoadedKeys(const ProbeShape& shape, std::span<const float> keys) : problem_(problem_of(shape)) {
+        const HostTensor converted(keys, shape.dtype);
+        const auto elements = static_cast<std::size_t>(problem_.blocks() * shape.head_dim);
+        centroids_.resize(elements * kernels::size_of(shape.dtype));
+        problem_.seqlen_q = shape.seq_len;
+        check(kernels::compute_centroids(problem_, {.data = converted.data()}, centroids_.data(), execution_));
+    }
+
+    void route(std::span<const QueryChunk> chunks, std::span<const float> queries, std::int64_t topk,
+               std::span<std::int32_t> selection) override {
+        const HostTensor converted(queries, problem_.dtype);
+        const auto* query = static_cast<const std::byte*>(converted.data());
+        const std::size_t row_bytes = static_cast<std::size_t>(problem_.head_dim) * kernels::size_of(problem_.dtype);
+        std::int32_t* selected = selection.data();
+        for (const QueryChunk& chunk : chunks) {
+            kernels::Problem problem = problem_;
+            problem.topk = topk;
+            problem.seqlen_q = chunk.rows;
+            problem.seqlen_k = chunk.start + chunk.rows;
+            // The centroids of a shorter sequence are the first ones of the longer: its partial last block, which
+            // differs, is the own block of the last queries and never competes.
+            check(kernels::route_with_centroids(problem, {.data = query}, centroids_.data(), selected, nullptr,
+                                                execution_));
+            query += static_cast<std::size_t>(chunk.rows) * row_bytes;
+            selected += chunk.rows * problem.routed();
+        }
+    }
+
+private:
+    kernels::Problem problem_;
+    kernels::Execution execution_{.backend = kernels::Backend::cpu, .threads = 1};
+    std::vector<std::byte> centroids_;
+};
+
+class CpuKernel : public KernelUnderTest {
+public:
+    explicit CpuKernel(int threads) : threads_(threads) {}
+
+    std::string device() const override { return "cpu"; }
+    int parallel_key_sets() const override { return threads_; }
+    std::unique_ptr<LoadedKeys> load(const ProbeShape& shape, std::span<const float> keys) const override {
+        return std::make_unique<CpuLoadedKeys>(shape, keys);
+    }
+
+private:
+    int threads_;
+};
+
+}  // namespace
+
+std::unique_ptr<KernelUnderTest> cpu_kernel(int threads) {
+    const int hardware = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    return std::make_unique<CpuKernel>(threads > 0 ? threads : hardware);
+}
+
+std::unique_ptr<KernelUnderTest> kernel_for_device(const std::string& device, int threads) {
+    if (device == "cuda") {
+        throw analysis::InputError(
+            "--device cuda: the needle probe runs on the CPU in this version; nearest valid choice: --device cpu");
+    }
+    return cpu_kernel(threads);
+}
+
+}  // namespace mobalab::experiments

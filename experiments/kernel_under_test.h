@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+#include "experiments/probe_plan.h"
+
+namespace mobalab::experiments {
+
+/// Keys of one sequence inside a kernel, ready to be routed against.
+class LoadedKeys {
+public:
+    virtual ~LoadedKeys() = default;
+
+    /// Routes every chunk. `queries`: fp32 [rows of all chunks, head_dim], chunk after chunk, rounded to the dtype of
+    /// the shape by the kernel's side; `selection`: [rows of all chunks, topk - 1], as kernels::route() writes it.
+    /// Throws KernelError.
+    virtual void route(std::span<const QueryChunk> chunks, std::span<const float> queries, std::int64_t topk,
+                       std::span<std::int32_t> selection) = 0;
+};
+
+/// The router the probe examines. Everything that differs between memories (host, device) and element types is behind
+/// these two classes: another backend is another implementation, and tests put deliberately wrong routers here.
+/// Thread-safe: key sets are loaded and routed from several threads at once.
+class KernelUnderTest {
+public:
+    virtual ~KernelUnderTest() = default;
+
+    virtual std::string device() const = 0;  ///< for the results file: "cpu", ...
+
+    /// Most key sets to work on at once; each caller thread holds one.
+    virtual int parallel_key_sets() const = 0;
+
+    /// `keys`: fp32 [seq_len, head_dim], contiguous, alive as long as the result. Throws KernelError.
+    virtual std::unique_ptr<LoadedKeys> load(const ProbeShape& shape, std::span<const float> keys) const = 0;
+};
+
+/// A kernel refused or failed; what() is the kernel's own message.
+class KernelError : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+/// The CPU kernel (kernels::Backend::cpu), one thread per key set. `threads` 0: all hardware threads.
+std::unique_ptr<KernelUnderTest> cpu_kernel(int threads);
+
+/// `device`: cpu, cuda or auto (cuda where this build and machine have it). Throws analysis::InputError naming what is
+/// missing.
+std::unique_ptr<KernelUnderTest> kernel_for_device(const std::string& device, int threads);
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,291 @@
+#include "experiments/needle_probe.h"
+
+#include <fmt/format.h>
+
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "analysis/routing_point.h"
+#include "experiments/values.h"
+#include "sim/gaussian.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using analysis::InputError;
+using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using FloatRow = Eigen::Map<const Eigen::RowVectorXf>;
+
+constexpr int most_redraws = 1000;
+constexpr std::int64_t most_topk = 64;  // kernels.h
+
+std::string canonical_text(const ProbeShape& shape, const NeedleKind& kind) {
+    return fmt::format("{};cluster_size={};mu_cluster={};mu_signal={}", canonical_text(shape), kind.cluster_size,
+                       shortest(kind.mu_cluster), shortest(kind.mu_signal));
+}
+
+sim::PhiloxKey key_of(const char* purpose, std::uint64_t seed, const std::string& identity) {
+    return sim::stream_key(seed, sim::hash_text(fmt::format("needle probe {};{}", purpose, identity)));
+}
+
+// Integers of one probe, drawn one after the other from its own draws of the stream.
+class ProbeWords {
+public:
+    ProbeWords(sim::PhiloxKey key, std::int64_t key_set, std::int64_t probe)
+        : key_(key), key_set_(static_cast<std::uint64_t>(key_set)), draw_(static_cast<std::uint64_t>(probe) << 32U) {}
+
+    // In [0, bound). The bias of 2^-32 bound does not matter: any choice that does not look at the keys is valid.
+    std::int64_t below(std::int64_t bound) {
+        if (used_ == words_.size()) {
+            words_ = sim::philox_block(key_, key_set_, draw_++);
+            used_ = 0;
+        }
+        return static_cast<std::int64_t>(
+            (static_cast<std::uint64_t>(words_[used_++]) * static_cast<std::uint64_t>(bound)) >> 32U);
+    }
+
+private:
+    sim::PhiloxKey key_;
+    std::uint64_t key_set_;
+    std::uint64_t draw_;
+    std::array<std::uint32_t, 4> words_{};
+    std::size_t used_ = 4;
+};
+
+// `count` distinct integers of [0, bound): Floyd's algorithm (Bentley, CACM 30(9), 1987).
+void draw_distinct(ProbeWords& words, std::int64_t bound, std::span<std::int64_t> out) {
+    std::size_t drawn = 0;
+    for (std::int64_t top = bound - std::ssize(out); top < bound; ++top, ++drawn) {
+        const std::int64_t candidate = words.below(top + 1);
+        const bool taken = std::find(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(drawn), candidate) !=
+                           out.begin() + static_cast<std::ptrdiff_t>(drawn);
+        out[drawn] = taken ? top : candidate;
+    }
+}
+
+// Builds one query from its cluster (see the header); scratch space is kept between queries.
+class QueryBuilder {
+public:
+    QueryBuilder(const ProbeShape& shape, const NeedleKind& kind, const std::vector<float>& keys)
+        : shape_(shape), keys_(keys), cluster_(kind.cluster_size, shape.head_dim), mu_(kind.cluster_size) {
+        mu_.setConstant(kind.mu_cluster);
+        mu_[0] = kind.mu_signal;
+    }
+
+    // Loads the keys at `slots`; the squared norm mu^T G^-1 mu their span needs for the affinities asked for.
+    double load(std::span<const std::int64_t> slots) {
+        for (Eigen::Index i = 0; i < cluster_.rows(); ++i) {
+            const float* row = keys_.data() + slots[static_cast<std::size_t>(i)] * shape_.head_dim;
+            cluster_.row(i) = FloatRow(row, shape_.head_dim).cast<double>();
+        }
+        gram_.noalias() = cluster_ * cluster_.transpose();
+        solver_.compute(gram_);
+        weights_ = solver_.solve(mu_);
+        const bool singular = solver_.info() != Eigen::Success;
+        norm_ = singular ? std::numeric_limits<double>::infinity() : mu_.dot(weights_);
+        return norm_;
+    }
+
+    void build(const float* noise, float* query) {
+        direction_ = FloatRow(noise, shape_.head_dim).transpose().cast<double>();
+        projection_.noalias() = cluster_ * direction_;
+        solver_.solveInPlace(projection_);
+        direction_.noalias() -= cluster_.transpose() * projection_;
+        direction_ *= std::sqrt(std::max(0.0, 1.0 - norm_)) / direction_.norm();
+        direction_.noalias() += cluster_.transpose() * weights_;
+        Eigen::Map<Eigen::VectorXf>(query, shape_.head_dim) = direction_.cast<float>();
+    }
+
+private:
+    const ProbeShape& shape_;
+    const std::vector<float>& keys_;
+    RowMajor cluster_;
+    Eigen::VectorXd mu_;
+    RowMajor gram_;
+    Eigen::LLT<RowMajor> solver_;
+    Eigen::VectorXd weights_;
+    Eigen::VectorXd projection_;
+    Eigen::VectorXd direction_;
+    double norm_ = 0.0;
+};
+
+[[noreturn]] void no_feasible_cluster(const ProbeShape& shape, const NeedleKind& kind, double smallest_norm) {
+    const double scale = std::floor(1e4 * kind.mu_signal / std::sqrt(smallest_norm)) / 1e4;
+    throw InputError(fmt::format(
+        "mu_signal {} with mu_cluster {} and cluster_size {} at head_dim {}: no query has these affinities "
+        "to {} unit keys (in {} random clusters; sum of squared affinities about {:.3g} must stay below 1); "
+        "the largest feasible mu_signal in the same proportion is {:.4g}",
+        shortest(kind.mu_signal), shortest(kind.mu_cluster), kind.cluster_size, shape.head_dim, kind.cluster_size,
+        most_redraws, smallest_norm, scale));
+}
+
+// Index of the needle's block in one row of the selection; the length of the row when it is not there.
+std::int64_t rank_of(std::span<const std::int32_t> row, std::int64_t block) {
+    return std::find(row.begin(), row.end(), static_cast<std::int32_t>(block)) - row.begin();
+}
+
+bool legal(std::span<const std::int32_t> row, std::int64_t candidates) {
+    const std::int64_t filled = std::min(std::ssize(row), candidates);
+    return std::all_of(row.begin(), row.begin() + filled,
+                       [&](std::int32_t block) { return 0 <= block && block < candidates; }) &&
+           std::all_of(row.begin() + filled, row.end(), [](std::int32_t block) { return block == -1; });
+}
+
+// Number of candidates of every probe of a key set.
+std::vector<std::int64_t> candidates_of(const std::vector<QueryChunk>& chunks, std::int64_t block_size) {
+    std::vector<std::int64_t> candidates;
+    for (const QueryChunk& chunk : chunks) {
+        for (std::int64_t row = 0; row < chunk.rows; ++row) {
+            candidates.push_back((chunk.start + row) / block_size);
+        }
+    }
+    return candidates;
+}
+
+}  // namespace
+
+std::int64_t ProbeJob::largest_topk() const {
+    std::int64_t largest = 1;
+    for (const NeedleKind& kind : kinds) {
+        largest = std::max(largest, *std::max_element(kind.topks.begin(), kind.topks.end()));
+    }
+    return largest;
+}
+
+std::size_t misses_index(const ProbeJob& job, std::size_t kind, std::size_t topk) {
+    const std::size_t buckets = candidate_buckets(job.shape.last_candidates()).size();
+    std::size_t rows = topk;
+    for (std::size_t i = 0; i < kind; ++i) {
+        rows += job.kinds[i].topks.size();
+    }
+    return rows * buckets;
+}
+
+std::size_t misses_size(const ProbeJob& job) {
+    return misses_index(job, job.kinds.size(), 0);
+}
+
+void check_job(const ProbeJob& job) {
+    if (job.shape.last_candidates() < 1) {
+        throw InputError(
+            fmt::format("seq_len {} with block_size {}: the last query has no block in its past, so there is "
+                        "nothing to route to; nearest valid seq_len: {}",
+                        job.shape.seq_len, job.shape.block_size, job.shape.block_size + 1));
+    }
+    if (job.largest_topk() > most_topk) {
+        throw InputError(fmt::format("topk {}: the kernels keep at most {} blocks; nearest valid choice: {}",
+                                     job.largest_topk(), most_topk, most_topk));
+    }
+    for (const NeedleKind& kind : job.kinds) {
+        if (kind.cluster_size >= job.shape.head_dim) {
+            throw InputError(
+                fmt::format("cluster_size {} at head_dim {}: a query has free affinities to at most head_dim - 1 keys; "
+                            "nearest valid "
+                            "cluster_size: {}",
+                            kind.cluster_size, job.shape.head_dim, job.shape.head_dim - 1));
+        }
+    }
+}
+
+std::vector<QueryChunk> chunks_of_key_set(const ProbeJob& job, std::int64_t key_set) {
+    const sim::PhiloxKey key = key_of("positions", job.seed, canonical_text(job.shape));
+    std::vector<double> uniforms(static_cast<std::size_t>(probe_strata(job.shape, job.budget.probes)));
+    for (std::size_t i = 0; i < uniforms.size(); ++i) {
+        uniforms[i] = std::ldexp(sim::philox_block(key, static_cast<std::uint64_t>(key_set), i)[0], -32);
+    }
+    return probe_chunks(job.shape, job.budget.probes, uniforms);
+}
+
+std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set) {
+    std::vector<float> keys(static_cast<std::size_t>(shape.seq_len * shape.head_dim));
+    const sim::PhiloxKey key = key_of("keys", seed, canonical_text(shape));
+    // Slice by slice, so that a slice is still in cache when it is normalised.
+    const std::int64_t slice_rows = 64;  // multiple of 4: slices are whole Philox blocks
+    for (std::int64_t first = 0; first < shape.seq_len; first += slice_rows) {
+        const std::int64_t rows = std::min(slice_rows, shape.seq_len - first);
+        float* slice = keys.data() + first * shape.head_dim;
+        sim::fill_gaussian({slice, static_cast<std::size_t>(rows * shape.head_dim)}, key,
+                           static_cast<std::uint64_t>(key_set), static_cast<std::uint64_t>(first * shape.head_dim / 4));
+        for (std::int64_t row = 0; row < rows; ++row) {
+            Eigen::Map<Eigen::VectorXf>(slice + row * shape.head_dim, shape.head_dim).normalize();
+        }
+    }
+    return keys;
+}
+
+BuiltQueries build_queries(const ProbeJob& job, const NeedleKind& kind, const std::vector<QueryChunk>& chunks,
+                           const std::vector<float>& keys, std::int64_t key_set) {
+    const std::string identity = canonical_text(job.shape, kind);
+    const std::vector<std::int64_t> candidates = candidates_of(chunks, job.shape.block_size);
+    const std::int64_t d = job.shape.head_dim;
+    const auto m = static_cast<std::size_t>(kind.cluster_size);
+
+    BuiltQueries built;
+    built.queries.resize(candidates.size() * static_cast<std::size_t>(d));
+    built.needle_block.resize(candidates.size());
+    built.slots.resize(candidates.size() * m);
+    std::vector<float> noise(built.queries.size());
+    sim::fill_gaussian(noise, key_of("noise", job.seed, identity), static_cast<std::uint64_t>(key_set));
+
+    const sim::PhiloxKey slots_key = key_of("slots", job.seed, identity);
+    QueryBuilder builder(job.shape, kind, keys);
+    double smallest_norm = std::numeric_limits<double>::infinity();
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+        ProbeWords words(slots_key, key_set, static_cast<std::int64_t>(i));
+        const std::int64_t block = words.below(candidates[i]);
+        const std::span<std::int64_t> slots(built.slots.data() + i * m, m);
+        for (int attempt = 0;; ++attempt) {
+            draw_distinct(words, job.shape.block_size, slots);
+            for (std::int64_t& slot : slots) {
+                slot += block * job.shape.block_size;
+            }
+            const double norm = builder.load(slots);
+            if (norm <= 1.0) {
+                break;
+            }
+            smallest_norm = std::min(smallest_norm, norm);
+            if (attempt == most_redraws) {
+                no_feasible_cluster(job.shape, kind, smallest_norm);
+            }
+        }
+        built.needle_block[i] = block;
+        const std::size_t offset = i * static_cast<std::size_t>(d);
+        builder.build(noise.data() + offset, built.queries.data() + offset);
+    }
+    return built;
+}
+
+KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, std::int64_t key_set) {
+    const std::vector<float> keys = draw_keys(job.shape, job.seed, key_set);
+    const std::vector<QueryChunk> chunks = chunks_of_key_set(job, key_set);
+    const std::vector<std::int64_t> candidates = candidates_of(chunks, job.shape.block_size);
+    const CandidateBuckets buckets = candidate_buckets(job.shape.last_candidates());
+    const std::unique_ptr<LoadedKeys> loaded = kernel.load(job.shape, keys);
+
+    KeySetCounts counts;
+    counts.misses.assign(misses_size(job), 0);
+    for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) {
+        const std::vector<std::int64_t>& topks = job.kinds[kind].topks;
+        const std::int64_t topk = *std::max_element(topks.begin(), topks.end());
+        const auto width = static_cast<std::size_t>(topk - 1);
+        const BuiltQueries built = build_queries(job, job.kinds[kind], chunks, keys, key_set);
+        std::vector<std::int32_t> selection(candidates.size() * width, std::numeric_limits<std::int32_t>::min());
+        loaded->route(chunks, built.queries, topk, selection);
+        for (std::size_t i = 0; i < candidates.size(); ++i) {
+            const std::span<const std::int32_t> row(selection.data() + i * width, width);
+            counts.illegal_rows += legal(row, candidates[i]) ? 0 : 1;
+            const std::int64_t rank = rank_of(row, built.needle_block[i]);
+            for (std::size_t t = 0; t < topks.size(); ++t) {
+                const std::size_t cell = misses_index(job, kind, t) + buckets.index_of(candidates[i]);
+                counts.misses[cell] += rank >= topks[t] - 1 ? 1 : 0;
+            }
+        }
+    }
+    return counts;
+}
+
+}  // namespace mobalab::experiments

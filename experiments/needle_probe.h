@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "experiments/kernel_under_test.h"
+#include "experiments/probe_plan.h"
+
+namespace mobalab::experiments {
+
+// The needle probe: one routing call of a real kernel is many trials of the model `sphere`.
+//
+// A key set is N keys, i.i.d. uniform on the sphere, drawn before anything else. A probe at position p has c = p / B
+// candidates; it picks one of them, j, and m distinct key slots in it, and then the *query is built from the keys*:
+//
+//     q = K^T G^-1 mu + sqrt(1 - mu^T G^-1 mu) v,   K: the m keys (unit rows), G = K K^T,
+//     mu = (mu_signal, mu_cluster, ...), v: uniform unit vector orthogonal to the rows of K.
+//
+// So q.k_i = mu_i exactly. q is uniform on the sphere (K and v are rotation invariant), and every key outside the
+// cluster is still i.i.d. uniform given q: the probe is exactly the model `sphere` at c candidates, whatever other
+// probes of the key set do. (Planting keys along the queries instead would put the needles of one probe among the noise
+// of the others, and for m > 1 correlate the cluster's keys.) For m = 1 it is the same joint law as
+// k* = mu q + sqrt(1 - mu^2) u. mu^T G^-1 mu <= 1 is needed: other clusters are redrawn, which cannot bias a hit, as
+// that depends only on keys outside the cluster.
+//
+// Random numbers: keys and positions from (seed, shape), queries from (seed, shape, mu, m), all by the number of the
+// key set. A result depends on its point, seed and budget alone, not on the grid it is part of. topk is not part of any
+// of them: selections are best first, so a smaller topk is a prefix of a larger one and one routing call serves them
+// all.
+
+/// Needles of one kind: what a query is built from, and the topk's it is judged by.
+struct NeedleKind {
+    double mu_signal = 0.0;
+    double mu_cluster = 0.0;  ///< 0 where cluster_size is 1
+    std::int64_t cluster_size = 1;
+    std::vector<std::int64_t> topks;
+};
+
+/// All probes of one shape.
+struct ProbeJob {
+    ProbeShape shape;
+    ProbeBudget budget;
+    std::uint64_t seed = 0;
+    std::vector<NeedleKind> kinds;
+
+    std::int64_t largest_topk() const;
+};
+
+/// Counts of one key set: what a journal stores.
+struct KeySetCounts {
+    /// Probes whose needle was not routed: [kind][topk of the kind][bucket of candidates], flattened in that order.
+    std::vector<std::int64_t> misses;
+    /// Rows whose selection breaks the rule of candidates: entries outside [0, c) or fewer than min(topk - 1, c).
+    std::int64_t illegal_rows = 0;
+
+    friend bool operator==(const KeySetCounts&, const KeySetCounts&) = default;
+};
+
+/// Size of KeySetCounts::misses, and the place of one entry (bucket 0) in it.
+std::size_t misses_size(const ProbeJob& job);
+std::size_t misses_index(const ProbeJob& job, std::size_t kind, std::size_t topk);
+
+/// Where the probes of one key set stand.
+std::vector<QueryChunk> chunks_of_key_set(const ProbeJob& job, std::int64_t key_set);
+
+/// Draws key set number `key_set`, builds all its queries and routes them. Throws KernelError, and InputError when no
+/// cluster allows the affinities asked for (naming mu, m, d and the largest feasible mu).
+KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, std::int64_t key_set);
+
+/// fp32 [seq_len, head_dim]: key set number `key_set`, unit rows.
+std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set);
+
+/// The queries of one kind on one key set, and the block each one's needle lies in.
+struct BuiltQueries {
+    std::vector<float> queries;              ///< [probes, head_dim]
+    std::vector<std::int64_t> needle_block;  ///< [probes]
+    std::vector<std::int64_t> slots;         ///< [probes, cluster_size], positions in the sequence, needle first
+};
+BuiltQueries build_queries(const ProbeJob& job, const NeedleKind& kind, const std::vector<QueryChunk>& chunks,
+                           const std::vector<float>& keys, std::int64_t key_set);
+
+/// Throws InputError when the probe cannot realise the shape or the kind at all (cluster_size >= head_dim, topk beyond
+/// the kernels, one block only).
+void check_job(const ProbeJob& job);
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,42 @@
+#include "experiments/parallel_for.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace mobalab::experiments {
+
+void parallel_for(std::size_t count, int threads, const std::function<void(std::size_t)>& body) {
+    std::atomic<std::size_t> next{0};
+    std::mutex mutex;
+    std::exception_ptr failure;
+    const auto work = [&] {
+        for (std::size_t i = next++; i < count; i = next++) {
+            try {
+                body(i);
+            } catch (...) {
+                const std::lock_guard lock(mutex);
+                if (!failure) {
+                    failure = std::current_exception();
+                }
+                next = count;
+            }
+        }
+    };
+    {
+        const std::size_t helpers = std::min(count, static_cast<std::size_t>(std::max(1, threads)));
+        std::vector<std::jthread> pool;
+        for (std::size_t i = 1; i < helpers; ++i) {
+            pool.emplace_back(work);
+        }
+        work();
+    }
+    if (failure) {
+        std::rethrow_exception(failure);
+    }
+}
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,163 @@
+#include "experiments/probe_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <mutex>
+#include <numeric>
+
+#include "experiments/interrupt.h"
+#include "experiments/parallel_for.h"
+#include "experiments/values.h"
+
+namespace mobalab::experiments {
+namespace {
+
+constexpr std::int64_t key_sets_a_unit = 8;
+constexpr std::int64_t most_tensor_bytes = std::int64_t{4} << 30U;  // keys held by all workers together
+
+ProbeShape shape_of(const analysis::RoutingPoint& point, kernels::DataType dtype) {
+    const std::int64_t seq_len = point.seq_len > 0 ? point.seq_len : (point.candidates + 1) * point.block_size;
+    return {.head_dim = point.head_dim, .block_size = point.block_size, .seq_len = seq_len, .dtype = dtype};
+}
+
+// A cluster of one token has no other tokens, whatever their affinity would be.
+NeedleKind kind_of(const analysis::RoutingPoint& point) {
+    return {.mu_signal = point.mu_signal,
+            .mu_cluster = point.cluster_size == 1 ? 0.0 : point.mu_cluster,
+            .cluster_size = point.cluster_size,
+            .topks = {}};
+}
+
+bool same_needles(const NeedleKind& a, const NeedleKind& b) {
+    return a.mu_signal == b.mu_signal && a.mu_cluster == b.mu_cluster && a.cluster_size == b.cluster_size;
+}
+
+template <typename T, typename Predicate>
+std::size_t find_or_add(std::vector<T>& items, const T& item, Predicate same) {
+    const auto found = std::find_if(items.begin(), items.end(), [&](const T& other) { return same(item, other); });
+    if (found != items.end()) {
+        return static_cast<std::size_t>(found - items.begin());
+    }
+    items.push_back(item);
+    return items.size() - 1;
+}
+
+// Key sets [first, last) of one job: what is journalled at once.
+struct Unit {
+    std::size_t job;
+    std::int64_t first;
+    std::int64_t last;
+    double work;  // multiply-adds and random numbers, roughly
+};
+
+double work_of_key_set(const ProbeJob& job) {
+    const auto d = static_cast<double>(job.shape.head_dim);
+    const double keys = static_cast<double>(job.shape.seq_len) * d * 8.0;
+    const double a_query = d * (32.0 + static_cast<double>(job.shape.last_candidates()) / 4.0);
+    return keys + a_query * static_cast<double>(job.budget.probes) * static_cast<double>(job.kinds.size());
+}
+
+std::vector<Unit> units_of(const std::vector<ProbeJob>& jobs) {
+    std::vector<Unit> units;
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+        for (std::int64_t first = 0; first < jobs[i].budget.key_sets; first += key_sets_a_unit) {
+            const std::int64_t last = std::min(first + key_sets_a_unit, jobs[i].budget.key_sets);
+            units.push_back({i, first, last, work_of_key_set(jobs[i]) * static_cast<double>(last - first)});
+        }
+    }
+    return units;
+}
+
+void append(const KeySetCounts& counts, std::vector<std::int64_t>& record) {
+    record.push_back(counts.illegal_rows);
+    record.insert(record.end(), counts.misses.begin(), counts.misses.end());
+}
+
+// Inverse of append() for key set number `index` of a record; nothing when the record is not one of this job.
+bool restore(const ProbeJob& job, const std::vector<std::int64_t>& record, const Unit& unit, JobCounts& counts) {
+    const std::size_t width = misses_size(job) + 1;
+    if (record.size() != width * static_cast<std::size_t>(unit.last - unit.first)) {
+        return false;
+    }
+    for (std::int64_t g = unit.first; g < unit.last; ++g) {
+        const auto at = record.begin() + static_cast<std::ptrdiff_t>(width) * (g - unit.first);
+        KeySetCounts& target = counts[static_cast<std::size_t>(g)];
+        target.illegal_rows = *at;
+        target.misses.assign(at + 1, at + static_cast<std::ptrdiff_t>(width));
+    }
+    return true;
+}
+
+int workers(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
+    std::int64_t largest = 1;
+    for (const ProbeJob& job : jobs) {
+        largest = std::max(largest, job.shape.seq_len * job.shape.head_dim * std::int64_t{sizeof(float)});
+    }
+    return static_cast<int>(
+        std::clamp<std::int64_t>(most_tensor_bytes / largest, 1, std::int64_t{kernel.parallel_key_sets()}));
+}
+
+}  // namespace
+
+ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const ProbeSettings& settings) {
+    ProbePlan plan;
+    for (const analysis::RoutingPoint& point : points) {
+        const ProbeShape shape = shape_of(point, settings.dtype);
+        ProbeJob job{.shape = shape, .budget = {}, .seed = settings.seed, .kinds = {}};
+        const std::size_t j =
+            find_or_add(plan.jobs, job, [](const auto& a, const auto& b) { return a.shape == b.shape; });
+        std::vector<NeedleKind>& kinds = plan.jobs[j].kinds;
+        const std::size_t k = find_or_add(kinds, kind_of(point), same_needles);
+        const std::size_t t = find_or_add(kinds[k].topks, point.topk, std::equal_to<>());
+        plan.places.push_back({j, k, t});
+    }
+    for (ProbeJob& job : plan.jobs) {
+        check_job(job);
+        job.budget = split_probes(job.shape, settings.trials, settings.key_sets);
+    }
+    return plan;
+}
+
+std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel,
+                                  UnitJournal& journal, const ProbeProgress& progress) {
+    std::vector<JobCounts> counts;
+    for (const ProbeJob& job : jobs) {
+        counts.emplace_back(static_cast<std::size_t>(job.budget.key_sets));
+    }
+    const std::vector<Unit> units = units_of(jobs);
+    const double total =
+        std::accumulate(units.begin(), units.end(), 0.0, [](double sum, const Unit& unit) { return sum + unit.work; });
+    double done = 0.0;
+    std::mutex mutex;
+    parallel_for(units.size(), workers(jobs, kernel), [&](std::size_t i) {
+        const Unit& unit = units[i];
+        const ProbeJob& job = jobs[unit.job];
+        const auto number = static_cast<std::int64_t>(i);
+        bool found = false;
+        {
+            const std::lock_guard lock(mutex);
+            const auto record = journal.find(number);
+            found = record.has_value() && restore(job, *record, unit, counts[unit.job]);
+        }
+        std::vector<std::int64_t> record;
+        for (std::int64_t g = unit.first; g < unit.last && !found; ++g) {
+            if (interrupted()) {
+                throw Interrupted("stopped in the kernel's probes");
+            }
+            KeySetCounts& target = counts[unit.job][static_cast<std::size_t>(g)];
+            target = probe_key_set(job, kernel, g);
+            append(target, record);
+        }
+        const std::lock_guard lock(mutex);
+        if (!found) {
+            journal.record(number, record);
+        }
+        done += unit.work;
+        progress(done / total, fmt::format("kernel: d {}, B {}, N {}, key sets to {} of {}", job.shape.head_dim,
+                                           job.shape.block_size, job.shape.seq_len, unit.last, job.budget.key_sets));
+    });
+    return counts;
+}
+
+}  // namespace mobalab::experiments

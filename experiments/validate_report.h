@@ -1,0 +1,17 @@
+#pragma once
+
+#include <vector>
+
+#include "analysis/routing_point.h"
+#include "experiments/results_file.h"
+#include "experiments/subcommand.h"
+
+namespace mobalab::experiments {
+
+/// Prints what `mobalab validate` found: the tables "validate" (when it is not too long to read) and the verdict on
+/// "validate_comparisons", with the worst disagreements and commands that repeat their points. Returns the exit code:
+/// exit_ok when every adjusted p is at least `alpha`, else exit_disagree.
+int report_validation(const Table& points, const Table& comparisons, const std::vector<analysis::RoutingPoint>& grid,
+                      double alpha, const Arguments& arguments, Terminal& terminal);
+
+}  // namespace mobalab::experiments
