@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "analysis/routing_point.h"
+#include "build_config.h"
 #include "experiments/child_process.h"
 #include "experiments/results_file.h"
 #include "experiments/subcommands.h"
@@ -17,17 +18,21 @@ std::string environment_or(const char* name, const std::string& otherwise) {
     return value != nullptr && *value != '\0' ? value : otherwise;
 }
 
-/// Folder that holds the Python package: the source tree this program was built from.
+/// Folder that holds the Python package: the source tree this program was built from, or share/mobalab beside the
+/// installed program.
 std::string package_root() {
-    const std::filesystem::path root = MOBALAB_SOURCE_DIR;
     std::error_code ignored;
-    if (!std::filesystem::exists(root / "notebooks_export" / "__main__.py", ignored)) {
-        throw FileError(
-            fmt::format("{}/notebooks_export: not found; export runs the Python package of the source tree "
-                        "this program was built from: put it back, or build again where it is now",
-                        root.string()));
+    const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+    const std::filesystem::path roots[] = {MOBALAB_SOURCE_DIR, program.parent_path().parent_path() / "share/mobalab"};
+    for (const std::filesystem::path& root : roots) {
+        if (std::filesystem::exists(root / "notebooks_export/__main__.py", ignored)) {
+            return root.string();
+        }
     }
-    return root.string();
+    throw FileError(
+        fmt::format("notebooks_export: the Python package is neither in {} nor in {}; put the source tree "
+                    "back, or build or install again",
+                    roots[0].string(), roots[1].string()));
 }
 
 int run_export(const Arguments& arguments, Terminal& terminal) {

@@ -1,0 +1,331 @@
+"""Figures, notebook and page from results files whole, small, one-sided and broken."""
+
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree
+from pathlib import Path
+from unittest import mock
+
+import h5py
+import nbformat
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import synthetic_results  # noqa: E402
+from notebooks_export import __main__ as program  # noqa: E402
+from notebooks_export import page, slices, style  # noqa: E402
+from notebooks_export.figures import FIGURES, agreement, by_ratio  # noqa: E402
+from notebooks_export.results import ExportError, open_results  # noqa: E402
+
+FROM_VALIDATE = ["hit_probability", "miss_probability", "pairwise_formula", "hits_by_candidates", "agreement"]
+FROM_POINTS = FROM_VALIDATE[:3]
+SMALL = dict(head_dims=(32, 64, 128), block_sizes=(32, 64, 256), seq_lens=(8192,), topks=(2, 8), mus=(0.8,))
+ONE_POINT = dict(head_dims=(64,), block_sizes=(64,), seq_lens=(8192,), topks=(8,), clusters=((1, 0.0),), mus=(0.8,))
+
+
+def run(*arguments):
+    """Exit code, stdout lines and stderr lines of the program."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = program.main([str(argument) for argument in arguments])
+    return code, out.getvalue().splitlines(), err.getvalue().splitlines()
+
+
+class TemporaryFolder(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def write(self, columns=None, name="results.h5", **options):
+        return synthetic_results.write_results(self.folder / name, columns or synthetic_results.grid(**SMALL),
+                                               **options)
+
+
+class WholeFile(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.path = synthetic_results.write_results(Path(folder.name) / "results.h5", synthetic_results.grid(**SMALL))
+        cls.out = Path(folder.name) / "new" / "figures"
+        cls.code, cls.listed, cls.errors = run(cls.path, "--out", cls.out)
+
+    def test_writes_every_figure_the_notebook_and_the_page(self):
+        self.assertEqual(self.code, 0, self.errors)
+        expected = {f"{name}.{kind}" for name in FROM_VALIDATE for kind in ("png", "svg")}
+        expected |= {"mobalab.ipynb", "index.html"}
+        self.assertEqual({path.name for path in self.out.iterdir()}, expected)
+        self.assertEqual({Path(line).name for line in self.listed}, expected)
+        for name in FROM_VALIDATE:
+            self.assertTrue((self.out / f"{name}.png").read_bytes().startswith(b"\x89PNG"))
+            xml.etree.ElementTree.parse(self.out / f"{name}.svg")
+
+    def test_another_run_gives_the_same_bytes(self):
+        first = {path.name: path.read_bytes() for path in self.out.iterdir()}
+        environment = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONHASHSEED="7", SOURCE_DATE_EPOCH="1")
+        subprocess.run([sys.executable, "-m", "notebooks_export", self.path, "--out", self.out], env=environment,
+                       check=True, capture_output=True)
+        for name, content in first.items():
+            self.assertEqual((self.out / name).read_bytes(), content, name)
+
+    def test_page_needs_no_other_file(self):
+        text = (self.out / "index.html").read_text()
+        sources = re.findall(r'(?:src|href)="([^"]{0,30})', text)
+        self.assertEqual(len(sources), len(FROM_VALIDATE))
+        self.assertTrue(all(source.startswith("data:image/svg+xml;base64,") for source in sources), sources)
+        for words in ("0123abcd", "paper.cfg", "Clopper-Pearson, 99.9 %", "kernel-theory", "agrees"):
+            self.assertIn(words, text)
+        self.assertNotIn("DISAGREE", text)
+
+    def test_files_are_readable_by_others(self):
+        mask = os.umask(0)
+        os.umask(mask)
+        self.assertEqual((self.out / "index.html").stat().st_mode & 0o777, 0o666 & ~mask)
+
+
+class Writing(TemporaryFolder):
+    def setUp(self):
+        super().setUp()
+        self.path = self.write(synthetic_results.grid(**ONE_POINT), groups=("bench",))
+
+    def test_page_escapes_what_the_file_says(self):
+        with h5py.File(self.path, "a") as file:
+            file.attrs["command"] = "<script>alert(1)</script>"
+        text = page.build(open_results(self.path), [])
+        self.assertNotIn(b"<script>", text)
+        self.assertIn(b"&lt;script&gt;", text)
+
+    def test_failed_write_keeps_the_old_files_and_no_litter(self):
+        out = self.folder / "figures"
+        run(self.path, "--out", out)
+        before = {path.name: path.read_bytes() for path in out.iterdir()}
+        with h5py.File(self.path, "a") as file:
+            file.attrs["command"] = "another"
+        with mock.patch("os.replace", side_effect=OSError(28, "No space left on device")):
+            code, _, errors = run(self.path, "--out", out)
+        self.assertEqual((code, len(errors)), (2, 1))
+        self.assertIn("No space left on device", errors[0])
+        self.assertEqual({path.name: path.read_bytes() for path in out.iterdir()}, before)
+
+
+class Notebook(TemporaryFolder):
+    def test_runs_top_to_bottom_and_shows_every_figure(self):
+        out = self.folder / "figures"
+        run(self.write(), "--out", out)
+        executed = self.folder / "executed.ipynb"
+        subprocess.run([sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", out / "mobalab.ipynb",
+                        "--output", executed], check=True, capture_output=True, timeout=300)
+        cells = nbformat.read(executed, as_version=4).cells
+        pictures = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs
+                    if "image/png" in output.get("data", {})]
+        self.assertEqual(len(pictures), len(FROM_VALIDATE))
+        titles = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        for figure in FIGURES:
+            self.assertEqual(f"## {figure.title}" in titles, figure.name in FROM_VALIDATE)
+
+
+class WhatIsDrawn(TemporaryFolder):
+    def drawn(self, path, name):
+        figure = next(figure for figure in FIGURES if figure.name == name)
+        return figure.draw(open_results(path))
+
+    def test_lines_pass_through_the_exact_values(self):
+        x, miss = np.array([0.25, 1.0, 4.0]), np.array([0.9, 0.4, 1e-4])
+        fine, hits = style.smooth_hits(x, miss)
+        for value, expected in zip(x, 1.0 - miss):
+            self.assertAlmostEqual(float(np.interp(value, fine, hits)), expected, places=9)
+        self.assertTrue(np.all(np.diff(hits) > 0))
+
+    def test_hit_points_are_the_counts_of_the_file(self):
+        path = self.write()
+        axis = self.drawn(path, "hit_probability").axes[0]
+        shown = sorted(float(y) for line in axis.lines if line.get_marker() == "o" for y in line.get_ydata())
+        panels, _ = slices.panels_by_cluster_size(open_results(path).points)
+        expected = sorted(panels[0].rows["sim_misses"] / panels[0].rows["sim_trials"])
+        np.testing.assert_allclose(shown, sorted(1.0 - value for value in expected), atol=1e-12)
+
+    def test_kernel_points_are_the_probes_of_the_last_block(self):
+        results = open_results(self.write())
+        points, bins = slices.kernel_at_last_query(results), results.tables["validate_by_candidates"]
+        for row in (0, len(points) - 1):
+            last = bins[(bins["point"] == row) & (bins["candidates_low"] == points["candidates"].iloc[row])]
+            self.assertEqual(points["kernel_misses"].iloc[row], last["kernel_misses"].iloc[0])
+        np.testing.assert_allclose(points["kernel_expected_miss"], points["miss_probability"], rtol=1e-9)
+        self.assertTrue((results.points["kernel_trials"] != points["kernel_trials"]).any())
+
+    def test_points_without_a_miss_are_upper_limits(self):
+        columns = synthetic_results.grid(**{**SMALL, "mus": (1.0,), "clusters": ((4, 0.8),)})
+        axis = self.drawn(self.write(columns), "miss_probability").axes[0]
+        limits = [y for line in axis.lines if line.get_marker() == "v" for y in line.get_ydata()]
+        results = open_results(self.folder / "results.h5").points
+        self.assertTrue(limits)
+        self.assertTrue(set(limits) <= set(results["sim_miss_high"]) | set(
+            slices.kernel_at_last_query(open_results(self.folder / "results.h5"))["kernel_miss_high"]))
+
+    def test_curves_are_told_apart_and_few(self):
+        many = dict(SMALL, head_dims=(16, 32, 48, 64, 96, 128, 256))
+        figure = self.drawn(self.write(synthetic_results.grid(**many)), "hit_probability")
+        colours = {line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o"}
+        self.assertEqual(len(colours), by_ratio.MAX_WIDTHS)
+
+    def test_slice_is_named(self):
+        figure = self.drawn(self.write(), "hit_probability")
+        words = " ".join(text.get_text() for text in figure.texts)
+        for piece in ("model sphere", "N = 8192", "k = "):
+            self.assertIn(piece, words)
+
+    def test_pairwise_formula_stands_above_the_exact_points(self):
+        results = open_results(self.write())
+        figure = self.drawn(results.path, "pairwise_formula")
+        snr, hits = figure.axes[0].collections[0].get_offsets().data.T
+        crowded = (results.points["candidates"] / (results.points["topk"] - 1) > 4).to_numpy()
+        self.assertTrue(np.all(hits[crowded] < style.normal_cdf(snr[crowded])))
+
+
+class Agreement(TemporaryFolder):
+    def changed(self, column, value):
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            file["validate_comparisons"][column][3] = value
+        return open_results(path)
+
+    def test_agrees_when_no_adjusted_p_is_small(self):
+        rows = agreement.summary(open_results(self.write()))
+        self.assertEqual({row["verdict"] for row in rows}, {"agrees"})
+        self.assertEqual([row["kind"] for row in rows], ["kernel-theory", "simulate-theory"])
+
+    def test_small_or_missing_p_disagrees_in_words_and_in_the_figure(self):
+        for value in (1e-9, np.nan):
+            results = self.changed("adjusted_p", value)
+            verdicts = {row["kind"]: row["verdict"] for row in agreement.summary(results)}
+            self.assertEqual(verdicts, {"kernel-theory": "agrees", "simulate-theory": "DISAGREES"})
+            self.assertIn(b"DISAGREE", page.build(results, []))
+            with style.context():
+                title = agreement.draw(results)._suptitle.get_text()
+            self.assertIn("1 of", title)
+
+    def test_threshold_follows_the_error_rate_of_the_file(self):
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            file["validate_comparisons"].attrs["family_alpha"] = 0.01
+        self.assertEqual(agreement.family_alpha(open_results(path)), 0.01)
+
+    def test_infinite_z_stays_in_the_picture(self):
+        for value in (np.inf, -np.inf, np.nan):
+            with style.context():
+                figure = agreement.draw(self.changed("z", value))
+            low, high = figure.axes[0].get_ylim()
+            for line in figure.axes[0].lines[:2]:
+                self.assertTrue(np.all((line.get_ydata() >= low) & (line.get_ydata() <= high)))
+
+
+class SmallAndOneSided(TemporaryFolder):
+    def assert_figures(self, path, expected):
+        out = self.folder / "figures"
+        code, _, errors = run(path, "--out", out)
+        self.assertEqual(code, 0, errors)
+        self.assertEqual({path.stem for path in out.glob("*.png")}, set(expected))
+        self.assertEqual(len(errors), len(FIGURES) - len(expected))
+
+    def test_tables_of_each_command(self):
+        for group, expected in (("theory", FROM_POINTS), ("simulate", FROM_POINTS), ("route", FROM_POINTS),
+                                ("bench", ["speed"])):
+            with self.subTest(group), tempfile.TemporaryDirectory() as folder:
+                self.folder = Path(folder)
+                self.assert_figures(self.write(groups=(group,)), expected)
+
+    def test_one_point(self):
+        self.assert_figures(self.write(synthetic_results.grid(**ONE_POINT)), FROM_VALIDATE)
+
+    def test_points_asked_for_by_candidates(self):
+        columns = synthetic_results.grid(**SMALL)
+        columns["seq_len"] = np.zeros_like(columns["seq_len"])
+        path = self.write(columns)
+        self.assert_figures(path, FROM_VALIDATE)
+        _, words = slices.panels_by_cluster_size(open_results(path).points)
+        self.assertIn("candidates", words)
+
+    def test_point_that_routes_nothing(self):
+        columns = synthetic_results.grid(**{**SMALL, "topks": (1,)})
+        self.assert_figures(self.write(columns), [name for name in FROM_VALIDATE if name != "pairwise_formula"])
+
+    def test_many_points_of_one_block_size(self):
+        self.assert_figures(self.write(synthetic_results.grid(**{**SMALL, "head_dims": (64,)})), FROM_VALIDATE)
+
+
+class BadInput(TemporaryFolder):
+    def write(self, **options):
+        return super().write(synthetic_results.grid(**ONE_POINT), **options)
+
+    def assert_refused(self, path, *words, out=None):
+        code, listed, errors = run(path, "--out", out or self.folder / "figures")
+        self.assertEqual((code, listed, len(errors)), (2, [], 1), errors)
+        self.assertTrue(errors[0].startswith("mobalab export: error: "), errors)
+        for word in words:
+            self.assertIn(word, errors[0])
+        self.assertFalse((self.folder / "figures").exists())
+
+    def test_no_file(self):
+        self.assert_refused(self.folder / "none.h5", "none.h5", "no such file")
+
+    def test_folder(self):
+        self.assert_refused(self.folder, "is a folder")
+
+    def test_text_file(self):
+        (self.folder / "notes.txt").write_text("d,B\n64,64\n")
+        self.assert_refused(self.folder / "notes.txt", "not an HDF5 file")
+
+    def test_truncated_at_many_places(self):
+        whole = self.write().read_bytes()
+        for share in (0.0, 0.001, 0.05, 0.3, 0.6, 0.9, 0.999):
+            with self.subTest(share=share):
+                (self.folder / "cut.h5").write_bytes(whole[:int(share * len(whole))])
+                self.assert_refused(self.folder / "cut.h5", "cut.h5")
+
+    def test_foreign_hdf5(self):
+        with h5py.File(self.folder / "foreign.h5", "w") as file:
+            file["theory/x"] = [1.0]
+        self.assert_refused(self.folder / "foreign.h5", "something else")
+
+    def test_other_schema_version(self):
+        self.assert_refused(self.write(schema_version=99), "99", "reads 1")
+
+    def test_no_table(self):
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            for group in list(file):
+                del file[group]
+        self.assert_refused(path, "holds no table", "validate")
+
+    def test_missing_column(self):
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            del file["validate/snr"]
+        self.assert_refused(path, "'validate'", "snr")
+
+    def test_folder_that_cannot_be_made(self):
+        path = self.write()
+        (self.folder / "file").write_text("")
+        self.assert_refused(path, "cannot be written", out=self.folder / "file" / "figures")
+
+    def test_missing_module_names_the_debian_package(self):
+        path, real = self.write(), program.importlib.util.find_spec
+        with mock.patch("importlib.util.find_spec", lambda name: None if name == "h5netcdf" else real(name)):
+            self.assert_refused(path, "h5netcdf", "python3-h5netcdf", "MOBALAB_PYTHON")
+
+    def test_error_type_is_not_a_traceback(self):
+        with self.assertRaises(ExportError):
+            open_results(self.folder / "none.h5")
+
+
+if __name__ == "__main__":
+    unittest.main()
