@@ -9,14 +9,18 @@
 
 namespace mobalab::kernels::cpu {
 
-void parallel_for(int threads, std::int64_t count, const std::function<void(std::int64_t)>& task) {
-    const std::int64_t wanted = threads > 0 ? threads : std::max(1U, std::thread::hardware_concurrency());
-    const std::int64_t workers = std::min(wanted, count);
+int resolve_threads(int threads) {
+    return threads > 0 ? threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+void parallel_for_workers(int threads, std::int64_t count, const std::function<Task()>& make_worker) {
+    const std::int64_t workers = std::min<std::int64_t>(resolve_threads(threads), count);
     std::atomic<std::int64_t> next = 0;
     std::mutex mutex;
     std::exception_ptr first_error;
     const auto work = [&] {
         try {
+            const Task task = make_worker();
             for (std::int64_t i = next++; i < count; i = next++) task(i);
         } catch (...) {
             next = count;  // the others finish what they hold and stop
@@ -30,6 +34,10 @@ void parallel_for(int threads, std::int64_t count, const std::function<void(std:
         work();
     }
     if (first_error) std::rethrow_exception(first_error);
+}
+
+void parallel_for(int threads, std::int64_t count, const Task& task) {
+    parallel_for_workers(threads, count, [&]() -> Task { return [&task](std::int64_t i) { task(i); }; });
 }
 
 }  // namespace mobalab::kernels::cpu
