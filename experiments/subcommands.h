@@ -7,6 +7,8 @@ namespace mobalab::experiments {
 // One function a command_<name>.cc.
 Subcommand theory_command();
 Subcommand simulate_command();
+Subcommand route_command();
+Subcommand validate_command();
 Subcommand export_command();
 Subcommand info_command();
 
