@@ -1,0 +1,128 @@
+// The table of the CUDA backend: sizes and divides the workspace, then enqueues kernels. Nothing here waits for the
+// device.
+#include "kernels/backend.h"
+
+#include "kernels/cuda/centroid.h"
+#include "kernels/cuda/key_conv.h"
+#include "kernels/cuda/limits.h"
+#include "kernels/cuda/route.h"
+#include "kernels/cuda/workspace.h"
+
+namespace mobalab::kernels {
+namespace {
+
+using namespace cuda;
+
+cudaStream_t stream_of(const Execution& execution) {
+    return static_cast<cudaStream_t>(execution.stream);
+}
+
+/// Workspace of routing: centroids in the dtype of the keys (two halves for Centroids::fp32) and the table of block
+/// numbers.
+struct RouteWorkspace {
+    void* high = nullptr;
+    void* low = nullptr;
+    void* block_base = nullptr;
+    std::size_t bytes = 0;
+
+    RouteWorkspace(const Problem& problem, void* workspace, bool own_centroids) {
+        WorkspaceCarver carver(workspace);
+        block_base = carver.take_bytes(block_base_size(problem));
+        const std::int64_t elements = problem.blocks() * problem.heads_k * problem.head_dim;
+        const bool split = problem.centroids == Centroids::fp32;
+        if (own_centroids || split) high = carver.take<std::uint16_t>(elements);
+        if (split) low = carver.take<std::uint16_t>(elements);
+        bytes = carver.used();
+    }
+};
+
+std::size_t workspace_size_of(Operation operation, const Problem& problem) {
+    switch (operation) {
+        case Operation::centroids:
+            return block_base_size(problem);
+        case Operation::route:
+            return RouteWorkspace(problem, nullptr, true).bytes;
+        case Operation::route_with_centroids:
+            return RouteWorkspace(problem, nullptr, false).bytes;
+        case Operation::attention_forward:
+        case Operation::moba_forward:
+        case Operation::attention_backward:
+        case Operation::key_conv_forward:
+        case Operation::key_conv_backward:
+            return 0;
+    }
+    return 0;
+}
+
+Status cuda_compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
+    const cudaStream_t stream = stream_of(execution);
+    const std::int32_t* block_base = nullptr;
+    if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
+    CentroidOutput out;
+    if (problem.centroids == Centroids::fp32) {
+        out.full = static_cast<float*>(centroids);
+    } else {
+        out.high = centroids;
+    }
+    return launch_centroids(problem, k, block_base, out, stream);
+}
+
+Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
+                  const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
+    const RouteWorkspace workspace(problem, execution.workspace, true);
+    const cudaStream_t stream = stream_of(execution);
+    const std::int32_t* block_base = nullptr;
+    if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
+    const CentroidOutput out = {nullptr, workspace.high, workspace.low};
+    if (Status s = launch_centroids(problem, k, block_base, out, stream); !s.ok()) return s;
+    return launch_route(problem, q, workspace.high, workspace.low, block_base, selection, scores, stream);
+}
+
+Status cuda_route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
+                                 float* scores, const Execution& execution) {
+    const RouteWorkspace workspace(problem, execution.workspace, false);
+    const cudaStream_t stream = stream_of(execution);
+    const std::int32_t* block_base = nullptr;
+    if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
+    const void* high = centroids;
+    if (problem.centroids == Centroids::fp32) {
+        if (Status s = launch_split_centroids(problem, static_cast<const float*>(centroids), workspace.high,
+                                              workspace.low, stream);
+            !s.ok()) {
+            return s;
+        }
+        high = workspace.high;
+    }
+    return launch_route(problem, q, high, workspace.low, block_base, selection, scores, stream);
+}
+
+Status cuda_key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
+                             const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("out", out.data, out.stride_token, out.stride_head, problem.heads_k); !s.ok())
+        return s;
+    return launch_key_conv(problem, k, weight, width, out, stream_of(execution));
+}
+
+}  // namespace
+
+const BackendTable& cuda_backend() {
+    static constexpr BackendTable table = {.name = "cuda",
+                                           .host_memory = false,
+                                           .available = check_device,
+                                           .limits = check_limits,
+                                           .workspace_size = workspace_size_of,
+                                           .compute_centroids = cuda_compute_centroids,
+                                           .route = cuda_route,
+                                           .route_with_centroids = cuda_route_with_centroids,
+                                           .attention_forward = nullptr,
+                                           .moba_forward = nullptr,
+                                           .attention_backward = nullptr,
+                                           .key_conv_forward = cuda_key_conv_forward,
+                                           .key_conv_backward = nullptr};
+    return table;
+}
+
+}  // namespace mobalab::kernels

@@ -1,0 +1,187 @@
+#include <algorithm>
+
+#include "kernels/cuda/centroid.h"
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/sequences.h"
+#include "kernels/cuda/status.h"
+
+// Memory-bound: every key is read once, 16 bytes a thread, 8 loads in flight. The threads of a block of keys each sum
+// rows_per_thread rows or more; their partial sums meet in shared memory in a fixed order.
+namespace mobalab::kernels::cuda {
+namespace {
+
+constexpr int target_threads = 256;
+constexpr int loads_in_flight = 8;
+
+struct Params {
+    Sequences sequences;
+    const void* k;
+    std::int64_t stride_token, stride_head;
+    std::int32_t heads_k, head_dim, block_size;
+    std::int32_t blocks_max;        // of the longest sequence
+    std::int32_t chunks;            // 16-byte chunks of a row
+    std::int32_t split;             // threads that share one chunk column of a block
+    std::int32_t blocks_per_group;  // blocks of one thread block
+    std::int32_t groups;            // thread blocks per sequence and head
+    const std::int32_t* block_base;
+    CentroidOutput out;
+};
+
+template <typename T>
+__device__ void add_rows(const Params& p, const T* row0, int first, int rows, float (&sum)[chunk_elements]) {
+    for (int r = first; r < rows; r += p.split * loads_in_flight) {
+        uint4 chunk[loads_in_flight];
+#pragma unroll
+        for (int i = 0; i < loads_in_flight; ++i) {
+            const int row = r + i * p.split;
+            chunk[i] =
+                row < rows ? __ldg(reinterpret_cast<const uint4*>(row0 + row * p.stride_token)) : uint4{0, 0, 0, 0};
+        }
+#pragma unroll
+        for (int i = 0; i < loads_in_flight; ++i) {
+            float x[chunk_elements];
+            unpack<T>(chunk[i], x);
+#pragma unroll
+            for (int e = 0; e < chunk_elements; ++e) sum[e] += x[e];
+        }
+    }
+}
+
+template <typename T>
+__device__ void write_split(void* high, void* low, std::int64_t at, float mean) {
+    const T rounded = from_float<T>(mean);
+    static_cast<T*>(high)[at] = rounded;
+    if (low != nullptr) static_cast<T*>(low)[at] = from_float<T>(mean - to_float(rounded));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(512) centroid_kernel(const Params p) {
+    extern __shared__ float partial[];  // [block][split][head_dim]
+    std::int32_t index = static_cast<std::int32_t>(blockIdx.x);
+    const int head = index % p.heads_k;  // heads innermost: neighbours share DRAM pages
+    index /= p.heads_k;
+    const int group = index % p.groups;
+    const int b = index / p.groups;
+    const Sequence s = p.sequences.at(b);
+    const int blocks = (s.sk + p.block_size - 1) / p.block_size;
+    const int block0 = group * p.blocks_per_group;
+    if (block0 >= blocks) return;
+
+    const int per_block = p.chunks * p.split;
+    const int local = static_cast<int>(threadIdx.x) / per_block;
+    const int within = static_cast<int>(threadIdx.x) % per_block;
+    const int share = within / p.chunks, chunk = within % p.chunks;
+    const int first_key = (block0 + local) * p.block_size;
+    float sum[chunk_elements] = {};
+    const T* row0 = static_cast<const T*>(p.k) + (static_cast<std::int64_t>(s.k_begin) + first_key) * p.stride_token +
+                    head * p.stride_head + chunk * chunk_elements;
+    add_rows<T>(p, row0, share, min(p.block_size, s.sk - first_key), sum);
+    float* mine = partial + (local * p.split + share) * p.head_dim + chunk * chunk_elements;
+#pragma unroll
+    for (int e = 0; e < chunk_elements; ++e) mine[e] = sum[e];
+    __syncthreads();
+
+    const std::int64_t base = p.block_base != nullptr ? p.block_base[b] : static_cast<std::int64_t>(b) * p.blocks_max;
+    for (int i = static_cast<int>(threadIdx.x); i < p.blocks_per_group * p.head_dim;
+         i += static_cast<int>(blockDim.x)) {
+        const int block = block0 + i / p.head_dim, element = i % p.head_dim;
+        if (block >= blocks) break;
+        float total = 0.0f;
+        for (int j = 0; j < p.split; ++j) total += partial[((i / p.head_dim) * p.split + j) * p.head_dim + element];
+        const float mean = total / static_cast<float>(min(p.block_size, s.sk - block * p.block_size));
+        const std::int64_t at = ((base + block) * p.heads_k + head) * p.head_dim + element;
+        if (p.out.full != nullptr) {
+            p.out.full[at] = mean;
+        } else {
+            write_split<T>(p.out.high, p.out.low, at, mean);
+        }
+    }
+}
+
+template <typename T>
+__global__ void split_kernel(const float* full, void* high, void* low, std::int64_t count) {
+    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i < count) write_split<T>(high, low, i, full[i]);
+}
+
+// One thread block; the exclusive sum of ceil(sk / B) over the sequences, in rounds of blockDim.x sequences.
+__global__ void block_base_kernel(const Sequences sequences, int block_size, std::int32_t* block_base) {
+    __shared__ std::int32_t sums[1024];
+    std::int32_t carried = 0;
+    const int t = static_cast<int>(threadIdx.x);
+    for (int first = 0; first < sequences.batch; first += static_cast<int>(blockDim.x)) {
+        const int b = first + t;
+        const int blocks = b < sequences.batch ? (sequences.at(b).sk + block_size - 1) / block_size : 0;
+        sums[t] = blocks;
+        __syncthreads();
+        for (int step = 1; step < static_cast<int>(blockDim.x); step *= 2) {
+            const std::int32_t other = t >= step ? sums[t - step] : 0;
+            __syncthreads();
+            sums[t] += other;
+            __syncthreads();
+        }
+        if (b < sequences.batch) block_base[b] = carried + sums[t] - blocks;
+        carried += sums[blockDim.x - 1];
+        __syncthreads();
+    }
+}
+
+}  // namespace
+
+std::size_t block_base_size(const Problem& problem) {
+    if (problem.cu_seqlens_k == nullptr) return 0;
+    return static_cast<std::size_t>(problem.batch) * sizeof(std::int32_t);
+}
+
+Status make_block_base(const Problem& problem, void* workspace, cudaStream_t stream, const std::int32_t*& block_base) {
+    block_base = nullptr;
+    if (problem.cu_seqlens_k == nullptr) return {};
+    auto* table = static_cast<std::int32_t*>(workspace);
+    const int threads = problem.batch <= 32 ? 32 : 1024;
+    block_base_kernel<<<1, threads, 0, stream>>>(make_sequences(problem), static_cast<int>(problem.block_size), table);
+    block_base = table;
+    return launch_status("block_base_kernel");
+}
+
+Status launch_centroids(const Problem& problem, ConstTensor k, const std::int32_t* block_base, CentroidOutput out,
+                        cudaStream_t stream) {
+    Params p{};
+    p.sequences = make_sequences(problem);
+    p.k = k.data;
+    p.stride_token = k.stride_token;
+    p.stride_head = k.stride_head;
+    p.heads_k = static_cast<std::int32_t>(problem.heads_k);
+    p.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    p.block_size = static_cast<std::int32_t>(problem.block_size);
+    p.blocks_max = static_cast<std::int32_t>((problem.seqlen_k + problem.block_size - 1) / problem.block_size);
+    p.chunks = p.head_dim / chunk_elements;
+    const std::int32_t rows_per_thread = std::min(p.block_size, p.block_size > 256 ? 32 : 16);
+    p.split = p.block_size / rows_per_thread;
+    p.blocks_per_group = std::max(1, target_threads / (p.chunks * p.split));
+    p.groups = (p.blocks_max + p.blocks_per_group - 1) / p.blocks_per_group;
+    p.block_base = block_base;
+    p.out = out;
+    const int threads = p.chunks * p.split * p.blocks_per_group;
+    const auto grid = static_cast<unsigned>(problem.batch * p.groups * p.heads_k);
+    const std::size_t shared = static_cast<std::size_t>(p.blocks_per_group) * p.split * p.head_dim * sizeof(float);
+    if (problem.dtype == DataType::bf16) {
+        centroid_kernel<__nv_bfloat16><<<grid, threads, shared, stream>>>(p);
+    } else {
+        centroid_kernel<__half><<<grid, threads, shared, stream>>>(p);
+    }
+    return launch_status("centroid_kernel");
+}
+
+Status launch_split_centroids(const Problem& problem, const float* full, void* high, void* low, cudaStream_t stream) {
+    const std::int64_t count = problem.blocks() * problem.heads_k * problem.head_dim;
+    constexpr int threads = 256;
+    const auto grid = static_cast<unsigned>((count + threads - 1) / threads);
+    if (problem.dtype == DataType::bf16) {
+        split_kernel<__nv_bfloat16><<<grid, threads, 0, stream>>>(full, high, low, count);
+    } else {
+        split_kernel<__half><<<grid, threads, 0, stream>>>(full, high, low, count);
+    }
+    return launch_status("split_kernel");
+}
+
+}  // namespace mobalab::kernels::cuda

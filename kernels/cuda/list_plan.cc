@@ -1,0 +1,103 @@
+#include <algorithm>
+
+#include "kernels/cuda/lists.h"
+
+namespace mobalab::kernels::cuda {
+namespace {
+
+constexpr std::int64_t least_keys_per_list = 128;
+constexpr std::int64_t least_window = 1024;    // queries; smaller ones would waste their lists' padding
+constexpr std::int64_t target_segments = 192;  // thread blocks of a chunk, so that every processor has work
+constexpr std::int64_t least_segment = 256, most_segment = 16384;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+    return (a + b - 1) / b;
+}
+
+/// Rows one head can need: every query with all its slots, and per list less than a tile of padding. The last term
+/// rounds the beginning of every sequence's rows.
+std::int64_t rows_of_head(const ListPlan& plan, std::int64_t tokens) {
+    const std::int64_t rows =
+        tokens * plan.slots + list_tile_rows * (static_cast<std::int64_t>(plan.lists_per_head) + plan.sequences.batch);
+    return ceil_div(rows, list_tile_rows) * list_tile_rows;
+}
+
+/// The largest number of heads that fits: all, whole groups of a key head, single heads; 0 when not even one does.
+std::int64_t heads_that_fit(const ListPlan& plan, std::int64_t max_rows) {
+    const std::int64_t fit = std::min<std::int64_t>(plan.heads_q, max_rows / rows_of_head(plan, plan.tokens_q));
+    const std::int64_t group = plan.heads_q / plan.heads_k;
+    if (fit < group) return fit;
+    const std::int64_t groups = fit / group;
+    // The same number of chunks with heads spread evenly.
+    return ceil_div(plan.heads_k, ceil_div(plan.heads_k, groups)) * group;
+}
+
+/// The largest power-of-two window of tokens that one head can afford.
+std::int64_t window_that_fits(const ListPlan& plan, std::int64_t max_rows) {
+    std::int64_t window = least_window;
+    while (window * 2 < plan.tokens_q && rows_of_head(plan, window * 2) <= max_rows) window *= 2;
+    return std::min<std::int64_t>(window, plan.tokens_q);
+}
+
+std::int64_t segment_size(std::int64_t queries) {
+    std::int64_t size = least_segment;
+    while (size < most_segment && queries / (size * 2) >= target_segments) size *= 2;
+    return size;
+}
+
+/// Items: every list's own queries, and its rows in pieces; each list adds at most one piece that is not full.
+std::int64_t bound_items(const ListPlan& plan) {
+    const std::int64_t tiles =
+        plan.rows / list_tile_rows +
+        ceil_div(static_cast<std::int64_t>(plan.tokens_per_chunk) * plan.heads_per_chunk, list_tile_rows);
+    const std::int64_t lists = static_cast<std::int64_t>(plan.heads_per_chunk) * plan.lists_per_head;
+    return tiles / plan.tiles_per_item + 2 * lists;
+}
+
+}  // namespace
+
+ListChunk ListPlan::chunk(std::int32_t index) const {
+    ListChunk chunk;
+    chunk.head_begin = index / windows * heads_per_chunk;
+    chunk.head_count = std::min(heads_per_chunk, heads_q - chunk.head_begin);
+    chunk.token_begin = index % windows * tokens_per_chunk;
+    chunk.token_count = std::min(tokens_per_chunk, tokens_q - chunk.token_begin);
+    return chunk;
+}
+
+ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
+    ListPlan plan;
+    plan.sequences = make_sequences(problem);
+    plan.heads_q = static_cast<std::int32_t>(problem.heads_q);
+    plan.heads_k = static_cast<std::int32_t>(problem.heads_k);
+    plan.tokens_q = static_cast<std::int32_t>(problem.tokens_q());
+    plan.slots = static_cast<std::int32_t>(problem.routed());
+    plan.block_size = static_cast<std::int32_t>(problem.block_size);
+    const std::int64_t keys = std::max(problem.block_size, least_keys_per_list);
+    plan.keys_per_list = static_cast<std::int32_t>(keys);
+    plan.blocks_per_list = static_cast<std::int32_t>(keys / problem.block_size);
+    plan.lists_max = static_cast<std::int32_t>(ceil_div(problem.seqlen_k, keys));
+    plan.lists_per_head = static_cast<std::int32_t>(padded_pieces(problem.tokens_k(), problem.batch, keys));
+    // The first item of a list has all its own queries: keys / 64 tiles at most.
+    plan.tiles_per_item = std::max(options.tiles_per_item, plan.keys_per_list / list_tile_rows);
+
+    const std::int64_t heads = heads_that_fit(plan, options.max_rows);
+    plan.heads_per_chunk = static_cast<std::int32_t>(std::max<std::int64_t>(heads, 1));
+    plan.tokens_per_chunk =
+        heads > 0 ? plan.tokens_q : static_cast<std::int32_t>(window_that_fits(plan, options.max_rows));
+    plan.head_groups = static_cast<std::int32_t>(ceil_div(plan.heads_q, plan.heads_per_chunk));
+    plan.windows = static_cast<std::int32_t>(ceil_div(plan.tokens_q, std::max(plan.tokens_per_chunk, 1)));
+    plan.rows_per_head = rows_of_head(plan, plan.tokens_per_chunk);
+    plan.rows = plan.rows_per_head * plan.heads_per_chunk;
+
+    const std::int64_t queries = static_cast<std::int64_t>(plan.tokens_per_chunk) * plan.heads_per_chunk;
+    plan.segment_rows = static_cast<std::int32_t>(segment_size(queries));
+    const std::int64_t longest = std::min<std::int64_t>(problem.seqlen_q, plan.tokens_per_chunk);
+    plan.segments_max = static_cast<std::int32_t>(ceil_div(longest, plan.segment_rows));
+    plan.segments_per_head =
+        static_cast<std::int32_t>(padded_pieces(plan.tokens_per_chunk, problem.batch, plan.segment_rows));
+    plan.items_max = static_cast<std::int32_t>(bound_items(plan));
+    return plan;
+}
+
+}  // namespace mobalab::kernels::cuda
