@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/lists.h"
+#include "kernels/kernels.h"
+
+// Attention of queries with one run of 128 keys at a time: the heavy half of attention_forward. Key-major: a thread
+// block holds the keys and values of one run in shared memory and streams the queries that selected it past them.
+// Softmax is exact inside the run; what is left per (query, run) is one *partial*: an output row normalised inside the
+// run, in the dtype of the inputs, and the base-2 logarithm of its sum of exponentials in fp32. combine.h joins them.
+//
+// Partial rows of a chunk (numbers in [0, PartialLayout::rows)): run u of list row r is row u * list_rows + r; run u of
+// the own block of query token t under head h is own_row(h, u, t). A query has an own partial for every run of its own
+// block that begins at or before it.
+//
+// Inside a partial row the elements are in the order the matrix units leave them in registers, so that a thread writes
+// 16 bytes at once: 16-byte piece 4 * m + t (m < head_dim / 32, t < 4) holds columns 32 * m + 8 * i + 2 * t + {0, 1},
+// i = 0..3.
+namespace mobalab::kernels::cuda {
+
+inline constexpr int keys_per_run = 128;
+inline constexpr int rows_per_tile = list_tile_rows;
+
+/// Where the partials of a chunk lie.
+struct PartialLayout {
+    void* out = nullptr;         ///< [rows, head_dim] in the dtype of the inputs
+    float* lse = nullptr;        ///< [rows], log2 of the sum of exponentials
+    std::int64_t list_rows = 0;  ///< ListPlan::rows
+    std::int32_t tokens = 0;     ///< ListPlan::tokens_per_chunk
+    std::int32_t heads = 1;      ///< ListPlan::heads_per_chunk
+    std::int32_t runs = 1;       ///< runs per list: max(1, block_size / 128)
+
+    MOBALAB_HOST_DEVICE std::int64_t rows() const {
+        return runs * (list_rows + static_cast<std::int64_t>(heads) * tokens);
+    }
+    /// head and token are counted from the beginning of the chunk.
+    MOBALAB_HOST_DEVICE std::int64_t own_row(std::int32_t head, std::int32_t run, std::int32_t token) const {
+        return runs * list_rows + (static_cast<std::int64_t>(head) * runs + run) * tokens + token;
+    }
+};
+
+/// What every key-major attention kernel reads.
+struct BlockForwardArgs {
+    const void* q = nullptr;
+    const void* k = nullptr;
+    const void* v = nullptr;
+    std::int64_t q_stride_token = 0, q_stride_head = 0;  ///< bytes
+    std::int64_t k_stride_token = 0, k_stride_head = 0;
+    std::int64_t v_stride_token = 0, v_stride_head = 0;
+    std::int32_t query_heads_per_key_head = 1;
+    std::int32_t block_size = 128;
+    std::int32_t keys_per_list = 128;
+    float scale_log2 = 0;  ///< head_dim^-1/2 * log2(e)
+    Sequences sequences;
+    ListView lists;
+    PartialLayout partials;
+    std::int32_t* next_unit = nullptr;  ///< 0 before the launch; thread blocks draw their work from it
+};
+
+/// Enqueues the partials of one chunk. wgmma: head_dim 32, 64, 96, 128, T is __nv_bfloat16 or __half; the maps are
+/// make_tensor_map()'s with boxes of keys_per_run tokens. mma (mma.sync): any of those and 256; simpler, and the other
+/// one's judge.
+template <typename T>
+Status launch_block_forward_wgmma(int head_dim, int multiprocessors, const BlockForwardArgs& args,
+                                  const CUtensorMap& k_map, const CUtensorMap& v_map, cudaStream_t stream);
+Status launch_block_forward_mma(DataType dtype, int head_dim, int multiprocessors, const BlockForwardArgs& args,
+                                cudaStream_t stream);
+
+}  // namespace mobalab::kernels::cuda

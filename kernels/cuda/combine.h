@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/block_forward.h"
+#include "kernels/kernels.h"
+
+namespace mobalab::kernels::cuda {
+
+/// Joins the partials of every query of a chunk into its output and log-sum-exp.
+struct CombineArgs {
+    void* out = nullptr;
+    std::int64_t out_stride_token = 0, out_stride_head = 0;  ///< bytes
+    float* lse = nullptr;                                    ///< [heads_q, tokens_q], natural log
+    std::int32_t tokens_q = 0;
+    std::int32_t slots = 0;  ///< topk - 1
+    std::int32_t keys_per_list = 128;
+    Sequences sequences;
+    ListView lists;
+    PartialLayout partials;
+};
+
+/// Enqueues the combination of one chunk: memory traffic only, 16 bytes a thread, the partials of a query in a fixed
+/// order. head_dim in {32, 64, 96, 128, 256}, dtype bf16 or fp16.
+Status launch_combine(DataType dtype, int head_dim, const CombineArgs& args, cudaStream_t stream);
+
+}  // namespace mobalab::kernels::cuda

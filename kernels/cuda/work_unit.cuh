@@ -1,0 +1,151 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/block_forward.h"
+
+// Units of work of the key-major attention kernels: (list item, run of 128 keys of its list), and the tiles of 64 query
+// rows they consist of.
+namespace mobalab::kernels::cuda {
+
+/// Everything a thread block needs to know of one unit. Query rows are counted in the sequence.
+struct alignas(16) WorkUnit {
+    std::int32_t key_token = 0;                 ///< first key of the run
+    std::int32_t keys = 0;                      ///< keys of the run inside the sequence, at most 128
+    std::int32_t head = 0;                      ///< query head
+    std::int32_t q_token = 0;                   ///< token of query row 0 of the sequence
+    std::int32_t own_begin = 0, own_end = 0;    ///< query rows whose own block holds this run, causal
+    std::int32_t list_begin = 0, list_end = 0;  ///< list rows of the chunk
+    std::int32_t diagonal = 0;                  ///< query row r sees the keys [.., r - diagonal] of the run
+    std::int32_t own_partial = 0;               ///< partial row of own query row 0
+    std::int32_t list_partial = 0;              ///< partial row of list row 0
+    std::int32_t stop = 0;                      ///< 1: no more work
+
+    __device__ __forceinline__ int own_tiles() const {
+        return (own_end - own_begin + rows_per_tile - 1) / rows_per_tile;
+    }
+    __device__ __forceinline__ int tiles() const {
+        return own_tiles() + (list_end - list_begin + rows_per_tile - 1) / rows_per_tile;
+    }
+};
+
+__device__ __forceinline__ int unit_count(const BlockForwardArgs& args) {
+    return __ldg(args.lists.item_count) * args.partials.runs;
+}
+
+__device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int index) {
+    const PartialLayout& partials = args.partials;
+    const ListItem item = args.lists.items[index / partials.runs];
+    const int run = index % partials.runs;
+    const Sequence sequence = args.sequences.at(item.sequence);
+    const int first_key = item.list * args.keys_per_list + run * keys_per_run;
+
+    WorkUnit unit;
+    unit.key_token = sequence.k_begin + first_key;
+    unit.keys = min(keys_per_run, sequence.sk - first_key);
+    unit.head = item.head;
+    unit.q_token = sequence.q_begin;
+    unit.diagonal = first_key - sequence.shift();
+    unit.own_begin = max(item.own_begin, unit.diagonal);
+    unit.own_end = max(item.own_end, unit.own_begin);
+    unit.list_begin = item.first_row;
+    unit.list_end = item.first_row + item.rows;
+    const std::int64_t own_partial =
+        partials.own_row(item.head - args.lists.chunk.head_begin, run, sequence.q_begin - args.lists.chunk.token_begin);
+    unit.own_partial = static_cast<std::int32_t>(own_partial);
+    unit.list_partial = static_cast<std::int32_t>(run * partials.list_rows);
+    return unit;
+}
+
+/// 16 rows of a tile, one warp's share.
+struct TileRows {
+    bool own = false;
+    std::int32_t first = 0;    ///< own: query row; else: list row
+    std::int32_t limit = 0;    ///< rows from here on do not exist
+    std::int32_t partial = 0;  ///< partial row of row 0
+};
+
+__device__ __forceinline__ TileRows tile_rows(const WorkUnit& unit, int tile, int warp) {
+    const int own_tiles = unit.own_tiles();
+    TileRows rows;
+    rows.own = tile < own_tiles;
+    if (rows.own) {
+        rows.first = unit.own_begin + tile * rows_per_tile + warp * 16;
+        rows.limit = unit.own_end;
+        rows.partial = unit.own_partial;
+    } else {
+        rows.first = unit.list_begin + (tile - own_tiles) * rows_per_tile + warp * 16;
+        rows.limit = unit.list_end;
+        rows.partial = unit.list_partial;
+    }
+    return rows;
+}
+
+/// List entry of row `first + lane`; rows past the limit repeat the last one, so that every lane has a real query.
+__device__ __forceinline__ std::uint32_t tile_entry(const BlockForwardArgs& args, const TileRows& rows, int lane) {
+    const int row = min(rows.first + lane, rows.limit - 1);
+    return rows.own ? static_cast<std::uint32_t>(row) : __ldg(args.lists.entries + row);
+}
+
+/// Bit c of the result: keys [16 c, 16 c + 16) of the run lie in a selected block.
+__device__ __forceinline__ std::uint32_t selected_chunks(std::uint32_t mask, int block_size) {
+    std::uint32_t chunks = 0;
+#pragma unroll
+    for (int c = 0; c < keys_per_run / 16; ++c) {
+        chunks |= (mask >> (16 * c / block_size) & 1u) << c;
+    }
+    return chunks;
+}
+
+/// Which keys the rows lane / 4 and lane / 4 + 8 of a warp's 16 see.
+struct ScoreMask {
+    std::uint32_t row[2];  ///< own tile: last key of the run the row sees; listed tile: selected_chunks()
+
+    /// -inf for the keys a row must not see. `scores`: accumulator fragment of Groups groups of 8 keys from first_key on.
+    template <int Groups>
+    __device__ __forceinline__ void apply_own(float (&scores)[4 * Groups], int first_key, int block_size,
+                                              int lane) const {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const int high = static_cast<int>(row[h]);
+            const int low = block_size < keys_per_run ? high & ~(block_size - 1) : 0;
+#pragma unroll
+            for (int j = 0; j < Groups; ++j) {
+#pragma unroll
+                for (int e = 0; e < 2; ++e) {
+                    const int key = first_key + 8 * j + 2 * (lane % 4) + e;
+                    if (key < low || key > high) scores[4 * j + 2 * h + e] = -INFINITY;
+                }
+            }
+        }
+    }
+    template <int Groups>
+    __device__ __forceinline__ void apply_selected(float (&scores)[4 * Groups], int first_key) const {
+#pragma unroll
+        for (int j = 0; j < Groups; ++j) {
+            const int chunk = first_key / 16 + j / 2;
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                if ((row[h] >> chunk & 1u) == 0) {
+                    scores[4 * j + 2 * h] = -INFINITY;
+                    scores[4 * j + 2 * h + 1] = -INFINITY;
+                }
+            }
+        }
+    }
+};
+
+/// `entry` is tile_entry() of lane (warp lane % 16).
+__device__ __forceinline__ ScoreMask make_mask(const BlockForwardArgs& args, const WorkUnit& unit,
+                                               const TileRows& rows, std::uint32_t entry, int lane) {
+    ScoreMask mask;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const std::uint32_t mine = __shfl_sync(0xffffffffu, entry, lane / 4 + 8 * h);
+        mask.row[h] = rows.own ? mine - static_cast<std::uint32_t>(unit.diagonal)
+                               : selected_chunks(entry_mask(mine), args.block_size);
+    }
+    return mask;
+}
+
+}  // namespace mobalab::kernels::cuda
