@@ -35,7 +35,8 @@ REQUIRED_COLUMNS = {
     "bench": BENCH_COLUMNS,
 }
 
-PROVENANCE = ("command", "seed", "git_commit", "build", "device", "utc_time", "schema_version")
+PROVENANCE = ("command", "settings", "seed", "version", "git_commit", "build", "device", "utc_time", "task",
+              "schema", "schema_version")
 
 
 class ExportError(Exception):
@@ -60,6 +61,13 @@ class Results:
     def points(self):
         """The richest table with one row a routing point, or None (a file of benchmarks)."""
         return next((self.tables[name] for name in POINT_TABLES if name in self.tables), None)
+
+    @property
+    def confidence(self):
+        """Confidence of the intervals of `points`, in words ("95 %"), or None when the file does not say."""
+        name = next((name for name in POINT_TABLES if name in self.tables), None)
+        value = self.group_attributes.get(name, {}).get("confidence")
+        return None if value is None else f"{100.0 * float(value):g} %"
 
     def provenance(self):
         """Root attributes, the known ones first."""

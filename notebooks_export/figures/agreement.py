@@ -10,6 +10,9 @@ FAMILY_ALPHA = 1e-6
 
 WORST_LABELLED = 3
 
+RULE = "-rule"
+"""End of the kinds that are exact checks: kept or broken, with no z-score to plot."""
+
 
 def family_alpha(results):
     """The family-wise error rate of the agreement test that wrote the file."""
@@ -35,17 +38,21 @@ def draw(results):
         raise NoData("no table 'validate_comparisons'; it is written by mobalab validate")
     alpha = family_alpha(results)
     limit = -style.STANDARD_NORMAL.inv_cdf(alpha / (2.0 * len(table)))
-    figure, (axis,) = style.new_figure(width=9.4, height=5.2)
+    figure, (axis,) = style.new_figure(width=9.8, height=5.2)
     rejected = int(np.sum(~(table["adjusted_p"] >= alpha)))
     verdict = "all agree" if rejected == 0 else f"{rejected} of {len(table)} DISAGREE"
     figure.suptitle(f"Theory, simulation and kernel: {verdict}\n", fontsize=13, fontweight="bold", x=0.01, ha="left")
     figure.text(0.01, 0.94, f"{len(table)} comparisons, family-wise error {alpha:g} (Holm)", ha="left", va="top",
                 color=style.GREY)
     edge = 1.25 * limit
-    for (kind, rows), colour, marker in zip(table.groupby("kind", sort=True), style.SERIES, "os^Dv*"):
+    is_rule = table["kind"].str.endswith(RULE)
+    for (kind, rows), colour, marker in zip(table[~is_rule].groupby("kind", sort=True), style.SERIES, "os^Dv*"):
         _series(axis, rows, colour, marker, kind, edge)
+    for kind, rows in table[is_rule].groupby("kind", sort=True):
+        broken = int(np.sum(~(rows["adjusted_p"] >= alpha)))
+        axis.plot([], [], ls="", label=f"{kind}: {len(rows)} exact checks, {broken} broken")
     _guides(axis, limit, edge, len(table))
-    _label_worst(axis, table, edge)
+    _label_worst(axis, table)
     style.outside_legend(axis)
     return figure
 
@@ -70,14 +77,15 @@ def _guides(axis, limit, edge, count):
              ylabel="z observed  (> 0: more misses than expected)")
 
 
-def _label_worst(axis, table, edge):
+def _label_worst(axis, table):
     strength = np.nan_to_num(np.abs(table["z"].to_numpy(float)), nan=np.inf)
     for place, row in enumerate(np.argsort(-strength, kind="stable")[:WORST_LABELLED]):
         entry = table.iloc[row]
         # Listed beside the axes: the worst points lie close together, labels on them would not.
-        axis.text(1.02, 0.42 - 0.13 * place, f"point {entry['point']:g}, {entry['kind']}\n"
+        where = f"point {entry['point']:g}" if entry["point"] >= 0 else "all points"
+        axis.text(1.02, 0.34 - 0.12 * place, f"{where}, {entry['kind']}\n"
                   f"z = {entry['z']:+.2f}, p = {entry['p_value']:.2g}", transform=axis.transAxes, fontsize=9, va="top")
-    axis.text(1.02, 0.43, "largest |z|", transform=axis.transAxes, fontsize=9.5, fontweight="bold", va="bottom")
+    axis.text(1.02, 0.35, "largest |z|", transform=axis.transAxes, fontsize=9.5, fontweight="bold", va="bottom")
 
 
 def _largest(z):

@@ -122,6 +122,8 @@ def comparisons(columns):
         expected += list(p)
         observed += list(columns[f"{prefix}_miss"])
         deviates += list(z)
+    points, kinds, deviates = points + [-1, 0], kinds + ["kernel-theory", "tie-rule"], deviates + [0.5, 0.0]
+    expected, observed = expected + [0.5, 0.0], observed + [0.5, 0.0]
     p_values = 2.0 * upper_tail(np.abs(deviates))
     order = np.argsort(p_values)
     adjusted = np.empty(len(order))
@@ -174,10 +176,10 @@ def write_results(path, columns=None, groups=("validate",), seed=20260101, schem
             file.attrs[name] = value
         for group, table in (("theory", theory), ("simulate", simulated), ("route", routed), ("validate", columns)):
             if group in groups:
-                write_table(file, group, table, "point")
+                write_table(file, group, table, "point", {"confidence": 0.999})
         if "validate" in groups:
             write_table(file, "validate_by_candidates", per_candidate, "row")
-            write_table(file, "validate_comparisons", comparisons(columns), "comparison")
+            write_table(file, "validate_comparisons", comparisons(columns), "comparison", {"family_alpha": 1e-6})
         if "bench" in groups:
             write_table(file, "bench", bench(), "measurement")
     return path
