@@ -8,7 +8,11 @@ if(NOT MOBALAB_CUDA STREQUAL "OFF")
     set(CMAKE_CUDA_ARCHITECTURES 90a-real)
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
     enable_language(CUDA)
-    set(CMAKE_CUDA_STANDARD 20)  # after enable_language: CMake 3.25 knows the dialects of nvcc 13 only then
+    if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25.1 knows nvcc's dialects up to 17 only
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    endif()
+    set(CMAKE_CUDA_STANDARD 20)
     set(CMAKE_CUDA_STANDARD_REQUIRED ON)
     find_package(CUDAToolkit REQUIRED)
     set(MOBALAB_HAVE_CUDA ON)
