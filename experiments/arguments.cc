@@ -7,6 +7,17 @@
 #include "experiments/values.h"
 
 namespace mobalab::experiments {
+namespace {
+
+void check_accepted(const std::string& name, const std::string& word, const std::vector<std::string>& accepted) {
+    if (std::find(accepted.begin(), accepted.end(), word) == accepted.end()) {
+        throw analysis::InputError(fmt::format("{} = {}: must be {}{}{}", name, word.empty() ? "(nothing)" : word,
+                                               accepted.size() > 1 ? "one of " : "", fmt::join(accepted, ", "),
+                                               nearest_hint(word, accepted)));
+    }
+}
+
+}  // namespace
 
 Arguments::Arguments(std::map<std::string, Value> values, std::string command_line)
     : values_(std::move(values)), command_line_(std::move(command_line)) {}
@@ -56,13 +67,20 @@ std::vector<std::string> Arguments::texts(const std::string& name) const {
 }
 
 std::string Arguments::choice(const std::string& name, const std::vector<std::string>& accepted) const {
-    const std::string& value = text(name);
-    if (std::find(accepted.begin(), accepted.end(), value) == accepted.end()) {
-        throw analysis::InputError(fmt::format("{} = {}: must be one of {}; nearest valid: {}", name,
-                                               value.empty() ? "(nothing)" : value, fmt::join(accepted, ", "),
-                                               nearest_word(value, accepted)));
+    check_accepted(name, text(name), accepted);
+    return text(name);
+}
+
+std::vector<std::string> Arguments::choices(const std::string& name, const std::vector<std::string>& accepted) const {
+    std::vector<std::string> words = texts(name);
+    for (auto word = words.begin(); word != words.end(); ++word) {
+        check_accepted(name, *word, accepted);
+        if (std::find(words.begin(), word, *word) != word) {
+            throw analysis::InputError(
+                fmt::format("{} = {}: {} appears twice; a list names each value once", name, text(name), *word));
+        }
     }
-    return value;
+    return words;
 }
 
 std::string Arguments::settings() const {

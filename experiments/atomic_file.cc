@@ -22,10 +22,12 @@ namespace {
 /// Owns a descriptor until it is released.
 class Descriptor {
 public:
-    Descriptor(const std::string& path, int flags, const char* what)
+    Descriptor(const std::string& path, int flags, const char* what) : Descriptor(path, flags, path, what) {}
+    /// An error speaks of `shown_path`.
+    Descriptor(const std::string& path, int flags, const std::string& shown_path, const char* what)
         : value_(::open(path.c_str(), flags | O_CLOEXEC, 0644)) {
         if (value_ < 0) {
-            fail(path, what, errno);
+            fail(shown_path, what, errno);
         }
     }
     ~Descriptor() {
@@ -112,7 +114,7 @@ void write_file_atomically(const std::string& path, std::string_view bytes) {
 
 FileLock::FileLock(const std::string& path) : lock_path_(path + ".lock"), descriptor_(-1) {
     for (;;) {
-        Descriptor file(lock_path_, O_RDWR | O_CREAT, "cannot be written");
+        Descriptor file(lock_path_, O_RDWR | O_CREAT, path, "cannot be written");
         if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
             throw FileError(fmt::format("{}: another mobalab is writing it; wait for it or give another --out", path));
         }

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "analysis/routing_point.h"
+#include "experiments/build_info.h"
 #include "experiments/results_file.h"
 #include "experiments/values.h"
 
@@ -38,12 +39,6 @@ po::options_description describe(const std::vector<Flag>& flags) {
     return description;
 }
 
-std::vector<std::string> names_of(const std::vector<Flag>& flags) {
-    std::vector<std::string> names;
-    std::transform(flags.begin(), flags.end(), std::back_inserter(names), [](const Flag& flag) { return flag.name; });
-    return names;
-}
-
 /// A word as a POSIX shell would need it.
 std::string quoted(const std::string& word) {
     constexpr const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,.:/@%";
@@ -68,9 +63,13 @@ std::string command_line_text(const Subcommand& command, const std::vector<std::
 }
 
 [[noreturn]] void refuse_unknown(const std::string& where, const std::string& name, const std::vector<Flag>& flags) {
+    std::vector<std::string> dashed;
+    for (const Flag& flag : flags) {
+        dashed.push_back("--" + flag.name);
+    }
+    const std::string hint = nearest_hint(name.starts_with('-') ? name : "--" + name, dashed);
     throw InputError(
-        fmt::format("{}{} is not a flag of this command; nearest valid: --{}", where, name,
-                    nearest_word(name.substr(std::min(name.find_first_not_of('-'), name.size())), names_of(flags))));
+        fmt::format("{}{} is not a flag of this command{}", where, name, hint.empty() ? "; --help lists them" : hint));
 }
 
 /// Boost's complaints in this program's words.
@@ -91,6 +90,8 @@ auto translated(const std::string& where, const std::vector<Flag>& flags, Parse 
         throw InputError(fmt::format("{}{} needs a value", where, name));
     } catch (const po::invalid_option_value& error) {
         throw InputError(fmt::format("{}{} is a switch: its value is true or false", where, error.get_option_name()));
+    } catch (const po::invalid_config_file_syntax& error) {
+        throw InputError(fmt::format("{}the line '{}' must be NAME = VALUE", where, error.tokens()));
     } catch (const po::error& error) {
         throw InputError(where + error.what());
     }
@@ -188,8 +189,8 @@ const Subcommand& find_command(const std::string& name) {
         }
         names.push_back(command.name);
     }
-    throw InputError(fmt::format("{} is not a command: must be one of {}; nearest valid: {}", name,
-                                 fmt::join(names, ", "), nearest_word(name, names)));
+    throw InputError(fmt::format("{} is not a command: must be one of {}{}", name, fmt::join(names, ", "),
+                                 nearest_hint(name, names)));
 }
 
 bool asks_for_help(const std::string& arg) {
@@ -286,6 +287,10 @@ std::string help_of_program() {
            "version.\n"
            "Results go to stdout, progress to stderr. Exit codes: 0 done (validate: agree), 1 the answer is no\n"
            "(validate: disagree), 2 bad input or a file or device that cannot be used.\n";
+}
+
+std::string version_text() {
+    return fmt::format("mobalab {} (commit {})\n", build_info().version, build_info().git_commit);
 }
 
 int run_mobalab(const std::vector<std::string>& args, Terminal& terminal) {

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <cmath>
 #include <ostream>
 
 #include "analysis/hit_probability.h"
@@ -71,10 +72,10 @@ const Inverse& inverse_of(const Arguments& arguments) {
 }
 
 double wanted_hit(const Arguments& arguments) {
-    const double wanted = arguments.real("wanted-hit", 0.0, 1.0);
-    if (wanted <= 0.0 || wanted >= 1.0) {
+    const double wanted = arguments.real("wanted-hit", -HUGE_VAL, HUGE_VAL);
+    if (!(wanted > 0.0 && wanted < 1.0)) {
         throw InputError(fmt::format("wanted-hit = {}: must be above 0 and below 1; nearest valid: {}",
-                                     arguments.text("wanted-hit"), wanted <= 0.0 ? "0.001" : "0.999"));
+                                     arguments.text("wanted-hit"), wanted >= 1.0 ? "0.999999" : "0.000001"));
     }
     return wanted;
 }

@@ -43,7 +43,7 @@ Axis real_axis(const Arguments& arguments, const std::string& flag, double Routi
 Axis model_axis(const Arguments& arguments) {
     std::vector<analysis::Model> models;
     if (arguments.has("model")) {
-        for (const std::string& name : arguments.texts("model")) {
+        for (const std::string& name : arguments.choices("model", {"gaussian", "gaussian-fixed", "sphere", "vector"})) {
             models.push_back(analysis::parse_model(name));
         }
     }
@@ -64,16 +64,15 @@ Axis length_axis(const Arguments& arguments) {
 }
 
 std::vector<Axis> axes(const Arguments& arguments) {
-    constexpr std::int64_t any = std::numeric_limits<std::int32_t>::max();
     return {model_axis(arguments),
-            integer_axis(arguments, "head-dim", &RoutingPoint::head_dim, 2, any),
-            integer_axis(arguments, "block-size", &RoutingPoint::block_size, 1, any),
+            integer_axis(arguments, "head-dim", &RoutingPoint::head_dim, 2, no_limit),
+            integer_axis(arguments, "block-size", &RoutingPoint::block_size, 1, no_limit),
             length_axis(arguments),
             integer_axis(arguments, "topk", &RoutingPoint::topk, 1, 512),
             real_axis(arguments, "mu-signal", &RoutingPoint::mu_signal, 0.0),
             real_axis(arguments, "mu-noise", &RoutingPoint::mu_noise, -1.0),
             real_axis(arguments, "mu-cluster", &RoutingPoint::mu_cluster, -1.0),
-            integer_axis(arguments, "cluster-size", &RoutingPoint::cluster_size, 1, any)};
+            integer_axis(arguments, "cluster-size", &RoutingPoint::cluster_size, 1, no_limit)};
 }
 
 std::vector<RoutingPoint> cross_product(const std::vector<Axis>& axes) {

@@ -55,6 +55,7 @@ public:
     std::vector<double> reals(const std::string& name, double least, double most) const;
     std::vector<std::string> texts(const std::string& name) const;  ///< comma-separated
     std::string choice(const std::string& name, const std::vector<std::string>& accepted) const;
+    std::vector<std::string> choices(const std::string& name, const std::vector<std::string>& accepted) const;
 
     /// The full command as typed, quoted for a shell, without --force and --resume (they do not change a result).
     const std::string& command_line() const { return command_line_; }

@@ -67,7 +67,7 @@ void check(std::string_view flag, std::string_view text, std::int64_t value, Int
     if (value < range.least || value > range.most) {
         refuse(flag, text,
                range_rule(std::to_string(range.least), std::to_string(range.most),
-                          range.most != std::numeric_limits<std::int64_t>::max(),
+                          range.most < no_limit || value > range.most,
                           std::to_string(std::clamp(value, range.least, range.most))));
     }
 }
@@ -202,6 +202,21 @@ std::vector<Value> parse_list(std::string_view flag, std::string_view text, Rang
     return values;
 }
 
+/// Levenshtein's, one row of its table at a time.
+std::size_t edit_distance(std::string_view word, std::string_view other) {
+    std::vector<std::size_t> row(other.size() + 1);
+    std::iota(row.begin(), row.end(), std::size_t{0});
+    for (std::size_t i = 0; i < word.size(); ++i) {
+        std::size_t diagonal = std::exchange(row[0], i + 1);
+        for (std::size_t j = 0; j < other.size(); ++j) {
+            const std::size_t replaced = diagonal + (word[i] == other[j] ? 0 : 1);
+            diagonal = row[j + 1];
+            row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
+        }
+    }
+    return row.back();
+}
+
 }  // namespace
 
 std::int64_t parse_integer(std::string_view flag, std::string_view text, IntegerRange range) {
@@ -253,23 +268,16 @@ std::vector<std::string> parse_words(std::string_view flag, std::string_view tex
 }
 
 std::string nearest_word(std::string_view word, const std::vector<std::string>& accepted) {
-    const auto distance = [word](const std::string& other) {  // Levenshtein, one row at a time
-        std::vector<std::size_t> row(other.size() + 1);
-        std::iota(row.begin(), row.end(), std::size_t{0});
-        for (std::size_t i = 0; i < word.size(); ++i) {
-            std::size_t diagonal = std::exchange(row[0], i + 1);
-            for (std::size_t j = 0; j < other.size(); ++j) {
-                const std::size_t replaced = diagonal + (word[i] == other[j] ? 0 : 1);
-                diagonal = row[j + 1];
-                row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-            }
-        }
-        return row.back();
-    };
     const auto nearest = std::min_element(accepted.begin(), accepted.end(), [&](const auto& left, const auto& right) {
-        return distance(left) < distance(right);
+        return edit_distance(word, left) < edit_distance(word, right);
     });
     return nearest == accepted.end() ? std::string() : *nearest;
+}
+
+std::string nearest_hint(std::string_view word, const std::vector<std::string>& accepted) {
+    const std::string nearest = nearest_word(word, accepted);
+    const std::size_t far = std::max(word.size(), nearest.size()) / 2 + 1;
+    return edit_distance(word, nearest) < far ? fmt::format("; nearest valid: {}", nearest) : "";
 }
 
 std::string shortest(double value) {

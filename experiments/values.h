@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,9 @@ namespace mobalab::experiments {
 //
 //   64        0.8      1e6       8K (8192)      2M (2 * 1024^2)     whole numbers may use 1e6, K and M
 //   64,128    16:512:x2 (16, 32, ..., 512)      0.5:0.9:+0.1        lists and ranges, ends included, in any mix
+
+/// From here on an upper limit is only the size of the integer, and errors do not speak of it.
+inline constexpr std::int64_t no_limit = std::numeric_limits<std::int32_t>::max();
 
 struct IntegerRange {
     std::int64_t least;
@@ -36,6 +40,9 @@ std::vector<std::string> parse_words(std::string_view flag, std::string_view tex
 
 /// The accepted word nearest to `word` in edit distance.
 std::string nearest_word(std::string_view word, const std::vector<std::string>& accepted);
+
+/// "; nearest valid: ..." when one of the words is near enough to have been meant, else empty.
+std::string nearest_hint(std::string_view word, const std::vector<std::string>& accepted);
 
 /// Shortest decimal that reads back as the same double; "inf", "-inf", "nan".
 std::string shortest(double value);
