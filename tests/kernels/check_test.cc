@@ -1,0 +1,214 @@
+// Bad input: one error that names the value, the rule and the nearest valid choice; good input passes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace mobalab::kernels {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+class CheckTest : public testing::TestWithParam<Backend> {
+protected:
+    CheckTest() {
+        p.seqlen_q = p.seqlen_k = 100;
+        p.heads_q = 4;
+        p.heads_k = 2;
+        p.head_dim = 8;
+        p.block_size = 16;
+        p.topk = 3;
+        execution.backend = GetParam();
+        execution.threads = 1;
+    }
+
+    Status routed() { return route(p, {q.data()}, {k.data()}, selection.data(), scores.data(), execution); }
+
+    void expect_invalid(const Status& status, const std::vector<std::string>& parts) {
+        EXPECT_EQ(status.code, StatusCode::invalid_argument) << status.message;
+        for (const std::string& part : parts) EXPECT_THAT(status.message, HasSubstr(part));
+        EXPECT_THAT(status.message, HasSubstr("nearest valid choice"));
+    }
+
+    Problem p;
+    Execution execution;
+    std::vector<float> q = std::vector<float>(100 * 4 * 8, 1.0F), k = std::vector<float>(100 * 2 * 8, 1.0F), v = k,
+                       out = q, lse = std::vector<float>(400), scores = std::vector<float>(800);
+    std::vector<std::int32_t> selection = std::vector<std::int32_t>(800);
+};
+
+TEST_P(CheckTest, GoodInputPasses) {
+    EXPECT_TRUE(routed().ok()) << routed().message;
+}
+
+TEST_P(CheckTest, EveryIntegerHasItsRange) {
+    struct Mistake {
+        std::function<void(Problem&)> make;
+        std::vector<std::string> parts;
+    };
+    const std::vector<Mistake> mistakes = {
+        {[](Problem& x) { x.batch = 0; }, {"batch = 0", "choice: 1"}},
+        {[](Problem& x) { x.batch = std::numeric_limits<std::int64_t>::max(); }, {"batch = 9223372036854775807"}},
+        {[](Problem& x) { x.seqlen_k = -1; }, {"seqlen_k = -1", "choice: 0"}},
+        {[](Problem& x) { x.seqlen_q = -5; }, {"seqlen_q = -5", "choice: 0"}},
+        {[](Problem& x) { x.seqlen_q = 101; }, {"seqlen_q = 101", "seqlen_k = 100", "choice: 100"}},
+        {[](Problem& x) { x.heads_k = 0; }, {"heads_k = 0", "choice: 1"}},
+        {[](Problem& x) { x.heads_q = 5; }, {"heads_q = 5", "multiple of heads_k = 2", "choice: 6"}},
+        {[](Problem& x) { x.heads_q = 1; }, {"heads_q = 1", "multiple of heads_k = 2", "choice: 2"}},
+        {[](Problem& x) { x.head_dim = 0; }, {"head_dim = 0", "choice: 1"}},
+        {[](Problem& x) { x.block_size = 0; }, {"block_size = 0", "choice: 1"}},
+        {[](Problem& x) { x.topk = 0; }, {"topk = 0", "choice: 1"}},
+        {[](Problem& x) { x.topk = 65; }, {"topk = 65", "choice: 64"}},
+        {[](Problem& x) { x.batch = x.seqlen_k = x.seqlen_q = 1 << 20; }, {"batch * seqlen_k", "2147483647"}},
+        {[](Problem& x) {
+             x.head_dim = 1 << 30;
+             x.seqlen_k = 1 << 20;
+         },
+         {"head_dim", "2^46"}},
+    };
+    const Problem good = p;
+    for (const Mistake& mistake : mistakes) {
+        p = good;
+        mistake.make(p);
+        expect_invalid(routed(), mistake.parts);
+    }
+}
+
+TEST_P(CheckTest, NullPointersAreNamed) {
+    expect_invalid(route(p, {nullptr}, {k.data()}, selection.data(), nullptr, execution), {"q is null", "3200"});
+    expect_invalid(route(p, {q.data()}, {nullptr}, selection.data(), nullptr, execution), {"k is null", "1600"});
+    expect_invalid(route(p, {q.data()}, {k.data()}, nullptr, nullptr, execution), {"selection is null", "800"});
+    expect_invalid(
+        attention_forward(p, {q.data()}, {k.data()}, {nullptr}, selection.data(), {out.data()}, lse.data(), execution),
+        {"v is null"});
+    expect_invalid(
+        attention_forward(p, {q.data()}, {k.data()}, {v.data()}, selection.data(), {out.data()}, nullptr, execution),
+        {"lse is null", "400"});
+    expect_invalid(compute_centroids(p, {k.data()}, nullptr, execution), {"centroids is null"});
+    expect_invalid(key_conv_forward(p, {k.data()}, nullptr, 3, {out.data()}, execution), {"weight is null", "48"});
+}
+
+TEST_P(CheckTest, NoWorkNeedsNoPointers) {
+    p.seqlen_q = 0;
+    EXPECT_TRUE(route(p, {}, {k.data()}, nullptr, nullptr, execution).ok());
+    EXPECT_TRUE(attention_forward(p, {}, {k.data()}, {v.data()}, nullptr, {}, nullptr, execution).ok());
+    p.seqlen_k = 0;
+    EXPECT_TRUE(compute_centroids(p, {}, nullptr, execution).ok());
+    EXPECT_TRUE(key_conv_forward(p, {}, q.data(), 3, {}, execution).ok());
+}
+
+/// Gradients are written in full even where nothing contributes to them.
+TEST_P(CheckTest, GradientsOfNothingAreZero) {
+    p.seqlen_q = 0;
+    std::vector<float> dk(k.size(), 7.0F);
+    std::vector<float> dv(k.size(), 7.0F);
+    EXPECT_TRUE(attention_backward(p, {}, {k.data()}, {v.data()}, {}, {}, nullptr, nullptr, {}, {dk.data()},
+                                   {dv.data()}, execution)
+                    .ok());
+    EXPECT_THAT(dk, testing::Each(0.0F));
+    EXPECT_THAT(dv, testing::Each(0.0F));
+    p.seqlen_k = 0;
+    std::vector<float> d_weight(48, 7.0F);
+    EXPECT_TRUE(key_conv_backward(p, {}, q.data(), 3, {}, {}, d_weight.data(), execution).ok());
+    EXPECT_THAT(d_weight, testing::Each(0.0F));
+}
+
+TEST_P(CheckTest, StridesMustNotOverlap) {
+    expect_invalid(route(p, {q.data(), 32, 7}, {k.data()}, selection.data(), nullptr, execution),
+                   {"q has a stride of 7", "head_dim = 8", "choice: 8"});
+    expect_invalid(route(p, {q.data(), -32, 8}, {k.data()}, selection.data(), nullptr, execution),
+                   {"q has a stride of -32"});
+}
+
+TEST_P(CheckTest, WidthAndThreads) {
+    for (const int width : {0, 9}) {
+        expect_invalid(key_conv_forward(p, {k.data()}, q.data(), width, {out.data()}, execution),
+                       {"width = " + std::to_string(width), "[1, 8]"});
+    }
+    execution.threads = -1;
+    expect_invalid(routed(), {"threads = -1", "choice: 0"});
+}
+
+TEST_P(CheckTest, VariableLengths) {
+    std::array<std::int32_t, 4> cu_q = {0, 40, 40, 100};
+    std::array<std::int32_t, 4> cu_k = {0, 40, 40, 100};
+    p.batch = 3;
+    p.cu_seqlens_q = cu_q.data();
+    expect_invalid(routed(), {"cu_seqlens_q is set", "both or neither"});
+    p.cu_seqlens_k = cu_k.data();
+    p.total_q = p.total_k = 100;
+    p.total_blocks = 3 + 4;
+    EXPECT_TRUE(routed().ok()) << routed().message;
+
+    p.total_blocks = 8;
+    expect_invalid(routed(), {"total_blocks = 8", "choice: 7"});
+    p.total_blocks = 100;
+    expect_invalid(routed(), {"total_blocks = 100"});
+    p.total_blocks = 7;
+
+    p.seqlen_k = p.seqlen_q = 59;
+    expect_invalid(routed(), {"sequence 2 has 60 tokens", "59", "raise seqlen to 60"});
+    p.seqlen_k = p.seqlen_q = 100;
+
+    cu_k = {0, 40, 39, 100};
+    expect_invalid(routed(), {"cu_seqlens_k[2] = 39", "must not fall below cu_seqlens_k[1] = 40"});
+    cu_k = {1, 40, 40, 100};
+    expect_invalid(routed(), {"cu_seqlens_k[0] = 1"});
+    cu_k = {0, 40, 40, 99};
+    expect_invalid(routed(), {"cu_seqlens_k[3] = 99", "total of 100"});
+    cu_k = {0, 30, 30, 100};
+    expect_invalid(routed(), {"sequence 0 has 40 queries", "30 keys"});
+}
+
+TEST_P(CheckTest, SelectionsAreNotTrusted) {
+    std::vector<std::int32_t> chosen(800, -1);
+    const auto attend = [&] {
+        return attention_forward(p, {q.data()}, {k.data()}, {v.data()}, chosen.data(), {out.data()}, lse.data(),
+                                 execution);
+    };
+    EXPECT_TRUE(attend().ok());
+    const std::size_t entry = (1 * 100 + 33) * 2 + 1;  // head 1, query 33: candidates 0 and 1
+    chosen[entry] = 2;
+    expect_invalid(attend(), {"selection[head 1, query 33, slot 1] = 2", "2 blocks", "choice: 1"});
+    chosen[entry] = -2;
+    expect_invalid(attend(), {"= -2", "choice: -1"});
+}
+
+std::string backend_name(const testing::TestParamInfo<Backend>& backend) {
+    return backend.param == Backend::cpu ? "cpu" : "cpu_reference";
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, CheckTest, testing::Values(Backend::cpu, Backend::cpu_reference), backend_name);
+
+TEST(BackendAvailability, CpuAlwaysRuns) {
+    EXPECT_TRUE(backend_available(Backend::cpu).ok());
+    EXPECT_TRUE(backend_available(Backend::cpu_reference).ok());
+    EXPECT_EQ(backend_available(static_cast<Backend>(7)).code, StatusCode::invalid_argument);
+}
+
+#ifndef MOBALAB_KERNELS_CUDA
+TEST(BackendAvailability, CudaSaysWhyNot) {
+    const Status status = backend_available(Backend::cuda);
+    EXPECT_EQ(status.code, StatusCode::unsupported_device);
+    EXPECT_THAT(status.message, AllOf(HasSubstr("built without CUDA"), HasSubstr("nearest valid choice")));
+    Problem p;
+    const Execution execution = {.backend = Backend::cuda};
+    EXPECT_EQ(compute_centroids(p, {}, nullptr, execution).code, StatusCode::unsupported_device);
+}
+#endif
+
+TEST(WorkspaceSize, CpuNeedsNone) {
+    Problem p;
+    p.seqlen_q = p.seqlen_k = 4096;
+    EXPECT_EQ(workspace_size(Operation::moba_forward, p, Backend::cpu), 0U);
+    EXPECT_EQ(workspace_size(Operation::attention_backward, p, Backend::cpu_reference), 0U);
+}
+
+}  // namespace
+}  // namespace mobalab::kernels
