@@ -7,17 +7,6 @@
 #include "experiments/resumable_output.h"
 
 namespace mobalab::experiments {
-namespace {
-
-kernels::DataType dtype_of(const Arguments& arguments) {
-    const std::string name = arguments.choice("dtype", {"fp32", "bf16", "fp16"});
-    return name == "fp32"   ? kernels::DataType::fp32
-           : name == "bf16" ? kernels::DataType::bf16
-                            : kernels::DataType::fp16;
-}
-
-}  // namespace
-
 std::vector<Flag> probe_flags() {
     return point_flags_without({"model", "mu-noise"}) +
            std::vector<Flag>{
@@ -29,9 +18,16 @@ std::vector<Flag> probe_flags() {
            engine_flags("1") + resumable_output_flags() + json_flag();
 }
 
+kernels::DataType probe_dtype(const Arguments& arguments) {
+    const std::string name = arguments.choice("dtype", {"fp32", "bf16", "fp16"});
+    return name == "fp32"   ? kernels::DataType::fp32
+           : name == "bf16" ? kernels::DataType::bf16
+                            : kernels::DataType::fp16;
+}
+
 ProbeSettings probe_settings(const Arguments& arguments) {
     ProbeSettings settings;
-    settings.dtype = dtype_of(arguments);
+    settings.dtype = probe_dtype(arguments);
     settings.trials = arguments.integer("probes", 2, std::int64_t{1} << 40U);
     settings.key_sets = arguments.integer("key-sets", 0, settings.trials / 2);
     settings.seed = static_cast<std::uint64_t>(arguments.integer("seed", 0));

@@ -16,6 +16,7 @@ std::vector<Flag> probe_flags();
 
 /// Throws analysis::InputError.
 ProbeSettings probe_settings(const Arguments& arguments);
+kernels::DataType probe_dtype(const Arguments& arguments);
 double interval_confidence(const Arguments& arguments);
 
 /// What an output of route or validate starts from. `task` is whatever the tables depend on besides points and

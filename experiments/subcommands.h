@@ -9,6 +9,7 @@ Subcommand theory_command();
 Subcommand simulate_command();
 Subcommand route_command();
 Subcommand validate_command();
+Subcommand bench_command();
 Subcommand export_command();
 Subcommand info_command();
 

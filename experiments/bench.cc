@@ -1,0 +1,106 @@
+#include "experiments/bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "experiments/column_builder.h"
+#include "experiments/probe_plan.h"
+
+namespace mobalab::experiments {
+namespace {
+
+constexpr std::int64_t fewest_repeats = 3;
+
+double time_of(const std::function<void()>& run) {
+    const auto start = std::chrono::steady_clock::now();
+    run();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+    if (values.empty()) {
+        return BenchCase::unknown;
+    }
+    std::sort(values.begin(), values.end());
+    const std::size_t half = values.size() / 2;
+    return values.size() % 2 == 1 ? values[half] : 0.5 * (values[half - 1] + values[half]);
+}
+
+double ratio_to_peer(const BenchResult& result) {
+    const BenchCase& measured = result.measured;
+    const bool by_flops = !std::isnan(measured.flops);
+    const double work = by_flops ? measured.flops : measured.bytes;
+    const double peer_work = by_flops ? measured.peer_flops : measured.peer_bytes;
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < result.peer_seconds.size(); ++i) {
+        ratios.push_back(work / result.seconds[i] / (peer_work / result.peer_seconds[i]));
+    }
+    return median(ratios);
+}
+
+}  // namespace
+
+BenchResult measure(const BenchCase& measured, const BenchBudget& budget) {
+    BenchResult result{.measured = measured, .seconds = {}, .peer_seconds = {}};
+    result.measured.run = nullptr;
+    result.measured.run_peer = nullptr;
+    measured.run();
+    if (measured.run_peer) {
+        measured.run_peer();
+    }
+    double spent = 0.0;
+    const auto enough = [&] {
+        const std::int64_t done = std::ssize(result.seconds);
+        return done >= budget.repeats || (done >= fewest_repeats && spent > budget.seconds);
+    };
+    while (!enough()) {
+        result.seconds.push_back(time_of(measured.run));
+        spent += result.seconds.back();
+        if (measured.run_peer) {
+            result.peer_seconds.push_back(time_of(measured.run_peer));
+            spent += result.peer_seconds.back();
+        }
+    }
+    return result;
+}
+
+Table bench_table(const std::vector<BenchResult>& results) {
+    Table table{.name = "bench", .dimension = "measurement", .columns = {}};
+    const auto column = [&](const char* name, const char* what, auto get, const std::string& units = "1") {
+        Column made = make_column(results, name, what, get);
+        if (!made.units.empty()) {  // text has none
+            made.units = units;
+        }
+        table.columns.push_back(std::move(made));
+    };
+    using Row = const BenchResult&;
+    column("name", "what was timed", [](Row row) { return row.measured.name; });
+    column("head_dim", "head width d", [](Row row) { return row.measured.shape.head_dim; });
+    column("block_size", "keys a block, B", [](Row row) { return row.measured.shape.block_size; });
+    column("seq_len", "tokens N", [](Row row) { return row.measured.shape.seq_len; });
+    column("topk", "blocks a query attends to, its own included", [](Row row) { return row.measured.shape.topk; });
+    column("dtype", "element type", [](Row row) { return to_string(row.measured.shape.dtype); });
+    column("threads", "threads asked for; 0: all",
+           [](Row row) { return static_cast<std::int64_t>(row.measured.shape.threads); });
+    column(
+        "seconds_median", "median time of one call", [](Row row) { return median(row.seconds); }, "s");
+    column(
+        "seconds_low", "fastest call",
+        [](Row row) { return *std::min_element(row.seconds.begin(), row.seconds.end()); }, "s");
+    column(
+        "seconds_high", "slowest call",
+        [](Row row) { return *std::max_element(row.seconds.begin(), row.seconds.end()); }, "s");
+    column("repeats", "calls timed", [](Row row) { return static_cast<std::int64_t>(row.seconds.size()); });
+    column(
+        "gflops", "useful floating-point operations a second, in units of 1e9",
+        [](Row row) { return row.measured.flops / median(row.seconds) / 1e9; }, "1e9 s-1");
+    column(
+        "gbytes_per_second", "bytes a second when every tensor is moved once, in units of 1e9",
+        [](Row row) { return row.measured.bytes / median(row.seconds) / 1e9; }, "1e9 byte s-1");
+    column("peer", "what the rate is compared with, in the same run", [](Row row) { return row.measured.peer; });
+    column("ratio_to_peer", "rate over the peer's rate", [](Row row) { return ratio_to_peer(row); });
+    return table;
+}
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "experiments/results_file.h"
+#include "kernels/kernels.h"
+
+namespace mobalab::experiments {
+
+/// Shape of a benchmark; one head, one sequence.
+struct BenchShape {
+    std::int64_t head_dim = 128;
+    std::int64_t block_size = 64;
+    std::int64_t seq_len = 32768;
+    std::int64_t topk = 8;
+    kernels::DataType dtype = kernels::DataType::fp32;
+    int threads = 0;  ///< 0: all hardware threads
+};
+
+/// Something to time, and what to hold it against.
+struct BenchCase {
+    static constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+
+    std::string name;
+    BenchShape shape;
+    std::function<void()> run;  ///< may throw; called several times, each call the same work
+    double flops = unknown;     ///< useful floating-point operations of one call
+    double bytes = unknown;     ///< bytes one call must move (each tensor once)
+
+    std::string peer = {};  ///< empty: none
+    std::function<void()> run_peer = {};
+    double peer_flops = unknown;  ///< for cases with flops: the ratio compares flop rates,
+    double peer_bytes = unknown;  ///< else bytes a second
+};
+
+/// Cases of one backend. Tensors live as long as the cases. Another device is another function like these.
+std::vector<BenchCase> cpu_kernel_cases(const BenchShape& shape);
+std::vector<BenchCase> simulation_cases(const BenchShape& shape);
+
+struct BenchBudget {
+    std::int64_t repeats = 7;
+    double seconds = 0.5;  ///< a case stops after its repeats, or after this long (but not before 3)
+};
+
+struct BenchResult {
+    BenchCase measured;  ///< without what it ran, so that its tensors can go
+    std::vector<double> seconds;
+    std::vector<double> peer_seconds;  ///< as many; empty without a peer
+};
+
+/// Times a case, after one call to warm up. Subject and peer take turns, so that both see the same state of the
+/// machine.
+BenchResult measure(const BenchCase& measured, const BenchBudget& budget);
+
+/// Table "bench" (dimension "measurement"): name, head_dim, block_size, seq_len, topk, dtype, threads, seconds_median,
+/// seconds_low, seconds_high (fastest and slowest), repeats, gflops, gbytes_per_second, peer, ratio_to_peer (median of
+/// the rates' ratios of single turns; NaN without a peer).
+Table bench_table(const std::vector<BenchResult>& results);
+
+}  // namespace mobalab::experiments

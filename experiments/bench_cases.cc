@@ -1,0 +1,254 @@
+#include <fmt/format.h>
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+
+#include "analysis/routing_point.h"
+#include "experiments/bench.h"
+#include "experiments/kernel_under_test.h"
+#include "experiments/needle_probe.h"
+#include "experiments/parallel_for.h"
+#include "sim/engine.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using kernels::ConstTensor;
+using kernels::Status;
+using kernels::Tensor;
+using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+constexpr std::uint64_t seed = 1;
+constexpr std::int64_t tile_rows = 128;
+constexpr int conv_width = 4;
+
+int thread_count(int threads) {
+    return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+void check(const Status& status) {
+    if (!status.ok()) {
+        throw KernelError(status.message);
+    }
+}
+
+// A tensor of the dtype under test, filled with unit vectors or zero.
+class BenchTensor {
+public:
+    BenchTensor(const BenchShape& shape, std::int64_t number) : BenchTensor(shape) {
+        const ProbeShape of_keys{
+            .head_dim = shape.head_dim, .block_size = shape.block_size, .seq_len = shape.seq_len, .dtype = shape.dtype};
+        convert(draw_keys(of_keys, seed, number), shape.dtype);
+    }
+    explicit BenchTensor(const BenchShape& shape)
+        : bytes_(static_cast<std::size_t>(shape.seq_len * shape.head_dim) * kernels::size_of(shape.dtype)) {}
+
+    ConstTensor in() const { return {.data = bytes_.data()}; }
+    Tensor out() { return {.data = bytes_.data()}; }
+    std::byte* data() { return bytes_.data(); }
+    std::size_t size() const { return bytes_.size(); }
+
+private:
+    template <typename T>
+    void store(const std::vector<float>& values) {
+        for (std::size_t i = 0; i < values.size(); ++i) {
+            const T value = static_cast<T>(values[i]);
+            std::memcpy(bytes_.data() + i * sizeof(T), &value, sizeof(T));
+        }
+    }
+    void convert(const std::vector<float>& values, kernels::DataType dtype) {
+        switch (dtype) {
+            case kernels::DataType::fp32:
+                return store<float>(values);
+            case kernels::DataType::bf16:
+                return store<Eigen::bfloat16>(values);
+            case kernels::DataType::fp16:
+                return store<Eigen::half>(values);
+        }
+    }
+
+    std::vector<std::byte> bytes_;
+};
+
+// Products of [128, inner] by [inner, columns] over all threads: what the machine gives without any routing around it.
+class BareProduct {
+public:
+    BareProduct(std::int64_t rows, std::int64_t inner, std::int64_t columns, int threads)
+        : left_(RowMajor::Random(rows, inner)), right_(RowMajor::Random(columns, inner)), threads_(threads) {}
+
+    double flops() const {
+        return 2.0 * static_cast<double>(left_.rows()) * static_cast<double>(left_.cols()) *
+               static_cast<double>(right_.rows());
+    }
+    void operator()() const {
+        const std::int64_t tiles = (left_.rows() + tile_rows - 1) / tile_rows;
+        const std::int64_t workers = std::min<std::int64_t>(tiles, threads_);
+        parallel_for(static_cast<std::size_t>(workers), threads_, [&](std::size_t worker) {
+            RowMajor product(tile_rows, right_.rows());
+            for (std::int64_t tile = static_cast<std::int64_t>(worker); tile < tiles; tile += workers) {
+                const std::int64_t rows = std::min(tile_rows, left_.rows() - tile * tile_rows);
+                product.topRows(rows).noalias() = left_.middleRows(tile * tile_rows, rows) * right_.transpose();
+            }
+        });
+    }
+
+private:
+    RowMajor left_;
+    RowMajor right_;
+    int threads_;
+};
+
+// All tensors of one shape, shared by its cases.
+struct CpuTensors {
+    explicit CpuTensors(const BenchShape& shape)
+        : q(shape, 0),
+          k(shape, 1),
+          v(shape, 2),
+          d_out(shape, 3),
+          out(shape),
+          dq(shape),
+          dk(shape),
+          dv(shape),
+          conv_weight(static_cast<std::size_t>(shape.head_dim * conv_width), 0.25F),
+          d_conv_weight(conv_weight.size()),
+          lse(static_cast<std::size_t>(shape.seq_len)),
+          selection(static_cast<std::size_t>(shape.seq_len * (shape.topk - 1))) {
+        problem.seqlen_q = problem.seqlen_k = shape.seq_len;
+        problem.head_dim = shape.head_dim;
+        problem.block_size = shape.block_size;
+        problem.topk = shape.topk;
+        problem.dtype = shape.dtype;
+        execution.threads = shape.threads;
+        centroids.resize(static_cast<std::size_t>(problem.blocks() * shape.head_dim) * kernels::size_of(shape.dtype));
+    }
+
+    void pool() { check(kernels::compute_centroids(problem, k.in(), centroids.data(), execution)); }
+    void route() { check(kernels::route(problem, q.in(), k.in(), selection.data(), nullptr, execution)); }
+    void forward() {
+        check(kernels::attention_forward(problem, q.in(), k.in(), v.in(), selection.data(), out.out(), lse.data(),
+                                         execution));
+    }
+    void backward() {
+        check(kernels::attention_backward(problem, q.in(), k.in(), v.in(), out.in(), d_out.in(), lse.data(),
+                                          selection.data(), dq.out(), dk.out(), dv.out(), execution));
+    }
+    void conv_forward() {
+        check(kernels::key_conv_forward(problem, k.in(), conv_weight.data(), conv_width, dk.out(), execution));
+    }
+    void conv_backward() {
+        check(kernels::key_conv_backward(problem, k.in(), conv_weight.data(), conv_width, d_out.in(), dk.out(),
+                                         d_conv_weight.data(), execution));
+    }
+    void copy() { std::memcpy(dv.data(), k.data(), k.size()); }
+
+    kernels::Problem problem;
+    kernels::Execution execution{.backend = kernels::Backend::cpu};
+    BenchTensor q, k, v, d_out, out, dq, dk, dv;
+    std::vector<float> conv_weight, d_conv_weight, lse;
+    std::vector<std::int32_t> selection;
+    std::vector<std::byte> centroids;
+};
+
+// Multiply-adds of routing: every query against every block before its own.
+double routing_products(const BenchShape& shape) {
+    double candidates = 0.0;
+    for (std::int64_t first = 0; first < shape.seq_len; first += shape.block_size) {
+        const std::int64_t rows = std::min(shape.block_size, shape.seq_len - first);
+        candidates += static_cast<double>(rows) * static_cast<double>(first / shape.block_size);
+    }
+    return candidates * static_cast<double>(shape.head_dim);
+}
+
+// Multiply-adds of one of attention's products: every query against the keys it keeps, causal in its own block.
+double attention_products(const BenchShape& shape) {
+    double keys = 0.0;
+    for (std::int64_t row = 0; row < shape.seq_len; ++row) {
+        const std::int64_t routed = std::min(shape.topk - 1, row / shape.block_size);
+        keys += static_cast<double>(routed * shape.block_size + row % shape.block_size + 1);
+    }
+    return keys * static_cast<double>(shape.head_dim);
+}
+
+BenchCase against_product(BenchCase bench, const BareProduct& product, std::string peer) {
+    bench.peer = std::move(peer);
+    bench.peer_flops = product.flops();
+    bench.run_peer = product;
+    return bench;
+}
+
+BenchCase against_copy(BenchCase bench, const std::shared_ptr<CpuTensors>& tensors) {
+    bench.peer = "memcpy, one thread";
+    bench.peer_bytes = 2.0 * static_cast<double>(tensors->k.size());
+    bench.run_peer = [tensors] { tensors->copy(); };
+    return bench;
+}
+
+}  // namespace
+
+std::vector<BenchCase> cpu_kernel_cases(const BenchShape& shape) {
+    const auto t = std::make_shared<CpuTensors>(shape);
+    t->route();  // what attention and its gradients need
+    t->forward();
+    const int threads = thread_count(shape.threads);
+    const BareProduct scores(shape.seq_len, shape.head_dim, t->problem.blocks(), threads);
+    const BareProduct attention(shape.seq_len, shape.head_dim, shape.topk * shape.block_size, threads);
+    const std::string scores_text = fmt::format("Eigen product N x d x {}", t->problem.blocks());
+    const std::string attention_text = fmt::format("Eigen product N x d x {}", shape.topk * shape.block_size);
+    const auto tensor_bytes = static_cast<double>(t->k.size());
+    const double attended = attention_products(shape);
+    return {against_copy({.name = "centroids", .shape = shape, .run = [t] { t->pool(); }, .bytes = tensor_bytes}, t),
+            against_product({.name = "route",
+                             .shape = shape,
+                             .run = [t] { t->route(); },
+                             .flops = 2.0 * routing_products(shape),
+                             .bytes = 2.0 * tensor_bytes},
+                            scores, scores_text),
+            against_product({.name = "attention forward",
+                             .shape = shape,
+                             .run = [t] { t->forward(); },
+                             .flops = 4.0 * attended,
+                             .bytes = 4.0 * tensor_bytes},
+                            attention, attention_text),
+            against_product({.name = "attention backward",
+                             .shape = shape,
+                             .run = [t] { t->backward(); },
+                             .flops = 10.0 * attended,
+                             .bytes = 8.0 * tensor_bytes},
+                            attention, attention_text),
+            against_copy({.name = fmt::format("key convolution, width {}", conv_width),
+                          .shape = shape,
+                          .run = [t] { t->conv_forward(); },
+                          .bytes = 2.0 * tensor_bytes},
+                         t),
+            against_copy({.name = fmt::format("key convolution backward, width {}", conv_width),
+                          .shape = shape,
+                          .run = [t] { t->conv_backward(); },
+                          .bytes = 3.0 * tensor_bytes},
+                         t)};
+}
+
+std::vector<BenchCase> simulation_cases(const BenchShape& shape) {
+    std::vector<BenchCase> cases;
+    for (const analysis::Model model : {analysis::Model::gaussian, analysis::Model::sphere, analysis::Model::vector}) {
+        analysis::RoutingPoint point;
+        point.model = model;
+        point.head_dim = shape.head_dim;
+        point.block_size = shape.block_size;
+        point.seq_len = shape.seq_len;
+        point.candidates = analysis::candidates_of_last_query(shape.seq_len, shape.block_size);
+        point.topk = shape.topk;
+        sim::Budget budget{.stop = {}, .seed = seed, .threads = shape.threads};
+        budget.stop.max_trials = 32 * sim::chunk_trials(point);
+        cases.push_back({.name = fmt::format("simulate {}, {} trials", to_string(model), budget.stop.max_trials),
+                         .shape = shape,
+                         .run = [point, budget] { sim::simulate(point, budget); }});
+    }
+    return cases;
+}
+
+}  // namespace mobalab::experiments
