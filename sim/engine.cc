@@ -1,20 +1,18 @@
 #include "sim/engine.h"
 
 #include <fmt/format.h>
-#include <tbb/global_control.h>
-#include <tbb/info.h>
-#include <tbb/parallel_pipeline.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <memory>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
+#include <thread>
+#include <utility>
 
+#include "sim/chunk_runner.h"
 #include "sim/sampler.h"
 
 namespace mobalab::sim {
@@ -57,6 +55,10 @@ void check_budget(const Budget& budget) {
         throw InputError(fmt::format("threads = {}: must be in [0, {}]; nearest valid value is {} (0: all)",
                                      budget.threads, kMaxThreads, std::clamp(budget.threads, 0, kMaxThreads)));
     }
+}
+
+int thread_count(const Budget& budget) {
+    return budget.threads > 0 ? budget.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 /// Fixed ranges of trials: chunk i is [i, i + 1) * size, cut at max_trials. A run may start inside a chunk, after an
@@ -122,12 +124,7 @@ std::uint64_t count_misses(const std::vector<std::uint64_t>& rank_histogram, con
                            std::uint64_t{0});
 }
 
-struct Range {
-    std::uint64_t begin;
-    std::uint64_t end;
-};
-
-TrialStats run_chunk(const Sampler& sampler, const RoutingPoint& point, Range range) {
+TrialStats run_chunk(const Sampler& sampler, const RoutingPoint& point, TrialRange range) {
     TrialStats stats;
     stats.trials = range.end - range.begin;
     stats.rank_histogram.resize(rank_bins(point));
@@ -136,8 +133,7 @@ TrialStats run_chunk(const Sampler& sampler, const RoutingPoint& point, Range ra
     return stats;
 }
 
-/// Takes finished chunks in order, one thread at a time, and decides when the run ends. Chunks that arrive after that
-/// were computed ahead and are dropped.
+/// Takes finished chunks in order and decides when the run ends.
 class Collector {
 public:
     Collector(const StopRule& stop, const Chunks& chunks, Progress start, const ChunkObserver& observer)
@@ -148,9 +144,6 @@ public:
     bool stopped() const { return reason_.has_value(); }
 
     void take(const TrialStats& stats) {
-        if (stopped()) {
-            return;
-        }
         progress_.stats += stats;
         progress_.chunks = chunks_.count_of(progress_.stats.trials);
         const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
@@ -172,30 +165,6 @@ private:
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
     std::optional<StopReason> reason_;
 };
-
-void run_pipeline(const Sampler& sampler, const RoutingPoint& point, const Chunks& chunks, std::uint64_t next_trial,
-                  int threads, Collector& collector) {
-    // `stopping` is written by the last stage and read by the first; a late read costs a chunk computed for nothing.
-    std::atomic<bool> stopping = false;
-    const auto hand_out = [&](tbb::flow_control& control) -> Range {
-        if (stopping || next_trial >= chunks.max_trials) {
-            control.stop();
-            return {0, 0};
-        }
-        const std::uint64_t begin = next_trial;
-        next_trial = chunks.end_of_chunk_with(begin);
-        return {begin, next_trial};
-    };
-    const auto compute = [&](Range range) { return run_chunk(sampler, point, range); };
-    const auto collect = [&](const TrialStats& stats) {
-        collector.take(stats);
-        stopping = collector.stopped();
-    };
-    tbb::parallel_pipeline(static_cast<std::size_t>(2 * threads),
-                           tbb::make_filter<void, Range>(tbb::filter_mode::serial_in_order, hand_out) &
-                               tbb::make_filter<Range, TrialStats>(tbb::filter_mode::parallel, compute) &
-                               tbb::make_filter<TrialStats, void>(tbb::filter_mode::serial_in_order, collect));
-}
 
 }  // namespace
 
@@ -229,13 +198,20 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
     }
     Collector collector(budget.stop, chunks, std::move(progress), observer);
     if (!collector.stopped()) {
-        const int threads = budget.threads > 0 ? budget.threads : tbb::info::default_concurrency();
-        // TBB keeps to the number of cores unless told otherwise; a user who asks for more threads gets them.
-        const tbb::global_control workers(
-            tbb::global_control::max_allowed_parallelism,
-            static_cast<std::size_t>(std::max(threads, tbb::info::default_concurrency())));
-        tbb::task_arena arena(threads);
-        arena.execute([&] { run_pipeline(*sampler, point, chunks, start.stats.trials, threads, collector); });
+        std::uint64_t next_trial = start.stats.trials;
+        const auto next = [&]() -> std::optional<TrialRange> {
+            if (next_trial >= chunks.max_trials) {
+                return std::nullopt;
+            }
+            const std::uint64_t begin = std::exchange(next_trial, chunks.end_of_chunk_with(next_trial));
+            return TrialRange{begin, next_trial};
+        };
+        const auto compute = [&](TrialRange range) { return run_chunk(*sampler, point, range); };
+        const auto collect = [&](const TrialStats& stats) {
+            collector.take(stats);
+            return !collector.stopped();
+        };
+        ChunkRunner(next, compute, collect).run(thread_count(budget));
     }
     return collector.result();
 }
