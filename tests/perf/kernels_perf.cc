@@ -89,7 +89,7 @@ struct Tensors {
     }
 };
 
-/// A bare product of the routing's full shape: N x d times d x n.
+/// A bare product of the routing's full shape, N x d times d x n, in the layout that is fastest for it.
 class EigenPeer {
 public:
     explicit EigenPeer(const Problem& p)
@@ -106,8 +106,7 @@ public:
     }
 
 private:
-    RowMatrix a_, b_;
-    Eigen::MatrixXf c_;
+    RowMatrix a_, b_, c_;
 };
 
 template <typename Kernel>
@@ -146,6 +145,22 @@ void routing(benchmark::State& state) {
     });
 }
 
+/// The last 512 queries against all keys: what a probe of a long context calls again and again.
+void routing_chunk(benchmark::State& state) {
+    Tensors t = make(state);
+    constexpr std::int64_t rows = 512;
+    std::vector<float> centroids(static_cast<std::size_t>(t.p.blocks() * t.p.head_dim));
+    require(compute_centroids(t.p, {t.k.data()}, centroids.data(), one_thread));
+    Problem chunk = t.p;
+    chunk.seqlen_q = rows;
+    const double candidates = static_cast<double>(rows) * (static_cast<double>(t.p.seqlen_k) - rows / 2.0) /
+                              static_cast<double>(t.p.block_size);
+    const float* q = t.q.data() + (t.p.seqlen_q - rows) * t.p.head_dim;
+    against_eigen(state, t.p, 2.0 * static_cast<double>(t.p.head_dim) * candidates, [&] {
+        require(route_with_centroids(chunk, {q}, centroids.data(), t.selection.data(), nullptr, one_thread));
+    });
+}
+
 void forward(benchmark::State& state) {
     Tensors t = make(state);
     const ConstTensor q = t.tensor(t.q, t.q16);
@@ -181,6 +196,7 @@ BENCHMARK(routing)
     ->Args({32768, 128, 64, bf16})
     ->Args({32768, 128, 16, fp32})
     ->Args({32768, 64, 64, fp32});
+BENCHMARK(routing_chunk)->Apply(shapes)->Args({32768, 128, 64, fp32})->Args({32768, 64, 16, fp32});
 BENCHMARK(forward)
     ->Apply(shapes)
     ->Args({32768, 128, 64, fp32})
