@@ -18,7 +18,8 @@ public:
     /// relative precision. A gap <= 0 is at or beyond that end.
     virtual LogLaw at_gaps(double lower_gap, double upper_gap) const = 0;
 
-    /// Interior points where the density is not smooth enough to ignore, ascending; empty for most (d, R).
+    /// Points where the density is not smooth enough to integrate across, the ends included, ascending; empty for most
+    /// (d, R).
     virtual std::vector<double> knots() const { return {}; }
 };
 

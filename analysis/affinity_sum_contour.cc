@@ -76,7 +76,7 @@ TiltedKey tilt_key(double d, double log_norm, double theta, double gap_per_key, 
     // Nodes one step apart must turn by less than a full circle, with room for the band of the weight itself and for
     // the slow (Airy) fall of the transform beyond its steepest phase.
     const double turn = frequency * inverse_sd * steepening;
-    const double band = turn + std::max({10.0 * inverse_sd, 27.0, 15.0 * std::cbrt(turn)});
+    const double band = turn + std::max({10.0 * inverse_sd, 28.0 + 5.0 * inverse_sd, 15.0 * std::cbrt(turn)});
     const double step = two_pi<double>() / band;
 
     TiltedKey key;

@@ -89,6 +89,10 @@ LogLaw SingleAffinity::at_gaps(double lower_gap, double upper_gap) const {
     return {log_tail(upper_gap), log_tail(lower_gap), log_density};
 }
 
+std::vector<double> SingleAffinity::knots() const {
+    return {-1.0, 1.0};
+}
+
 double SingleAffinity::log_tail(double gap) const {
     constexpr double leading_term_only = 1e-17;
     if (gap < leading_term_only) return half_ * std::log(0.5 * gap) - std::log(half_) - log_beta_;
@@ -180,7 +184,7 @@ LogLaw TabulatedAffinitySum::at_gaps(double lower_gap, double upper_gap) const {
 
 std::vector<double> TabulatedAffinitySum::knots() const {
     std::vector<double> result;
-    for (double x = 2.0 - terms_; x < terms_; x += 2.0) result.push_back(x);
+    for (double x = -terms_; x <= terms_; x += 2.0) result.push_back(x);
     return result;
 }
 

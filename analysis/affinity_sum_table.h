@@ -13,6 +13,7 @@ class SingleAffinity final : public AffinitySum {
 public:
     explicit SingleAffinity(std::int64_t head_dim);
     LogLaw at_gaps(double lower_gap, double upper_gap) const override;
+    std::vector<double> knots() const override;
 
 private:
     double log_tail(double gap) const;

@@ -1,5 +1,6 @@
 #include "analysis/log_integral.h"
 
+#include <algorithm>
 #include <boost/math/quadrature/trapezoidal.hpp>
 #include <cmath>
 
@@ -15,7 +16,7 @@ constexpr double window_depth = 37.0;
 /// The maximum need not be known better than this to find the window.
 constexpr double peak_slack = 1.0;
 /// Two successive trapezoid sums this close: the error of the second is about the square.
-constexpr double step_tolerance = 1e-7;
+constexpr double step_tolerance = 5e-6;
 constexpr std::size_t max_refinements = 16;
 constexpr int max_steps = 400;
 
@@ -69,22 +70,35 @@ Bracket narrow(const LogFunction& log_f, Bracket b) {
     return b;
 }
 
-/// The place on one side where log_f has fallen by window_depth, at most a quarter too far out.
-double window_end(const LogFunction& log_f, double peak, double floor, double first_step) {
-    double inside = peak;
-    double outside = peak + first_step;
-    for (int i = 0; i < max_steps; ++i) {
-        const double value = sample(log_f, outside).value;
-        if (value < floor) break;
-        inside = outside;
-        // On a parabola the drop grows with the square of the distance.
-        outside = peak + 2.0 * (outside - peak);
+/// Vertex and spread of the parabola through the bracket.
+struct Peak {
+    double centre;
+    double sd;
+};
+
+Peak fit_peak(const Bracket& b) {
+    const double left = b.peak.x - b.left.x;
+    const double right = b.right.x - b.peak.x;
+    const double left_slope = (b.peak.value - b.left.value) / left;
+    const double right_slope = (b.right.value - b.peak.value) / right;
+    const double curvature = 2.0 * (left_slope - right_slope) / (left + right);
+    const double widest = left + right;
+    if (!(curvature * widest * widest > 1.0)) return {b.peak.x, widest};
+    const double slope = (left_slope * right + right_slope * left) / (left + right);
+    return {std::clamp(b.peak.x + slope / curvature, b.left.x, b.right.x), 1.0 / std::sqrt(curvature)};
+}
+
+/// The stretched coordinate on one side (direction -1 or 1) at which log_f has fallen by window_depth.
+double window_end(const LogFunction& stretched, double floor, double direction) {
+    constexpr double normal_end = 2.9;  // sinh(2.9)^2 / 2 = 41
+    constexpr double step = 0.5;
+    double end = normal_end;
+    if (stretched(direction * end) < floor - window_depth) {
+        while (end > step && stretched(direction * (end - step)) < floor) end -= step;
+    } else {
+        for (int i = 0; i < max_steps && !(stretched(direction * end) < floor); ++i) end += step;
     }
-    while (std::abs(outside - inside) > 0.25 * std::abs(outside - peak)) {
-        const double middle = 0.5 * (inside + outside);
-        (sample(log_f, middle).value < floor ? outside : inside) = middle;
-    }
-    return outside;
+    return direction * end;
 }
 
 }  // namespace
@@ -92,11 +106,16 @@ double window_end(const LogFunction& log_f, double peak, double floor, double fi
 double log_integral(const std::function<double(double)>& log_f, double guess, double scale) {
     const Bracket b = narrow(log_f, bracket_maximum(log_f, guess, scale));
     if (b.peak.value == log_zero) return log_zero;
-    const double floor = b.peak.value - window_depth;
-    const double left = window_end(log_f, b.peak.x, floor, 6.0 * (b.left.x - b.peak.x));
-    const double right = window_end(log_f, b.peak.x, floor, 6.0 * (b.right.x - b.peak.x));
-    const auto integrand = [&](double x) { return std::exp(sample(log_f, x).value - b.peak.value); };
-    const double area = boost::math::quadrature::trapezoidal(integrand, left, right, step_tolerance, max_refinements);
+    const Peak peak = fit_peak(b);
+    // x = centre + sd sinh(s): exponential tails become double exponential, so that few equal steps cover them.
+    const auto stretched = [&](double s) {
+        return sample(log_f, peak.centre + peak.sd * std::sinh(s)).value - b.peak.value;
+    };
+    const double left = window_end(stretched, -window_depth, -1.0);
+    const double right = window_end(stretched, -window_depth, 1.0);
+    const auto integrand = [&](double s) { return std::exp(stretched(s)) * std::cosh(s); };
+    const double area =
+        peak.sd * boost::math::quadrature::trapezoidal(integrand, left, right, step_tolerance, max_refinements);
     return b.peak.value + std::log(area);
 }
 
