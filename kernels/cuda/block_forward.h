@@ -24,6 +24,7 @@ namespace mobalab::kernels::cuda {
 
 inline constexpr int keys_per_run = 128;
 inline constexpr int rows_per_tile = list_tile_rows;
+inline constexpr int max_tiles_per_item = 16;  ///< bound on ListOptions::tiles_per_item
 
 /// Where the partials of a chunk lie.
 struct PartialLayout {

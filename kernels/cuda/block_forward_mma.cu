@@ -46,8 +46,7 @@ __device__ __forceinline__ void mma<__nv_bfloat16>(float* d, const std::uint32_t
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 template <>
-__device__ __forceinline__ void mma<__half>(float* d, const std::uint32_t (&a)[4], std::uint32_t b0,
-                                            std::uint32_t b1) {
+__device__ __forceinline__ void mma<__half>(float* d, const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
@@ -171,7 +170,6 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     std::byte* const q_rows = shared.q + warp * 16 * Shared<HeadDim>::pitch;
     const int count = unit_count(args);
-    const std::uint64_t policy = policy_evict_last();
     while (true) {
         __syncthreads();  // the last unit's keys and values are no longer read
         if (threadIdx.x == 0) shared.drawn = atomicAdd(args.next_unit, 1);
@@ -184,9 +182,9 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         load_keys_and_values<HeadDim>(args, unit, shared);
         for (int tile = 0; tile < tiles; ++tile) {
             const TileRows rows = tile_rows(unit, tile, warp);
-            const std::uint32_t entry = tile_entry(args, rows, lane % 16);
+            const std::uint32_t entry = tile_entry(rows, args.lists.entries, 0, lane % 16);
             __syncwarp();  // the last tile's queries are no longer read
-            gather_queries<HeadDim>(args, unit, entry, q_rows, Shared<HeadDim>::pitch, lane, policy);
+            gather_queries<HeadDim>(args, unit, entry, q_rows, Shared<HeadDim>::pitch, lane);
             cp_async_commit();
             cp_async_wait<0>();
             if (tile == 0) {
@@ -194,7 +192,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
             } else {
                 __syncwarp();
             }
-            const ScoreMask mask = make_mask(args, unit, rows, entry, lane);
+            const ScoreMask mask = make_mask<true>(args, unit, rows.own, entry, lane);
             process_rows<T, HeadDim>(args, unit, rows, mask, shared, q_rows, lane);
         }
     }

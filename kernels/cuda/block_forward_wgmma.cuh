@@ -26,7 +26,7 @@
 // three warpgroups hide one another's latencies without being told to.
 //
 // Synchronisation
-//   announced[n % 4]  unit n is described in units[n % 4]             producer -> consumers
+//   announced[n % 4]  unit n is described in units[n % 4], entries[n % 4]  producer and copy engine -> consumers
 //   loaded[n % 2]     its keys and values are in stage n % 2           copy engine (or producer) -> consumers
 //   released[n % 2]   every consumer warp is done with unit n          consumers -> producer
 // Unit n is announced after the copies of unit n - 1 were issued, hence after every warp released unit n - 3: slot n %
@@ -40,7 +40,7 @@ using namespace ptx;
 constexpr int consumer_groups = 3;
 constexpr int consumer_warps = 4 * consumer_groups;
 constexpr int threads_per_block = 128 * (consumer_groups + 1);
-constexpr int producer_registers = 56, consumer_registers = 152;
+constexpr int producer_registers = 32, consumer_registers = 160;
 constexpr int stages = 2;
 constexpr int unit_slots = 4;
 constexpr int panel_columns = 64;  // 128 bytes: the widest row of the swizzle
@@ -55,6 +55,7 @@ struct Shared {
     alignas(1024) std::byte k[stages][tile_bytes];
     alignas(1024) std::byte v[stages][tile_bytes];
     alignas(128) std::byte q[consumer_warps][16 * query_pitch];
+    alignas(16) std::uint32_t entries[unit_slots][max_tiles_per_item * rows_per_tile];
     WorkUnit units[unit_slots];
     std::uint64_t announced[unit_slots];
     std::uint64_t loaded[stages];
@@ -64,6 +65,21 @@ struct Shared {
 
 template <int HeadDim>
 constexpr std::size_t shared_bytes = sizeof(Shared<HeadDim>) + 1024;  // dynamic memory may begin anywhere
+
+/// The unit's description and list entries: consumers must not wait for global memory to learn whom to gather.
+template <int HeadDim>
+__device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<HeadDim>& shared, int slot,
+                                         const WorkUnit& unit) {
+    shared.units[slot] = unit;
+    const int rows = unit.list_end - unit.list_begin;
+    if (rows == 0) {
+        mbarrier_arrive(&shared.announced[slot]);
+        return;
+    }
+    const std::uint32_t bytes = static_cast<std::uint32_t>(rows + 3) / 4 * 16;  // lists are padded to whole tiles
+    mbarrier_arrive_expect(&shared.announced[slot], bytes);
+    bulk_load(shared.entries[slot], args.lists.entries + unit.list_begin, bytes, &shared.announced[slot]);
+}
 
 template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, int stage, const WorkUnit& unit,
@@ -110,10 +126,7 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
         if (lane == 0) drawn = atomicAdd(args.next_unit, 1);  // its latency passes behind this unit's
         const WorkUnit unit = make_unit(args, index);
         if (unit.tiles() == 0 || unit.keys <= 0) continue;
-        if (lane == 0) {
-            shared.units[n % unit_slots] = unit;
-            mbarrier_arrive(&shared.announced[n % unit_slots]);
-        }
+        if (lane == 0) announce(args, shared, n % unit_slots, unit);
         const int stage = n % stages;
         if (n >= stages) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
         const bool tail = unit.keys < keys_per_run;
@@ -202,7 +215,6 @@ template <typename T, int HeadDim, bool Blocks>
 __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, int warp, int lane) {
     constexpr int steps = HeadDim / 16;
     const int group = warp / 4;
-    const std::uint64_t policy = policy_evict_last();
 
     Cursor cursor;
     int held = 0;  // first unit not released yet
@@ -215,27 +227,22 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         }
         release_until(shared, held, cursor.unit, lane);
     };
-    const auto look_up = [&] {
-        const WorkUnit& unit = shared.units[cursor.unit % unit_slots];
-        rows = tile_rows(unit, cursor.tile, warp % 4);
-        entry = tile_entry(args, rows, lane % 16);
-    };
     const auto gather = [&] {
-        gather_queries<HeadDim>(args, shared.units[cursor.unit % unit_slots], entry, shared.q[warp],
-                                Shared<HeadDim>::query_pitch, lane, policy);
+        const int slot = cursor.unit % unit_slots;
+        const WorkUnit& unit = shared.units[slot];
+        rows = tile_rows(unit, cursor.tile, warp % 4);
+        entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
+        gather_queries<HeadDim>(args, unit, entry, shared.q[warp], Shared<HeadDim>::query_pitch, lane);
         cp_async_commit();
     };
 
     seek();
-    if (!cursor.stop) {
-        look_up();
-        gather();
-    }
+    if (!cursor.stop) gather();
     while (!cursor.stop) {
         const int unit_number = cursor.unit;
         const int stage = unit_number % stages;
         const TileRows current = rows;
-        const ScoreMask mask = make_mask(args, shared.units[unit_number % unit_slots], current, entry, lane);
+        const std::uint32_t current_entry = entry;
 
         cp_async_wait<0>();
         __syncwarp();
@@ -245,13 +252,6 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         for (int s = 0; s < steps; ++s) {
             ldmatrix_x4(q[s], q_row + s * 32);
         }
-
-        cursor.tile += consumer_groups;
-        while (!cursor.on_tile() && cursor.unit < unit_number + 2) {
-            next_unit(shared, cursor, group);
-        }
-        const bool ahead = cursor.on_tile();
-        if (ahead && !cursor.stop) look_up();
 
         mbarrier_wait(&shared.loaded[stage], (unit_number / stages) & 1);
         float scores[64];
@@ -263,10 +263,18 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
                 scores, q[s], descriptor_advance(k_tile, s / 4 * panel_bytes + s % 4 * 32), s > 0);
         }
         wgmma_commit();
+        // The queries are in registers: their place in shared memory is free for the next ones.
+        cursor.tile += consumer_groups;
+        while (!cursor.on_tile() && cursor.unit < unit_number + 2) {
+            next_unit(shared, cursor, group);
+        }
+        const bool ahead = cursor.on_tile();
+        if (ahead && !cursor.stop) gather();
         wgmma_wait<0>();
         wgmma_keep(scores);
-        if (ahead && !cursor.stop) gather();
 
+        const ScoreMask mask =
+            make_mask<Blocks>(args, shared.units[unit_number % unit_slots], current.own, current_entry, lane);
         if (current.own) {
             mask.apply_own<16>(scores, 0, args.block_size, lane);
         } else if constexpr (Blocks) {
@@ -291,10 +299,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
             release_until(shared, held, cursor.unit, lane);
         } else {
             seek();
-            if (!cursor.stop) {
-                look_up();
-                gather();
-            }
+            if (!cursor.stop) gather();
         }
         store_partials<T, HeadDim>(args.partials, current.partial, current.first, current.limit, out, offset, sum,
                                    lane);

@@ -56,8 +56,7 @@ __device__ __forceinline__ QueryPartials query_partials(const CombineArgs& args,
     QueryPartials query;
     if (position < 0) return query;
     query.own_row = static_cast<std::int32_t>(args.partials.own_row(head, 0, token));
-    query.positions =
-        args.lists.positions + (static_cast<std::int64_t>(head) * chunk.token_count + token) * args.slots;
+    query.positions = args.lists.positions + (static_cast<std::int64_t>(head) * chunk.token_count + token) * args.slots;
     query.own_count = args.partials.runs == 1 ? 1 : position % args.keys_per_list / keys_per_run + 1;
     query.count = query.own_count + args.slots * args.partials.runs;
     return query;
@@ -102,8 +101,7 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
     const ListChunk& chunk = args.lists.chunk;
     const int piece = static_cast<int>(threadIdx.x) % lanes;
     const std::int64_t queries = static_cast<std::int64_t>(chunk.head_count) * chunk.token_count;
-    const std::int64_t mine =
-        static_cast<std::int64_t>(blockIdx.x) * (threads_per_block / lanes) + threadIdx.x / lanes;
+    const std::int64_t mine = static_cast<std::int64_t>(blockIdx.x) * (threads_per_block / lanes) + threadIdx.x / lanes;
     const bool exists = mine < queries;  // whole warps go on, for the shuffles
     const int head = exists ? static_cast<int>(mine / chunk.token_count) : 0;
     const int token = exists ? static_cast<int>(mine % chunk.token_count) : 0;
@@ -163,8 +161,8 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
     const std::int64_t token_of_batch = chunk.token_begin + token;
     const std::int64_t head_of_all = chunk.head_begin + head;
     if (piece < pieces) {
-        char* const row = static_cast<char*>(args.out) + token_of_batch * args.out_stride_token +
-                          head_of_all * args.out_stride_head;
+        char* const row =
+            static_cast<char*>(args.out) + token_of_batch * args.out_stride_token + head_of_all * args.out_stride_head;
         *reinterpret_cast<uint4*>(row + piece * 16) = result;
     }
     if (piece == 0) {
@@ -176,8 +174,7 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
 template <typename T, int HeadDim>
 Status launch(const CombineArgs& args, cudaStream_t stream) {
     constexpr int queries_per_block = threads_per_block / lanes_per_query<HeadDim>;
-    const std::int64_t queries =
-        static_cast<std::int64_t>(args.lists.chunk.head_count) * args.lists.chunk.token_count;
+    const std::int64_t queries = static_cast<std::int64_t>(args.lists.chunk.head_count) * args.lists.chunk.token_count;
     if (queries == 0) return {};
     const auto blocks = static_cast<unsigned>((queries + queries_per_block - 1) / queries_per_block);
     combine_kernel<T, HeadDim><<<blocks, threads_per_block, 0, stream>>>(args);

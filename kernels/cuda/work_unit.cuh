@@ -82,17 +82,20 @@ __device__ __forceinline__ TileRows tile_rows(const WorkUnit& unit, int tile, in
 }
 
 /// List entry of row `first + lane`; rows past the limit repeat the last one, so that every lane has a real query.
-__device__ __forceinline__ std::uint32_t tile_entry(const BlockForwardArgs& args, const TileRows& rows, int lane) {
+/// `entries` begin at list row `entries_begin`.
+__device__ __forceinline__ std::uint32_t tile_entry(const TileRows& rows, const std::uint32_t* entries,
+                                                    int entries_begin, int lane) {
     const int row = min(rows.first + lane, rows.limit - 1);
-    return rows.own ? static_cast<std::uint32_t>(row) : __ldg(args.lists.entries + row);
+    return rows.own ? static_cast<std::uint32_t>(row) : entries[row - entries_begin];
 }
 
-/// Bit c of the result: keys [16 c, 16 c + 16) of the run lie in a selected block.
+/// Bit c of the result: keys [16 c, 16 c + 16) of the run lie in a selected block. block_size is a power of two.
 __device__ __forceinline__ std::uint32_t selected_chunks(std::uint32_t mask, int block_size) {
+    const int shift = __ffs(block_size) - 5;  // log2(block_size / 16)
     std::uint32_t chunks = 0;
 #pragma unroll
     for (int c = 0; c < keys_per_run / 16; ++c) {
-        chunks |= (mask >> (16 * c / block_size) & 1u) << c;
+        chunks |= (mask >> (c >> shift) & 1u) << c;
     }
     return chunks;
 }
@@ -101,7 +104,8 @@ __device__ __forceinline__ std::uint32_t selected_chunks(std::uint32_t mask, int
 struct ScoreMask {
     std::uint32_t row[2];  ///< own tile: last key of the run the row sees; listed tile: selected_chunks()
 
-    /// -inf for the keys a row must not see. `scores`: accumulator fragment of Groups groups of 8 keys from first_key on.
+    /// -inf for the keys a row must not see. `scores`: accumulator fragment of Groups groups of 8 keys from first_key
+    /// on.
     template <int Groups>
     __device__ __forceinline__ void apply_own(float (&scores)[4 * Groups], int first_key, int block_size,
                                               int lane) const {
@@ -135,15 +139,17 @@ struct ScoreMask {
     }
 };
 
-/// `entry` is tile_entry() of lane (warp lane % 16).
-__device__ __forceinline__ ScoreMask make_mask(const BlockForwardArgs& args, const WorkUnit& unit,
-                                               const TileRows& rows, std::uint32_t entry, int lane) {
+/// `entry` is tile_entry() of lane (warp lane % 16). A listed tile needs a mask only where Blocks are smaller than a
+/// run.
+template <bool Blocks>
+__device__ __forceinline__ ScoreMask make_mask(const BlockForwardArgs& args, const WorkUnit& unit, bool own,
+                                               std::uint32_t entry, int lane) {
     ScoreMask mask;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         const std::uint32_t mine = __shfl_sync(0xffffffffu, entry, lane / 4 + 8 * h);
-        mask.row[h] = rows.own ? mine - static_cast<std::uint32_t>(unit.diagonal)
-                               : selected_chunks(entry_mask(mine), args.block_size);
+        mask.row[h] = mine - static_cast<std::uint32_t>(unit.diagonal);
+        if (Blocks && !own) mask.row[h] = selected_chunks(entry_mask(mine), args.block_size);
     }
     return mask;
 }

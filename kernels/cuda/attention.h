@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace mobalab::kernels::cuda {
+
+/// Workspace of attention_forward: lists and partials of one chunk (lists.h, block_forward.h). Chunks are as large as a
+/// cap on the partials allows: 2.75 times the bytes of q, at most 1.07 GB.
+std::size_t attention_forward_workspace(const Problem& problem);
+
+/// kernels.h's attention_forward on `workspace`: for every chunk lists, partials, combination, all on one stream.
+Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
+                                 const std::int32_t* selection, Tensor out, float* lse, void* workspace,
+                                 cudaStream_t stream);
+
+}  // namespace mobalab::kernels::cuda
