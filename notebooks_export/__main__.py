@@ -29,8 +29,9 @@ def main(arguments=None):
         written, left_out = export(options.results, options.out)
     except ExportError as error:
         return _fail(str(error))
-    for name, reason in left_out.items():
-        print(f"mobalab export: no figure '{name}': {reason}", file=sys.stderr)
+    for reason in dict.fromkeys(left_out.values()):
+        names = ", ".join(name for name in left_out if left_out[name] == reason)
+        print(f"mobalab export: left out {names}: {reason}", file=sys.stderr)
     for path in written:
         print(path)
     return 0

@@ -76,7 +76,7 @@ class Results:
 
 
 def open_results(path):
-    """Reads a results file. Raises ExportError with one line that says what is wrong with it and what would be right."""
+    """Reads a results file. Raises ExportError: one line on what is wrong and what would be right."""
     path = Path(path)
     groups, attributes = _inspect(path)
     tables, definitions, group_attributes = {}, {}, {}
@@ -142,7 +142,8 @@ def _frame(dataset):
     columns = {name: _decoded(variable) for name, variable in dataset.variables.items() if variable.ndim == 1}
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
-        raise ExportError(f"{dataset.encoding.get('source', 'results file')}: columns of different lengths in one table")
+        raise ExportError(f"{dataset.encoding.get('source', 'results file')}: columns of different lengths in "
+                          "one table")
     return pd.DataFrame(columns)
 
 

@@ -36,16 +36,30 @@ def new_figure(panels=1, width=8.6, height=4.6, sharey=True):
     return figure, list(figure.subplots(1, panels, sharey=sharey, squeeze=False)[0])
 
 
+def headline(figure, title, fixed):
+    """The message in bold over the axes and, under it, what is held fixed."""
+    figure.suptitle(f"{title}\n", fontsize=13, fontweight="bold", x=0.01, ha="left")
+    figure.text(0.01, 1.0 - 0.3 / figure.get_figheight(), fixed, ha="left", va="top", color=GREY)
+
+
 def outside_legend(axes, **options):
     """The legend to the right of `axes`, never over the data."""
     return axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0, **options)
 
 
-def log_axis(axis, base=2, subs=(1.0,)):
-    """Log axis with plain numbers (0.25, 8, 1024) instead of powers."""
-    axis.set_major_locator(matplotlib.ticker.LogLocator(base=base, subs=subs, numticks=12))
+def log_axis(axis):
+    """Log axis of powers of two with plain numbers (0.25, 8, 1024)."""
+    axis.set_major_locator(matplotlib.ticker.LogLocator(base=2, numticks=12))
     axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def seconds_axis(axis, low, high):
+    """Log axis of times: 20 us, 5 ms, 2 s."""
+    subs = (1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)
+    axis.set_major_locator(matplotlib.ticker.LogLocator(base=10, subs=subs, numticks=12))
+    axis.set_major_formatter(matplotlib.ticker.EngFormatter(unit="s"))
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def probit(miss):

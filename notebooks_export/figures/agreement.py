@@ -41,9 +41,8 @@ def draw(results):
     figure, (axis,) = style.new_figure(width=9.8, height=5.2)
     rejected = int(np.sum(~(table["adjusted_p"] >= alpha)))
     verdict = "all agree" if rejected == 0 else f"{rejected} of {len(table)} DISAGREE"
-    figure.suptitle(f"Theory, simulation and kernel: {verdict}\n", fontsize=13, fontweight="bold", x=0.01, ha="left")
-    figure.text(0.01, 0.94, f"{len(table)} comparisons, family-wise error {alpha:g} (Holm)", ha="left", va="top",
-                color=style.GREY)
+    style.headline(figure, f"Theory, simulation and kernel: {verdict}",
+                   f"{len(table)} comparisons, family-wise error {alpha:g} (Holm)")
     edge = 1.25 * limit
     is_rule = table["kind"].str.endswith(RULE)
     for (kind, rows), colour, marker in zip(table[~is_rule].groupby("kind", sort=True), style.SERIES, "os^Dv*"):
@@ -53,7 +52,7 @@ def draw(results):
         axis.plot([], [], ls="", label=f"{kind}: {len(rows)} exact checks, {broken} broken")
     _guides(axis, limit, edge, len(table))
     _label_worst(axis, table)
-    style.outside_legend(axis)
+    style.outside_legend(axis, markerscale=2.0)
     return figure
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 
 from notebooks_export import style
-from notebooks_export.slices import NoData, describe_cluster, describe_length, evenly, information, point_ids, with_length_key
+from notebooks_export.slices import (NoData, describe_cluster, describe_length, evenly, information, point_ids,
+                                     with_length_key)
 
 MAX_CURVES = 4
 
@@ -18,9 +19,7 @@ def draw(results):
         raise NoData("table 'validate_by_candidates' holds no trial")
     chosen, slice_text, key = _choose(with_length_key(points), rows)
     figure, (axis,) = style.new_figure(width=9.4, height=4.9)
-    figure.suptitle("A query with more past blocks has a harder choice\n", fontsize=13, fontweight="bold", x=0.01,
-                    ha="left")
-    figure.text(0.01, 0.935, slice_text, ha="left", va="top", color=style.GREY)
+    style.headline(figure, "A query with more past blocks has a harder choice", slice_text)
     for colour, (value, point) in zip(style.SERIES, chosen):
         _curve(axis, colour, f"{'d' if key == 'head_dim' else 'B'} = {value:g}", rows[rows["point"] == point])
     axis.set_xscale("log", base=2)
@@ -47,8 +46,9 @@ def _choose(points, rows):
     values = evenly(best[key].unique(), MAX_CURVES)
     chosen = [(value, best.loc[best[key] == value, "point"].iloc[0]) for value in values]
     name = "B" if other == "block_size" else "d"
-    return chosen, (f"model {first['model']}, {describe_length(first)}, {name} = {first[other]:g}, "
-                    f"k = {first['topk']:g}, $\\mu_{{signal}}$ = {first['mu_signal']:g}, {describe_cluster(first)}"), key
+    words = (f"model {first['model']}, {describe_length(first)}, {name} = {first[other]:g}, k = {first['topk']:g}, "
+             f"$\\mu_{{signal}}$ = {first['mu_signal']:g}, {describe_cluster(first)}")
+    return chosen, words, key
 
 
 def _worth(curves):

@@ -47,10 +47,9 @@ def _panels(results, score, question):
         raise NoData("no table with routing points")
     panels, fixed = panels_by_cluster_size(kernel_at_last_query(results), score)
     figure, axes = style.new_figure(len(panels), width=5.4 + 3.6 * len(panels))
-    figure.suptitle(f"{question}\n", fontsize=13, fontweight="bold", x=0.01, ha="left")
     if results.confidence and any(f"{prefix}_miss" in results.points for prefix in ("sim", "kernel")):
         fixed += f"; {results.confidence} intervals"
-    figure.text(0.01, 0.93, fixed, ha="left", va="top", color=style.GREY)
+    style.headline(figure, question, fixed)
     for panel, axis in zip(panels, axes):
         axis.set_title(panel.title, loc="left")
         axis.set_xscale("log", base=2)

@@ -20,9 +20,8 @@ def draw(results):
     snr = points["snr"].to_numpy()
 
     figure, (left, right) = style.new_figure(2, width=11.2, height=5.0)
-    figure.suptitle("Why one pairwise SNR is not enough\n", fontsize=13, fontweight="bold", x=0.01, ha="left")
-    figure.text(0.01, 0.935, f"all {len(points)} points of the file; exact probability of each", ha="left", va="top",
-                color=style.GREY)
+    style.headline(figure, "Why one pairwise SNR is not enough",
+                   f"all {len(points)} points of the file; exact probability of each")
     shade = dict(c=crowd, norm=matplotlib.colors.LogNorm(*_range(crowd)), cmap="viridis", s=22, lw=0.4,
                  edgecolors="white")
     _against_snr(left, snr, hits, shade)
@@ -43,8 +42,8 @@ def _against_snr(axis, snr, hits, shade):
     axis.text(0.0, 1.05, "Φ(SNR): probability of beating one given noise block", color=style.VERMILION, va="center")
     axis.scatter(snr, hits, **shade)
     axis.set_title("The pairwise formula promises too much", loc="left")
-    axis.set(xlabel=r"SNR $= \Delta\mu_{eff}\,\sqrt{d\,/\,2B}$", ylabel="hit probability  (exact)", xlim=(-0.1, line[-1]),
-             ylim=(-0.03, 1.1))
+    axis.set(xlabel=r"SNR $= \Delta\mu_{eff}\,\sqrt{d\,/\,2B}$", ylabel="hit probability  (exact)",
+             xlim=(-0.1, line[-1]), ylim=(-0.03, 1.1))
 
 
 def _against_rule(axis, margin, hits, shade):
@@ -57,5 +56,6 @@ def _against_rule(axis, margin, hits, shade):
         title = f"At the rule, hits range from {low:.2f} to {high:.2f}"
         axis.plot([0.0, 0.0], [low, high], color=style.VERMILION, lw=5, alpha=0.35, solid_capstyle="butt")
     axis.set_title(title, loc="left")
-    axis.set(xlabel=r"SNR $- \Phi^{-1}(1 - \frac{k-1}{c})$   (right of 0: reliable by the paper's rule)", xlim=(-3.0, 3.0))
+    axis.set(xlabel=r"SNR $- \Phi^{-1}(1 - \frac{k-1}{c})$   (right of 0: reliable by the paper's rule)",
+             xlim=(-3.0, 3.0))
     return dots

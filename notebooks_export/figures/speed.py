@@ -6,13 +6,19 @@ from notebooks_export import style
 from notebooks_export.slices import NoData
 
 
+SHAPE = {"head_dim": "d", "block_size": "B", "seq_len": "N", "topk": "k", "dtype": "", "threads": "threads"}
+
+
 def draw(results):
     """Seconds of each measurement, median with its range, log axis."""
     table = results.tables.get("bench")
     if table is None or table.empty:
         raise NoData("no table 'bench'; it is written by mobalab bench")
-    figure, (axis,) = style.new_figure(width=9.4, height=1.6 + 0.42 * len(table))
-    figure.suptitle("How fast is it?", fontsize=13, fontweight="bold", x=0.01, ha="left")
+    first = {name: place for place, name in reversed(list(enumerate(table["name"])))}
+    table = table.sort_values("name", key=lambda names: names.map(first), kind="stable")
+    fixed, varying = _shape_columns(table)
+    figure, (axis,) = style.new_figure(width=10.4, height=1.4 + 0.3 * len(table))
+    style.headline(figure, "How fast is it?", _shape(table.iloc[0], fixed))
     y = np.arange(len(table))[::-1]
     median = table["seconds_median"].to_numpy()
     arms = np.vstack([median - table["seconds_low"], table["seconds_high"] - median])
@@ -20,11 +26,21 @@ def draw(results):
     for height, (_, row) in zip(y, table.iterrows()):
         axis.text(1.01, height, _remark(row), transform=axis.get_yaxis_transform(), va="center", fontsize=9.5)
     axis.set_xscale("log")
-    style.log_axis(axis.xaxis, base=10, subs=(1.0, 2.0, 5.0))
-    axis.set_yticks(y, table["name"])
+    style.seconds_axis(axis.xaxis, table["seconds_low"].min(), table["seconds_high"].max())
+    axis.set_yticks(y, [",  ".join(filter(None, (row["name"], _shape(row, varying)))) for _, row in table.iterrows()])
     axis.grid(axis="y", visible=False)
-    axis.set(xlabel="seconds  (median, low to high)", ylim=(-0.6, len(table) - 0.4))
+    axis.set(xlabel="time of one call  (median, low to high)", ylim=(-0.6, len(table) - 0.4))
     return figure
+
+
+def _shape_columns(table):
+    """Shape columns the file has: those with one value, those with more."""
+    known = [name for name in SHAPE if name in table]
+    return [name for name in known if table[name].nunique() == 1], [name for name in known if table[name].nunique() > 1]
+
+
+def _shape(row, columns):
+    return ", ".join(f"{SHAPE[name]} {row[name]}".strip() for name in columns)
 
 
 def _remark(row):

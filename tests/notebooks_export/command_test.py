@@ -42,7 +42,7 @@ class Command(unittest.TestCase):
         self.assertEqual(ran.returncode, 0, ran.stderr)
         self.assertEqual({Path(line).name for line in ran.stdout.splitlines()},
                          {path.name for path in (self.folder / "figures").iterdir()})
-        self.assertIn("no figure 'agreement'", ran.stderr)
+        self.assertIn("left out agreement", ran.stderr)
 
     def test_flag_for_the_file_and_default_folder(self):
         ran = subprocess.run([PROGRAM, "export", "--results", self.results], cwd=self.folder, capture_output=True,

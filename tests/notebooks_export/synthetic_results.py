@@ -170,7 +170,8 @@ def write_results(path, columns=None, groups=("validate",), seed=20260101, schem
     simulated = {name: values for name, values in columns.items() if not name.startswith("kernel")}
     routed = {name: values for name, values in columns.items() if not name.startswith("sim")}
     with h5py.File(path, "w") as file:
-        for name, value in dict(schema="mobalab results", schema_version=schema_version, command="mobalab validate --config paper.cfg",
+        for name, value in dict(schema="mobalab results", schema_version=schema_version,
+                                command="mobalab validate --config paper.cfg",
                                 seed=str(seed), git_commit="0123abcd", build="Release, g++ 12", device="cpu",
                                 utc_time="2026-01-01T00:00:00Z").items():
             file.attrs[name] = value
