@@ -78,7 +78,7 @@ protected:
             return c.trials;
         }
         const std::int64_t elements = c.candidates * c.block_size * c.head_dim;
-        return std::min(c.trials, static_cast<std::uint64_t>(2e8 / static_cast<double>(elements)));
+        return std::min(c.trials, static_cast<std::uint64_t>(1e8 / static_cast<double>(elements)));
     }
 };
 INSTANTIATE_TEST_SUITE_P(models, Agreement,
