@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -120,6 +121,8 @@ class MobaConformance : public testing::TestWithParam<Target> {
 protected:
     void SetUp() override;
 };
+
+inline void PrintTo(const Target& target, std::ostream* out) { *out << target.name; }
 
 inline std::string target_name(const testing::TestParamInfo<Target>& info) {
     return info.param.name;
