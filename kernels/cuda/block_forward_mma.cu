@@ -58,7 +58,7 @@ template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(const BlockForwardArgs& args, const WorkUnit& unit,
                                                      Shared<HeadDim>& shared) {
     constexpr int pieces = HeadDim / 8;
-    const std::int64_t head = unit.head / args.query_heads_per_key_head;
+    const std::int64_t head = unit.key_head;
     const char* const k =
         static_cast<const char*>(args.k) + unit.key_token * args.k_stride_token + head * args.k_stride_head;
     const char* const v =
@@ -177,14 +177,13 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         const int index = shared.drawn;
         if (index >= count) return;
         const WorkUnit unit = make_unit(args, index);
-        const int tiles = unit.tiles();
-        if (tiles == 0 || unit.keys <= 0) continue;
+        if (unit.tiles == 0 || unit.keys <= 0) continue;
         load_keys_and_values<HeadDim>(args, unit, shared);
-        for (int tile = 0; tile < tiles; ++tile) {
+        for (int tile = 0; tile < unit.tiles; ++tile) {
             const TileRows rows = tile_rows(unit, tile, warp);
             const std::uint32_t entry = tile_entry(rows, args.lists.entries, 0, lane % 16);
             __syncwarp();  // the last tile's queries are no longer read
-            gather_queries<HeadDim>(args, unit, entry, q_rows, Shared<HeadDim>::pitch, lane);
+            gather_queries<HeadDim, Shared<HeadDim>::pitch>(unit.q_rows, args.q_stride_token, entry, q_rows, lane);
             cp_async_commit();
             cp_async_wait<0>();
             if (tile == 0) {
@@ -192,7 +191,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
             } else {
                 __syncwarp();
             }
-            const ScoreMask mask = make_mask<true>(args, unit, rows.own, entry, lane);
+            const ScoreMask mask = rows.own ? own_mask(unit, entry, lane) : listed_mask(entry, args.block_size, lane);
             process_rows<T, HeadDim>(args, unit, rows, mask, shared, q_rows, lane);
         }
     }

@@ -83,16 +83,18 @@ __device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<He
 
 template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, int stage, const WorkUnit& unit,
-                                                     int key_head, const CUtensorMap& k_map, const CUtensorMap& v_map,
+                                                     const CUtensorMap& k_map, const CUtensorMap& v_map,
                                                      std::uint64_t* barrier) {
     mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::tile_bytes);
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
-        tensor_load_3d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, key_head, unit.key_token, barrier);
+        tensor_load_3d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, unit.key_head, unit.key_token,
+                       barrier);
     }
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
-        tensor_load_3d(shared.v[stage] + p * panel_bytes, &v_map, p * panel_columns, key_head, unit.key_token, barrier);
+        tensor_load_3d(shared.v[stage] + p * panel_bytes, &v_map, p * panel_columns, unit.key_head, unit.key_token,
+                       barrier);
     }
 }
 
@@ -113,26 +115,25 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
                         const CUtensorMap& v_map, int lane) {
     const int count = unit_count(args);
     int drawn = lane == 0 ? atomicAdd(args.next_unit, 1) : 0;
-    int tails = 0;
-    for (int n = 0;;) {
+    std::uint32_t tails = 0;
+    for (std::uint32_t n = 0;;) {
         const int index = __shfl_sync(0xffffffffu, drawn, 0);
         if (index >= count) {
             if (lane == 0) {
-                shared.units[n % unit_slots].stop = 1;
+                shared.units[n % unit_slots].tiles = -1;
                 mbarrier_arrive(&shared.announced[n % unit_slots]);
             }
             return;
         }
         if (lane == 0) drawn = atomicAdd(args.next_unit, 1);  // its latency passes behind this unit's
         const WorkUnit unit = make_unit(args, index);
-        if (unit.tiles() == 0 || unit.keys <= 0) continue;
+        if (unit.tiles == 0 || unit.keys <= 0) continue;
         if (lane == 0) announce(args, shared, n % unit_slots, unit);
-        const int stage = n % stages;
+        const std::uint32_t stage = n % stages;
         if (n >= stages) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
         const bool tail = unit.keys < keys_per_run;
         if (lane == 0) {
-            load_keys_and_values(shared, stage, unit, unit.head / args.query_heads_per_key_head, k_map, v_map,
-                                 tail ? &shared.tail_loaded : &shared.loaded[stage]);
+            load_keys_and_values(shared, stage, unit, k_map, v_map, tail ? &shared.tail_loaded : &shared.loaded[stage]);
         }
         if (tail) {
             mbarrier_wait(&shared.tail_loaded, tails++ & 1);
@@ -147,7 +148,7 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
 
 /// A consumer warp's place in the sequence of units. The tiles of all units are dealt to the warpgroups in turn.
 struct Cursor {
-    int unit = -1;
+    std::uint32_t unit = ~0u;  ///< the one before unit 0
     int tiles = 0;
     int tile = 0;
     int dealt = 0;  ///< tiles of all units before this one, mod consumer_groups
@@ -160,20 +161,21 @@ template <int HeadDim>
 __device__ __forceinline__ void next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
     cursor.dealt = (cursor.dealt + cursor.tiles) % consumer_groups;
     ++cursor.unit;
-    const int slot = cursor.unit % unit_slots;
-    mbarrier_wait(&shared.announced[slot], (cursor.unit / unit_slots) & 1);
-    const WorkUnit& unit = shared.units[slot];
-    cursor.stop = unit.stop != 0;
-    cursor.tiles = unit.tiles();
-    cursor.tile = (group - cursor.dealt + consumer_groups) % consumer_groups;
+    const std::uint32_t slot = cursor.unit % unit_slots;
+    mbarrier_wait(&shared.announced[slot], cursor.unit / unit_slots & 1);
+    cursor.tiles = shared.units[slot].tiles;
+    cursor.stop = cursor.tiles < 0;
+    const int ahead = group - cursor.dealt;
+    cursor.tile = ahead < 0 ? ahead + consumer_groups : ahead;
 }
 
 /// Waiting for `loaded` first keeps a warp that has no tile in a unit from releasing it before the stage's previous
 /// unit was released by all.
 template <int HeadDim>
-__device__ __forceinline__ void release_until(Shared<HeadDim>& shared, int& held, int end, int lane) {
-    for (; held < end; ++held) {
-        mbarrier_wait(&shared.loaded[held % stages], (held / stages) & 1);
+__device__ __forceinline__ void release_until(Shared<HeadDim>& shared, std::uint32_t& held, std::uint32_t end,
+                                              int lane) {
+    for (; held != end; ++held) {
+        mbarrier_wait(&shared.loaded[held % stages], held / stages & 1);
         if (lane == 0) mbarrier_arrive(&shared.released[held % stages]);
     }
 }
@@ -182,25 +184,29 @@ __device__ __forceinline__ void release_until(Shared<HeadDim>& shared, int& held
 template <typename T>
 __device__ __forceinline__ void softmax(float (&scores)[64], float scale_log2, std::uint32_t (&probabilities)[8][4],
                                         float (&offset)[2], float (&sum)[2]) {
-    float maximum[2] = {-INFINITY, -INFINITY};
+    // Two chains a row: what bounds a warp here is the latency of dependent instructions.
+    float highest[2][2], added[2][2] = {};
 #pragma unroll
-    for (int i = 0; i < 64; ++i) {
-        maximum[i / 2 % 2] = fmaxf(maximum[i / 2 % 2], scores[i]);
+    for (int i = 0; i < 4; ++i) {
+        highest[i / 2][i % 2] = fmaxf(scores[i], scores[i + 4]);
+    }
+#pragma unroll
+    for (int i = 8; i < 64; ++i) {
+        highest[i / 2 % 2][i % 2] = fmaxf(highest[i / 2 % 2][i % 2], scores[i]);
     }
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        maximum[h] = quad_max(maximum[h]);
-        offset[h] = maximum[h] == -INFINITY ? 0.0f : maximum[h] * scale_log2;
-        sum[h] = 0.0f;
+        const float maximum = quad_max(fmaxf(highest[h][0], highest[h][1]));
+        offset[h] = maximum == -INFINITY ? 0.0f : maximum * scale_log2;
     }
 #pragma unroll
     for (int i = 0; i < 64; ++i) {
         scores[i] = exp2_approx(fmaf(scores[i], scale_log2, -offset[i / 2 % 2]));
-        sum[i / 2 % 2] += scores[i];
+        added[i / 2 % 2][i % 2] += scores[i];
     }
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        sum[h] = quad_sum(sum[h]);
+        sum[h] = quad_sum(added[h][0] + added[h][1]);
     }
 #pragma unroll
     for (int s = 0; s < 8; ++s) {
@@ -217,7 +223,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
     const int group = warp / 4;
 
     Cursor cursor;
-    int held = 0;  // first unit not released yet
+    std::uint32_t held = 0;  // first unit not released yet
     TileRows rows;
     std::uint32_t entry = 0;
     const auto seek = [&] {
@@ -228,19 +234,19 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         release_until(shared, held, cursor.unit, lane);
     };
     const auto gather = [&] {
-        const int slot = cursor.unit % unit_slots;
+        const std::uint32_t slot = cursor.unit % unit_slots;
         const WorkUnit& unit = shared.units[slot];
         rows = tile_rows(unit, cursor.tile, warp % 4);
         entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
-        gather_queries<HeadDim>(args, unit, entry, shared.q[warp], Shared<HeadDim>::query_pitch, lane);
+        gather_queries<HeadDim, Shared<HeadDim>::query_pitch>(unit.q_rows, args.q_stride_token, entry, shared.q[warp],
+                                                              lane);
         cp_async_commit();
     };
 
     seek();
     if (!cursor.stop) gather();
     while (!cursor.stop) {
-        const int unit_number = cursor.unit;
-        const int stage = unit_number % stages;
+        const std::uint32_t unit_number = cursor.unit, stage = unit_number % stages;
         const TileRows current = rows;
         const std::uint32_t current_entry = entry;
 
@@ -253,7 +259,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
             ldmatrix_x4(q[s], q_row + s * 32);
         }
 
-        mbarrier_wait(&shared.loaded[stage], (unit_number / stages) & 1);
+        mbarrier_wait(&shared.loaded[stage], unit_number / stages & 1);
         float scores[64];
         const std::uint64_t k_tile = descriptor_k_major(shared.k[stage]);
         wgmma_fence();
@@ -265,7 +271,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         wgmma_commit();
         // The queries are in registers: their place in shared memory is free for the next ones.
         cursor.tile += consumer_groups;
-        while (!cursor.on_tile() && cursor.unit < unit_number + 2) {
+        while (!cursor.on_tile() && cursor.unit != unit_number + 2) {
             next_unit(shared, cursor, group);
         }
         const bool ahead = cursor.on_tile();
@@ -273,12 +279,11 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         wgmma_wait<0>();
         wgmma_keep(scores);
 
-        const ScoreMask mask =
-            make_mask<Blocks>(args, shared.units[unit_number % unit_slots], current.own, current_entry, lane);
         if (current.own) {
+            const ScoreMask mask = own_mask(shared.units[unit_number % unit_slots], current_entry, lane);
             mask.apply_own<16>(scores, 0, args.block_size, lane);
         } else if constexpr (Blocks) {
-            mask.apply_selected<16>(scores, 0);
+            listed_mask(current_entry, args.block_size, lane).template apply_selected<16>(scores, 0);
         }
         std::uint32_t probabilities[8][4];
         float offset[2], sum[2];

@@ -10,27 +10,25 @@ namespace mobalab::kernels::cuda {
 
 /// Everything a thread block needs to know of one unit. Query rows are counted in the sequence.
 struct alignas(16) WorkUnit {
-    std::int32_t key_token = 0;                 ///< first key of the run
-    std::int32_t keys = 0;                      ///< keys of the run inside the sequence, at most 128
-    std::int32_t head = 0;                      ///< query head
-    std::int32_t q_token = 0;                   ///< token of query row 0 of the sequence
+    const char* q_rows = nullptr;  ///< query row 0 of the sequence under the unit's head
+    std::int32_t key_token = 0;    ///< first key of the run
+    std::int32_t keys = 0;         ///< keys of the run inside the sequence, at most 128
+    std::int32_t key_head = 0;
+    std::int32_t tiles = 0;  ///< own tiles, then those of the list; negative: no more work
+    std::int32_t own_tiles = 0;
     std::int32_t own_begin = 0, own_end = 0;    ///< query rows whose own block holds this run, causal
     std::int32_t list_begin = 0, list_end = 0;  ///< list rows of the chunk
     std::int32_t diagonal = 0;                  ///< query row r sees the keys [.., r - diagonal] of the run
     std::int32_t own_partial = 0;               ///< partial row of own query row 0
     std::int32_t list_partial = 0;              ///< partial row of list row 0
-    std::int32_t stop = 0;                      ///< 1: no more work
-
-    __device__ __forceinline__ int own_tiles() const {
-        return (own_end - own_begin + rows_per_tile - 1) / rows_per_tile;
-    }
-    __device__ __forceinline__ int tiles() const {
-        return own_tiles() + (list_end - list_begin + rows_per_tile - 1) / rows_per_tile;
-    }
 };
 
 __device__ __forceinline__ int unit_count(const BlockForwardArgs& args) {
     return __ldg(args.lists.item_count) * args.partials.runs;
+}
+
+__device__ __forceinline__ int tiles_of(int rows) {
+    return (rows + rows_per_tile - 1) / rows_per_tile;
 }
 
 __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int index) {
@@ -41,18 +39,20 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
     const int first_key = item.list * args.keys_per_list + run * keys_per_run;
 
     WorkUnit unit;
+    unit.q_rows =
+        static_cast<const char*>(args.q) + sequence.q_begin * args.q_stride_token + item.head * args.q_stride_head;
     unit.key_token = sequence.k_begin + first_key;
     unit.keys = min(keys_per_run, sequence.sk - first_key);
-    unit.head = item.head;
-    unit.q_token = sequence.q_begin;
+    unit.key_head = item.head / args.query_heads_per_key_head;
     unit.diagonal = first_key - sequence.shift();
     unit.own_begin = max(item.own_begin, unit.diagonal);
     unit.own_end = max(item.own_end, unit.own_begin);
+    unit.own_tiles = tiles_of(unit.own_end - unit.own_begin);
     unit.list_begin = item.first_row;
     unit.list_end = item.first_row + item.rows;
-    const std::int64_t own_partial =
-        partials.own_row(item.head - args.lists.chunk.head_begin, run, sequence.q_begin - args.lists.chunk.token_begin);
-    unit.own_partial = static_cast<std::int32_t>(own_partial);
+    unit.tiles = unit.own_tiles + tiles_of(item.rows);
+    unit.own_partial = static_cast<std::int32_t>(partials.own_row(item.head - args.lists.chunk.head_begin, run,
+                                                                  sequence.q_begin - args.lists.chunk.token_begin));
     unit.list_partial = static_cast<std::int32_t>(run * partials.list_rows);
     return unit;
 }
@@ -66,15 +66,14 @@ struct TileRows {
 };
 
 __device__ __forceinline__ TileRows tile_rows(const WorkUnit& unit, int tile, int warp) {
-    const int own_tiles = unit.own_tiles();
     TileRows rows;
-    rows.own = tile < own_tiles;
+    rows.own = tile < unit.own_tiles;
     if (rows.own) {
         rows.first = unit.own_begin + tile * rows_per_tile + warp * 16;
         rows.limit = unit.own_end;
         rows.partial = unit.own_partial;
     } else {
-        rows.first = unit.list_begin + (tile - own_tiles) * rows_per_tile + warp * 16;
+        rows.first = unit.list_begin + (tile - unit.own_tiles) * rows_per_tile + warp * 16;
         rows.limit = unit.list_end;
         rows.partial = unit.list_partial;
     }
@@ -139,17 +138,21 @@ struct ScoreMask {
     }
 };
 
-/// `entry` is tile_entry() of lane (warp lane % 16). A listed tile needs a mask only where Blocks are smaller than a
-/// run.
-template <bool Blocks>
-__device__ __forceinline__ ScoreMask make_mask(const BlockForwardArgs& args, const WorkUnit& unit, bool own,
-                                               std::uint32_t entry, int lane) {
+/// `entry` is tile_entry() of lane (warp lane % 16).
+__device__ __forceinline__ ScoreMask own_mask(const WorkUnit& unit, std::uint32_t entry, int lane) {
     ScoreMask mask;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        const std::uint32_t mine = __shfl_sync(0xffffffffu, entry, lane / 4 + 8 * h);
-        mask.row[h] = mine - static_cast<std::uint32_t>(unit.diagonal);
-        if (Blocks && !own) mask.row[h] = selected_chunks(entry_mask(mine), args.block_size);
+        mask.row[h] = __shfl_sync(0xffffffffu, entry, lane / 4 + 8 * h) - static_cast<std::uint32_t>(unit.diagonal);
+    }
+    return mask;
+}
+__device__ __forceinline__ ScoreMask listed_mask(std::uint32_t entry, int block_size, int lane) {
+    const std::uint32_t chunks = selected_chunks(entry_mask(entry), block_size);
+    ScoreMask mask;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        mask.row[h] = __shfl_sync(0xffffffffu, chunks, lane / 4 + 8 * h);
     }
     return mask;
 }
