@@ -27,29 +27,20 @@ struct Params {
 };
 
 __device__ __forceinline__ float silu(float x) {
-    return x / (1.0f + __expf(-x));
+    return __fdividef(x, 1.0f + __expf(-x));
 }
 
-template <typename T, int Width>
-__device__ __forceinline__ void shift_in(float (&window)[Width][chunk_elements], const uint4& key) {
-#pragma unroll
-    for (int l = Width - 1; l > 0; --l) {
-#pragma unroll
-        for (int e = 0; e < chunk_elements; ++e) window[l][e] = window[l - 1][e];
-    }
-    unpack<T>(key, window[0]);
-}
-
-template <typename T, int Width>
+/// keys[Width - 1 + i] is token i, the ones before it its past.
+template <typename T, int Width, int Keys>
 __device__ __forceinline__ uint4 convolved(const float (&w)[chunk_elements][Width],
-                                           const float (&window)[Width][chunk_elements]) {
+                                           const float (&keys)[Keys][chunk_elements], int i) {
     float y[chunk_elements];
 #pragma unroll
     for (int e = 0; e < chunk_elements; ++e) {
         float z = 0.0f;
 #pragma unroll
-        for (int l = 0; l < Width; ++l) z = fmaf(w[e][l], window[l][e], z);
-        y[e] = window[0][e] + silu(z);
+        for (int l = 0; l < Width; ++l) z = fmaf(w[e][l], keys[Width - 1 + i - l][e], z);
+        y[e] = keys[Width - 1 + i][e] + silu(z);
     }
     return pack<T>(y);
 }
@@ -80,19 +71,25 @@ __global__ void __launch_bounds__(threads_per_block, 2) key_conv_kernel(const Pa
         return inside ? __ldg(reinterpret_cast<const uint4*>(k + token * p.k_token)) : uint4{0, 0, 0, 0};
     };
 
-    float window[Width][chunk_elements];  // window[l]: the key at token - l
+    float keys[Width - 1 + loads_in_flight][chunk_elements];
 #pragma unroll
-    for (int l = 1; l < Width; ++l) unpack<T>(load(first - l), window[l - 1]);
+    for (int l = 1; l < Width; ++l) unpack<T>(load(first - l), keys[Width - 1 - l]);
     for (int token0 = first; token0 < last; token0 += loads_in_flight) {
         uint4 ahead[loads_in_flight];
 #pragma unroll
         for (int i = 0; i < loads_in_flight; ++i) ahead[i] = load(token0 + i);
 #pragma unroll
+        for (int i = 0; i < loads_in_flight; ++i) unpack<T>(ahead[i], keys[Width - 1 + i]);
+#pragma unroll
         for (int i = 0; i < loads_in_flight; ++i) {
-            shift_in<T>(window, ahead[i]);
             if (token0 + i < last) {
-                *reinterpret_cast<uint4*>(out + (token0 + i) * p.out_token) = convolved<T>(w, window);
+                *reinterpret_cast<uint4*>(out + (token0 + i) * p.out_token) = convolved<T, Width>(w, keys, i);
             }
+        }
+#pragma unroll
+        for (int l = 0; l < Width - 1; ++l) {
+#pragma unroll
+            for (int e = 0; e < chunk_elements; ++e) keys[l][e] = keys[l + loads_in_flight][e];
         }
     }
 }

@@ -1,6 +1,7 @@
 #include "kernels/cuda/lists.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <string>
 
@@ -8,27 +9,28 @@
 #include "kernels/cuda/workspace.h"
 
 // Three kernels: count (entries per segment of queries and list), scan (where lists and segments begin), emit (entries,
-// positions, items). Within a segment, tiles of queries set bits in a bitmap [list][query]; the rank of a query in its
-// list is a population count, so the order is that of the queries whatever the order in which threads came.
+// positions, items). A few lanes hold the selected blocks of one query and sort them, so blocks that share a list are
+// neighbours and one of them leads. Within a segment, tiles of queries set bits in a bitmap [list][query]; the rank of
+// a query in its list is a population count, so the order is that of the queries whatever the order in which threads
+// came.
 namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr int pair_threads = 512;
 constexpr int scan_threads = 1024;
-constexpr int most_tile_queries = 256;
-constexpr std::size_t comfortable_shared = 110 * 1024;  // two thread blocks on a processor
-constexpr std::size_t most_shared = 220 * 1024;
+constexpr int pair_warps = pair_threads / 32;
+constexpr unsigned full_warp = 0xffffffffu;
+constexpr int few_lists = 1024;  // up to here a tile has 4 words of bits per list, else 2: more blocks on a processor
 
 struct Params {
     ListPlan plan;
     ListChunk chunk;
     const std::int32_t* selection;
-    std::uint32_t slots_inverse;  // ceil(2^32 / slots), to divide by a multiplication; slots > 1
-    std::int32_t tile_queries;    // multiple of 32
-    std::int32_t* counts;         // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
-    std::int32_t* list_begin;     // [head][lists_per_head]
-    std::int32_t* list_count;     // [head][lists_per_head]
-    std::int32_t* item_totals;    // [sequence][head of the chunk]
+    std::int32_t list_shift;    // log2 of blocks per list
+    std::int32_t* counts;       // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
+    std::int32_t* list_begin;   // [head][lists_per_head]
+    std::int32_t* list_count;   // [head][lists_per_head]
+    std::int32_t* item_totals;  // [sequence][head of the chunk]
     std::uint32_t* entries;
     std::int32_t* positions;
     ListItem* items;
@@ -80,70 +82,153 @@ __device__ __forceinline__ int items_of(const Params& p, int own_rows, int list_
     return (tiles_of(own_rows) + tiles_of(list_rows) + p.plan.tiles_per_item - 1) / p.plan.tiles_per_item;
 }
 
-// A (query, slot) pair of a tile after the blocks of a query that share a list were merged: the pair of the first such
-// slot leads and carries the mask of all of them.
-constexpr std::uint32_t leads = 1u << 31;
-constexpr int mask_shift = 16;  // 16 bits are enough for all lists that fit in shared memory
-constexpr std::uint32_t list_mask = (1u << mask_shift) - 1;
+/// The selected blocks of one query, sorted over `Width` lanes (two blocks a lane when Width is 64).
+template <int Width>
+struct SortedQuery {
+    static constexpr int lanes = Width < 32 ? Width : 32;  // of one query
+    static constexpr int per_lane = Width / lanes;
+    static constexpr int per_warp = 32 / lanes;  // queries a warp holds at once
+    static constexpr std::uint32_t none = 0xffffffffu;
 
-struct Tile {
-    const std::int32_t* blocks;  // [queries][slots] in shared memory
-    int slots, blocks_per_list, blocks_in_sequence;
+    std::uint32_t block[per_lane];  // element r * lanes + lane; `none` last
 
-    __device__ __forceinline__ bool valid(int block) const {
-        return static_cast<unsigned>(block) < static_cast<unsigned>(blocks_in_sequence);
-    }
-    __device__ std::uint32_t merged(int query, int slot) const {
-        const std::int32_t* row = blocks + query * slots;
-        if (!valid(row[slot])) return 0;
-        const int list = row[slot] / blocks_per_list;
-        std::uint32_t mask = 0;
-        for (int s = 0; s < slots; ++s) {
-            if (!valid(row[s]) || row[s] / blocks_per_list != list) continue;
-            if (s < slot) return 0;
-            mask |= 1u << (row[s] % blocks_per_list);
+    /// selected: the query's slots, or null for no query. Every lane of the warp calls it.
+    __device__ __forceinline__ SortedQuery(const std::int32_t* selected, int slots, int blocks_in_sequence) {
+        const int lane = static_cast<int>(threadIdx.x) % lanes;
+#pragma unroll
+        for (int r = 0; r < per_lane; ++r) {
+            const int slot = r * lanes + lane;
+            const std::uint32_t b =
+                selected != nullptr && slot < slots ? static_cast<std::uint32_t>(__ldg(selected + slot)) : none;
+            block[r] = b < static_cast<std::uint32_t>(blocks_in_sequence) ? b : none;
         }
-        return leads | (mask << mask_shift) | static_cast<std::uint32_t>(list);
+        sort<2>(lane);
+    }
+
+    /// Whether an element is the first of its list, and (for it) which blocks of the list are selected.
+    struct Leader {
+        bool leads;
+        int list;
+        std::uint32_t mask;
+    };
+    __device__ __forceinline__ void leaders(int shift, Leader (&leader)[per_lane]) const {
+        const int lane = static_cast<int>(threadIdx.x) % lanes;
+#pragma unroll
+        for (int r = 0; r < per_lane; ++r) {
+            const std::uint32_t before = __shfl_up_sync(full_warp, block[r], 1, lanes);
+            const std::uint32_t last =
+                r > 0 ? __shfl_sync(full_warp, block[r > 0 ? r - 1 : 0], lanes - 1, lanes) : none;
+            const std::uint32_t previous = lane > 0 ? before : last;
+            const bool valid = block[r] != none;
+            leader[r].leads = valid && ((lane == 0 && r == 0) || previous >> shift != block[r] >> shift);
+            leader[r].list = static_cast<int>(block[r] >> shift);
+            leader[r].mask = valid ? 1u << (block[r] & ((1u << shift) - 1)) : 0;
+        }
+        if (shift == 0) return;
+            // Members of a list are neighbours: doubling steps collect their masks in the first of them.
+#pragma unroll
+        for (int step = 1; step < Width; step *= 2) {
+#pragma unroll
+            for (int r = 0; r < per_lane; ++r) {
+                int list = 0;
+                std::uint32_t mask = 0;
+                if (step < lanes) {
+                    list = __shfl_down_sync(full_warp, leader[r].list, step, lanes);
+                    mask = __shfl_down_sync(full_warp, leader[r].mask, step, lanes);
+                    if (lane + step >= lanes) mask = 0;
+                    if (r + 1 < per_lane) {  // past the last lane: the next register of the first lanes
+                        const int from = lane + step - lanes;
+                        const int next_list = __shfl_sync(full_warp, leader[per_lane - 1].list, max(from, 0), lanes);
+                        const std::uint32_t next_mask =
+                            __shfl_sync(full_warp, leader[per_lane - 1].mask, max(from, 0), lanes);
+                        if (from >= 0) {
+                            list = next_list;
+                            mask = next_mask;
+                        }
+                    }
+                } else if (r + 1 < per_lane) {
+                    list = leader[per_lane - 1].list;
+                    mask = leader[per_lane - 1].mask;
+                }
+                if (list == leader[r].list) leader[r].mask |= mask;
+            }
+        }
+    }
+
+private:
+    /// Bitonic, ascending.
+    template <int Size>
+    __device__ __forceinline__ void sort(int lane) {
+        merge<Size, Size / 2>(lane);
+        if constexpr (Size < Width) sort<Size * 2>(lane);
+    }
+    template <int Size, int Distance>
+    __device__ __forceinline__ void merge(int lane) {
+        if constexpr (Distance == lanes) {  // only when Width is 64, in its last merge
+            const std::uint32_t low = min(block[0], block[per_lane - 1]);
+            block[per_lane - 1] = max(block[0], block[per_lane - 1]);
+            block[0] = low;
+        } else {
+#pragma unroll
+            for (int r = 0; r < per_lane; ++r) {
+                const std::uint32_t other = __shfl_xor_sync(full_warp, block[r], Distance, lanes);
+                const bool ascending = ((r * lanes + lane) & Size) == 0;
+                const bool keep_less = ascending == ((lane & Distance) == 0);
+                block[r] = keep_less ? min(block[r], other) : max(block[r], other);
+            }
+        }
+        if constexpr (Distance > 1) merge<Size, Distance / 2>(lane);
     }
 };
 
-__device__ __forceinline__ int query_of_pair(const Params& p, int pair) {
-    return p.plan.slots == 1 ? pair : static_cast<int>(__umulhi(static_cast<unsigned>(pair), p.slots_inverse));
-}
+/// How the threads of a block walk over the queries of a tile of Words * 32: every warp takes `passes` times per_warp.
+template <int Width, int Words>
+struct PairShape {
+    using Query = SortedQuery<Width>;
+    static constexpr int pass_queries = pair_warps * Query::per_warp;
+    static constexpr int tile_queries = Words * 32;
+    static constexpr int passes = tile_queries / pass_queries;
+    static_assert(passes >= 1 && passes * pass_queries == tile_queries);
 
-/// Loads the selected blocks of rows [row0, row0 + queries) into shared memory; the caller synchronises.
-__device__ void load_tile(const Params& p, const Part& part, int row0, int queries, std::int32_t* blocks) {
+    /// The query of this lane in a pass, counted from the tile's first.
+    static __device__ __forceinline__ int query(int pass) {
+        const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+        return pass * pass_queries + warp * Query::per_warp + lane / Query::lanes;
+    }
+};
+
+/// Where the selected blocks of a row of the part begin.
+__device__ __forceinline__ const std::int32_t* selected_blocks(const Params& p, const Part& part, int row) {
     const std::int64_t head = p.chunk.head_begin + part.local_head;
-    const std::int32_t* from = p.selection + (head * p.plan.tokens_q + part.sequence.q_begin + row0) * p.plan.slots;
-    for (int i = static_cast<int>(threadIdx.x); i < queries * p.plan.slots; i += pair_threads)
-        blocks[i] = __ldg(from + i);
+    return p.selection + (head * p.plan.tokens_q + part.sequence.q_begin + row) * p.plan.slots;
 }
 
-__device__ Tile make_tile(const Params& p, const Part& part, const std::int32_t* blocks) {
-    const int in_sequence = (part.sequence.sk + p.plan.block_size - 1) / p.plan.block_size;
-    return {blocks, p.plan.slots, p.plan.blocks_per_list, in_sequence};
+__device__ __forceinline__ int blocks_in_sequence(const Params& p, const Part& part) {
+    return (part.sequence.sk + p.plan.block_size - 1) / p.plan.block_size;
 }
 
+template <int Width>
 __global__ void __launch_bounds__(pair_threads) count_kernel(const Params p) {
-    extern __shared__ std::int32_t shared[];
-    std::int32_t* histogram = shared;  // [lists]
-    std::int32_t* blocks = shared + p.plan.lists_max;
+    using Shape = PairShape<Width, 4>;
+    using Query = typename Shape::Query;
+    extern __shared__ std::int32_t histogram[];  // [lists]
     const Part part(p, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
     const int begin = part.row_begin + static_cast<int>(blockIdx.x) * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;
     const int t = static_cast<int>(threadIdx.x);
     for (int j = t; j < part.lists; j += pair_threads) histogram[j] = 0;
-    const Tile tile = make_tile(p, part, blocks);
-    for (int row0 = begin; row0 < end; row0 += p.tile_queries) {
-        const int queries = min(p.tile_queries, end - row0);
-        __syncthreads();
-        load_tile(p, part, row0, queries, blocks);
-        __syncthreads();
-        for (int i = t; i < queries * p.plan.slots; i += pair_threads) {
-            const int query = query_of_pair(p, i);
-            const std::uint32_t pair = tile.merged(query, i - query * p.plan.slots);
-            if (pair != 0) atomicAdd(histogram + (pair & list_mask), 1);
+    __syncthreads();
+    const int blocks = blocks_in_sequence(p, part);
+#pragma unroll 4
+    for (int row0 = begin; row0 < end; row0 += Shape::pass_queries) {
+        const int row = row0 + Shape::query(0);
+        const Query query(row < end ? selected_blocks(p, part, row) : nullptr, p.plan.slots, blocks);
+        typename Query::Leader leader[Query::per_lane];
+        query.leaders(p.list_shift, leader);
+#pragma unroll
+        for (int r = 0; r < Query::per_lane; ++r) {
+            if (leader[r].leads) atomicAdd(histogram + leader[r].list, 1);
         }
     }
     __syncthreads();
@@ -215,96 +300,103 @@ __global__ void __launch_bounds__(scan_threads) scan_kernel(const Params p) {
     if (threadIdx.x == 0) p.item_totals[part.b * p.chunk.head_count + part.local_head] = items;
 }
 
-/// Shared memory of emit_kernel.
-struct EmitShared {
-    std::int32_t* next;     // [lists]: row of the next entry
-    std::uint32_t* bits;    // [lists][words]
-    std::int32_t* blocks;   // [pairs]: selected blocks, later the row of a leading pair
-    std::uint32_t* merged;  // [pairs]
-    int words;
-
-    __device__ EmitShared(const Params& p, std::int32_t* shared) {
-        words = p.tile_queries / 32;
-        next = shared;
-        bits = reinterpret_cast<std::uint32_t*>(next + p.plan.lists_max);
-        blocks = reinterpret_cast<std::int32_t*>(bits + p.plan.lists_max * words);
-        merged = reinterpret_cast<std::uint32_t*>(blocks + p.tile_queries * p.plan.slots);
-    }
+template <int Words>
+struct alignas(4 * Words) BitRow {
+    std::uint32_t word[Words];
 };
 
 /// Rank of a query among those of its tile in its list, and their number.
-__device__ __forceinline__ int rank_in_list(const EmitShared& s, int list, int query, int& total) {
+template <int Words>
+__device__ __forceinline__ int rank_in_list(const BitRow<Words>& bits, int query, int& total) {
+    const BitRow<Words> row = bits;
     int rank = 0;
     total = 0;
-    for (int w = 0; w < s.words; ++w) {
-        const std::uint32_t word = s.bits[list * s.words + w];
+#pragma unroll
+    for (int w = 0; w < Words; ++w) {
         const int below = query - 32 * w;  // bits of this word that come before the query
-        const std::uint32_t before = below >= 32 ? word : below > 0 ? word & ((1u << below) - 1) : 0;
-        rank += __popc(before);
-        total += __popc(word);
+        const std::uint32_t before = below >= 32 ? full_warp : below > 0 ? (1u << below) - 1 : 0;
+        rank += __popc(row.word[w] & before);
+        total += __popc(row.word[w]);
     }
     return rank;
 }
 
-__device__ void emit_pair(const Params& p, const Part& part, const EmitShared& s, int row0, int pair) {
-    const int slots = p.plan.slots;
-    const int query = query_of_pair(p, pair), slot = pair - query * slots;
-    int leaders = 0, leaders_before = 0;
-    for (int i = 0; i < slots; ++i) {
-        const int leader = static_cast<int>(s.merged[query * slots + i] >> 31);
-        leaders += leader;
-        leaders_before += i < slot ? leader : 0;
-    }
-    const std::int64_t token = part.sequence.q_begin + row0 + query - p.chunk.token_begin;
-    std::int32_t* positions =
-        p.positions + (static_cast<std::int64_t>(part.local_head) * p.chunk.token_count + token) * slots;
-    const std::uint32_t merged = s.merged[pair];
-    if (slot >= leaders) positions[slot] = -1;
-    if (merged == 0) return;
-    const int list = static_cast<int>(merged & list_mask);
-    int total;
-    const int rank = rank_in_list(s, list, query, total);
-    const int row = s.next[list] + rank;
-    p.entries[row] = static_cast<std::uint32_t>(row0 + query) | (((merged >> mask_shift) & 0xffu) << 24);
-    positions[leaders_before] = row;
-    s.blocks[pair] = rank == total - 1 ? row : -1;
-}
-
-__device__ void emit_segment(const Params& p, const Part& part, int segment, std::int32_t* raw) {
+/// Shared memory: [lists] row of the next entry, then [lists][words] bits.
+template <int Width, int Words>
+__device__ void emit_segment(const Params& p, const Part& part, int segment, std::int32_t* shared) {
+    using Shape = PairShape<Width, Words>;
+    using Query = typename Shape::Query;
     const int begin = part.row_begin + segment * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;
-    const EmitShared s(p, raw);
-    const int t = static_cast<int>(threadIdx.x);
+    const int t = static_cast<int>(threadIdx.x), lane = t % Query::lanes;
+    const unsigned lanes_before = ((1u << lane) - 1) << (t % 32 - lane);  // of the same query
+    const unsigned query_lanes = (Query::lanes == 32 ? full_warp : (1u << (Query::lanes % 32)) - 1) << (t % 32 - lane);
+    std::int32_t* next = shared;
+    auto* bits = reinterpret_cast<BitRow<Words>*>(shared + (p.plan.lists_max + 3) / 4 * 4);
     const std::int32_t* offsets = part.segment_counts(p, segment);
-    for (int j = t; j < part.lists; j += pair_threads) s.next[j] = p.list_begin[part.list_index(p, j)] + offsets[j];
-    for (int j = t; j < part.lists * s.words; j += pair_threads) s.bits[j] = 0;
-    const Tile tile = make_tile(p, part, s.blocks);
-    for (int row0 = begin; row0 < end; row0 += p.tile_queries) {
-        const int queries = min(p.tile_queries, end - row0);
-        const int pairs = queries * p.plan.slots;
-        load_tile(p, part, row0, queries, s.blocks);
-        __syncthreads();
-        for (int i = t; i < pairs; i += pair_threads) {
-            const int query = query_of_pair(p, i);
-            const std::uint32_t merged = tile.merged(query, i - query * p.plan.slots);
-            s.merged[i] = merged;
-            if (merged != 0) {
-                atomicOr(s.bits + (merged & list_mask) * static_cast<unsigned>(s.words) + query / 32,
-                         1u << (query % 32));
+    for (int j = t; j < part.lists; j += pair_threads) next[j] = p.list_begin[part.list_index(p, j)] + offsets[j];
+    for (int j = t; j < part.lists; j += pair_threads) bits[j] = {};
+    __syncthreads();
+    const int blocks = blocks_in_sequence(p, part), slots = p.plan.slots;
+    std::int32_t* positions = p.positions + static_cast<std::int64_t>(part.local_head) * p.chunk.token_count * slots +
+                              (static_cast<std::int64_t>(part.sequence.q_begin) - p.chunk.token_begin) * slots;
+
+    for (int row0 = begin; row0 < end; row0 += Shape::tile_queries) {
+        typename Query::Leader leader[Shape::passes][Query::per_lane];
+#pragma unroll
+        for (int pass = 0; pass < Shape::passes; ++pass) {
+            const int query = Shape::query(pass);
+            const bool exists = row0 + query < end;
+            const Query sorted(exists ? selected_blocks(p, part, row0 + query) : nullptr, slots, blocks);
+            sorted.leaders(p.list_shift, leader[pass]);
+#pragma unroll
+            for (int r = 0; r < Query::per_lane; ++r) {
+                if (leader[pass][r].leads) {
+                    atomicOr(bits[leader[pass][r].list].word + query / 32, 1u << (query % 32));
+                }
             }
         }
         __syncthreads();
-        for (int i = t; i < pairs; i += pair_threads) emit_pair(p, part, s, row0, i);
-        __syncthreads();
-        // Only what was touched is cleared; a pair's own thread wrote blocks[i] and is the next to overwrite it.
-        for (int i = t; i < pairs; i += pair_threads) {
-            const std::uint32_t merged = s.merged[i];
-            if (merged == 0) continue;
-            const std::uint32_t list = merged & list_mask;
-            s.bits[list * static_cast<unsigned>(s.words) + query_of_pair(p, i) / 32] = 0;
-            if (s.blocks[i] >= 0) s.next[list] = s.blocks[i] + 1;
+        int after[Shape::passes][Query::per_lane];  // where the list goes on, from its last query in the tile; else -1
+#pragma unroll
+        for (int pass = 0; pass < Shape::passes; ++pass) {
+            const int query = Shape::query(pass), row = row0 + query;
+            int leaders = 0;  // of the query, so far
+#pragma unroll
+            for (int r = 0; r < Query::per_lane; ++r) {
+                const auto& mine = leader[pass][r];
+                const unsigned leading = __ballot_sync(full_warp, mine.leads);
+                after[pass][r] = -1;
+                if (mine.leads) {
+                    int total;
+                    const int rank = rank_in_list<Words>(bits[mine.list], query, total);
+                    const int at = next[mine.list] + rank;
+                    p.entries[at] = static_cast<std::uint32_t>(row) | (mine.mask << 24);
+                    positions[static_cast<std::int64_t>(row) * slots + leaders + __popc(leading & lanes_before)] = at;
+                    if (rank == total - 1) after[pass][r] = at + 1;
+                }
+                leaders += __popc(leading & query_lanes);
+            }
+#pragma unroll
+            for (int r = 0; r < Query::per_lane; ++r) {
+                const int slot = r * Query::lanes + lane;
+                if (row < end && slot >= leaders && slot < slots)
+                    positions[static_cast<std::int64_t>(row) * slots + slot] = -1;
+            }
         }
+        __syncthreads();
+        // Only what was touched is cleared.
+#pragma unroll
+        for (int pass = 0; pass < Shape::passes; ++pass) {
+#pragma unroll
+            for (int r = 0; r < Query::per_lane; ++r) {
+                const auto& mine = leader[pass][r];
+                if (mine.leads) bits[mine.list].word[Shape::query(pass) / 32] = 0;
+                if (after[pass][r] >= 0) next[mine.list] = after[pass][r];
+            }
+        }
+        __syncthreads();
     }
 }
 
@@ -365,35 +457,15 @@ __device__ void emit_items(const Params& p, const Part& part) {
     if (last && threadIdx.x == 0) *p.item_count = at;
 }
 
-__global__ void __launch_bounds__(pair_threads) emit_kernel(const Params p) {
+template <int Width, int Words>
+__global__ void __launch_bounds__(pair_threads, 1) emit_kernel(const Params p) {
     extern __shared__ std::int32_t shared[];
     const Part part(p, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
     if (blockIdx.x == 0) {
         emit_items(p, part);
     } else {
-        emit_segment(p, part, static_cast<int>(blockIdx.x) - 1, shared);
+        emit_segment<Width, Words>(p, part, static_cast<int>(blockIdx.x) - 1, shared);
     }
-}
-
-std::size_t pair_bytes(const ListPlan& plan, int tile_queries) {
-    return static_cast<std::size_t>(tile_queries) * static_cast<std::size_t>(plan.slots) * sizeof(std::int32_t);
-}
-std::size_t count_shared(const ListPlan& plan, int tile_queries) {
-    return static_cast<std::size_t>(plan.lists_max) * sizeof(std::int32_t) + pair_bytes(plan, tile_queries);
-}
-std::size_t emit_shared(const ListPlan& plan, int tile_queries) {
-    const auto lists = static_cast<std::size_t>(plan.lists_max);
-    return lists * (sizeof(std::int32_t) + static_cast<std::size_t>(tile_queries) / 8) +
-           2 * pair_bytes(plan, tile_queries);
-}
-
-int choose_tile(const ListPlan& plan) {
-    for (const std::size_t limit : {comfortable_shared, most_shared}) {
-        for (int queries = most_tile_queries; queries >= 32; queries /= 2) {
-            if (emit_shared(plan, queries) <= limit) return queries;
-        }
-    }
-    return 0;
 }
 
 std::size_t carve(const ListPlan& plan, void* workspace, Params& p) {
@@ -410,34 +482,38 @@ std::size_t carve(const ListPlan& plan, void* workspace, Params& p) {
     return carver.used();
 }
 
+Status allow_shared(const void* kernel, std::size_t bytes) {
+    return device_status(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "lists");
+}
+
+template <int Width, int Words>
+Status launch_emit(const Params& p, dim3 grid, std::size_t list_bytes, cudaStream_t stream) {
+    const std::size_t bytes = list_bytes * (1 + Words);
+    const auto kernel = emit_kernel<Width, Words>;
+    if (Status s = allow_shared(reinterpret_cast<const void*>(kernel), bytes); !s.ok()) return s;
+    kernel<<<grid, pair_threads, bytes, stream>>>(p);
+    return launch_status("emit_kernel");
+}
+
+template <int Width>
 Status launch(const Params& p, cudaStream_t stream) {
     const ListPlan& plan = p.plan;
     const auto heads = static_cast<unsigned>(p.chunk.head_count);
     const auto batch = static_cast<unsigned>(plan.sequences.batch);
     const auto segments = plan.slots == 0 ? 0u : static_cast<unsigned>(plan.segments_max);
+    const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_max + 3) / 4 * 4 * sizeof(std::int32_t);
     if (segments > 0) {
-        const std::size_t shared = count_shared(plan, p.tile_queries);
-        if (Status s = device_status(cudaFuncSetAttribute(count_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                          static_cast<int>(shared)),
-                                     "count_kernel");
-            !s.ok()) {
-            return s;
-        }
-        count_kernel<<<dim3(segments, heads, batch), pair_threads, shared, stream>>>(p);
+        if (Status s = allow_shared(reinterpret_cast<const void*>(count_kernel<Width>), list_bytes); !s.ok()) return s;
+        count_kernel<Width><<<dim3(segments, heads, batch), pair_threads, list_bytes, stream>>>(p);
         if (Status s = launch_status("count_kernel"); !s.ok()) return s;
     }
     const int threads = std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads);
     scan_kernel<<<dim3(heads, batch), static_cast<unsigned>(threads), 0, stream>>>(p);
     if (Status s = launch_status("scan_kernel"); !s.ok()) return s;
-    const std::size_t shared = emit_shared(plan, p.tile_queries);
-    if (Status s = device_status(
-            cudaFuncSetAttribute(emit_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-            "emit_kernel");
-        !s.ok()) {
-        return s;
-    }
-    emit_kernel<<<dim3(segments + 1, heads, batch), pair_threads, shared, stream>>>(p);
-    return launch_status("emit_kernel");
+    const dim3 grid(segments + 1, heads, batch);
+    return plan.lists_max <= few_lists ? launch_emit<Width, 4>(p, grid, list_bytes, stream)
+                                       : launch_emit<Width, 2>(p, grid, list_bytes, stream);
 }
 
 }  // namespace
@@ -453,14 +529,7 @@ Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t*
     p.plan = plan;
     p.chunk = plan.chunk(chunk);
     p.selection = selection;
-    p.slots_inverse = plan.slots > 1 ? 0xffffffffu / static_cast<std::uint32_t>(plan.slots) + 1 : 0;
-    p.tile_queries = choose_tile(plan);
-    if (p.tile_queries == 0) {
-        return {StatusCode::unsupported,
-                "seqlen_k: " + std::to_string(plan.lists_max) +
-                    " runs of keys in one sequence are more than backend cuda sorts into lists; "
-                    "nearest valid choice: 2 million keys"};
-    }
+    p.list_shift = std::countr_zero(static_cast<std::uint32_t>(plan.blocks_per_list));
     if (plan.rows > std::numeric_limits<std::int32_t>::max()) {
         return {StatusCode::unsupported, "lists: " + std::to_string(plan.rows) +
                                              " rows in one chunk do not fit 32-bit row numbers; nearest valid choice: "
@@ -468,7 +537,10 @@ Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t*
     }
     carve(plan, workspace, p);
     view = {p.chunk, p.entries, p.positions, p.items, p.item_count};
-    return launch(p, stream);
+    if (plan.slots <= 8) return launch<8>(p, stream);
+    if (plan.slots <= 16) return launch<16>(p, stream);
+    if (plan.slots <= 32) return launch<32>(p, stream);
+    return launch<64>(p, stream);
 }
 
 }  // namespace mobalab::kernels::cuda

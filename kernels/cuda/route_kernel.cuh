@@ -50,10 +50,10 @@ struct RouteShape {
     static constexpr int centroid_panel_bytes = route_tile_blocks * 128;
     static constexpr int centroid_bytes = panels * centroid_panel_bytes;
     static constexpr int lists_bytes = Groups * 4 * Lists::warp_keys * static_cast<int>(sizeof(Key));
-    static constexpr int counts_bytes = rows * static_cast<int>(sizeof(int));
+    static constexpr int parking_bytes = Groups * 4 * WarpTopK<Lists>::parking_floats * static_cast<int>(sizeof(float));
     static constexpr int barriers = 2 * (QueryStages + CentroidStages);
     static constexpr int shared_bytes =
-        1024 + QueryStages * query_bytes + CentroidStages * centroid_bytes + lists_bytes + counts_bytes + barriers * 8;
+        1024 + QueryStages * query_bytes + CentroidStages * centroid_bytes + lists_bytes + parking_bytes + barriers * 8;
     static_assert(shared_bytes <= 227 * 1024);
 };
 
@@ -62,15 +62,15 @@ struct RouteShared {
     unsigned char* queries;
     unsigned char* centroids;
     Key* lists;
-    int* counts;
+    float* parking;
     std::uint64_t *query_full, *query_empty, *centroid_full, *centroid_empty;
 
     __device__ __forceinline__ explicit RouteShared(unsigned char* raw) {
         queries = raw + (1024 - ptx::shared_address(raw) % 1024) % 1024;
         centroids = queries + Shape::QueryStages * Shape::query_bytes;
-        lists = reinterpret_cast<Key*>(centroids + Shape::CentroidStages * Shape::centroid_bytes);
-        counts = reinterpret_cast<int*>(reinterpret_cast<unsigned char*>(lists) + Shape::lists_bytes);
-        query_full = reinterpret_cast<std::uint64_t*>(counts + Shape::rows);
+        parking = reinterpret_cast<float*>(centroids + Shape::CentroidStages * Shape::centroid_bytes);
+        lists = reinterpret_cast<Key*>(parking + Shape::parking_bytes / 4);
+        query_full = reinterpret_cast<std::uint64_t*>(lists + Shape::lists_bytes / 8);
         query_empty = query_full + Shape::QueryStages;
         centroid_full = query_empty + Shape::QueryStages;
         centroid_empty = centroid_full + Shape::CentroidStages;
@@ -210,7 +210,7 @@ __device__ __forceinline__ void route_consume(const RouteParams& p, const RouteS
     RingIndex<Shape::CentroidStages> c;
     WarpTopK<typename Shape::Lists> top;
     top.shared = shared.lists + warp * Shape::Lists::warp_keys;
-    top.counts = shared.counts + warp * warp_rows;
+    top.parking = shared.parking + warp * WarpTopK<typename Shape::Lists>::parking_floats;
     top.lane = lane;
     top.slots = p.slots;
 

@@ -54,7 +54,8 @@ Status launch_route_lists(RouteArguments& arguments, cudaStream_t stream) {
     if (slots <= 32) {
         return launch_route_shape<T, RouteShape<HeadDim, SharedLists<32>, shared_groups, 1, 2>>(arguments, stream);
     }
-    return launch_route_shape<T, RouteShape<HeadDim, SharedLists<64>, shared_groups, 1, 2>>(arguments, stream);
+    return launch_route_shape<T, RouteShape<HeadDim, SharedLists<64>, shared_groups, 1, HeadDim == 64 ? 2 : 1>>(
+        arguments, stream);
 }
 
 template <typename T>

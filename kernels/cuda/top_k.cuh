@@ -4,11 +4,11 @@
 
 // Exact top-k of the rows of score tiles, one warp for 16 rows, nothing shared between warps.
 //
-// The accumulator fragment of a warpgroup product gives a quad of lanes two rows (row() and row() + 8 of the warp) and
-// each lane a quarter of the columns. Every row has a bound: its worst kept score so far. Scores that beat it are
-// appended to a buffer of the row in shared memory; when a buffer could overflow, buffers are merged into the kept
-// lists and the bounds rise. How full a buffer was never matters to the result, because lists are ordered by (score,
-// column) and columns are unique.
+// The accumulator fragment of a warpgroup product gives a quad of lanes two rows (lane / 4 and lane / 4 + 8 of the
+// warp) and each lane a quarter of the columns. Every row has a bound: its worst kept score so far. What beats it is
+// marked in a bit mask per lane, without branches, and appended to a buffer of the row in shared memory; when a buffer
+// would overflow, buffers are merged into the kept lists and the bounds rise. How full a buffer was never matters to
+// the result, because lists are ordered by (score, block) and blocks are unique.
 //
 // Keys: order-preserving bits of the score above the block number, so one unsigned comparison is the tie rule of
 // kernels.h (the higher block wins). Tiles are scanned from the highest block down, therefore a later equal score never
@@ -41,14 +41,26 @@ __device__ __forceinline__ float next_below(float x) {
     return __int_as_float(x > 0.0f ? bits - 1 : bits + 1);
 }
 
+/// Rows that must be merged: those whose buffer cannot take what comes next.
+struct Pending {
+    int count0, count1;        // keys in the buffers of rows lane / 4 and lane / 4 + 8, the same in all four lanes
+    int incoming0, incoming1;  // keys about to be appended
+
+    /// The count of row `lane` (lanes 0..15), to lane `lane`.
+    static __device__ __forceinline__ int of_row(int value0, int value1, int lane) {
+        const int from = 4 * (lane % 8);
+        const int a = __shfl_sync(full_warp, value0, from), b = __shfl_sync(full_warp, value1, from);
+        return lane < 8 ? a : lane < warp_rows ? b : 0;
+    }
+};
+
 /// Lists of up to Size keys in the registers of lanes 0..15, one row each: best for short lists.
 template <int Size_>
 struct RegisterLists {
     static constexpr int Size = Size_;
-    static constexpr int group_columns = 32;  // columns scanned between two looks at the buffers
-    static constexpr int flush_above = 8;
-    static constexpr int pitch = flush_above + group_columns + 1;  // odd: rows start in different banks
-    static constexpr int warp_keys = warp_rows * pitch;            // shared memory of a warp, in keys
+    static constexpr int capacity = 24;
+    static constexpr int pitch = capacity + 1;           // odd: rows start in different banks
+    static constexpr int warp_keys = warp_rows * pitch;  // shared memory of a warp, in keys
 
     Key list[Size];
 
@@ -61,22 +73,22 @@ struct RegisterLists {
         return shared + row * pitch;
     }
 
-    /// Merges all buffers of the warp; afterwards they are empty and the bounds are up to date.
-    __device__ __forceinline__ void flush(Key* shared, int* counts, int, int, float& bound0, float& bound1, int lane) {
-        __syncwarp();
-        const int count = lane < warp_rows ? counts[lane] : 0;
+    /// Merges the buffers of all rows when one of them must be; the bounds are then up to date and the counts 0.
+    __device__ __forceinline__ void flush(Key* shared, Pending& pending, int, float& bound0, float& bound1, int lane) {
+        const int count = Pending::of_row(pending.count0, pending.count1, lane);
         const int longest = __reduce_max_sync(full_warp, count);
-        for (int i = 0; i < longest; ++i) {
-            Key key = i < count ? shared[lane * pitch + i] : empty_key;
+        const Key* buffer = shared + (lane % warp_rows) * pitch;
+        Key next = 0 < count ? buffer[0] : empty_key;
+        for (int i = 1; i <= longest; ++i) {
+            const Key key = next;
+            next = i < count ? buffer[i] : empty_key;
 #pragma unroll
-            for (int j = 0; j < Size; ++j) {
-                const bool better = key > list[j];
-                const Key worse = better ? list[j] : key;
-                list[j] = better ? key : list[j];
-                key = worse;
+            for (int j = Size - 1; j > 0; --j) {
+                list[j] = key > list[j] ? (key > list[j - 1] ? list[j - 1] : key) : list[j];
             }
+            list[0] = key > list[0] ? key : list[0];
         }
-        if (lane < warp_rows) counts[lane] = 0;
+        pending.count0 = pending.count1 = 0;
         const float worst = key_score(list[Size - 1]);
         bound0 = fmaxf(bound0, __shfl_sync(full_warp, worst, lane / 4));
         bound1 = fmaxf(bound1, __shfl_sync(full_warp, worst, lane / 4 + 8));
@@ -103,10 +115,8 @@ struct RegisterLists {
 template <int Size_>
 struct SharedLists {
     static constexpr int Size = Size_;
-    static constexpr int group_columns = 16;
-    static constexpr int buffer_keys = 64;
-    static constexpr int flush_above = buffer_keys - group_columns;
-    static constexpr int warp_keys = warp_rows * (Size + buffer_keys);
+    static constexpr int capacity = 64;
+    static constexpr int warp_keys = warp_rows * (Size + capacity);
     static_assert(Size == 32 || Size == 64);
 
     __device__ __forceinline__ void reset(Key* shared, int) {
@@ -115,7 +125,7 @@ struct SharedLists {
         __syncwarp();
     }
     __device__ __forceinline__ static Key* buffer(Key* shared, int row) {
-        return shared + warp_rows * Size + row * buffer_keys;
+        return shared + warp_rows * Size + row * capacity;
     }
 
     /// One step of a bitonic network over 64 keys, key i in lane i % 32, register i / 32: i is compared with i ^
@@ -175,22 +185,27 @@ struct SharedLists {
         __syncwarp();
     }
 
-    /// Merges the rows with more than `above` buffered keys.
-    __device__ __forceinline__ void flush(Key* shared, int* counts, int above, int slots, float& bound0, float& bound1,
+    /// Merges the rows that must be.
+    __device__ __forceinline__ void flush(Key* shared, Pending& pending, int slots, float& bound0, float& bound1,
                                           int lane) {
-        __syncwarp();
-        const int count = lane < warp_rows ? counts[lane] : 0;
-        unsigned rows = __ballot_sync(full_warp, count > above);
+        const int count = Pending::of_row(pending.count0, pending.count1, lane);
+        const int incoming = Pending::of_row(pending.incoming0, pending.incoming1, lane);
+        unsigned rows = __ballot_sync(full_warp, count > 0 && count + incoming > capacity);
         while (rows != 0) {
             const int row = __ffs(static_cast<int>(rows)) - 1;
             rows &= rows - 1;
             Key* list = shared + row * Size;
             merge_row(list, buffer(shared, row), __shfl_sync(full_warp, count, row), lane);
             const float worst = key_score(list[slots - 1]);
-            if (row == lane / 4) bound0 = fmaxf(bound0, worst);
-            if (row == lane / 4 + 8) bound1 = fmaxf(bound1, worst);
+            if (row == lane / 4) {
+                bound0 = fmaxf(bound0, worst);
+                pending.count0 = 0;
+            }
+            if (row == lane / 4 + 8) {
+                bound1 = fmaxf(bound1, worst);
+                pending.count1 = 0;
+            }
         }
-        if (count > above) counts[lane] = 0;
         __syncwarp();
     }
 
@@ -246,28 +261,28 @@ __device__ __forceinline__ float first_bound(const float (&d)[64], int half) {
 /// The state of one warp over the tiles of its 16 rows.
 template <typename Lists>
 struct WarpTopK {
+    static constexpr int window = 16;                   // accumulator values parked in shared memory at a time
+    static constexpr int parking_floats = 32 * window;  // of a warp
+
     Lists lists;
-    Key* shared;  // Lists::warp_keys keys of this warp
-    int* counts;  // [16]: keys in the buffer of each row
+    Key* shared;     // Lists::warp_keys keys of this warp
+    float* parking;  // parking_floats of this warp: registers cannot be indexed, shared memory can
     int lane;
     int slots;
     float bound0, bound1;  // of rows lane / 4 and lane / 4 + 8
+    Pending pending;
 
     /// Rows without any candidate take part with empty0 / empty1 and never collect anything.
     __device__ __forceinline__ void begin(bool empty0, bool empty1) {
-        if (lane < warp_rows) counts[lane] = 0;
+        pending = {0, 0, 0, 0};
         lists.reset(shared, slots);
         bound0 = empty0 ? INFINITY : -INFINITY;
         bound1 = empty1 ? INFINITY : -INFINITY;
         __syncwarp();
     }
 
-    __device__ __forceinline__ void append(int row, float score, int block) {
-        const int at = atomicAdd(counts + row, 1);
-        Lists::buffer(shared, row)[at] = make_key(score, block);
-    }
-
-    /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf.
+    /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf. From the upper
+    /// half of the columns to the lower: what comes after a merge is always a lower block.
     __device__ __forceinline__ void scan(const float (&d)[64], int first_block) {
         if constexpr (Lists::Size <= 32) {
             if (__any_sync(full_warp, bound0 == -INFINITY || bound1 == -INFINITY)) {
@@ -276,45 +291,105 @@ struct WarpTopK {
                 bound1 = fmaxf(bound1, first_bound<M>(d, 1));
             }
         }
-        constexpr int group_values = Lists::group_columns / 2;  // values a lane holds of a group, both rows
-        const int row = lane / 4;
-        const int column = first_block + 2 * (lane % 4);
-        // From the last group of columns to the first: what comes after a merge is always a lower block.
-#pragma unroll
-        for (int g = 64 - group_values; g >= 0; g -= group_values) {
-            float best0 = d[g], best1 = d[g + 2];
-#pragma unroll
-            for (int i = g; i < g + group_values; i += 4) {
-                best0 = fmaxf(best0, fmaxf(d[i], d[i + 1]));
-                best1 = fmaxf(best1, fmaxf(d[i + 2], d[i + 3]));
-            }
-            const bool any0 = best0 > bound0, any1 = best1 > bound1;
-            if (!__any_sync(full_warp, any0 || any1)) continue;
-            if (any0) {
-#pragma unroll
-                for (int i = g; i < g + group_values; i += 4) {
-                    if (d[i] > bound0) append(row, d[i], column + 2 * i);
-                    if (d[i + 1] > bound0) append(row, d[i + 1], column + 2 * i + 1);
-                }
-            }
-            if (any1) {
-#pragma unroll
-                for (int i = g; i < g + group_values; i += 4) {
-                    if (d[i + 2] > bound1) append(row + 8, d[i + 2], column + 2 * i);
-                    if (d[i + 3] > bound1) append(row + 8, d[i + 3], column + 2 * i + 1);
-                }
-            }
-            __syncwarp();
-            const bool full = lane < warp_rows && counts[lane] > Lists::flush_above;
-            if (__any_sync(full_warp, full)) {
-                lists.flush(shared, counts, Lists::flush_above, slots, bound0, bound1, lane);
-            }
-        }
+        scan_half<32>(d, first_block);
+        scan_half<0>(d, first_block);
     }
 
     __device__ __forceinline__ void end() {
-        lists.flush(shared, counts, 0, slots, bound0, bound1, lane);
+        // An incoming number no buffer has room for: every row that has something must be merged.
+        pending.incoming0 = pending.incoming1 = Lists::capacity;
+        lists.flush(shared, pending, slots, bound0, bound1, lane);
         lists.finish(shared, slots, lane);
+    }
+
+private:
+    static constexpr std::uint32_t row1_bits = 0xccccccccu;  // value i of a fragment is of row 1 when i % 4 >= 2
+
+    /// Bit i: d[Begin + i] beats its row's bound. The sign of (bound - d) is the answer, shifted in from the left.
+    template <int Begin>
+    __device__ __forceinline__ std::uint32_t winners(const float (&d)[64]) const {
+        std::uint32_t part[2] = {0, 0};
+#pragma unroll
+        for (int i = 15; i >= 0; --i) {
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                const float difference = ((i & 2) == 0 ? bound0 : bound1) - d[Begin + 16 * h + i];
+                part[h] = __funnelshift_l(__float_as_uint(difference), part[h], 1);
+            }
+        }
+        return part[0] | (part[1] << 16);
+    }
+
+    template <int Begin>
+    __device__ __forceinline__ void scan_half(const float (&d)[64], int first_block) {
+        const std::uint32_t mask = winners<Begin>(d);
+        if (!__any_sync(full_warp, mask != 0)) return;
+        if (append<Begin>(d, mask, first_block)) return;
+            // More at once than an empty buffer holds: in pieces of 8 values, that is of 16 columns.
+#pragma unroll 1
+        for (int shift = 24; shift >= 0; shift -= 8) {
+            const std::uint32_t fresh = winners<Begin>(d);  // merges raise the bounds
+            append<Begin>(d, fresh & (0xffu << shift), first_block);
+        }
+    }
+
+    /// Appends the marked values; false, with nothing done, when a row has more of them than its empty buffer holds.
+    template <int Begin>
+    __device__ __forceinline__ bool append(const float (&d)[64], std::uint32_t mask, int first_block) {
+        // Where the lane's keys go: an exclusive sum over its quad, both rows in one integer.
+        const int mine = __popc(mask & ~row1_bits) | (__popc(mask & row1_bits) << 16);
+        int sum = mine;
+        int other = __shfl_up_sync(full_warp, sum, 1, 4);
+        if (lane % 4 >= 1) sum += other;
+        other = __shfl_up_sync(full_warp, sum, 2, 4);
+        if (lane % 4 >= 2) sum += other;
+        const int total = __shfl_sync(full_warp, sum, 3, 4);
+        pending.incoming0 = total & 0xffff;
+        pending.incoming1 = total >> 16;
+        if constexpr (Lists::capacity < 64) {
+            if (__any_sync(full_warp, max(pending.incoming0, pending.incoming1) > Lists::capacity)) return false;
+        }
+        const bool full = pending.count0 + pending.incoming0 > Lists::capacity ||
+                          pending.count1 + pending.incoming1 > Lists::capacity;
+        if (__any_sync(full_warp, full)) {
+            __syncwarp();
+            lists.flush(shared, pending, slots, bound0, bound1, lane);
+        }
+        sum -= mine;
+        const int row = lane / 4;
+        Key* to0 = Lists::buffer(shared, row) + pending.count0 + (sum & 0xffff);
+        Key* to1 = Lists::buffer(shared, row + 8) + pending.count1 + (sum >> 16);
+        pending.count0 += pending.incoming0;
+        pending.count1 += pending.incoming1;
+        const int column = first_block + 2 * Begin + 2 * (lane % 4);
+        append_window<Begin + window>(d, mask >> window, column + 2 * window, to0, to1);
+        append_window<Begin>(d, mask & 0xffffu, column, to0, to1);
+        __syncwarp();
+        return true;
+    }
+
+    template <int Begin>
+    __device__ __forceinline__ void append_window(const float (&d)[64], std::uint32_t mask, int column, Key*& to0,
+                                                  Key*& to1) {
+        if (!__any_sync(full_warp, mask != 0)) return;
+        if (mask != 0) {
+#pragma unroll
+            for (int i = 0; i < window; i += 4) {
+                *reinterpret_cast<float4*>(parking + (i / 4 * 32 + lane) * 4) =
+                    make_float4(d[Begin + i], d[Begin + i + 1], d[Begin + i + 2], d[Begin + i + 3]);
+            }
+        }
+        while (mask != 0) {  // lanes only touch their own part of the parking space
+            const int i = __ffs(static_cast<int>(mask)) - 1;
+            mask &= mask - 1;
+            const Key key = make_key(parking[(i / 4 * 32 + lane) * 4 + i % 4], column + 2 * (i & ~3) + (i & 1));
+            if ((i & 2) == 0) {
+                *to0++ = key;
+            } else {
+                *to1++ = key;
+            }
+        }
+        __syncwarp();
     }
 };
 

@@ -1,0 +1,205 @@
+// Times the routing half of the CUDA backend: centroids, route, key-major lists; medians of CUDA events. A few rows of
+// every shape are checked against double precision first.
+//
+//   cuda_routing_bench [seqlen ...]      without arguments: the table of tests/perf/NOTES_cuda_routing.md
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+
+#include "kernels/cuda/centroid.h"
+#include "kernels/cuda/key_conv.h"
+#include "kernels/cuda/lists.h"
+#include "kernels/cuda/route.h"
+#include "kernels/kernels.h"
+#include "tests/kernels/cuda_memory.h"
+#include "tests/kernels/route_row_check.h"
+
+namespace mobalab::kernels {
+namespace {
+
+using namespace testing_support;
+
+__global__ void fill_normal(__nv_bfloat16* out, std::int64_t count, std::uint64_t seed) {
+    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
+        std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+        x ^= x >> 31;
+        const float u = (static_cast<float>(x >> 40) + 0.5f) * 0x1p-24f,
+                    v = static_cast<float>(x & 0xffffff) * 0x1p-24f;
+        out[i] = __float2bfloat16(sqrtf(-2.0f * logf(u)) * cospif(2.0f * v));
+    }
+}
+
+double median_ms(const std::function<void()>& run) {
+    cudaEvent_t begin, end;
+    check_cuda(cudaEventCreate(&begin), "event");
+    check_cuda(cudaEventCreate(&end), "event");
+    for (int i = 0; i < 2; ++i) run();
+    std::vector<float> times;
+    float total = 0.0f;
+    while (times.size() < 5 || (times.size() < 21 && total < 60.0f)) {
+        float ms = 0.0f;
+        check_cuda(cudaEventRecord(begin), "record");
+        run();
+        check_cuda(cudaEventRecord(end), "record");
+        check_cuda(cudaEventSynchronize(end), "synchronize");
+        check_cuda(cudaEventElapsedTime(&ms, begin, end), "elapsed");
+        times.push_back(ms);
+        total += ms;
+    }
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+    return times[times.size() / 2];
+}
+
+void must(const Status& s) {
+    if (!s.ok()) throw std::runtime_error(s.message);
+}
+
+Problem make_problem(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t block, std::int64_t k) {
+    Problem p;
+    p.batch = 2;
+    p.seqlen_q = p.seqlen_k = n;
+    p.heads_q = p.heads_k = heads;
+    p.head_dim = d;
+    p.block_size = block;
+    p.topk = k;
+    p.dtype = DataType::bf16;
+    return p;
+}
+
+void check_rows(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& centroids, const DeviceBuffer& selection) {
+    const RowCheck check = {p.head_dim, p.routed()};
+    const std::vector<float> c = from_bits(centroids.read<std::uint16_t>(), p.dtype);
+    const auto blocks = (p.seqlen_k + p.block_size - 1) / p.block_size;
+    std::vector<std::uint16_t> row(static_cast<std::size_t>(p.head_dim));
+    std::vector<std::int32_t> chosen(static_cast<std::size_t>(p.routed()));
+    for (std::uint64_t i = 0; i < 48; ++i) {
+        const auto b = static_cast<std::int64_t>(mix(1, i) % 2), h = static_cast<std::int64_t>(mix(2, i)) % p.heads_q;
+        const std::int64_t head = std::abs(h), r = static_cast<std::int64_t>(mix(3, i) >> 1) % p.seqlen_q;
+        const std::int64_t token = b * p.seqlen_q + r;
+        check_cuda(cudaMemcpy(row.data(), q.as<std::uint16_t>() + (token * p.heads_q + head) * p.head_dim,
+                              row.size() * 2, cudaMemcpyDeviceToHost),
+                   "row");
+        check_cuda(cudaMemcpy(chosen.data(), selection.as<std::int32_t>() + (head * p.tokens_q() + token) * p.routed(),
+                              chosen.size() * 4, cudaMemcpyDeviceToHost),
+                   "selection");
+        const std::vector<float> values = from_bits(row, p.dtype);
+        const auto centroid = [&](std::int64_t j) {
+            return c.data() + ((b * blocks + j) * p.heads_k + head) * p.head_dim;
+        };
+        const std::string wrong = check(values.data(), r / p.block_size, centroid, chosen.data(), nullptr);
+        if (!wrong.empty()) {
+            throw std::runtime_error("head " + std::to_string(head) + " row " + std::to_string(r) + ": " + wrong);
+        }
+    }
+}
+
+/// Rows of partial results that fit in the scratch memory the forward pass may use at this size.
+std::int64_t scratch_rows(const Problem& p) {
+    const std::int64_t q_bytes = p.tokens_q() * p.heads_q * p.head_dim * 2;
+    return std::max<std::int64_t>(q_bytes, std::int64_t{1} << 30) / (2 * p.head_dim + 4);
+}
+
+void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t block, std::int64_t k) {
+    const Problem p = make_problem(n, heads, d, block, k);
+    const std::int64_t elements = p.tokens_q() * heads * d;
+    const DeviceBuffer q(static_cast<std::size_t>(elements) * 2), keys(static_cast<std::size_t>(elements) * 2);
+    fill_normal<<<1024, 256>>>(q.as<__nv_bfloat16>(), elements, 1);
+    fill_normal<<<1024, 256>>>(keys.as<__nv_bfloat16>(), elements, 2);
+    const DeviceBuffer centroids(static_cast<std::size_t>(p.blocks() * heads * d) * 2);
+    const DeviceBuffer selection(static_cast<std::size_t>(p.tokens_q() * heads * p.routed()) * 4);
+    const ConstTensor qt = {q.get(), heads * d, d}, kt = {keys.get(), heads * d, d};
+    const cuda::ListPlan whole = cuda::make_list_plan(p, {std::int64_t{1} << 31, 16});
+    const cuda::ListPlan capped = cuda::make_list_plan(p, {scratch_rows(p), 16});
+    const DeviceBuffer lists(std::max(cuda::list_workspace_size(whole), cuda::list_workspace_size(capped)));
+
+    const auto run_centroids = [&] {
+        must(cuda::launch_centroids(p, kt, nullptr, {nullptr, centroids.get(), nullptr}, nullptr));
+    };
+    const auto run_route = [&] {
+        must(cuda::launch_route(p, qt, centroids.get(), nullptr, nullptr, selection.as<std::int32_t>(), nullptr,
+                                nullptr));
+    };
+    const auto run_lists = [&](const cuda::ListPlan& plan) {
+        for (std::int32_t c = 0; c < plan.chunks(); ++c) {
+            cuda::ListView view;
+            must(cuda::build_lists(plan, c, selection.as<std::int32_t>(), lists.get(), nullptr, view));
+        }
+    };
+    run_centroids();
+    run_route();
+    check_cuda(cudaDeviceSynchronize(), "route");
+    check_rows(p, q, centroids, selection);
+
+    const double t_centroids = median_ms(run_centroids);
+    const double t_route = median_ms(run_route);
+    const double t_whole = whole.chunks() == 1 ? median_ms([&] { run_lists(whole); }) : 0.0;
+    const double t_capped = median_ms([&] { run_lists(capped); });
+    const double t_all = median_ms([&] {
+        run_centroids();
+        run_route();
+        run_lists(capped);
+    });
+    const double blocks = static_cast<double>(n) / static_cast<double>(block);
+    const double flop = static_cast<double>(2 * heads * n) * blocks * static_cast<double>(d);  // causal half
+    std::printf("%7ld %3ld %4ld %4ld %3ld | %8.3f %8.3f (%4.0f TF/s) %8.3f %8.3f (%2d chunks) | all %8.3f\n", n, heads,
+                d, block, k, t_centroids, t_route, flop / t_route * 1e-9, t_whole, t_capped, capped.chunks(), t_all);
+    std::fflush(stdout);
+}
+
+void bench_conv(std::int64_t n) {
+    const Problem p = make_problem(n, 16, 128, 128, 8);
+    const std::int64_t elements = p.tokens_k() * 16 * 128;
+    const DeviceBuffer keys(static_cast<std::size_t>(elements) * 2), out(static_cast<std::size_t>(elements) * 2);
+    const DeviceBuffer weight(16 * 128 * 5 * 4);
+    fill_normal<<<1024, 256>>>(keys.as<__nv_bfloat16>(), elements, 2);
+    check_cuda(cudaMemset(weight.get(), 0, weight.bytes()), "memset");
+    for (const int width : {3, 5}) {
+        const double ms = median_ms([&] {
+            must(cuda::launch_key_conv(p, {keys.get(), 2048, 128}, weight.as<float>(), width, {out.get(), 2048, 128},
+                                       nullptr));
+        });
+        std::printf("key convolution n %ld width %d: %.3f ms, %.0f GB/s\n", n, width, ms,
+                    static_cast<double>(elements) * 4e-6 / ms);
+    }
+}
+
+}  // namespace
+}  // namespace mobalab::kernels
+
+int main(int argc, char** argv) {
+    using namespace mobalab::kernels;
+    if (const Status s = backend_available(Backend::cuda); !s.ok()) {
+        std::printf("%s\n", s.message.c_str());
+        return 0;
+    }
+    std::vector<std::int64_t> sizes = {8192, 16384, 32768, 65536, 131072, 262144, 524288};
+    if (argc > 1) {
+        sizes.clear();
+        for (int i = 1; i < argc; ++i) sizes.push_back(std::atol(argv[i]));
+    }
+    std::printf(
+        "seqlen heads  d    B   k | centroids    route               lists    lists, capped scratch    (ms, batch 2, "
+        "bf16)\n");
+    try {
+        for (const std::int64_t n : sizes) {
+            bench(n, 16, 128, 128, 8);
+            if (n == 65536 || n == 262144) bench(n, 16, 128, 64, 8);
+            if (n != 65536) continue;
+            bench(n, 32, 64, 64, 8);
+            bench(n, 16, 128, 256, 8);
+            bench(n, 16, 128, 128, 16);
+            bench(n, 16, 128, 16, 64);
+            bench_conv(n);
+        }
+    } catch (const std::exception& error) {
+        std::printf("%s\n", error.what());
+        return 1;
+    }
+    return 0;
+}
