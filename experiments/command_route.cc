@@ -102,7 +102,9 @@ Subcommand route_command() {
         "few "
         "candidates and hits more easily. expected_miss is the exact probability averaged over the same candidates: "
         "what "
-        "miss must be compared with. low and high are clustered by key set, because probes share keys.",
+        "miss must be compared with. low and high are clustered by key set, because probes share keys. Probes whose "
+        "random "
+        "cluster allows no query with these affinities are dropped.",
         probe_flags(),
         {{"route", "one point with the default flags on the CPU kernel"},
          {"route --block-size 32:512:x2 --mu-signal 0.9", "five block sizes"},

@@ -26,7 +26,7 @@ std::vector<Column> count_columns(const std::vector<Row>& rows, double confidenc
     }
     const std::string definition =
         fmt::format("{:g} % Korn-Graubard interval, clustered by key set", 100.0 * confidence);
-    return {make_column(rows, "kernel_trials", "probes",
+    return {make_column(rows, "kernel_trials", "probes kept (clusters that allow the affinities)",
                         [&](const Row& row) { return whole(count_of(row).counts.trials); }),
             make_column(rows, "kernel_misses", "probes whose needle was not routed",
                         [&](const Row& row) { return whole(count_of(row).counts.misses); }),
@@ -46,8 +46,12 @@ std::vector<Column> count_columns(const std::vector<Row>& rows, double confidenc
 
 KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const ProbePlan& plan,
                                const std::vector<JobCounts>& counts, int threads) {
-    std::vector<std::vector<std::vector<CandidateRows>>> rows(plan.jobs.size());
-    parallel_for(rows.size(), threads, [&](std::size_t j) { rows[j] = candidate_rows(plan.jobs[j]); });
+    std::vector<std::vector<std::vector<ProbeSegment>>> segments(plan.jobs.size());
+    for (std::size_t j = 0; j < segments.size(); ++j) {
+        for (std::int64_t g = 0; g < plan.jobs[j].budget.key_sets; ++g) {
+            segments[j].push_back(segments_of(chunks_of_key_set(plan.jobs[j], g), plan.jobs[j].shape.block_size));
+        }
+    }
 
     KernelAssessment result;
     result.points.resize(points.size());
@@ -56,7 +60,7 @@ KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const Pr
     parallel_for(points.size(), threads, [&](std::size_t i) {
         const ProbePlace& place = plan.places[i];
         const ProbeJob& job = plan.jobs[place.job];
-        const PointCells point(job, counts[place.job], rows[place.job], place, curves.of(points[i]));
+        const PointCells point(job, counts[place.job], segments[place.job], place, curves.of(points[i]));
         cells[i] = point.all();
         KernelAssessment::Point& assessed = result.points[i];
         assessed.count = combine(cells[i]);

@@ -20,7 +20,8 @@ using analysis::InputError;
 using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using FloatRow = Eigen::Map<const Eigen::RowVectorXf>;
 
-constexpr int most_redraws = 1000;
+constexpr std::size_t tried_clusters = 256;
+constexpr double least_feasible_share = 0.02;
 constexpr std::int64_t most_topk = 64;  // kernels.h
 
 std::string canonical_text(const ProbeShape& shape, const NeedleKind& kind) {
@@ -70,17 +71,17 @@ void draw_distinct(ProbeWords& words, std::int64_t bound, std::span<std::int64_t
 // Builds one query from its cluster (see the header); scratch space is kept between queries.
 class QueryBuilder {
 public:
-    QueryBuilder(const ProbeShape& shape, const NeedleKind& kind, const std::vector<float>& keys)
-        : shape_(shape), keys_(keys), cluster_(kind.cluster_size, shape.head_dim), mu_(kind.cluster_size) {
+    QueryBuilder(std::int64_t head_dim, const NeedleKind& kind)
+        : head_dim_(head_dim), cluster_(kind.cluster_size, head_dim), mu_(kind.cluster_size) {
         mu_.setConstant(kind.mu_cluster);
         mu_[0] = kind.mu_signal;
     }
 
-    // Loads the keys at `slots`; the squared norm mu^T G^-1 mu their span needs for the affinities asked for.
-    double load(std::span<const std::int64_t> slots) {
+    // Takes the keys in these rows of `keys`; the squared norm mu^T G^-1 mu their span needs for the affinities.
+    double load(const std::vector<float>& keys, std::span<const std::int64_t> rows) {
         for (Eigen::Index i = 0; i < cluster_.rows(); ++i) {
-            const float* row = keys_.data() + slots[static_cast<std::size_t>(i)] * shape_.head_dim;
-            cluster_.row(i) = FloatRow(row, shape_.head_dim).cast<double>();
+            const float* row = keys.data() + rows[static_cast<std::size_t>(i)] * head_dim_;
+            cluster_.row(i) = FloatRow(row, head_dim_).cast<double>();
         }
         gram_.noalias() = cluster_ * cluster_.transpose();
         solver_.compute(gram_);
@@ -91,18 +92,17 @@ public:
     }
 
     void build(const float* noise, float* query) {
-        direction_ = FloatRow(noise, shape_.head_dim).transpose().cast<double>();
+        direction_ = FloatRow(noise, head_dim_).transpose().cast<double>();
         projection_.noalias() = cluster_ * direction_;
         solver_.solveInPlace(projection_);
         direction_.noalias() -= cluster_.transpose() * projection_;
         direction_ *= std::sqrt(std::max(0.0, 1.0 - norm_)) / direction_.norm();
         direction_.noalias() += cluster_.transpose() * weights_;
-        Eigen::Map<Eigen::VectorXf>(query, shape_.head_dim) = direction_.cast<float>();
+        Eigen::Map<Eigen::VectorXf>(query, head_dim_) = direction_.cast<float>();
     }
 
 private:
-    const ProbeShape& shape_;
-    const std::vector<float>& keys_;
+    std::int64_t head_dim_;
     RowMajor cluster_;
     Eigen::VectorXd mu_;
     RowMajor gram_;
@@ -113,14 +113,43 @@ private:
     double norm_ = 0.0;
 };
 
-[[noreturn]] void no_feasible_cluster(const ProbeShape& shape, const NeedleKind& kind, double smallest_norm) {
-    const double scale = std::floor(1e4 * kind.mu_signal / std::sqrt(smallest_norm)) / 1e4;
-    throw InputError(fmt::format(
-        "mu_signal {} with mu_cluster {} and cluster_size {} at head_dim {}: no query has these affinities "
-        "to {} unit keys (in {} random clusters; sum of squared affinities about {:.3g} must stay below 1); "
-        "the largest feasible mu_signal in the same proportion is {:.4g}",
-        shortest(kind.mu_signal), shortest(kind.mu_cluster), kind.cluster_size, shape.head_dim, kind.cluster_size,
-        most_redraws, smallest_norm, scale));
+// Rounding: a cluster of one needle with mu = 1 has norm 1 + a few ulps.
+bool feasible(double norm) {
+    return norm <= 1.0 + 1e-6;
+}
+
+void normalize_rows(float* rows, std::int64_t count, std::int64_t head_dim) {
+    for (std::int64_t row = 0; row < count; ++row) {
+        Eigen::Map<Eigen::VectorXf>(rows + row * head_dim, head_dim).normalize();
+    }
+}
+
+// Throws when next to no cluster of random unit keys allows the affinities.
+void check_feasible(std::int64_t head_dim, const NeedleKind& kind) {
+    const std::int64_t m = kind.cluster_size;
+    std::vector<float> keys(tried_clusters * static_cast<std::size_t>(m * head_dim));
+    sim::fill_gaussian(keys, key_of("feasible clusters", 0, ""), 0);
+    normalize_rows(keys.data(), static_cast<std::int64_t>(tried_clusters) * m, head_dim);
+    QueryBuilder builder(head_dim, kind);
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(m));
+    std::iota(rows.begin(), rows.end(), 0);
+    std::vector<double> norms;
+    for (std::size_t i = 0; i < tried_clusters; ++i) {
+        norms.push_back(builder.load(keys, rows));
+        std::for_each(rows.begin(), rows.end(), [m](std::int64_t& row) { row += m; });
+    }
+    std::sort(norms.begin(), norms.end());
+    const double needed = norms[static_cast<std::size_t>(least_feasible_share * tried_clusters)];
+    if (!feasible(needed)) {
+        const double shrink = 1.0 / std::sqrt(norms[norms.size() / 2]);  // keeps about half of the probes
+        throw InputError(fmt::format(
+            "mu-signal = {}, mu-cluster = {}, cluster-size = {}: hardly any {} unit keys at head-dim = {} lie so "
+            "that a unit query has these affinities to them (their squares sum to {:.4g}); nearest valid in "
+            "the same proportion: mu-signal = {:.3g}, mu-cluster = {:.3g}",
+            shortest(kind.mu_signal), shortest(kind.mu_cluster), m, m, head_dim,
+            kind.mu_signal * kind.mu_signal + static_cast<double>(m - 1) * kind.mu_cluster * kind.mu_cluster,
+            shrink * kind.mu_signal, shrink * kind.mu_cluster));
+    }
 }
 
 // Index of the needle's block in one row of the selection; the length of the row when it is not there.
@@ -133,17 +162,6 @@ bool legal(std::span<const std::int32_t> row, std::int64_t candidates) {
     return std::all_of(row.begin(), row.begin() + filled,
                        [&](std::int32_t block) { return 0 <= block && block < candidates; }) &&
            std::all_of(row.begin() + filled, row.end(), [](std::int32_t block) { return block == -1; });
-}
-
-// Number of candidates of every probe of a key set.
-std::vector<std::int64_t> candidates_of(const std::vector<QueryChunk>& chunks, std::int64_t block_size) {
-    std::vector<std::int64_t> candidates;
-    for (const QueryChunk& chunk : chunks) {
-        for (std::int64_t row = 0; row < chunk.rows; ++row) {
-            candidates.push_back((chunk.start + row) / block_size);
-        }
-    }
-    return candidates;
 }
 
 }  // namespace
@@ -170,24 +188,18 @@ std::size_t misses_size(const ProbeJob& job) {
 }
 
 void check_job(const ProbeJob& job) {
-    if (job.shape.last_candidates() < 1) {
-        throw InputError(
-            fmt::format("seq_len {} with block_size {}: the last query has no block in its past, so there is "
-                        "nothing to route to; nearest valid seq_len: {}",
-                        job.shape.seq_len, job.shape.block_size, job.shape.block_size + 1));
-    }
     if (job.largest_topk() > most_topk) {
-        throw InputError(fmt::format("topk {}: the kernels keep at most {} blocks; nearest valid choice: {}",
+        throw InputError(fmt::format("topk = {}: the kernels keep at most {} blocks; nearest valid: {}",
                                      job.largest_topk(), most_topk, most_topk));
     }
     for (const NeedleKind& kind : job.kinds) {
         if (kind.cluster_size >= job.shape.head_dim) {
             throw InputError(
-                fmt::format("cluster_size {} at head_dim {}: a query has free affinities to at most head_dim - 1 keys; "
-                            "nearest valid "
-                            "cluster_size: {}",
+                fmt::format("cluster-size = {} with head-dim = {}: a query has free affinities to at most "
+                            "head-dim - 1 keys; nearest valid: {}",
                             kind.cluster_size, job.shape.head_dim, job.shape.head_dim - 1));
         }
+        check_feasible(job.shape.head_dim, kind);
     }
 }
 
@@ -210,51 +222,57 @@ std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::i
         float* slice = keys.data() + first * shape.head_dim;
         sim::fill_gaussian({slice, static_cast<std::size_t>(rows * shape.head_dim)}, key,
                            static_cast<std::uint64_t>(key_set), static_cast<std::uint64_t>(first * shape.head_dim / 4));
-        for (std::int64_t row = 0; row < rows; ++row) {
-            Eigen::Map<Eigen::VectorXf>(slice + row * shape.head_dim, shape.head_dim).normalize();
-        }
+        normalize_rows(slice, rows, shape.head_dim);
     }
     return keys;
 }
 
-BuiltQueries build_queries(const ProbeJob& job, const NeedleKind& kind, const std::vector<QueryChunk>& chunks,
+std::vector<ProbeSegment> segments_of(const std::vector<QueryChunk>& chunks, std::int64_t block_size) {
+    std::vector<ProbeSegment> segments;
+    for (const QueryChunk& chunk : chunks) {
+        std::int64_t row = chunk.start;
+        while (row < chunk.start + chunk.rows) {
+            const std::int64_t candidates = row / block_size;
+            const std::int64_t end = std::min((candidates + 1) * block_size, chunk.start + chunk.rows);
+            segments.push_back({candidates, end - row});
+            row = end;
+        }
+    }
+    return segments;
+}
+
+BuiltQueries build_queries(const ProbeJob& job, const NeedleKind& kind, const std::vector<ProbeSegment>& segments,
                            const std::vector<float>& keys, std::int64_t key_set) {
     const std::string identity = canonical_text(job.shape, kind);
-    const std::vector<std::int64_t> candidates = candidates_of(chunks, job.shape.block_size);
-    const std::int64_t d = job.shape.head_dim;
+    const auto d = static_cast<std::size_t>(job.shape.head_dim);
     const auto m = static_cast<std::size_t>(kind.cluster_size);
+    const auto probes = static_cast<std::size_t>(job.budget.probes);
 
     BuiltQueries built;
-    built.queries.resize(candidates.size() * static_cast<std::size_t>(d));
-    built.needle_block.resize(candidates.size());
-    built.slots.resize(candidates.size() * m);
-    std::vector<float> noise(built.queries.size());
-    sim::fill_gaussian(noise, key_of("noise", job.seed, identity), static_cast<std::uint64_t>(key_set));
+    built.queries.resize(probes * d);
+    built.needle_block.resize(probes);
+    built.slots.resize(probes * m);
+    sim::fill_gaussian(built.queries, key_of("noise", job.seed, identity), static_cast<std::uint64_t>(key_set));
+    normalize_rows(built.queries.data(), job.budget.probes, job.shape.head_dim);
 
     const sim::PhiloxKey slots_key = key_of("slots", job.seed, identity);
-    QueryBuilder builder(job.shape, kind, keys);
-    double smallest_norm = std::numeric_limits<double>::infinity();
-    for (std::size_t i = 0; i < candidates.size(); ++i) {
-        ProbeWords words(slots_key, key_set, static_cast<std::int64_t>(i));
-        const std::int64_t block = words.below(candidates[i]);
-        const std::span<std::int64_t> slots(built.slots.data() + i * m, m);
-        for (int attempt = 0;; ++attempt) {
+    QueryBuilder builder(job.shape.head_dim, kind);
+    std::size_t i = 0;
+    for (const ProbeSegment& segment : segments) {
+        for (std::int64_t row = 0; row < segment.rows; ++row, ++i) {
+            ProbeWords words(slots_key, key_set, static_cast<std::int64_t>(i));
+            const std::int64_t block = words.below(segment.candidates);
+            const std::span<std::int64_t> slots(built.slots.data() + i * m, m);
             draw_distinct(words, job.shape.block_size, slots);
-            for (std::int64_t& slot : slots) {
-                slot += block * job.shape.block_size;
-            }
-            const double norm = builder.load(slots);
-            if (norm <= 1.0) {
-                break;
-            }
-            smallest_norm = std::min(smallest_norm, norm);
-            if (attempt == most_redraws) {
-                no_feasible_cluster(job.shape, kind, smallest_norm);
+            std::for_each(slots.begin(), slots.end(),
+                          [&](std::int64_t& slot) { slot += block * job.shape.block_size; });
+            const bool kept = feasible(builder.load(keys, slots));
+            built.needle_block[i] = kept ? block : -1;
+            if (kept) {
+                float* query = built.queries.data() + i * d;
+                builder.build(query, query);
             }
         }
-        built.needle_block[i] = block;
-        const std::size_t offset = i * static_cast<std::size_t>(d);
-        builder.build(noise.data() + offset, built.queries.data() + offset);
     }
     return built;
 }
@@ -262,7 +280,7 @@ BuiltQueries build_queries(const ProbeJob& job, const NeedleKind& kind, const st
 KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, std::int64_t key_set) {
     const std::vector<float> keys = draw_keys(job.shape, job.seed, key_set);
     const std::vector<QueryChunk> chunks = chunks_of_key_set(job, key_set);
-    const std::vector<std::int64_t> candidates = candidates_of(chunks, job.shape.block_size);
+    const std::vector<ProbeSegment> segments = segments_of(chunks, job.shape.block_size);
     const CandidateBuckets buckets = candidate_buckets(job.shape.last_candidates());
     const std::unique_ptr<LoadedKeys> loaded = kernel.load(job.shape, keys);
 
@@ -272,17 +290,27 @@ KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, s
         const std::vector<std::int64_t>& topks = job.kinds[kind].topks;
         const std::int64_t topk = *std::max_element(topks.begin(), topks.end());
         const auto width = static_cast<std::size_t>(topk - 1);
-        const BuiltQueries built = build_queries(job, job.kinds[kind], chunks, keys, key_set);
-        std::vector<std::int32_t> selection(candidates.size() * width, std::numeric_limits<std::int32_t>::min());
+        const BuiltQueries built = build_queries(job, job.kinds[kind], segments, keys, key_set);
+        std::vector<std::int32_t> selection(built.needle_block.size() * width,
+                                            std::numeric_limits<std::int32_t>::min());
         loaded->route(chunks, built.queries, topk, selection);
-        for (std::size_t i = 0; i < candidates.size(); ++i) {
-            const std::span<const std::int32_t> row(selection.data() + i * width, width);
-            counts.illegal_rows += legal(row, candidates[i]) ? 0 : 1;
-            const std::int64_t rank = rank_of(row, built.needle_block[i]);
-            for (std::size_t t = 0; t < topks.size(); ++t) {
-                const std::size_t cell = misses_index(job, kind, t) + buckets.index_of(candidates[i]);
-                counts.misses[cell] += rank >= topks[t] - 1 ? 1 : 0;
+        std::size_t i = 0;
+        for (const ProbeSegment& segment : segments) {
+            const std::size_t bucket = buckets.index_of(segment.candidates);
+            std::int64_t kept = 0;
+            for (const std::size_t end = i + static_cast<std::size_t>(segment.rows); i < end; ++i) {
+                const std::span<const std::int32_t> row(selection.data() + i * width, width);
+                counts.illegal_rows += legal(row, segment.candidates) ? 0 : 1;
+                if (built.needle_block[i] < 0) {
+                    continue;
+                }
+                ++kept;
+                const std::int64_t rank = rank_of(row, built.needle_block[i]);
+                for (std::size_t t = 0; t < topks.size(); ++t) {
+                    counts.misses[misses_index(job, kind, t) + bucket] += rank >= topks[t] - 1 ? 1 : 0;
+                }
             }
+            counts.trials.push_back(kept);
         }
     }
     return counts;

@@ -71,22 +71,30 @@ std::vector<Unit> units_of(const std::vector<ProbeJob>& jobs) {
 
 void append(const KeySetCounts& counts, std::vector<std::int64_t>& record) {
     record.push_back(counts.illegal_rows);
+    record.insert(record.end(), counts.trials.begin(), counts.trials.end());
     record.insert(record.end(), counts.misses.begin(), counts.misses.end());
 }
 
-// Inverse of append() for key set number `index` of a record; nothing when the record is not one of this job.
+// Takes the counts of a unit from its record; false when the record is not one of this job.
 bool restore(const ProbeJob& job, const std::vector<std::int64_t>& record, const Unit& unit, JobCounts& counts) {
-    const std::size_t width = misses_size(job) + 1;
-    if (record.size() != width * static_cast<std::size_t>(unit.last - unit.first)) {
-        return false;
-    }
+    auto at = record.begin();
+    const auto take = [&](std::size_t size) {
+        const auto first = at;
+        at += static_cast<std::ptrdiff_t>(size);
+        return std::vector<std::int64_t>(first, at);
+    };
     for (std::int64_t g = unit.first; g < unit.last; ++g) {
-        const auto at = record.begin() + static_cast<std::ptrdiff_t>(width) * (g - unit.first);
+        const std::size_t segments = segments_of(chunks_of_key_set(job, g), job.shape.block_size).size();
+        const std::size_t trials = segments * job.kinds.size();
+        if (static_cast<std::size_t>(record.end() - at) < 1 + trials + misses_size(job)) {
+            return false;
+        }
         KeySetCounts& target = counts[static_cast<std::size_t>(g)];
-        target.illegal_rows = *at;
-        target.misses.assign(at + 1, at + static_cast<std::ptrdiff_t>(width));
+        target.illegal_rows = *at++;
+        target.trials = take(trials);
+        target.misses = take(misses_size(job));
     }
-    return true;
+    return at == record.end();
 }
 
 int workers(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {

@@ -42,24 +42,15 @@ struct ClusteredCount {
 ///
 /// Probes of one key set share its centroids, so their misses are correlated. The design effect is estimated from the
 /// spread of (misses - expected) between key sets over its binomial value, floored at 1, with (key sets - 1) degrees of
-/// freedom. Below one expected miss (or hit) a key set it is 1: misses that rare cannot pile up, and the estimate would
-/// be noise (one single miss where 0.01 were expected would excuse itself).
+/// freedom. With fewer than one expected miss (or hit) a key set the trials count as independent: misses that rare
+/// cannot pile up, and the estimate would be noise (one single miss where 0.01 were expected would excuse itself).
 ClusteredCount combine(std::span<const ClusterCell> cells);
-
-/// Probes of one key set at one number of candidates.
-struct CandidateRows {
-    std::int64_t candidates;
-    std::int64_t rows;
-};
-
-/// [key set]: how many probes have how many candidates; the same for every point of the job.
-std::vector<std::vector<CandidateRows>> candidate_rows(const ProbeJob& job);
 
 /// The cells of one point of a plan.
 class PointCells {
 public:
-    /// `rows` are the candidate_rows() of the job, `curve` is the curve of the point.
-    PointCells(const ProbeJob& job, const JobCounts& counts, const std::vector<std::vector<CandidateRows>>& rows,
+    /// `segments` are those of every key set of the job, `curve` is the curve of the point.
+    PointCells(const ProbeJob& job, const JobCounts& counts, const std::vector<std::vector<ProbeSegment>>& segments,
                const ProbePlace& place, const MissCurve& curve);
 
     const std::vector<ClusterCell>& bucket(std::size_t index) const { return cells_[index]; }  ///< one cell a key set
