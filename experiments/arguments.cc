@@ -30,6 +30,12 @@ const Arguments::Value& Arguments::at(const std::string& name) const {
     return found->second;
 }
 
+Arguments Arguments::without(const std::string& name) const {
+    Arguments rest = *this;
+    rest.values_.erase(name);
+    return rest;
+}
+
 bool Arguments::has(const std::string& name) const {
     return values_.contains(name);
 }

@@ -88,12 +88,19 @@ auto translated(const std::string& where, const std::vector<Flag>& flags, Parse 
             throw InputError(fmt::format("{}{} is a switch and takes no value", where, name));
         }
         throw InputError(fmt::format("{}{} needs a value", where, name));
-    } catch (const po::invalid_option_value& error) {
+    } catch (const po::validation_error& error) {
         throw InputError(fmt::format("{}{} is a switch: its value is true or false", where, error.get_option_name()));
     } catch (const po::invalid_config_file_syntax& error) {
         throw InputError(fmt::format("{}the line '{}' must be NAME = VALUE", where, error.tokens()));
     } catch (const po::error& error) {
         throw InputError(where + error.what());
+    }
+}
+
+/// `--model --json`: the value was forgotten. (--out=--x is how to name such a file.)
+void refuse_flag_as_value(const po::option& option) {
+    if (option.original_tokens.size() == 2 && option.original_tokens[1].starts_with("--")) {
+        throw InputError(fmt::format("--{} needs a value", option.string_key));
     }
 }
 
@@ -109,6 +116,7 @@ po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::
     });
     for (po::option& option : parsed.options) {
         if (option.position_key < 0) {
+            refuse_flag_as_value(option);
             continue;
         }
         const std::string& word = option.value.at(0);

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 #include <ostream>
 
 #include "analysis/hit_probability.h"
@@ -21,35 +23,42 @@ using analysis::RoutingPoint;
 /// An inverse question: the flag solved for, and how its answer changes the point.
 struct Inverse {
     std::string flag;
-    std::string says;
-    bool (*solve)(RoutingPoint& point, double wanted_hit);  ///< false: no value reaches it
+    ShownColumn column;
+    /// Puts the answer into the point, or the value that comes nearest when none reaches `wanted_hit`; then false.
+    bool (*solve)(RoutingPoint& point, double wanted_hit);
 };
 
 template <typename Value>
-bool put(const std::optional<Value>& answer, Value& field) {
-    field = answer.value_or(field);
+bool put(const std::optional<Value>& answer, Value nearest, Value& field) {
+    field = answer.value_or(nearest);
     return answer.has_value();
 }
 
+bool solve_head_dim(RoutingPoint& point, double hit) {
+    return put(analysis::smallest_head_dim(point, hit), std::int64_t{65536}, point.head_dim);
+}
+
+bool solve_block_size(RoutingPoint& point, double hit) {
+    const bool found = put(analysis::largest_block_size(point, hit), point.cluster_size, point.block_size);
+    if (point.seq_len > 0) {
+        point.candidates = analysis::candidates_of_last_query(point.seq_len, point.block_size);
+    }
+    return found;
+}
+
+bool solve_topk(RoutingPoint& point, double hit) {
+    return put(analysis::smallest_topk(point, hit), std::min<std::int64_t>(512, point.candidates + 1), point.topk);
+}
+
+bool solve_mu_signal(RoutingPoint& point, double hit) {
+    return put(analysis::smallest_mu_signal(point, hit), 1.0, point.mu_signal);
+}
+
 const std::vector<Inverse>& inverses() {
-    static const std::vector<Inverse> all = {
-        {"head-dim", "smallest head_dim",
-         [](RoutingPoint& point, double hit) { return put(analysis::smallest_head_dim(point, hit), point.head_dim); }},
-        {"block-size", "largest block_size",
-         [](RoutingPoint& point, double hit) {
-             const bool found = put(analysis::largest_block_size(point, hit), point.block_size);
-             if (point.seq_len > 0) {
-                 point.candidates = analysis::candidates_of_last_query(point.seq_len, point.block_size);
-             }
-             return found;
-         }},
-        {"topk", "smallest topk",
-         [](RoutingPoint& point, double hit) { return put(analysis::smallest_topk(point, hit), point.topk); }},
-        {"mu-signal", "smallest mu_signal",
-         [](RoutingPoint& point, double hit) {
-             return put(analysis::smallest_mu_signal(point, hit), point.mu_signal);
-         }},
-    };
+    static const std::vector<Inverse> all = {{"head-dim", {"head_dim", "smallest d"}, solve_head_dim},
+                                             {"block-size", {"block_size", "largest B"}, solve_block_size},
+                                             {"topk", {"topk", "smallest k"}, solve_topk},
+                                             {"mu-signal", {"mu_signal", "smallest mu"}, solve_mu_signal}};
     return all;
 }
 
@@ -95,7 +104,7 @@ Answers answers(const Arguments& arguments) {
     }
     const Inverse& inverse = inverse_of(arguments);
     const double wanted = wanted_hit(arguments);
-    Answers answers{point_grid(arguments), {}, exit_ok};
+    Answers answers{point_grid(arguments, inverse.flag), {}, exit_ok};
     for (RoutingPoint& point : answers.points) {
         const bool found = inverse.solve(point, wanted);
         answers.reached.push_back(found ? "yes" : "no");
@@ -123,11 +132,14 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
         terminal.out << json_table(table);
         return;
     }
+    std::vector<ShownColumn> parameters = point_parameters();
     std::vector<ShownColumn> shown = theory_answers();
     if (arguments.given("solve")) {
-        shown.insert(shown.begin(), {"reached", "reached"});
+        const ShownColumn& solved = inverse_of(arguments).column;
+        std::erase_if(parameters, [&](const ShownColumn& parameter) { return parameter.name == solved.name; });
+        shown.insert(shown.begin(), {solved, {"reached", "reached"}});
     }
-    terminal.out << human_table(table, point_parameters(), shown);
+    terminal.out << human_table(table, parameters, shown);
 }
 
 int run_theory(const Arguments& arguments, Terminal& terminal) {
@@ -152,7 +164,8 @@ int run_theory(const Arguments& arguments, Terminal& terminal) {
     print(table, arguments, terminal);
     if (found.code != exit_ok) {
         terminal.err << "mobalab theory: no value of " << arguments.text("solve")
-                     << " reaches the wanted hit probability where `reached` is no\n";
+                     << " reaches the wanted hit probability where `reached` is no; the value that comes "
+                        "nearest stands there\n";
     }
     return found.code;
 }

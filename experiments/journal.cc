@@ -107,7 +107,7 @@ void Journal::record(std::int64_t key, const std::string& payload) {
 }
 
 std::string Journal::compact_text() const {
-    std::string text = line_of(nlohmann::json(header_).dump());
+    std::string text = line_of(nlohmann::json(header_).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     for (const auto& [key, payload] : records_) {
         text += record_line(key, payload);
     }

@@ -172,10 +172,12 @@ std::vector<Flag> point_flags_without(const std::vector<std::string>& names) {
     return flags;
 }
 
-std::vector<RoutingPoint> point_grid(const Arguments& arguments) {
-    std::vector<RoutingPoint> points = cross_product(axes(arguments));
+std::vector<RoutingPoint> point_grid(const Arguments& arguments, const std::string& unknown) {
+    std::vector<RoutingPoint> points = cross_product(axes(arguments.without(unknown)));
     std::vector<std::string> mistakes;
     for (RoutingPoint& point : points) {
+        point.topk = unknown == "topk" ? 1 : point.topk;
+        point.block_size = unknown == "block-size" ? point.cluster_size : point.block_size;
         add_mistake(mistakes, mistake(point));
     }
     if (!mistakes.empty()) {

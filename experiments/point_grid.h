@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "analysis/routing_point.h"
@@ -18,7 +19,10 @@ std::vector<Flag> point_flags_without(const std::vector<std::string>& names);
 /// for by --seq-len carry it and get candidates_of_last_query(). Flags the command does not have keep RoutingPoint's
 /// default. Throws InputError naming every impossible combination (the first few, then their number): topk above the
 /// number of blocks, cluster above the block, no past block, and analysis::validate()'s rules.
-std::vector<analysis::RoutingPoint> point_grid(const Arguments& arguments);
+///
+/// `unknown` names a flag that is solved for (topk, block-size, ...): its values are not looked at, and the points
+/// carry the least constraining one, topk 1 and block_size = cluster_size.
+std::vector<analysis::RoutingPoint> point_grid(const Arguments& arguments, const std::string& unknown = "");
 
 /// Columns model, head_dim, block_size, seq_len, candidates, topk, cluster_size, mu_signal, mu_noise, mu_cluster,
 /// delta_mu_eff: the points themselves.

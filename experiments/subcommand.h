@@ -43,6 +43,9 @@ public:
 
     Arguments(std::map<std::string, Value> values, std::string command_line);
 
+    /// The same, as if the subcommand did not have this flag.
+    Arguments without(const std::string& name) const;
+
     bool has(const std::string& name) const;  ///< the subcommand has this flag
     bool given(const std::string& name) const;
     bool on(const std::string& name) const;                  ///< a switch

@@ -1,0 +1,248 @@
+// Kills the program itself, again and again, and compares what a continued run leaves with what an uninterrupted one
+// does.
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <csignal>
+#include <random>
+#include <thread>
+
+#include "captured.h"
+#include "experiments/results_file.h"
+
+extern char** environ;
+
+namespace mobalab::experiments {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// About two seconds of one core at two points, one of them stopped by its misses.
+const std::string work = "simulate --model gaussian --head-dim 64,256 --candidates 200 --trials 3e6 --max-misses 2e6 ";
+
+/// One thread, so that a machine of many cores does not finish it before it can be killed.
+const std::string slow_work = work + "--threads 1 ";
+
+class Program {
+public:
+    explicit Program(const std::string& line, const std::string& log) {
+        std::vector<std::string> args = words(line);
+        args.insert(args.begin(), MOBALAB_PROGRAM);
+        std::vector<char*> pointers;
+        for (std::string& arg : args) {
+            pointers.push_back(arg.data());
+        }
+        pointers.push_back(nullptr);
+        posix_spawn_file_actions_t actions;
+        posix_spawn_file_actions_init(&actions);
+        posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+        posix_spawn_file_actions_addopen(&actions, 2, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+        if (::posix_spawn(&child_, MOBALAB_PROGRAM, &actions, nullptr, pointers.data(), environ) != 0) {
+            throw std::runtime_error("cannot run " MOBALAB_PROGRAM);
+        }
+        posix_spawn_file_actions_destroy(&actions);
+    }
+
+    void send(int signal) const { ::kill(child_, signal); }
+
+    /// Exit code, or minus the signal that ended it.
+    int wait() const {
+        int status = 0;
+        ::waitpid(child_, &status, 0);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    }
+
+private:
+    pid_t child_ = 0;
+};
+
+class Resume : public testing::Test {
+protected:
+    Resume() { ::setenv("SOURCE_DATE_EPOCH", "1700000000", 1); }
+    ~Resume() override { ::unsetenv("SOURCE_DATE_EPOCH"); }
+
+    int run(const std::string& line) { return Program(line, log()).wait(); }
+    std::string log() const { return folder_ / "log"; }
+    std::string out(const std::string& name) const { return "--out " + (folder_ / name); }
+
+    /// Leaves an interrupted run's journal at `name`.
+    void interrupt(const std::string& name) {
+        const Program program(slow_work + out(name), log());
+        const auto give_up = Clock::now() + std::chrono::minutes(2);
+        while (slurp(folder_ / (name + ".journal")).find("chunks") == std::string::npos && Clock::now() < give_up) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        program.send(SIGKILL);
+        ASSERT_EQ(program.wait(), -SIGKILL) << "the run was over before it could be killed";
+    }
+
+    TemporaryFolder folder_;
+};
+
+TEST_F(Resume, KilledAtRandomMomentsItEndsWithTheSameBytes) {
+    const auto seed = std::random_device()();
+    std::printf("seed %u\n", seed);
+    std::mt19937 random(seed);
+    const auto start = Clock::now();
+    // The path is part of the recorded command: both runs write the same one.
+    ASSERT_EQ(run(slow_work + out("a.h5")), 0) << slurp(log());
+    const std::chrono::duration<double> whole = Clock::now() - start;
+    std::filesystem::rename(folder_ / "a.h5", folder_ / "uninterrupted.h5");
+
+    int kills = 0;
+    for (int attempt = 0; attempt < 8; ++attempt) {
+        const Program program(slow_work + out("a.h5") + " --resume", log());
+        std::this_thread::sleep_for(
+            std::chrono::duration<double>(std::uniform_real_distribution<double>(0.0, 0.15 * whole.count())(random)));
+        program.send(SIGKILL);
+        if (program.wait() == -SIGKILL) {
+            ++kills;
+            EXPECT_FALSE(std::filesystem::exists(folder_ / "a.h5")) << "a file before the run was over";
+        }
+    }
+    EXPECT_GE(kills, 2);
+    ASSERT_EQ(run(slow_work + out("a.h5") + " --resume"), 0) << slurp(log());
+    EXPECT_EQ(slurp(folder_ / "a.h5"), slurp(folder_ / "uninterrupted.h5"));
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "a.h5.journal"));
+}
+
+TEST_F(Resume, TheFileDoesNotDependOnTheThreads) {
+    std::vector<Results> all;
+    for (const char* threads : {"1", "2", "7"}) {
+        const std::string name = std::string("t") + threads + ".h5";
+        ASSERT_EQ(run(work + out(name) + " --threads " + threads), 0) << slurp(log());
+        all.push_back(read_results(folder_ / name));
+        all.back().command = all.back().settings = "";  // these name the threads and the path
+    }
+    EXPECT_EQ(encode_results(all[0]), encode_results(all[1]));
+    EXPECT_EQ(encode_results(all[0]), encode_results(all[2]));
+    EXPECT_EQ(all[0].table("simulate").texts("sim_stop_reason"), (std::vector<std::string>{"misses", "trials"}));
+}
+
+TEST_F(Resume, ACompleteFileIsLeftAsItIs) {
+    ASSERT_EQ(run("simulate --model gaussian --trials 1000 " + out("a.h5") + " --resume"), 0)
+        << "starts when there is none";
+    const std::string before = slurp(folder_ / "a.h5");
+    ASSERT_EQ(run("simulate --model gaussian --trials 1000 " + out("a.h5") + " --resume"), 0);
+    EXPECT_EQ(slurp(log()), "mobalab simulate: " + (folder_ / "a.h5") + " is complete; nothing left to do\n");
+    EXPECT_EQ(slurp(folder_ / "a.h5"), before);
+}
+
+TEST_F(Resume, AnotherRunsFileOrJournalIsRefused) {
+    ASSERT_EQ(run("simulate --model gaussian --trials 1000 " + out("a.h5")), 0);
+    EXPECT_EQ(run("simulate --model gaussian --trials 2000 --resume " + out("a.h5")), 2);
+    EXPECT_NE(slurp(log()).find("a.h5: holds another run (mobalab simulate --model gaussian --trials 1000 --out "),
+              std::string::npos);
+    EXPECT_EQ(run("simulate --model gaussian --trials 1000 --seed 2 --resume " + out("a.h5")), 2);
+    ASSERT_EQ(run("theory --model gaussian " + out("t.h5")), 0);
+    EXPECT_EQ(run("simulate --model gaussian --resume " + out("t.h5")), 2);
+    spill(folder_ / "foreign.h5", "not HDF5");
+    EXPECT_EQ(run("simulate --model gaussian --resume " + out("foreign.h5")), 2);
+    EXPECT_EQ(slurp(folder_ / "foreign.h5"), "not HDF5");
+
+    interrupt("b.h5");
+    const std::string journal = slurp(folder_ / "b.h5.journal");
+    EXPECT_EQ(run(slow_work + "--seed 2 --resume " + out("b.h5")), 2);
+    EXPECT_NE(slurp(log()).find("holds another run"), std::string::npos);
+    EXPECT_EQ(run(slow_work + out("b.h5")), 2) << "without --resume";
+    EXPECT_EQ(slurp(log()), "mobalab simulate: error: " + (folder_ / "b.h5.journal") +
+                                ": an interrupted run left it; add --resume to go on or --force to start afresh\n");
+    EXPECT_EQ(slurp(folder_ / "b.h5.journal"), journal);
+    EXPECT_EQ(run("simulate --model gaussian --trials 1000 --force " + out("b.h5")), 0) << slurp(log());
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "b.h5.journal"));
+}
+
+TEST_F(Resume, ATornJournalIsContinued) {
+    ASSERT_EQ(run(slow_work + out("a.h5")), 0) << slurp(log());
+    std::filesystem::rename(folder_ / "a.h5", folder_ / "uninterrupted.h5");
+    interrupt("a.h5");
+    const std::string journal = slurp(folder_ / "a.h5.journal");
+    spill(folder_ / "a.h5.journal", journal.substr(0, journal.size() - 3));
+    ASSERT_EQ(run(slow_work + out("a.h5") + " --resume"), 0) << slurp(log());
+    EXPECT_EQ(slurp(folder_ / "a.h5"), slurp(folder_ / "uninterrupted.h5"));
+}
+
+TEST_F(Resume, ForceReplacesAnOldFileOnlyAtTheEnd) {
+    ASSERT_EQ(run("theory --model gaussian " + out("a.h5")), 0);
+    const std::string old_file = slurp(folder_ / "a.h5");
+    const Program program("simulate --model gaussian --trials 1e15 --force " + out("a.h5"), log());
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    program.send(SIGKILL);
+    ASSERT_EQ(program.wait(), -SIGKILL);
+    EXPECT_EQ(slurp(folder_ / "a.h5"), old_file);
+}
+
+TEST_F(Resume, CtrlCStopsPolitelyAndTheRunGoesOn) {
+    const Program program(slow_work + out("a.h5"), log());
+    const auto give_up = Clock::now() + std::chrono::minutes(2);
+    while (slurp(folder_ / "a.h5.journal").find("chunks") == std::string::npos && Clock::now() < give_up) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    program.send(SIGINT);
+    EXPECT_EQ(program.wait(), 2);
+    EXPECT_NE(slurp(log()).find("mobalab simulate: error: interrupted in point "), std::string::npos) << slurp(log());
+    EXPECT_NE(slurp(log()).find("the same command with --resume goes on from here\n"), std::string::npos);
+    EXPECT_EQ(run(slow_work + "--resume " + out("a.h5")), 0) << slurp(log());
+}
+
+TEST_F(Resume, ASecondProcessOnTheSameFileIsRefused) {
+    const Program first("simulate --model gaussian --trials 1e15 " + out("a.h5"), log());
+    const auto give_up = Clock::now() + std::chrono::minutes(2);
+    while (!std::filesystem::exists(folder_ / "a.h5.journal") && Clock::now() < give_up) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    const std::string second_log = folder_ / "second";
+    EXPECT_EQ(Program("simulate --model gaussian --trials 1e15 --resume " + out("a.h5"), second_log).wait(), 2);
+    EXPECT_EQ(slurp(second_log), "mobalab simulate: error: " + (folder_ / "a.h5") +
+                                     ": another mobalab is writing it; wait for it or give another --out\n");
+    first.send(SIGKILL);
+    EXPECT_EQ(first.wait(), -SIGKILL);
+}
+
+/// A file size limit for the programs started while it lives: to write() it is a full disk.
+class FullDisk {
+public:
+    explicit FullDisk(rlim_t bytes) {
+        ::getrlimit(RLIMIT_FSIZE, &before_);
+        const struct rlimit limit { bytes, before_.rlim_max };
+        ::setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    ~FullDisk() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+    FullDisk(const FullDisk&) = delete;
+    FullDisk& operator=(const FullDisk&) = delete;
+
+private:
+    struct rlimit before_ {};
+};
+
+TEST_F(Resume, AFullDiskLosesNothing) {
+    ASSERT_EQ(run(slow_work + out("a.h5")), 0) << slurp(log());
+    const std::uintmax_t size = std::filesystem::file_size(folder_ / "a.h5");
+    std::filesystem::rename(folder_ / "a.h5", folder_ / "uninterrupted.h5");
+    for (const std::uintmax_t room : {std::uintmax_t{300}, std::uintmax_t{2000}, size - 1}) {
+        const FullDisk full(room);
+        EXPECT_EQ(run(slow_work + out("a.h5") + " --resume"), 2) << "room for " << room;
+        const std::string text = slurp(log());
+        EXPECT_NE(text.find("File too large"), std::string::npos) << text;
+        EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+        EXPECT_FALSE(std::filesystem::exists(folder_ / "a.h5"));
+        EXPECT_FALSE(std::filesystem::exists(folder_ / "a.h5.new"));
+    }
+    EXPECT_EQ(run(slow_work + out("a.h5") + " --resume"), 0) << slurp(log());
+    EXPECT_EQ(slurp(folder_ / "a.h5"), slurp(folder_ / "uninterrupted.h5"));
+}
+
+TEST_F(Resume, AFullDiskBehindStdoutIsAnError) {
+    const std::string command = std::string(MOBALAB_PROGRAM) + " theory --model gaussian > /dev/full 2> " + log();
+    const int status = std::system(command.c_str());
+    EXPECT_EQ(WEXITSTATUS(status), 2);
+    EXPECT_EQ(slurp(log()), "mobalab theory: error: stdout: cannot be written; is the disk full?\n");
+}
+
+}  // namespace
+}  // namespace mobalab::experiments

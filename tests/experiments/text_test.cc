@@ -1,0 +1,80 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "experiments/progress.h"
+#include "experiments/table_text.h"
+
+namespace mobalab::experiments {
+namespace {
+
+Table sample() {
+    return {.name = "sample",
+            .columns = {{"model", "", "", std::vector<std::string>{"sphere", "sphere"}},
+                        {"head_dim", "", "1", std::vector<std::int64_t>{64, 128}},
+                        {"miss", "", "1", std::vector<double>{0.25, 1e-12}}}};
+}
+
+TEST(TableText, WhatIsTheSameEverywhereGoesAbove) {
+    EXPECT_EQ(human_table(sample(), {{"model", "model"}, {"head_dim", "d"}}, {{"miss", "miss"}}),
+              "model sphere\n\n"
+              "  d   miss\n"
+              " 64   0.25\n"
+              "128  1e-12\n");
+}
+
+TEST(TableText, AnswersStayColumnsEvenWhenEqual) {
+    Table table = sample();
+    table.columns[2].values = std::vector<double>{0.5, 0.5};
+    EXPECT_EQ(human_table(table, {{"model", "model"}, {"head_dim", "d"}}, {{"miss", "miss"}}),
+              "model sphere\n\n  d  miss\n 64   0.5\n128   0.5\n");
+}
+
+TEST(TableText, JsonKeepsEveryDigitAndNamesWhatIsNotANumber) {
+    Table table = sample();
+    table.columns[2].values = std::vector<double>{0.1 + 0.2, NAN};
+    const auto rows = nlohmann::json::parse(json_table(table, {{"miss", "low"}}));
+    ASSERT_EQ(rows.size(), 2U);
+    EXPECT_EQ(rows[0]["model"], "sphere");
+    EXPECT_EQ(rows[1]["head_dim"], 128);
+    EXPECT_EQ(rows[0]["low"].get<double>(), 0.1 + 0.2);
+    EXPECT_TRUE(rows[1]["low"].is_null());
+    EXPECT_FALSE(rows[0].contains("miss"));
+}
+
+TEST(Progress, ShortCommandsStaySilent) {
+    std::ostringstream out;
+    std::ostringstream err;
+    Terminal terminal{out, err, true};
+    { ProgressDisplay(terminal, "simulate").update(0.5, "point 1 of 2"); }
+    EXPECT_EQ(err.str(), "");
+}
+
+TEST(Progress, ATerminalGetsOneLineThatIsClearedAtTheEnd) {
+    std::ostringstream out;
+    std::ostringstream err;
+    Terminal terminal{out, err, true};
+    {
+        ProgressDisplay display(terminal, "simulate");
+        std::this_thread::sleep_for(std::chrono::milliseconds(250));
+        display.update(0.5, "point 1 of 2");
+        EXPECT_EQ(err.str(), "\rsimulate:  50 %  point 1 of 2  0 s, about 0 s left");
+    }
+    EXPECT_EQ(err.str().back(), '\r');
+    EXPECT_EQ(err.str().find('\n'), std::string::npos);
+}
+
+TEST(Progress, Durations) {
+    EXPECT_EQ(duration_text(0.2), "0 s");
+    EXPECT_EQ(duration_text(59.4), "59 s");
+    EXPECT_EQ(duration_text(59.6), "1 min 0 s");
+    EXPECT_EQ(duration_text(200), "3 min 20 s");
+    EXPECT_EQ(duration_text(7500), "2 h 5 min");
+    EXPECT_EQ(duration_text(-1), "0 s");
+}
+
+}  // namespace
+}  // namespace mobalab::experiments
