@@ -25,37 +25,41 @@ constexpr std::int64_t widest_wgmma_head = 128;
 // that of the outputs or about 1 GB.
 constexpr double most_scratch_bytes = 1.07e9;
 constexpr double scratch_per_query_bytes = 2.75;
+constexpr std::int64_t least_window = 65536;  // queries of one head, whatever the cap says
 // Items: enough of them to share a chunk's tiles evenly, long enough to amortise loading keys and values.
 constexpr std::int64_t multiprocessors_planned = 132;
 constexpr std::int64_t items_per_multiprocessor = 10;
-constexpr std::int64_t least_tiles_per_item = 4;
+constexpr std::int64_t least_tiles_per_item = 4, most_tiles_per_item = 8;
+static_assert(most_tiles_per_item <= max_tiles_per_item);
 
 std::int64_t runs_per_list(const Problem& problem) {
     return std::max<std::int64_t>(1, problem.block_size / keys_per_run);
 }
 
-/// Rows of list scratch that stay within the cap once the partials of own blocks and the lists are added.
+/// Rows of list scratch that stay within the cap once the other partials of own blocks and the lists are added.
 std::int64_t affordable_rows(const Problem& problem) {
     const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
-    const double cap = std::min(most_scratch_bytes, scratch_per_query_bytes * query_bytes);
     const auto keys_per_list = static_cast<double>(std::max<std::int64_t>(problem.block_size, keys_per_run));
     const double rows_per_query = static_cast<double>(problem.routed()) + rows_per_tile / keys_per_list;
     const double partial_bytes = static_cast<double>(problem.head_dim) * 2.0 + sizeof(float);
-    const double bytes_per_row =
-        static_cast<double>(runs_per_list(problem)) * partial_bytes * (1 + 1 / rows_per_query) +
-        2 * sizeof(std::int32_t);
-    return static_cast<std::int64_t>(cap / bytes_per_row);
+    const auto runs = static_cast<double>(runs_per_list(problem));
+    const double bytes_per_row = partial_bytes * (runs + (runs - 1) / rows_per_query) + 2 * sizeof(std::int32_t);
+
+    const double cap = std::min(most_scratch_bytes, scratch_per_query_bytes * query_bytes);
+    const auto least_tokens = static_cast<double>(std::min(problem.tokens_q(), least_window));
+    const double least_rows = std::ceil(least_tokens * (static_cast<double>(problem.routed()) + 1));
+    return static_cast<std::int64_t>(std::max(cap / bytes_per_row, least_rows));
 }
 
 ListPlan make_plan(const Problem& problem) {
     ListOptions options;
     options.max_rows = affordable_rows(problem);
-    options.tiles_per_item = max_tiles_per_item;
+    options.tiles_per_item = most_tiles_per_item;
     const ListPlan coarse = make_list_plan(problem, options);
     const std::int64_t own_rows = static_cast<std::int64_t>(coarse.heads_per_chunk) * coarse.tokens_per_chunk;
     const std::int64_t tiles = (coarse.rows + own_rows) / rows_per_tile;
     options.tiles_per_item = static_cast<std::int32_t>(std::clamp<std::int64_t>(
-        tiles / (multiprocessors_planned * items_per_multiprocessor), least_tiles_per_item, max_tiles_per_item));
+        tiles / (multiprocessors_planned * items_per_multiprocessor), least_tiles_per_item, most_tiles_per_item));
     return make_list_plan(problem, options);
 }
 
@@ -97,8 +101,10 @@ Status count_multiprocessors(int& count) {
 }
 
 BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
-                                    const AttentionWorkspace& workspace) {
+                                    const OutputTensors& output, const AttentionWorkspace& workspace) {
     BlockForwardArgs args;
+    args.output = output;
+    args.partial_bytes = static_cast<std::int32_t>(problem.head_dim * element_bytes);
     args.q = q.data;
     args.k = k.data;
     args.v = v.data;
@@ -117,13 +123,9 @@ BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, Const
     return args;
 }
 
-CombineArgs combine_args(const Problem& problem, Tensor out, float* lse, const AttentionWorkspace& workspace) {
+CombineArgs combine_args(const Problem& problem, const OutputTensors& output, const AttentionWorkspace& workspace) {
     CombineArgs args;
-    args.out = out.data;
-    args.out_stride_token = out.stride_token * element_bytes;
-    args.out_stride_head = out.stride_head * element_bytes;
-    args.lse = lse;
-    args.tokens_q = workspace.plan.tokens_q;
+    args.output = output;
     args.slots = static_cast<std::int32_t>(problem.routed());
     args.keys_per_list = workspace.plan.keys_per_list;
     args.sequences = workspace.plan.sequences;
@@ -174,8 +176,10 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
     BlockForward block_forward;
     if (Status s = block_forward.prepare(problem, k, v); !s.ok()) return s;
     const AttentionWorkspace scratch(problem, workspace);
-    BlockForwardArgs block_args = block_forward_args(problem, q, k, v, scratch);
-    CombineArgs join_args = combine_args(problem, out, lse, scratch);
+    const OutputTensors output = {out.data, out.stride_token * element_bytes, out.stride_head * element_bytes, lse,
+                                  problem.tokens_q()};
+    BlockForwardArgs block_args = block_forward_args(problem, q, k, v, output, scratch);
+    CombineArgs join_args = combine_args(problem, output, scratch);
 
     const std::int32_t chunks = scratch.plan.chunks();
     const auto counter_bytes = static_cast<std::size_t>(chunks) * sizeof(std::int32_t);

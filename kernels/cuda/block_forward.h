@@ -13,9 +13,10 @@
 // Softmax is exact inside the run; what is left per (query, run) is one *partial*: an output row normalised inside the
 // run, in the dtype of the inputs, and the base-2 logarithm of its sum of exponentials in fp32. combine.h joins them.
 //
-// Partial rows of a chunk (numbers in [0, PartialLayout::rows)): run u of list row r is row u * list_rows + r; run u of
-// the own block of query token t under head h is own_row(h, u, t). A query has an own partial for every run of its own
-// block that begins at or before it.
+// Where the partials of a query lie: the one of the first run of its own block, which every query has, in its row of
+// the output tensors themselves; the others in scratch rows of the chunk (numbers in [0, PartialLayout::rows)): run u
+// of list row r is row u * list_rows + r, run u > 0 of the own block of query token t under head h is own_row(h, u, t).
+// A query has an own partial for every run of its own block that begins at or before it.
 //
 // Inside a partial row the elements are in the order the matrix units leave them in registers, so that a thread writes
 // 16 bytes at once: 16-byte piece 4 * m + t (m < head_dim / 32, t < 4) holds columns 32 * m + 8 * i + 2 * t + {0, 1},
@@ -36,11 +37,26 @@ struct PartialLayout {
     std::int32_t runs = 1;       ///< runs per list: max(1, block_size / 128)
 
     MOBALAB_HOST_DEVICE std::int64_t rows() const {
-        return runs * (list_rows + static_cast<std::int64_t>(heads) * tokens);
+        return runs * list_rows + (runs - 1) * static_cast<std::int64_t>(heads) * tokens;
     }
-    /// head and token are counted from the beginning of the chunk.
+    /// Of run > 0; head and token are counted from the beginning of the chunk.
     MOBALAB_HOST_DEVICE std::int64_t own_row(std::int32_t head, std::int32_t run, std::int32_t token) const {
-        return runs * list_rows + (static_cast<std::int64_t>(head) * runs + run) * tokens + token;
+        return runs * list_rows + (static_cast<std::int64_t>(head) * (runs - 1) + run - 1) * tokens + token;
+    }
+};
+
+/// The tensors attention_forward writes.
+struct OutputTensors {
+    void* out = nullptr;
+    std::int64_t stride_token = 0, stride_head = 0;  ///< bytes
+    float* lse = nullptr;                            ///< [heads_q, tokens_q]
+    std::int64_t tokens_q = 0;
+
+    MOBALAB_HOST_DEVICE char* row(std::int64_t head, std::int64_t token) const {
+        return static_cast<char*>(out) + token * stride_token + head * stride_head;
+    }
+    MOBALAB_HOST_DEVICE float* lse_of(std::int64_t head, std::int64_t token) const {
+        return lse + head * tokens_q + token;
     }
 };
 
@@ -55,9 +71,11 @@ struct BlockForwardArgs {
     std::int32_t query_heads_per_key_head = 1;
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
-    float scale_log2 = 0;  ///< head_dim^-1/2 * log2(e)
+    std::int32_t partial_bytes = 0;  ///< of one partial row: head_dim * 2
+    float scale_log2 = 0;            ///< head_dim^-1/2 * log2(e)
     Sequences sequences;
     ListView lists;
+    OutputTensors output;
     PartialLayout partials;
     std::int32_t* next_unit = nullptr;  ///< 0 before the launch; thread blocks draw their work from it
 };

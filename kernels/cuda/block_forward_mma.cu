@@ -29,7 +29,7 @@ struct Shared {
     static constexpr int pitch = HeadDim * 2 + 16;
     alignas(16) std::byte k[keys_per_run * pitch];
     alignas(16) std::byte v[keys_per_run * pitch];
-    alignas(16) std::byte q[rows_per_tile * pitch];
+    alignas(128) std::byte q[rows_per_tile * QueryRows<HeadDim>::pitch];
     std::int32_t drawn;
 };
 
@@ -82,7 +82,7 @@ __device__ __forceinline__ void scores_of_step(const Shared<HeadDim>& shared, co
 #pragma unroll 4
     for (int s = 0; s < HeadDim / 16; ++s) {
         std::uint32_t q[4];
-        ldmatrix_x4(q, q_rows + lane % 16 * pitch + lane / 16 * 16 + s * 32);
+        ldmatrix_x4(q, q_rows + QueryRows<HeadDim>::offset(lane % 16, 2 * s + lane / 16));
 #pragma unroll
         for (int j = 0; j < key_groups; j += 2) {
             std::uint32_t k[4];
@@ -159,7 +159,7 @@ __device__ __forceinline__ void process_rows(const BlockForwardArgs& args, const
         }
         add_values_of_step<T, HeadDim>(shared, scores, first_key, lane, out);
     }
-    store_partials<T, HeadDim>(args.partials, rows.partial, rows.first, rows.limit, out, offset, sum, lane);
+    store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, rows.own), rows, out, offset, sum, lane);
 }
 
 template <typename T, int HeadDim>
@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     extern __shared__ std::byte dynamic[];
     Shared<HeadDim>& shared = *reinterpret_cast<Shared<HeadDim>*>(dynamic);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-    std::byte* const q_rows = shared.q + warp * 16 * Shared<HeadDim>::pitch;
+    std::byte* const q_rows = shared.q + warp * 16 * QueryRows<HeadDim>::pitch;
     const int count = unit_count(args);
     while (true) {
         __syncthreads();  // the last unit's keys and values are no longer read
@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
             const TileRows rows = tile_rows(unit, tile, warp);
             const std::uint32_t entry = tile_entry(rows, args.lists.entries, 0, lane % 16);
             __syncwarp();  // the last tile's queries are no longer read
-            gather_queries<HeadDim, Shared<HeadDim>::pitch>(unit.q_rows, args.q_stride_token, entry, q_rows, lane);
+            gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, q_rows, lane);
             cp_async_commit();
             cp_async_wait<0>();
             if (tile == 0) {

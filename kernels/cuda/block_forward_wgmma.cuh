@@ -20,10 +20,9 @@
 // Persistent, warp-specialised block_forward for Hopper.
 //
 // One producer warp draws units of work and loads keys and values (tensor copies, 128-byte swizzle, two stages). Three
-// consumer warpgroups take the unit's tiles of 64 queries in turn. A consumer warp gathers its own 16 query rows (into
-// rows 16 bytes apart from a multiple of 128, so that ldmatrix meets no bank conflict): it asks for its next rows once
-// the current ones are in registers, and needs no barrier with anyone for that. No accumulator outlives a tile, so the
-// three warpgroups hide one another's latencies without being told to.
+// consumer warpgroups take the unit's tiles of 64 queries in turn. A consumer warp gathers its own 16 query rows: it
+// asks for its next rows once the current ones are in registers, and needs no barrier with anyone for that. No
+// accumulator outlives a tile, so the three warpgroups hide one another's latencies without being told to.
 //
 // Synchronisation
 //   announced[n % 4]  unit n is described in units[n % 4], entries[n % 4]  producer and copy engine -> consumers
@@ -50,11 +49,10 @@ template <int HeadDim>
 struct Shared {
     static constexpr int panels = (HeadDim + panel_columns - 1) / panel_columns;  // the last one padded with zeros
     static constexpr int tile_bytes = panels * panel_bytes;
-    static constexpr int query_pitch = HeadDim * 2 + 16;
 
     alignas(1024) std::byte k[stages][tile_bytes];
     alignas(1024) std::byte v[stages][tile_bytes];
-    alignas(128) std::byte q[consumer_warps][16 * query_pitch];
+    alignas(128) std::byte q[consumer_warps][16 * QueryRows<HeadDim>::pitch];
     alignas(16) std::uint32_t entries[unit_slots][max_tiles_per_item * rows_per_tile];
     WorkUnit units[unit_slots];
     std::uint64_t announced[unit_slots];
@@ -238,8 +236,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         const WorkUnit& unit = shared.units[slot];
         rows = tile_rows(unit, cursor.tile, warp % 4);
         entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
-        gather_queries<HeadDim, Shared<HeadDim>::query_pitch>(unit.q_rows, args.q_stride_token, entry, shared.q[warp],
-                                                              lane);
+        gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, shared.q[warp], lane);
         cp_async_commit();
     };
 
@@ -253,10 +250,9 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         cp_async_wait<0>();
         __syncwarp();
         std::uint32_t q[steps][4];
-        const std::byte* const q_row = shared.q[warp] + (lane % 16) * Shared<HeadDim>::query_pitch + (lane / 16) * 16;
 #pragma unroll
         for (int s = 0; s < steps; ++s) {
-            ldmatrix_x4(q[s], q_row + s * 32);
+            ldmatrix_x4(q[s], shared.q[warp] + QueryRows<HeadDim>::offset(lane % 16, 2 * s + lane / 16));
         }
 
         mbarrier_wait(&shared.loaded[stage], unit_number / stages & 1);
@@ -300,14 +296,15 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         wgmma_wait<0>();
         wgmma_keep(out);
 
+        const WorkUnit& unit = shared.units[unit_number % unit_slots];
+        store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, current.own), current, out, offset, sum,
+                                   lane);
         if (ahead) {
             release_until(shared, held, cursor.unit, lane);
         } else {
             seek();
             if (!cursor.stop) gather();
         }
-        store_partials<T, HeadDim>(args.partials, current.partial, current.first, current.limit, out, offset, sum,
-                                   lane);
     }
 }
 

@@ -34,12 +34,14 @@ __device__ __forceinline__ int position_of(const Sequences& sequences, int token
     return max(-1, token - sequence.q_begin + sequence.shift());
 }
 
-/// Partial rows of one query: the runs of its own block first, then those of every list it is in.
+/// The partials of one query beside the one in its output row: further runs of its own block, then those of every list
+/// it is in.
 struct QueryPartials {
-    std::int32_t own_row = 0;
+    std::int32_t own_row = 0;  ///< of run 1
     const std::int32_t* positions = nullptr;
     int own_count = 0;
     int count = 0;
+    bool sees_keys = false;
 
     __device__ __forceinline__ std::int32_t row(const PartialLayout& partials, int index) const {
         if (index < own_count) return own_row + index * partials.tokens;
@@ -55,9 +57,10 @@ __device__ __forceinline__ QueryPartials query_partials(const CombineArgs& args,
     const int position = position_of(args.sequences, chunk.token_begin + token);
     QueryPartials query;
     if (position < 0) return query;
-    query.own_row = static_cast<std::int32_t>(args.partials.own_row(head, 0, token));
+    query.sees_keys = true;
+    query.own_row = static_cast<std::int32_t>(args.partials.own_row(head, 1, token));
     query.positions = args.lists.positions + (static_cast<std::int64_t>(head) * chunk.token_count + token) * args.slots;
-    query.own_count = args.partials.runs == 1 ? 1 : position % args.keys_per_list / keys_per_run + 1;
+    query.own_count = args.partials.runs == 1 ? 0 : position % args.keys_per_list / keys_per_run;
     query.count = query.own_count + args.slots * args.partials.runs;
     return query;
 }
@@ -93,6 +96,17 @@ __device__ __forceinline__ uint4 transpose_quad(uint4 piece, int lane) {
     return make_uint4(a[0], a[1], a[2], a[3]);
 }
 
+template <typename T>
+__device__ __forceinline__ void unpack_piece(uint4 piece, float (&element)[8]) {
+    const std::uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+        const float2 pair = unpack<T>(words[w]);
+        element[2 * w] = pair.x;
+        element[2 * w + 1] = pair.y;
+    }
+}
+
 template <typename T, int HeadDim>
 __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __grid_constant__ CombineArgs args) {
     constexpr int lanes = lanes_per_query<HeadDim>;
@@ -107,11 +121,21 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
     const int token = exists ? static_cast<int>(mine % chunk.token_count) : 0;
     const QueryPartials query = exists ? query_partials(args, head, token) : QueryPartials{};
 
+    const std::int64_t token_of_batch = chunk.token_begin + token, head_of_all = chunk.head_begin + head;
+    char* const out_row = args.output.row(head_of_all, token_of_batch);
+    float* const lse = args.output.lse_of(head_of_all, token_of_batch);
     const char* const partial_piece = static_cast<const char*>(args.partials.out) + piece * 16;
 
     // All queries of a warp make as many rounds as the longest: the shuffles need every lane.
     const int rounds = __reduce_max_sync(full_warp, static_cast<unsigned>(query.count + batch - 1) / batch);
-    float sum[8] = {}, maximum = -INFINITY, weight_sum = 0.0f;
+    float sum[8], maximum = -INFINITY, weight_sum = 0.0f;
+    {
+        const uint4 first = load_streaming(out_row + piece * 16, query.sees_keys && piece < pieces);
+        if (query.sees_keys && piece == 0) maximum = *lse;
+        maximum = __shfl_sync(full_warp, maximum, 0, lanes);
+        if (query.sees_keys) weight_sum = 1.0f;
+        unpack_piece<T>(first, sum);
+    }
     for (int round = 0; round < rounds; ++round) {
         const std::int32_t own_row = piece < batch ? query.row(args.partials, round * batch + piece) : -1;
         std::int32_t rows[batch];
@@ -143,12 +167,11 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
         for (int i = 0; i < batch; ++i) {
             const float weight = __shfl_sync(full_warp, own_weight, i, lanes);
             weight_sum += weight;
-            const std::uint32_t words[4] = {values[i].x, values[i].y, values[i].z, values[i].w};
+            float element[8];
+            unpack_piece<T>(values[i], element);
 #pragma unroll
-            for (int w = 0; w < 4; ++w) {
-                const float2 pair = unpack<T>(words[w]);
-                sum[2 * w] = fmaf(weight, pair.x, sum[2 * w]);
-                sum[2 * w + 1] = fmaf(weight, pair.y, sum[2 * w + 1]);
+            for (int e = 0; e < 8; ++e) {
+                sum[e] = fmaf(weight, element[e], sum[e]);
             }
         }
     }
@@ -158,17 +181,8 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
                               pack<T>(sum[4] * inverse, sum[5] * inverse), pack<T>(sum[6] * inverse, sum[7] * inverse));
     result = transpose_quad(result, piece % 4);
     if (!exists) return;
-    const std::int64_t token_of_batch = chunk.token_begin + token;
-    const std::int64_t head_of_all = chunk.head_begin + head;
-    if (piece < pieces) {
-        char* const row =
-            static_cast<char*>(args.out) + token_of_batch * args.out_stride_token + head_of_all * args.out_stride_head;
-        *reinterpret_cast<uint4*>(row + piece * 16) = result;
-    }
-    if (piece == 0) {
-        args.lse[head_of_all * args.tokens_q + token_of_batch] =
-            weight_sum > 0.0f ? (maximum + __log2f(weight_sum)) * ln2 : INFINITY;
-    }
+    if (piece < pieces) *reinterpret_cast<uint4*>(out_row + piece * 16) = result;
+    if (piece == 0) *lse = weight_sum > 0.0f ? (maximum + __log2f(weight_sum)) * ln2 : INFINITY;
 }
 
 template <typename T, int HeadDim>

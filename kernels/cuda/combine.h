@@ -9,12 +9,9 @@
 
 namespace mobalab::kernels::cuda {
 
-/// Joins the partials of every query of a chunk into its output and log-sum-exp.
+/// Joins the partials of every query of a chunk into its output row and log-sum-exp, in the place of its first partial.
 struct CombineArgs {
-    void* out = nullptr;
-    std::int64_t out_stride_token = 0, out_stride_head = 0;  ///< bytes
-    float* lse = nullptr;                                    ///< [heads_q, tokens_q], natural log
-    std::int32_t tokens_q = 0;
+    OutputTensors output;
     std::int32_t slots = 0;  ///< topk - 1
     std::int32_t keys_per_list = 128;
     Sequences sequences;

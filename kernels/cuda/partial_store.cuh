@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/block_forward.h"
 #include "kernels/cuda/ptx/matrix.cuh"
+#include "kernels/cuda/work_unit.cuh"
 
 // Between accumulator fragments and 16-bit registers, and out to the partials.
 namespace mobalab::kernels::cuda {
@@ -51,19 +52,32 @@ __device__ __forceinline__ void store_streaming(void* address, uint4 value) {
                  : "memory");
 }
 
-/// Writes rows `first + lane / 4 + {0, 8}` of the warp: out / sum, and offset + log2(sum).
+/// Where the partials of a tile go: those of row 0, and the bytes from one to the next.
+struct PartialTarget {
+    char* out;
+    std::int64_t pitch;
+    float* lse;
+};
+
+template <int HeadDim>
+__device__ __forceinline__ PartialTarget partial_target(const PartialLayout& partials, const WorkUnit& unit, bool own) {
+    if (own) return {unit.own_out, unit.own_pitch, unit.own_lse};
+    constexpr std::int64_t pitch = HeadDim * 2;
+    return {static_cast<char*>(partials.out) + unit.list_partial * pitch, pitch, partials.lse + unit.list_partial};
+}
+
+/// Writes the rows lane / 4 + {0, 8} of a warp's 16: out / sum, and offset + log2(sum).
 /// out: accumulator fragment 16 x HeadDim; offset, sum: complete in every lane of the row's quad.
 template <typename T, int HeadDim>
-__device__ __forceinline__ void store_partials(const PartialLayout& partials, std::int32_t partial_row0,
-                                               std::int32_t first, std::int32_t limit, const float (&out)[HeadDim / 2],
-                                               const float (&offset)[2], const float (&sum)[2], int lane) {
+__device__ __forceinline__ void store_partials(const PartialTarget& target, const TileRows& rows,
+                                               const float (&out)[HeadDim / 2], const float (&offset)[2],
+                                               const float (&sum)[2], int lane) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        const std::int32_t row = first + lane / 4 + 8 * h;
-        if (row >= limit) continue;
+        const std::int32_t row = rows.first + lane / 4 + 8 * h;
+        if (row >= rows.limit) continue;
         const float inverse = sum[h] > 0.0f ? __fdividef(1.0f, sum[h]) : 0.0f;
-        const std::int64_t partial = static_cast<std::int64_t>(partial_row0) + row;
-        char* target = static_cast<char*>(partials.out) + partial * (HeadDim * 2) + (lane % 4) * 16;
+        char* const pieces = target.out + row * target.pitch + (lane % 4) * 16;
 #pragma unroll
         for (int m = 0; m < HeadDim / 32; ++m) {
             std::uint32_t piece[4];
@@ -72,9 +86,9 @@ __device__ __forceinline__ void store_partials(const PartialLayout& partials, st
                 const int at = 4 * (4 * m + i) + 2 * h;
                 piece[i] = pack<T>(out[at] * inverse, out[at + 1] * inverse);
             }
-            store_streaming(target + m * 64, make_uint4(piece[0], piece[1], piece[2], piece[3]));
+            store_streaming(pieces + m * 64, make_uint4(piece[0], piece[1], piece[2], piece[3]));
         }
-        if (lane % 4 == 0) partials.lse[partial] = offset[h] + __log2f(sum[h]);
+        if (lane % 4 == 0) target.lse[row] = offset[h] + __log2f(sum[h]);
     }
 }
 

@@ -11,6 +11,9 @@ namespace mobalab::kernels::cuda {
 /// Everything a thread block needs to know of one unit. Query rows are counted in the sequence.
 struct alignas(16) WorkUnit {
     const char* q_rows = nullptr;  ///< query row 0 of the sequence under the unit's head
+    char* own_out = nullptr;       ///< partial of own query row 0, and
+    std::int64_t own_pitch = 0;    ///< bytes to the next one
+    float* own_lse = nullptr;      ///< of own query row 0
     std::int32_t key_token = 0;    ///< first key of the run
     std::int32_t keys = 0;         ///< keys of the run inside the sequence, at most 128
     std::int32_t key_head = 0;
@@ -19,7 +22,6 @@ struct alignas(16) WorkUnit {
     std::int32_t own_begin = 0, own_end = 0;    ///< query rows whose own block holds this run, causal
     std::int32_t list_begin = 0, list_end = 0;  ///< list rows of the chunk
     std::int32_t diagonal = 0;                  ///< query row r sees the keys [.., r - diagonal] of the run
-    std::int32_t own_partial = 0;               ///< partial row of own query row 0
     std::int32_t list_partial = 0;              ///< partial row of list row 0
 };
 
@@ -51,8 +53,17 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
     unit.list_begin = item.first_row;
     unit.list_end = item.first_row + item.rows;
     unit.tiles = unit.own_tiles + tiles_of(item.rows);
-    unit.own_partial = static_cast<std::int32_t>(partials.own_row(item.head - args.lists.chunk.head_begin, run,
-                                                                  sequence.q_begin - args.lists.chunk.token_begin));
+    if (run == 0) {
+        unit.own_out = args.output.row(item.head, sequence.q_begin);
+        unit.own_pitch = args.output.stride_token;
+        unit.own_lse = args.output.lse_of(item.head, sequence.q_begin);
+    } else {
+        const std::int64_t row = partials.own_row(item.head - args.lists.chunk.head_begin, run,
+                                                  sequence.q_begin - args.lists.chunk.token_begin);
+        unit.own_out = static_cast<char*>(partials.out) + row * args.partial_bytes;
+        unit.own_pitch = args.partial_bytes;
+        unit.own_lse = partials.lse + row;
+    }
     unit.list_partial = static_cast<std::int32_t>(run * partials.list_rows);
     return unit;
 }
@@ -60,9 +71,8 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
 /// 16 rows of a tile, one warp's share.
 struct TileRows {
     bool own = false;
-    std::int32_t first = 0;    ///< own: query row; else: list row
-    std::int32_t limit = 0;    ///< rows from here on do not exist
-    std::int32_t partial = 0;  ///< partial row of row 0
+    std::int32_t first = 0;  ///< own: query row; else: list row
+    std::int32_t limit = 0;  ///< rows from here on do not exist
 };
 
 __device__ __forceinline__ TileRows tile_rows(const WorkUnit& unit, int tile, int warp) {
@@ -71,11 +81,9 @@ __device__ __forceinline__ TileRows tile_rows(const WorkUnit& unit, int tile, in
     if (rows.own) {
         rows.first = unit.own_begin + tile * rows_per_tile + warp * 16;
         rows.limit = unit.own_end;
-        rows.partial = unit.own_partial;
     } else {
         rows.first = unit.list_begin + (tile - unit.own_tiles) * rows_per_tile + warp * 16;
         rows.limit = unit.list_end;
-        rows.partial = unit.list_partial;
     }
     return rows;
 }
