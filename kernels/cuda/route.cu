@@ -1,5 +1,7 @@
 #include "kernels/cuda/route.h"
 
+#include <bit>
+
 #include "kernels/cuda/route_launch.cuh"
 #include "kernels/cuda/tensor_map.h"
 
@@ -21,8 +23,9 @@ Status launch_route(const Problem& problem, ConstTensor q, const void* high, con
     p.sequences = make_sequences(problem);
     p.heads_q = static_cast<std::int32_t>(problem.heads_q);
     p.heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
-    p.block_size = static_cast<std::int32_t>(problem.block_size);
+    p.block_shift = std::countr_zero(static_cast<std::uint32_t>(problem.block_size));
     p.slots = static_cast<std::int32_t>(problem.routed());
+    p.slots_inverse = ((1u << 20) + static_cast<std::uint32_t>(p.slots) - 1) / static_cast<std::uint32_t>(p.slots);
     p.blocks_max = static_cast<std::int32_t>((problem.seqlen_k + problem.block_size - 1) / problem.block_size);
     p.block_base = block_base;
     p.parts = low != nullptr ? 2 : 1;

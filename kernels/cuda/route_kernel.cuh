@@ -18,7 +18,9 @@ namespace mobalab::kernels::cuda {
 
 struct RouteParams {
     Sequences sequences;
-    std::int32_t heads_q, heads_per_key_head, block_size, slots;
+    std::int32_t heads_q, heads_per_key_head, slots;
+    std::int32_t block_shift;        // log2 of the block size
+    std::uint32_t slots_inverse;     // ceil(2^20 / slots): divides up to 2^10 by a multiplication
     std::int32_t blocks_max;         // of the longest sequence
     const std::int32_t* block_base;  // null: sequence b starts at block b * blocks_max
     std::int32_t parts;              // 1, or 2 with low halves
@@ -108,7 +110,7 @@ struct RouteItem {
     }
     /// Blocks entirely before the block of a row's position.
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {
-        return (row + sequence.shift()) / p.block_size;
+        return (row + sequence.shift()) >> p.block_shift;
     }
 };
 
@@ -194,7 +196,7 @@ __device__ __forceinline__ void route_store(const RouteParams& p, const RouteIte
     const int rows = min(warp_rows, item.sequence.sq - row0);
     const std::int64_t at = (item.head * p.tokens_q + item.sequence.q_begin + row0) * p.slots;
     for (int i = lane; i < rows * p.slots; i += 32) {
-        const int row = i / p.slots;
+        const int row = static_cast<int>((static_cast<std::uint32_t>(i) * p.slots_inverse) >> 20);
         const Key key = lists == nullptr ? empty_key : Lists::final_list(lists, row)[i - row * p.slots];
         p.selection[at + i] = key_block(key);
         if (p.scores != nullptr) p.scores[at + i] = key_score(key);

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/ptx/mbarrier.cuh"
+
 // Exact top-k of the rows of score tiles, one warp for 16 rows, nothing shared between warps.
 //
 // The accumulator fragment of a warpgroup product gives a quad of lanes two rows (lane / 4 and lane / 4 + 8 of the
@@ -28,10 +30,13 @@ __device__ __forceinline__ Key make_key(float score, int block) {
 __device__ __forceinline__ int key_block(Key key) {
     return key == empty_key ? -1 : static_cast<int>(static_cast<std::uint32_t>(key));
 }
-__device__ __forceinline__ float key_score(Key key) {
-    if (key == empty_key) return -INFINITY;
-    const auto ordered = static_cast<std::uint32_t>(key >> 32);
+/// The score of the upper half of a key; -inf of an empty one.
+__device__ __forceinline__ float score_of_bits(std::uint32_t ordered) {
+    if (ordered == 0) return -INFINITY;
     return __uint_as_float((ordered & 0x80000000u) != 0 ? ordered & 0x7fffffffu : ~ordered);
+}
+__device__ __forceinline__ float key_score(Key key) {
+    return score_of_bits(static_cast<std::uint32_t>(key >> 32));
 }
 /// The largest float below x (x not NaN; -inf stays).
 __device__ __forceinline__ float next_below(float x) {
@@ -41,55 +46,81 @@ __device__ __forceinline__ float next_below(float x) {
     return __int_as_float(x > 0.0f ? bits - 1 : bits + 1);
 }
 
-/// Rows that must be merged: those whose buffer cannot take what comes next.
+/// What the buffers of rows lane / 4 and lane / 4 + 8 hold, the same in all four lanes of a quad.
 struct Pending {
-    int count0, count1;        // keys in the buffers of rows lane / 4 and lane / 4 + 8, the same in all four lanes
+    int count0, count1;        // keys in the buffers
     int incoming0, incoming1;  // keys about to be appended
 
-    /// The count of row `lane` (lanes 0..15), to lane `lane`.
+    /// The value of row `lane % 16`, to every lane.
     static __device__ __forceinline__ int of_row(int value0, int value1, int lane) {
         const int from = 4 * (lane % 8);
         const int a = __shfl_sync(full_warp, value0, from), b = __shfl_sync(full_warp, value1, from);
-        return lane < 8 ? a : lane < warp_rows ? b : 0;
+        return lane % warp_rows < 8 ? a : b;
     }
 };
 
-/// Lists of up to Size keys in the registers of lanes 0..15, one row each: best for short lists.
+/// Lists of up to Size keys in registers: best for short lists. Lanes r and r + 16 each keep the best of half of what
+/// row r was offered, so a merge takes half as long; only the bound and the end look at both.
 template <int Size_>
 struct RegisterLists {
     static constexpr int Size = Size_;
     static constexpr int capacity = 24;
+    static constexpr int eager = Size + 1;               // merge after a tile when a row holds that many keys
     static constexpr int pitch = capacity + 1;           // odd: rows start in different banks
     static constexpr int warp_keys = warp_rows * pitch;  // shared memory of a warp, in keys
+    static_assert((Size & (Size + 1)) == 0, "one less than a power of two");
 
-    Key list[Size];
+    Key list[Size];  // best first
 
-    // The places of a list that `slots` leaves over hold keys that nothing beats, so the last place is the worst kept.
-    __device__ __forceinline__ void reset(Key*, int slots) {
+    // The places that `slots` leaves over in the lists of lanes 0..15 hold keys that nothing beats, so the last place
+    // of both halves together is the worst kept.
+    __device__ __forceinline__ void reset(Key*, int slots, int lane) {
 #pragma unroll
-        for (int i = 0; i < Size; ++i) list[i] = i < Size - slots ? ~Key{0} : empty_key;
+        for (int i = 0; i < Size; ++i) list[i] = lane < warp_rows && i < Size - slots ? ~Key{0} : empty_key;
     }
     __device__ __forceinline__ static Key* buffer(Key* shared, int row) {
         return shared + row * pitch;
     }
 
-    /// Merges the buffers of all rows when one of them must be; the bounds are then up to date and the counts 0.
+    __device__ __forceinline__ void insert(Key key) {
+        bool beats[Size];
+#pragma unroll
+        for (int j = 0; j < Size; ++j) beats[j] = key > list[j];
+#pragma unroll
+        for (int j = Size - 1; j > 0; --j) list[j] = beats[j - 1] ? list[j - 1] : beats[j] ? key : list[j];
+        list[0] = beats[0] ? key : list[0];
+    }
+
+    /// The score bits of the Size-th best of both halves: of i from this half and Size - i from the other, for the best
+    /// i.
+    __device__ __forceinline__ std::uint32_t worst_kept() const {
+        std::uint32_t mine[Size], other[Size];
+#pragma unroll
+        for (int j = 0; j < Size; ++j) {
+            mine[j] = static_cast<std::uint32_t>(list[j] >> 32);
+            other[j] = __shfl_xor_sync(full_warp, mine[j], 16);
+        }
+        std::uint32_t worst = max(mine[Size - 1], other[Size - 1]);
+#pragma unroll
+        for (int i = 1; i < Size; ++i) worst = max(worst, min(mine[i - 1], other[Size - 1 - i]));
+        return worst;
+    }
+
+    /// Merges the buffers of all rows; the bounds are then up to date and the counts 0.
     __device__ __forceinline__ void flush(Key* shared, Pending& pending, int, float& bound0, float& bound1, int lane) {
+        const int half = lane / warp_rows;
         const int count = Pending::of_row(pending.count0, pending.count1, lane);
-        const int longest = __reduce_max_sync(full_warp, count);
-        const Key* buffer = shared + (lane % warp_rows) * pitch;
-        Key next = 0 < count ? buffer[0] : empty_key;
+        const int longest = (__reduce_max_sync(full_warp, count) + 1) / 2;
+        const Key* buffer = shared + (lane % warp_rows) * pitch + half;
+        Key next = half < count ? buffer[0] : empty_key;
+#pragma unroll 1
         for (int i = 1; i <= longest; ++i) {
             const Key key = next;
-            next = i < count ? buffer[i] : empty_key;
-#pragma unroll
-            for (int j = Size - 1; j > 0; --j) {
-                list[j] = key > list[j] ? (key > list[j - 1] ? list[j - 1] : key) : list[j];
-            }
-            list[0] = key > list[0] ? key : list[0];
+            next = 2 * i + half < count ? buffer[2 * i] : empty_key;
+            insert(key);
         }
         pending.count0 = pending.count1 = 0;
-        const float worst = key_score(list[Size - 1]);
+        const float worst = score_of_bits(worst_kept());
         bound0 = fmaxf(bound0, __shfl_sync(full_warp, worst, lane / 4));
         bound1 = fmaxf(bound1, __shfl_sync(full_warp, worst, lane / 4 + 8));
         __syncwarp();
@@ -97,10 +128,29 @@ struct RegisterLists {
 
     /// After the last flush: moves the lists to shared memory, row r at final_list(shared, r).
     __device__ __forceinline__ void finish(Key* shared, int slots, int lane) {
+        // The larger of a descending and an ascending sequence, element by element, is bitonic and holds the largest.
+        Key best[Size + 1];
+        best[0] = list[0];
+        best[Size] = __shfl_xor_sync(full_warp, list[0], 16);
+#pragma unroll
+        for (int j = 1; j < Size; ++j) {
+            const Key other = __shfl_xor_sync(full_warp, list[Size - j], 16);
+            best[j] = list[j] > other ? list[j] : other;
+        }
+#pragma unroll
+        for (int distance = (Size + 1) / 2; distance > 0; distance /= 2) {
+#pragma unroll
+            for (int j = 0; j <= Size; ++j) {
+                if ((j & distance) != 0) continue;
+                const Key a = best[j], b = best[j + distance];
+                best[j] = a > b ? a : b;
+                best[j + distance] = a > b ? b : a;
+            }
+        }
         if (lane < warp_rows) {
 #pragma unroll
             for (int j = 0; j < Size; ++j) {
-                if (j >= Size - slots) shared[lane * pitch + j - (Size - slots)] = list[j];
+                if (j >= Size - slots) shared[lane * pitch + j - (Size - slots)] = best[j];
             }
         }
         __syncwarp();
@@ -116,11 +166,11 @@ template <int Size_>
 struct SharedLists {
     static constexpr int Size = Size_;
     static constexpr int capacity = 64;
+    static constexpr int eager = capacity;
     static constexpr int warp_keys = warp_rows * (Size + capacity);
     static_assert(Size == 32 || Size == 64);
 
-    __device__ __forceinline__ void reset(Key* shared, int) {
-        const int lane = static_cast<int>(threadIdx.x) % 32;
+    __device__ __forceinline__ void reset(Key* shared, int, int lane) {
         for (int i = lane; i < warp_rows * Size; i += 32) shared[i] = empty_key;
         __syncwarp();
     }
@@ -190,7 +240,7 @@ struct SharedLists {
                                           int lane) {
         const int count = Pending::of_row(pending.count0, pending.count1, lane);
         const int incoming = Pending::of_row(pending.incoming0, pending.incoming1, lane);
-        unsigned rows = __ballot_sync(full_warp, count > 0 && count + incoming > capacity);
+        unsigned rows = __ballot_sync(full_warp, lane < warp_rows && count > 0 && count + incoming > capacity);
         while (rows != 0) {
             const int row = __ffs(static_cast<int>(rows)) - 1;
             rows &= rows - 1;
@@ -215,10 +265,9 @@ struct SharedLists {
     }
 };
 
-/// The M-th largest (from 1) of eight values.
+/// The M largest of eight values, largest first.
 template <int M>
-__device__ __forceinline__ float nth_largest(const float (&v)[8]) {
-    float top[M];
+__device__ __forceinline__ void largest(const float (&v)[8], float (&top)[M]) {
 #pragma unroll
     for (int i = 0; i < M; ++i) top[i] = -INFINITY;
 #pragma unroll
@@ -231,31 +280,30 @@ __device__ __forceinline__ float nth_largest(const float (&v)[8]) {
             top[j] = larger;
         }
     }
-    return top[M - 1];
 }
 
-/// A first bound from one tile of 128 columns: each lane's M-th largest of the maxima of its 8 groups of 4 columns. 4 *
-/// M different scores of the row are not below the least of these over the quad; nothing below it can be among the best
-/// 4 * M. Masked columns are -inf, so too few columns give -inf.
+/// A first bound from one tile of 128 columns. Each lane takes the M largest of the maxima of its 8 groups of 4
+/// columns: 4 * M different scores of the row over the quad, and 4 * M - 1 of them are not below the second smallest.
+/// So nothing below that one can be among the best 4 * M - 1. Masked columns are -inf, so too few columns give -inf.
 template <int M>
 __device__ __forceinline__ float first_bound(const float (&d)[64], int half) {
-    float best;
     float v[8];
 #pragma unroll
     for (int g = 0; g < 8; ++g) {
         const int i = 8 * g + 2 * half;
         v[g] = fmaxf(fmaxf(d[i], d[i + 1]), fmaxf(d[i + 4], d[i + 5]));
     }
-    if constexpr (M == 8) {
-        best = v[0];
+    float top[M];
+    largest<M>(v, top);
+    float smallest = top[M - 1], second = top[M - 2];
 #pragma unroll
-        for (int g = 1; g < 8; ++g) best = fminf(best, v[g]);
-    } else {
-        best = nth_largest<M>(v);
+    for (int step = 1; step <= 2; step *= 2) {
+        const float other_smallest = __shfl_xor_sync(full_warp, smallest, step);
+        const float other_second = __shfl_xor_sync(full_warp, second, step);
+        second = fminf(fmaxf(smallest, other_smallest), fminf(second, other_second));
+        smallest = fminf(smallest, other_smallest);
     }
-    best = fminf(best, __shfl_xor_sync(full_warp, best, 1));
-    best = fminf(best, __shfl_xor_sync(full_warp, best, 2));
-    return next_below(best);
+    return next_below(second);
 }
 
 /// The state of one warp over the tiles of its 16 rows.
@@ -275,7 +323,7 @@ struct WarpTopK {
     /// Rows without any candidate take part with empty0 / empty1 and never collect anything.
     __device__ __forceinline__ void begin(bool empty0, bool empty1) {
         pending = {0, 0, 0, 0};
-        lists.reset(shared, slots);
+        lists.reset(shared, slots, lane);
         bound0 = empty0 ? INFINITY : -INFINITY;
         bound1 = empty1 ? INFINITY : -INFINITY;
         __syncwarp();
@@ -284,15 +332,20 @@ struct WarpTopK {
     /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf. From the upper
     /// half of the columns to the lower: what comes after a merge is always a lower block.
     __device__ __forceinline__ void scan(const float (&d)[64], int first_block) {
-        if constexpr (Lists::Size <= 32) {
+        if constexpr (Lists::Size < 16) {
             if (__any_sync(full_warp, bound0 == -INFINITY || bound1 == -INFINITY)) {
-                constexpr int M = Lists::Size <= 8 ? 2 : Lists::Size <= 16 ? 4 : 8;
+                constexpr int M = (Lists::Size + 1) / 4;
                 bound0 = fmaxf(bound0, first_bound<M>(d, 0));
                 bound1 = fmaxf(bound1, first_bound<M>(d, 1));
             }
         }
         scan_half<32>(d, first_block);
         scan_half<0>(d, first_block);
+        if constexpr (Lists::eager < Lists::capacity) {
+            if (__any_sync(full_warp, max(pending.count0, pending.count1) >= Lists::eager)) {
+                lists.flush(shared, pending, slots, bound0, bound1, lane);
+            }
+        }
     }
 
     __device__ __forceinline__ void end() {
@@ -357,8 +410,8 @@ private:
         }
         sum -= mine;
         const int row = lane / 4;
-        Key* to0 = Lists::buffer(shared, row) + pending.count0 + (sum & 0xffff);
-        Key* to1 = Lists::buffer(shared, row + 8) + pending.count1 + (sum >> 16);
+        std::uint32_t to0 = ptx::shared_address(Lists::buffer(shared, row) + pending.count0 + (sum & 0xffff));
+        std::uint32_t to1 = ptx::shared_address(Lists::buffer(shared, row + 8) + pending.count1 + (sum >> 16));
         pending.count0 += pending.incoming0;
         pending.count1 += pending.incoming1;
         const int column = first_block + 2 * Begin + 2 * (lane % 4);
@@ -369,27 +422,27 @@ private:
     }
 
     template <int Begin>
-    __device__ __forceinline__ void append_window(const float (&d)[64], std::uint32_t mask, int column, Key*& to0,
-                                                  Key*& to1) {
+    __device__ __forceinline__ void append_window(const float (&d)[64], std::uint32_t mask, int column,
+                                                  std::uint32_t& to0, std::uint32_t& to1) {
         if (!__any_sync(full_warp, mask != 0)) return;
+        float* mine = parking + 4 * lane;  // lanes only touch their own part: no barrier
         if (mask != 0) {
 #pragma unroll
             for (int i = 0; i < window; i += 4) {
-                *reinterpret_cast<float4*>(parking + (i / 4 * 32 + lane) * 4) =
+                *reinterpret_cast<float4*>(mine + 32 * i) =
                     make_float4(d[Begin + i], d[Begin + i + 1], d[Begin + i + 2], d[Begin + i + 3]);
             }
         }
-        while (mask != 0) {  // lanes only touch their own part of the parking space
+        while (mask != 0) {
             const int i = __ffs(static_cast<int>(mask)) - 1;
             mask &= mask - 1;
-            const Key key = make_key(parking[(i / 4 * 32 + lane) * 4 + i % 4], column + 2 * (i & ~3) + (i & 1));
-            if ((i & 2) == 0) {
-                *to0++ = key;
-            } else {
-                *to1++ = key;
-            }
+            const Key key = make_key(mine[32 * (i & ~3) + (i & 3)], column + 2 * (i & ~3) + (i & 1));
+            const bool second = (i & 2) != 0;
+            const std::uint32_t to = second ? to1 : to0;
+            asm volatile("st.shared.b64 [%0], %1;" ::"r"(to), "l"(key) : "memory");
+            to0 += second ? 0 : sizeof(Key);
+            to1 += second ? sizeof(Key) : 0;
         }
-        __syncwarp();
     }
 };
 
