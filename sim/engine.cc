@@ -57,10 +57,6 @@ void check_budget(const Budget& budget) {
     }
 }
 
-int thread_count(const Budget& budget) {
-    return budget.threads > 0 ? budget.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
 /// Fixed ranges of trials: chunk i is [i, i + 1) * size, cut at max_trials. A run may start inside a chunk, after an
 /// earlier run whose max_trials cut it.
 struct Chunks {
@@ -75,17 +71,40 @@ struct Chunks {
     }
 };
 
-void check_start(const Progress& start, const Chunks& chunks, std::size_t bins) {
+/// Misses at this topk follow from the ranks: the block is lost when `routed` or more noise blocks beat it.
+std::uint64_t count_misses(const std::vector<std::uint64_t>& rank_histogram, const RoutingPoint& point) {
+    const auto routed = std::min(static_cast<std::size_t>(point.routed()), rank_histogram.size());
+    return std::accumulate(rank_histogram.begin() + static_cast<std::ptrdiff_t>(routed), rank_histogram.end(),
+                           std::uint64_t{0});
+}
+
+void check_start(const Progress& start, const Chunks& chunks, const RoutingPoint& point) {
     start.stats.check();
     check_not_negative("seconds so far", start.seconds);
     if (start.chunks != chunks.count_of(start.stats.trials)) {
         throw InputError(fmt::format("cannot resume from {} chunks with {} trials: this point's chunks have {} trials",
                                      start.chunks, start.stats.trials, chunks.size));
     }
-    if (start.stats.trials > 0 && start.stats.rank_histogram.size() != bins) {
-        throw InputError(fmt::format("cannot resume from a rank histogram of {} bins: this point has {}",
-                                     start.stats.rank_histogram.size(), bins));
+    if (start.stats.trials == 0) {
+        return;
     }
+    if (start.stats.rank_histogram.size() != rank_bins(point)) {
+        throw InputError(fmt::format("cannot resume from a rank histogram of {} bins: this point has {}",
+                                     start.stats.rank_histogram.size(), rank_bins(point)));
+    }
+    const std::uint64_t misses = count_misses(start.stats.rank_histogram, point);
+    if (start.stats.misses != misses) {
+        throw InputError(fmt::format("cannot resume from {} misses: at topk = {} the ranks make it {}",
+                                     start.stats.misses, point.topk, misses));
+    }
+}
+
+/// The threads asked for, but no more than there are chunks left.
+int thread_count(const Budget& budget, const Chunks& chunks, std::uint64_t trials_done) {
+    const auto wanted =
+        budget.threads > 0 ? static_cast<unsigned>(budget.threads) : std::thread::hardware_concurrency();
+    const std::uint64_t left = chunks.count_of(chunks.max_trials) - trials_done / chunks.size;
+    return static_cast<int>(std::clamp<std::uint64_t>(wanted, 1, left));
 }
 
 /// Standard error of the miss estimate over the estimate; +inf without a miss.
@@ -115,13 +134,6 @@ std::optional<StopReason> reason_to_stop(const StopRule& stop, const Progress& p
         return StopReason::seconds;
     }
     return std::nullopt;
-}
-
-/// Misses at this topk follow from the ranks: the block is lost when `routed` or more noise blocks beat it.
-std::uint64_t count_misses(const std::vector<std::uint64_t>& rank_histogram, const RoutingPoint& point) {
-    const auto routed = std::min(static_cast<std::size_t>(point.routed()), rank_histogram.size());
-    return std::accumulate(rank_histogram.begin() + static_cast<std::ptrdiff_t>(routed), rank_histogram.end(),
-                           std::uint64_t{0});
 }
 
 TrialStats run_chunk(const Sampler& sampler, const RoutingPoint& point, TrialRange range) {
@@ -190,7 +202,7 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
     check_budget(budget);
     const auto sampler = make_sampler(point, stream_key(budget.seed, stream_identity(point)));
     const Chunks chunks{trials_a_chunk(*sampler), budget.stop.max_trials};
-    check_start(start, chunks, rank_bins(point));
+    check_start(start, chunks, point);
 
     Progress progress = start;
     if (start.stats.trials == 0) {
@@ -211,7 +223,7 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
             collector.take(stats);
             return !collector.stopped();
         };
-        ChunkRunner(next, compute, collect).run(thread_count(budget));
+        ChunkRunner(next, compute, collect).run(thread_count(budget, chunks, start.stats.trials));
     }
     return collector.result();
 }

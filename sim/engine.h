@@ -27,7 +27,8 @@ struct Budget {
     int threads = 0;  ///< 0: all hardware threads
 };
 
-/// Chunks [0, chunks) done, with their counts. What a checkpoint stores, and where a resumed run starts.
+/// Chunks [0, chunks) done, with their counts; the last one may have been cut by max_trials. What a checkpoint stores,
+/// and where a resumed run starts.
 struct Progress {
     std::uint64_t chunks = 0;
     double seconds = 0.0;  ///< time spent so far, earlier runs included
@@ -44,7 +45,7 @@ using ChunkObserver = std::function<bool(const Progress&)>;
 
 /// Runs the sampler of point.model until a stop rule is met. The counts are a function of (seed, point, stop rule)
 /// alone: not of threads, chunk scheduling or resume. `start` continues an earlier run of the same point and seed.
-/// Throws analysis::InputError for a bad point or budget.
+/// Throws analysis::InputError for a bad point or budget, or a start that cannot be of this point.
 SimulationResult simulate(const analysis::RoutingPoint& point, const Budget& budget, const Progress& start = {},
                           const ChunkObserver& observer = {});
 

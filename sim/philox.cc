@@ -1,9 +1,5 @@
 #include "sim/philox.h"
 
-#include <algorithm>
-
-#include "sim/philox_tile.h"
-
 namespace mobalab::sim {
 namespace {
 
@@ -27,16 +23,6 @@ std::uint64_t hash_text(std::string_view text) {
         hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
     }
     return hash;
-}
-
-void fill_words(std::uint32_t* out, std::size_t count, PhiloxKey key, std::uint64_t subsequence,
-                std::uint64_t first_draw) {
-    while (count > 0) {
-        const auto words = philox_block(key, subsequence, first_draw++);
-        const std::size_t used = std::min<std::size_t>(4, count);
-        out = std::copy_n(words.begin(), used, out);
-        count -= used;
-    }
 }
 
 }  // namespace mobalab::sim

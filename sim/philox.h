@@ -3,7 +3,6 @@
 #include <Random123/philox.h>
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -43,9 +42,5 @@ inline std::array<std::uint32_t, 4> philox_block(PhiloxKey key, std::uint64_t su
     const auto words = r123::Philox4x32{}(counter, philox_key);
     return {words[0], words[1], words[2], words[3]};
 }
-
-/// `count` uniform words w0, w1, w2, w3 of block `first_draw`, then those of the next draw, and so on.
-void fill_words(std::uint32_t* out, std::size_t count, PhiloxKey key, std::uint64_t subsequence,
-                std::uint64_t first_draw = 0);
 
 }  // namespace mobalab::sim

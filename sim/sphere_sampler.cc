@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <array>
 #include <cmath>
 
@@ -7,6 +9,9 @@
 
 namespace mobalab::sim {
 namespace {
+
+/// Block sums in steps of 2^-30 stay below 2^63 up to here.
+constexpr std::int64_t kMaxBlockSize = std::int64_t{1} << 32U;
 
 /// Sum of a run of affinities. The fixed inner width is what lets the compiler keep short runs in vector registers.
 std::int64_t sum_of(const std::int32_t* affinities, std::size_t count) {
@@ -98,6 +103,11 @@ private:
 }  // namespace
 
 std::unique_ptr<Sampler> make_sphere_sampler(const analysis::RoutingPoint& point, PhiloxKey key) {
+    if (point.block_size > kMaxBlockSize) {
+        throw analysis::InputError(fmt::format(
+            "block_size = {}: model sphere sums one number a key and takes at most {}; nearest valid value is {}",
+            point.block_size, kMaxBlockSize, kMaxBlockSize));
+    }
     check_draws(point, static_cast<double>(point.candidates) * static_cast<double>(point.block_size) / 2);
     return std::make_unique<SphereSampler>(point, key);
 }

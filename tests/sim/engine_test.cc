@@ -281,6 +281,9 @@ TEST(Engine, bad_points_are_refused) {
     point.head_dim = 1;
     EXPECT_THROW(simulate(point, budget_of(1)), InputError);
     EXPECT_THROW(chunk_trials(point), InputError);
+    point.head_dim = 64;
+    point.block_size = std::int64_t{1} << 33U;
+    EXPECT_THAT([&] { simulate(point, budget_of(1)); }, ThrowsMessage<InputError>(HasSubstr("at most 4294967296")));
     point = small_point(Model::vector);
     point.block_size = std::int64_t{1} << 40U;
     EXPECT_THAT([&] { simulate(point, budget_of(1)); }, ThrowsMessage<InputError>(HasSubstr("gaussian-fixed")));
@@ -298,6 +301,9 @@ TEST(Engine, checkpoints_of_another_point_are_refused) {
     Progress bins = progress;
     bins.stats.rank_histogram.push_back(0);
     EXPECT_THAT(resume(point, bins), ThrowsMessage<InputError>(HasSubstr("rank histogram of 41 bins")));
+    RoutingPoint other_topk = point;
+    other_topk.topk += 1;
+    EXPECT_THAT(resume(other_topk, progress), ThrowsMessage<InputError>(HasSubstr("at topk = 5 the ranks make it")));
     Progress broken = progress;
     broken.stats.misses = broken.stats.trials + 1;
     EXPECT_THROW(resume(point, broken)(), std::logic_error);

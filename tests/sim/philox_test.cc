@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdint>
 #include <set>
-#include <vector>
 
 #include "sim/philox_tile.h"
 
@@ -38,15 +37,6 @@ TEST(Philox, tile_equals_single_blocks_wherever_it_starts) {
                 ASSERT_EQ(got, expected) << "draw " << draw + i << ", subsequence " << subsequence;
             }
         }
-    }
-}
-
-TEST(Philox, fill_words_is_the_stream_in_order) {
-    const PhiloxKey key = stream_key(3, 4);
-    std::vector<std::uint32_t> words(11);
-    fill_words(words.data(), words.size(), key, 5, 6);
-    for (std::size_t i = 0; i < words.size(); ++i) {
-        EXPECT_EQ(words[i], philox_block(key, 5, 6 + i / 4)[i % 4]) << i;
     }
 }
 
