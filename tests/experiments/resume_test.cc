@@ -22,8 +22,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// About two seconds of one core at two points, one of them stopped by its misses.
-const std::string work = "simulate --model gaussian --head-dim 64,256 --candidates 200 --trials 3e6 --max-misses 2e6 ";
+/// Most of a second of one core at two points, one of them stopped by its misses.
+const std::string work = "simulate --model gaussian --head-dim 64,256 --candidates 200 --trials 12e5 --max-misses 8e5 ";
 
 /// One thread, so that a machine of many cores does not finish it before it can be killed.
 const std::string slow_work = work + "--threads 1 ";
