@@ -11,6 +11,8 @@ std::vector<Target> targets() {
          {std::pair(Backend::cpu, "cpu"), std::pair(Backend::cpu_reference, "cpu_reference")}) {
         for (const auto& [dtype, dtype_name] : {std::pair(DataType::fp32, "fp32"), std::pair(DataType::bf16, "bf16"),
                                                 std::pair(DataType::fp16, "fp16")}) {
+            // The reference widens its input and rounds its output: one 16-bit type shows both.
+            if (backend == Backend::cpu_reference && dtype == DataType::bf16) continue;
             Target target;
             target.name = std::string(backend_name) + "_" + dtype_name;
             target.backend = backend;
