@@ -2,6 +2,9 @@
 // device.
 #include "kernels/backend.h"
 
+#include <algorithm>
+
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/centroid.h"
 #include "kernels/cuda/key_conv.h"
 #include "kernels/cuda/limits.h"
@@ -45,7 +48,9 @@ std::size_t workspace_size_of(Operation operation, const Problem& problem) {
         case Operation::route_with_centroids:
             return RouteWorkspace(problem, nullptr, false).bytes;
         case Operation::attention_forward:
-        case Operation::moba_forward:
+            return attention_forward_workspace(problem);
+        case Operation::moba_forward:  // one after the other, in the same memory
+            return std::max(RouteWorkspace(problem, nullptr, true).bytes, attention_forward_workspace(problem));
         case Operation::attention_backward:
         case Operation::key_conv_forward:
         case Operation::key_conv_backward:
@@ -98,6 +103,19 @@ Status cuda_route_with_centroids(const Problem& problem, ConstTensor q, const vo
     return launch_route(problem, q, high, workspace.low, block_base, selection, scores, stream);
 }
 
+Status cuda_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
+                              const std::int32_t* selection, Tensor out, float* lse, const Execution& execution) {
+    return enqueue_attention_forward(problem, q, k, v, selection, out, lse, execution.workspace, stream_of(execution));
+}
+
+Status cuda_moba_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, Tensor out, float* lse,
+                         std::int32_t* selection, const Execution& execution) {
+    if (problem.routed() > 0) {
+        if (Status s = cuda_route(problem, q, k, selection, nullptr, execution); !s.ok()) return s;
+    }
+    return cuda_attention_forward(problem, q, k, v, selection, out, lse, execution);
+}
+
 Status cuda_key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
                              const Execution& execution) {
     if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
@@ -117,8 +135,8 @@ const BackendTable& cuda_backend() {
                                            .compute_centroids = cuda_compute_centroids,
                                            .route = cuda_route,
                                            .route_with_centroids = cuda_route_with_centroids,
-                                           .attention_forward = nullptr,
-                                           .moba_forward = nullptr,
+                                           .attention_forward = cuda_attention_forward,
+                                           .moba_forward = cuda_moba_forward,
                                            .attention_backward = nullptr,
                                            .key_conv_forward = cuda_key_conv_forward,
                                            .key_conv_backward = nullptr};
