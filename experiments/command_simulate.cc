@@ -280,7 +280,8 @@ Subcommand simulate_command() {
               "to one percent, but at most a minute a point; written to a results file"},
              {"simulate --target-relative-error 0.01 --max-seconds 60 --trials 1e9 --out miss.h5 --resume",
               "the same, after an interruption"},
-             {"simulate --model gaussian,sphere,vector --json", "three models beside each other, for a program"}},
+             {"simulate --model gaussian,sphere,vector --trials 1e4 --json",
+              "three models beside each other, for a program"}},
             "",
             run_simulate};
 }

@@ -43,6 +43,10 @@ bool constant(const Column& column) {
     return true;
 }
 
+bool all_zero(const Column& column) {
+    return column.size() > 0 && constant(column) && cell(column, 0) == "0";
+}
+
 nlohmann::ordered_json json_cell(const Column& column, std::size_t row) {
     if (const auto* integers = std::get_if<std::vector<std::int64_t>>(&column.values)) {
         return (*integers)[row];
@@ -62,6 +66,9 @@ std::string human_table(const Table& table, const std::vector<ShownColumn>& para
     std::vector<std::vector<std::string>> shown;
     for (const ShownColumn& parameter : parameters) {
         const Column& column = table.column(parameter.name);
+        if (parameter.zero_is_nothing && all_zero(column)) {
+            continue;
+        }
         if (table.rows() > 0 && constant(column)) {
             above += fmt::format("{}{} {}", above.empty() ? "" : ", ", parameter.header, cell(column, 0));
         } else {

@@ -10,8 +10,9 @@ namespace mobalab::experiments {
 
 /// A column of a table shown to people.
 struct ShownColumn {
-    std::string name;    ///< in the table's columns
-    std::string header;  ///< over the numbers
+    std::string name;              ///< in the table's columns
+    std::string header;            ///< over the numbers
+    bool zero_is_nothing = false;  ///< a column of zeros says nothing and is left out
 };
 
 /// Human table: parameters that are the same in every row go in one line above it, the other parameters and all answers

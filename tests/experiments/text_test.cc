@@ -33,6 +33,15 @@ TEST(TableText, AnswersStayColumnsEvenWhenEqual) {
               "model sphere\n\n  d  miss\n 64   0.5\n128   0.5\n");
 }
 
+TEST(TableText, WhatWasNotAskedForIsLeftOut) {
+    Table table = sample();
+    table.columns[1].values = std::vector<std::int64_t>{0, 0};
+    const std::vector<ShownColumn> parameters = {{"head_dim", "N", true}, {"model", "model"}};
+    EXPECT_EQ(human_table(table, parameters, {{"miss", "miss"}}), "model sphere\n\n miss\n 0.25\n1e-12\n");
+    table.columns[1].values = std::vector<std::int64_t>{0, 5};
+    EXPECT_EQ(human_table(table, parameters, {{"miss", "miss"}}), "model sphere\n\nN   miss\n0   0.25\n5  1e-12\n");
+}
+
 TEST(TableText, JsonKeepsEveryDigitAndNamesWhatIsNotANumber) {
     Table table = sample();
     table.columns[2].values = std::vector<double>{0.1 + 0.2, NAN};
