@@ -130,8 +130,9 @@ def _legend(axis, panels, rare=False):
     rows = panels[0].rows
     handles = [line([], [], color=colour, lw=4, label=f"d = {width:g}")
                for colour, width in zip(style.SERIES, _widths(panels))]
-    handles.append(line([], [], color=style.GREY, label="exact theory"))
-    if any(_kernel_has_own_line(panel.rows) for panel in panels):
+    own_line = any(_kernel_has_own_line(panel.rows) for panel in panels)
+    handles.append(line([], [], color=style.GREY, label="exact, last query" if own_line else "exact theory"))
+    if own_line:
         handles.append(line([], [], color=style.GREY, ls=":", label="exact, mean over all\nprobes of the kernel"))
     if "sim_miss" in rows:
         handles.append(line([], [], color=style.GREY, marker="o", ms=4, ls="", label="simulation"))
