@@ -7,7 +7,7 @@ namespace {
 
 constexpr std::int64_t least_keys_per_list = 128;
 constexpr std::int64_t least_window = 1024;    // queries; smaller ones would waste their lists' padding
-constexpr std::int64_t target_segments = 192;  // thread blocks of a chunk, so that every processor has work
+constexpr std::int64_t target_segments = 528;  // thread blocks of a chunk, so that every processor has several
 constexpr std::int64_t least_segment = 256, most_segment = 16384;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {

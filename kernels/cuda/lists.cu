@@ -16,11 +16,11 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr int pair_threads = 512;
+constexpr int pair_threads = 256;
 constexpr int scan_threads = 1024;
 constexpr int pair_warps = pair_threads / 32;
 constexpr unsigned full_warp = 0xffffffffu;
-constexpr int few_lists = 1024;  // up to here a tile has 4 words of bits per list, else 2: more blocks on a processor
+constexpr int tile_words = 2;  // of a list's bits: tiles of 64 queries
 
 struct Params {
     ListPlan plan;
@@ -92,17 +92,28 @@ struct SortedQuery {
 
     std::uint32_t block[per_lane];  // element r * lanes + lane; `none` last
 
-    /// selected: the query's slots, or null for no query. Every lane of the warp calls it.
-    __device__ __forceinline__ SortedQuery(const std::int32_t* selected, int slots, int blocks_in_sequence) {
-        const int lane = static_cast<int>(threadIdx.x) % lanes;
+    /// What a lane needs of a query. selected: its slots, or null for no query.
+    struct Raw {
+        std::uint32_t block[per_lane];
+
+        __device__ __forceinline__ void load(const std::int32_t* selected, int slots) {
+            const int lane = static_cast<int>(threadIdx.x) % lanes;
+#pragma unroll
+            for (int r = 0; r < per_lane; ++r) {
+                const int slot = r * lanes + lane;
+                const bool exists = selected != nullptr && slot < slots;
+                block[r] = exists ? static_cast<std::uint32_t>(__ldg(selected + slot)) : none;
+            }
+        }
+    };
+
+    /// Every lane of the warp calls it.
+    __device__ __forceinline__ SortedQuery(const Raw& raw, int blocks_in_sequence) {
 #pragma unroll
         for (int r = 0; r < per_lane; ++r) {
-            const int slot = r * lanes + lane;
-            const std::uint32_t b =
-                selected != nullptr && slot < slots ? static_cast<std::uint32_t>(__ldg(selected + slot)) : none;
-            block[r] = b < static_cast<std::uint32_t>(blocks_in_sequence) ? b : none;
+            block[r] = raw.block[r] < static_cast<std::uint32_t>(blocks_in_sequence) ? raw.block[r] : none;
         }
-        sort<2>(lane);
+        sort<2>(static_cast<int>(threadIdx.x) % lanes);
     }
 
     /// Whether an element is the first of its list, and (for it) which blocks of the list are selected.
@@ -181,12 +192,12 @@ private:
     }
 };
 
-/// How the threads of a block walk over the queries of a tile of Words * 32: every warp takes `passes` times per_warp.
-template <int Width, int Words>
+/// How the threads of a block walk over the queries of a tile: every warp takes `passes` times per_warp of them.
+template <int Width>
 struct PairShape {
     using Query = SortedQuery<Width>;
     static constexpr int pass_queries = pair_warps * Query::per_warp;
-    static constexpr int tile_queries = Words * 32;
+    static constexpr int tile_queries = tile_words * 32;
     static constexpr int passes = tile_queries / pass_queries;
     static_assert(passes >= 1 && passes * pass_queries == tile_queries);
 
@@ -207,9 +218,24 @@ __device__ __forceinline__ int blocks_in_sequence(const Params& p, const Part& p
     return (part.sequence.sk + p.plan.block_size - 1) / p.plan.block_size;
 }
 
+/// The queries of one tile that this lane takes part in.
 template <int Width>
-__global__ void __launch_bounds__(pair_threads) count_kernel(const Params p) {
-    using Shape = PairShape<Width, 4>;
+struct TileQueries {
+    using Shape = PairShape<Width>;
+    typename Shape::Query::Raw raw[Shape::passes];
+
+    __device__ __forceinline__ void load(const Params& p, const Part& part, int row0, int end) {
+#pragma unroll
+        for (int pass = 0; pass < Shape::passes; ++pass) {
+            const int row = row0 + Shape::query(pass);
+            raw[pass].load(row < end ? selected_blocks(p, part, row) : nullptr, p.plan.slots);
+        }
+    }
+};
+
+template <int Width>
+__global__ void __launch_bounds__(pair_threads, 1) count_kernel(const Params p) {
+    using Shape = PairShape<Width>;
     using Query = typename Shape::Query;
     extern __shared__ std::int32_t histogram[];  // [lists]
     const Part part(p, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
@@ -220,15 +246,19 @@ __global__ void __launch_bounds__(pair_threads) count_kernel(const Params p) {
     for (int j = t; j < part.lists; j += pair_threads) histogram[j] = 0;
     __syncthreads();
     const int blocks = blocks_in_sequence(p, part);
-#pragma unroll 4
-    for (int row0 = begin; row0 < end; row0 += Shape::pass_queries) {
-        const int row = row0 + Shape::query(0);
-        const Query query(row < end ? selected_blocks(p, part, row) : nullptr, p.plan.slots, blocks);
-        typename Query::Leader leader[Query::per_lane];
-        query.leaders(p.list_shift, leader);
+    TileQueries<Width> next;
+    next.load(p, part, begin, end);
+    for (int row0 = begin; row0 < end; row0 += Shape::tile_queries) {
+        const TileQueries<Width> tile = next;
+        next.load(p, part, row0 + Shape::tile_queries, end);
 #pragma unroll
-        for (int r = 0; r < Query::per_lane; ++r) {
-            if (leader[r].leads) atomicAdd(histogram + leader[r].list, 1);
+        for (int pass = 0; pass < Shape::passes; ++pass) {
+            typename Query::Leader leader[Query::per_lane];
+            Query(tile.raw[pass], blocks).leaders(p.list_shift, leader);
+#pragma unroll
+            for (int r = 0; r < Query::per_lane; ++r) {
+                if (leader[r].leads) atomicAdd(histogram + leader[r].list, 1);
+            }
         }
     }
     __syncthreads();
@@ -262,7 +292,7 @@ __device__ int block_exclusive_sum(int value, int& total) {
 __device__ int scan_segments(const Params& p, const Part& part, int list) {
     const int segments =
         p.plan.slots == 0 ? 0 : (part.row_end - part.row_begin + p.plan.segment_rows - 1) / p.plan.segment_rows;
-    constexpr int batch = 8;
+    constexpr int batch = 16;
     int sum = 0;
     for (int s0 = 0; s0 < segments; s0 += batch) {
         int counts[batch];
@@ -275,6 +305,16 @@ __device__ int scan_segments(const Params& p, const Part& part, int list) {
         }
     }
     return sum;
+}
+
+/// Every lane brings one list; the warp fills the ends of their last tiles one after another, in whole lines.
+__device__ void write_padding(const Params& p, std::int32_t begin, int count, int padded) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    for (int l = 0; l < 32; ++l) {
+        const std::int32_t from = __shfl_sync(full_warp, begin + count, l),
+                           to = __shfl_sync(full_warp, begin + padded, l);
+        for (std::int32_t row = from + lane; row < to; row += 32) p.entries[row] = list_padding;
+    }
 }
 
 __global__ void __launch_bounds__(scan_threads) scan_kernel(const Params p) {
@@ -292,10 +332,10 @@ __global__ void __launch_bounds__(scan_threads) scan_kernel(const Params p) {
         const int own = exists ? part.own_end(p, list) - part.own_begin(p, list) : 0;
         block_exclusive_sum(items_of(p, own, count), item_sum);
         items += item_sum;
+        write_padding(p, static_cast<std::int32_t>(begin), count, padded);
         if (!exists) continue;
         p.list_begin[part.list_index(p, list)] = static_cast<std::int32_t>(begin);
         p.list_count[part.list_index(p, list)] = count;
-        for (int i = count; i < padded; ++i) p.entries[begin + i] = list_padding;
     }
     if (threadIdx.x == 0) p.item_totals[part.b * p.chunk.head_count + part.local_head] = items;
 }
@@ -322,9 +362,9 @@ __device__ __forceinline__ int rank_in_list(const BitRow<Words>& bits, int query
 }
 
 /// Shared memory: [lists] row of the next entry, then [lists][words] bits.
-template <int Width, int Words>
+template <int Width>
 __device__ void emit_segment(const Params& p, const Part& part, int segment, std::int32_t* shared) {
-    using Shape = PairShape<Width, Words>;
+    using Shape = PairShape<Width>;
     using Query = typename Shape::Query;
     const int begin = part.row_begin + segment * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
@@ -333,7 +373,7 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, std
     const unsigned lanes_before = ((1u << lane) - 1) << (t % 32 - lane);  // of the same query
     const unsigned query_lanes = (Query::lanes == 32 ? full_warp : (1u << (Query::lanes % 32)) - 1) << (t % 32 - lane);
     std::int32_t* next = shared;
-    auto* bits = reinterpret_cast<BitRow<Words>*>(shared + (p.plan.lists_max + 3) / 4 * 4);
+    auto* bits = reinterpret_cast<BitRow<tile_words>*>(shared + (p.plan.lists_max + 3) / 4 * 4);
     const std::int32_t* offsets = part.segment_counts(p, segment);
     for (int j = t; j < part.lists; j += pair_threads) next[j] = p.list_begin[part.list_index(p, j)] + offsets[j];
     for (int j = t; j < part.lists; j += pair_threads) bits[j] = {};
@@ -342,14 +382,16 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, std
     std::int32_t* positions = p.positions + static_cast<std::int64_t>(part.local_head) * p.chunk.token_count * slots +
                               (static_cast<std::int64_t>(part.sequence.q_begin) - p.chunk.token_begin) * slots;
 
+    TileQueries<Width> next_tile;
+    next_tile.load(p, part, begin, end);
     for (int row0 = begin; row0 < end; row0 += Shape::tile_queries) {
+        const TileQueries<Width> tile = next_tile;
+        next_tile.load(p, part, row0 + Shape::tile_queries, end);
         typename Query::Leader leader[Shape::passes][Query::per_lane];
 #pragma unroll
         for (int pass = 0; pass < Shape::passes; ++pass) {
             const int query = Shape::query(pass);
-            const bool exists = row0 + query < end;
-            const Query sorted(exists ? selected_blocks(p, part, row0 + query) : nullptr, slots, blocks);
-            sorted.leaders(p.list_shift, leader[pass]);
+            Query(tile.raw[pass], blocks).leaders(p.list_shift, leader[pass]);
 #pragma unroll
             for (int r = 0; r < Query::per_lane; ++r) {
                 if (leader[pass][r].leads) {
@@ -370,7 +412,7 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, std
                 after[pass][r] = -1;
                 if (mine.leads) {
                     int total;
-                    const int rank = rank_in_list<Words>(bits[mine.list], query, total);
+                    const int rank = rank_in_list(bits[mine.list], query, total);
                     const int at = next[mine.list] + rank;
                     p.entries[at] = static_cast<std::uint32_t>(row) | (mine.mask << 24);
                     positions[static_cast<std::int64_t>(row) * slots + leaders + __popc(leading & lanes_before)] = at;
@@ -457,14 +499,14 @@ __device__ void emit_items(const Params& p, const Part& part) {
     if (last && threadIdx.x == 0) *p.item_count = at;
 }
 
-template <int Width, int Words>
+template <int Width>
 __global__ void __launch_bounds__(pair_threads, 1) emit_kernel(const Params p) {
     extern __shared__ std::int32_t shared[];
     const Part part(p, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
     if (blockIdx.x == 0) {
         emit_items(p, part);
     } else {
-        emit_segment<Width, Words>(p, part, static_cast<int>(blockIdx.x) - 1, shared);
+        emit_segment<Width>(p, part, static_cast<int>(blockIdx.x) - 1, shared);
     }
 }
 
@@ -487,15 +529,6 @@ Status allow_shared(const void* kernel, std::size_t bytes) {
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "lists");
 }
 
-template <int Width, int Words>
-Status launch_emit(const Params& p, dim3 grid, std::size_t list_bytes, cudaStream_t stream) {
-    const std::size_t bytes = list_bytes * (1 + Words);
-    const auto kernel = emit_kernel<Width, Words>;
-    if (Status s = allow_shared(reinterpret_cast<const void*>(kernel), bytes); !s.ok()) return s;
-    kernel<<<grid, pair_threads, bytes, stream>>>(p);
-    return launch_status("emit_kernel");
-}
-
 template <int Width>
 Status launch(const Params& p, cudaStream_t stream) {
     const ListPlan& plan = p.plan;
@@ -511,9 +544,10 @@ Status launch(const Params& p, cudaStream_t stream) {
     const int threads = std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads);
     scan_kernel<<<dim3(heads, batch), static_cast<unsigned>(threads), 0, stream>>>(p);
     if (Status s = launch_status("scan_kernel"); !s.ok()) return s;
-    const dim3 grid(segments + 1, heads, batch);
-    return plan.lists_max <= few_lists ? launch_emit<Width, 4>(p, grid, list_bytes, stream)
-                                       : launch_emit<Width, 2>(p, grid, list_bytes, stream);
+    const std::size_t bytes = list_bytes * (1 + tile_words);
+    if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width>), bytes); !s.ok()) return s;
+    emit_kernel<Width><<<dim3(segments + 1, heads, batch), pair_threads, bytes, stream>>>(p);
+    return launch_status("emit_kernel");
 }
 
 }  // namespace

@@ -34,6 +34,10 @@ struct RouteParams {
 inline constexpr int route_tile_blocks = 128;
 inline constexpr int route_group_rows = 64;
 
+/// Items of up to so many tiles are scored twice: the first pass only finds bounds, so the second keeps little more
+/// than the winners. Matrix products are cheaper than merging lists until bounds of earlier tiles are good.
+inline constexpr int route_two_pass_tiles = 8;
+
 /// Shapes of one instantiation: HeadDim is padded to a multiple of 64.
 template <int HeadDim_, typename Lists_, int Groups_, int QueryStages_, int CentroidStages_>
 struct RouteShape {
@@ -96,10 +100,11 @@ struct RingIndex {
 struct RouteItem {
     Sequence sequence;
     int b, head;
-    int row0;   ///< first row, may be past the sequence
-    int tiles;  ///< centroid tiles that some row of the item needs
+    int row0;    ///< first row, may be past the sequence
+    int tiles;   ///< centroid tiles that some row of the item needs
+    int passes;  ///< over these tiles
 
-    __device__ __forceinline__ RouteItem(const RouteParams& p, int index, int rows) {
+    __device__ __forceinline__ RouteItem(const RouteParams& p, int index, int rows, bool two_passes) {
         const int pair = index / p.row_tiles;
         b = pair / p.heads_q;
         head = pair % p.heads_q;
@@ -107,6 +112,7 @@ struct RouteItem {
         row0 = (p.row_tiles - 1 - index % p.row_tiles) * rows;  // long rows first
         const int last = min(row0 + rows, sequence.sq) - 1;
         tiles = last < row0 ? 0 : (candidates(p, last) + route_tile_blocks - 1) / route_tile_blocks;
+        passes = two_passes && tiles <= route_two_pass_tiles ? 2 : 1;
     }
     /// Blocks entirely before the block of a row's position.
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {
@@ -120,7 +126,7 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
     RingIndex<Shape::QueryStages> q;
     RingIndex<Shape::CentroidStages> c;
     for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
-        const RouteItem item(p, index, Shape::rows);
+        const RouteItem item(p, index, Shape::rows, Shape::Lists::find_bounds);
         if (item.tiles == 0) continue;
         ptx::mbarrier_wait(shared.query_empty + q.stage, q.parity ^ 1);
         ptx::mbarrier_arrive_expect(shared.query_full + q.stage, Shape::query_bytes);
@@ -137,28 +143,36 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
         q.advance();
         const int key_head = item.head / p.heads_per_key_head;
         const int base = p.block_base != nullptr ? __ldg(p.block_base + item.b) : item.b * p.blocks_max;
-        for (int tile = item.tiles - 1; tile >= 0; --tile) {
-            for (int part = 0; part < p.parts; ++part) {
-                ptx::mbarrier_wait(shared.centroid_empty + c.stage, c.parity ^ 1);
-                ptx::mbarrier_arrive_expect(shared.centroid_full + c.stage, Shape::centroid_bytes);
+        for (int pass = 0; pass < item.passes; ++pass) {
+            for (int tile = item.tiles - 1; tile >= 0; --tile) {
+                for (int part = 0; part < p.parts; ++part) {
+                    ptx::mbarrier_wait(shared.centroid_empty + c.stage, c.parity ^ 1);
+                    ptx::mbarrier_arrive_expect(shared.centroid_full + c.stage, Shape::centroid_bytes);
 #pragma unroll
-                for (int panel = 0; panel < Shape::panels; ++panel) {
-                    ptx::tensor_load_3d(
-                        shared.centroids + c.stage * Shape::centroid_bytes + panel * Shape::centroid_panel_bytes,
-                        part == 0 ? high : low, panel * 64, key_head, base + tile * route_tile_blocks,
-                        shared.centroid_full + c.stage);
+                    for (int panel = 0; panel < Shape::panels; ++panel) {
+                        ptx::tensor_load_3d(
+                            shared.centroids + c.stage * Shape::centroid_bytes + panel * Shape::centroid_panel_bytes,
+                            part == 0 ? high : low, panel * 64, key_head, base + tile * route_tile_blocks,
+                            shared.centroid_full + c.stage);
+                    }
+                    c.advance();
                 }
-                c.advance();
             }
         }
     }
+}
+
+__device__ __forceinline__ std::uint64_t uniform(std::uint64_t descriptor) {
+    const std::uint32_t low = __shfl_sync(full_warp, static_cast<std::uint32_t>(descriptor), 0);
+    return (descriptor >> 32 << 32) | low;
 }
 
 /// Scores of 64 rows and 128 blocks; every warp of the warpgroup calls it.
 template <typename T, typename Shape>
 __device__ __forceinline__ void route_multiply(float (&d)[64], const unsigned char* queries,
                                                const unsigned char* centroids, bool accumulate) {
-    const std::uint64_t a = ptx::descriptor_k_major(queries), b = ptx::descriptor_k_major(centroids);
+    // Broadcasts tell the compiler that the descriptors are the same in all lanes.
+    const std::uint64_t a = uniform(ptx::descriptor_k_major(queries)), b = uniform(ptx::descriptor_k_major(centroids));
     ptx::wgmma_keep(d);
     ptx::wgmma_fence();
 #pragma unroll
@@ -217,7 +231,7 @@ __device__ __forceinline__ void route_consume(const RouteParams& p, const RouteS
     top.slots = p.slots;
 
     for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
-        const RouteItem item(p, index, Shape::rows);
+        const RouteItem item(p, index, Shape::rows, Shape::Lists::find_bounds);
         const int row0 = item.row0 + warp * warp_rows;
         const int sq = item.sequence.sq;
         if (item.tiles == 0) {
@@ -232,27 +246,38 @@ __device__ __forceinline__ void route_consume(const RouteParams& p, const RouteS
         const int least = row0 + warp_rows <= sq ? item.candidates(p, row0) : 0;
         const int group_row0 = item.row0 + group * route_group_rows;
         const int group_most = group_row0 < sq ? item.candidates(p, min(group_row0 + route_group_rows, sq) - 1) : 0;
-        top.begin(candidates0 == 0, candidates1 == 0);
-
         ptx::mbarrier_wait(shared.query_full + q.stage, q.parity);
         const unsigned char* queries =
             shared.queries + q.stage * Shape::query_bytes + group * Shape::panels * Shape::query_panel_bytes;
-        for (int tile = item.tiles - 1; tile >= 0; --tile) {
-            const int first = tile * route_tile_blocks;
-            float d[64];
-            for (int part = 0; part < p.parts; ++part) {
-                ptx::mbarrier_wait(shared.centroid_full + c.stage, c.parity);
-                if (first < group_most) {
-                    route_multiply<T, Shape>(d, queries, shared.centroids + c.stage * Shape::centroid_bytes, part > 0);
+        // One pass over the tiles, the highest blocks first; `use` sees the scores that are not masked as a whole.
+        const auto pass = [&](const auto& use) {
+            for (int tile = item.tiles - 1; tile >= 0; --tile) {
+                const int first = tile * route_tile_blocks;
+                float d[64];
+                for (int part = 0; part < p.parts; ++part) {
+                    ptx::mbarrier_wait(shared.centroid_full + c.stage, c.parity);
+                    if (first < group_most) {
+                        route_multiply<T, Shape>(d, queries, shared.centroids + c.stage * Shape::centroid_bytes,
+                                                 part > 0);
+                    }
+                    __syncwarp();
+                    if (lane == 0) ptx::mbarrier_arrive(shared.centroid_empty + c.stage);
+                    c.advance();
                 }
-                __syncwarp();
-                if (lane == 0) ptx::mbarrier_arrive(shared.centroid_empty + c.stage);
-                c.advance();
+                if (first >= most) continue;
+                if (first + route_tile_blocks > least) route_mask(d, first + 2 * (lane % 4), candidates0, candidates1);
+                use(d, first);
             }
-            if (first >= most) continue;
-            if (first + route_tile_blocks > least) route_mask(d, first + 2 * (lane % 4), candidates0, candidates1);
-            top.scan(d, first);
+        };
+        float found0 = -INFINITY, found1 = -INFINITY;
+        if (item.passes > 1) {
+            typename WarpTopK<typename Shape::Lists>::Finder finder;
+            pass([&](const float(&d)[64], int) { finder.add(d); });
+            found0 = finder.bound(0);
+            found1 = finder.bound(1);
         }
+        top.begin(candidates0 == 0 ? INFINITY : found0, candidates1 == 0 ? INFINITY : found1);
+        pass([&](const float(&d)[64], int first) { top.scan(d, first, item.passes > 1); });
         if (lane == 0) ptx::mbarrier_arrive(shared.query_empty + q.stage);
         q.advance();
         top.end();

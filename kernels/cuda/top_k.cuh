@@ -65,7 +65,8 @@ template <int Size_>
 struct RegisterLists {
     static constexpr int Size = Size_;
     static constexpr int capacity = 24;
-    static constexpr int eager = Size + 1;               // merge after a tile when a row holds that many keys
+    static constexpr int eager = 14;  // merge after a tile when a row holds that many keys
+    static constexpr bool find_bounds = true;
     static constexpr int pitch = capacity + 1;           // odd: rows start in different banks
     static constexpr int warp_keys = warp_rows * pitch;  // shared memory of a warp, in keys
     static_assert((Size & (Size + 1)) == 0, "one less than a power of two");
@@ -166,7 +167,7 @@ template <int Size_>
 struct SharedLists {
     static constexpr int Size = Size_;
     static constexpr int capacity = 64;
-    static constexpr int eager = capacity;
+    static constexpr bool find_bounds = false;
     static constexpr int warp_keys = warp_rows * (Size + capacity);
     static_assert(Size == 32 || Size == 64);
 
@@ -265,46 +266,47 @@ struct SharedLists {
     }
 };
 
-/// The M largest of eight values, largest first.
+/// Finds a bound from scores alone, without keeping any: each lane holds the M largest of the maxima of its groups of 4
+/// columns, for both of its rows. Over the quad these are 4 * M different scores of the row, and 4 * M - 1 of them are
+/// not below the second smallest. So nothing below that one can be among the best 4 * M - 1. Masked columns are -inf,
+/// so too few columns give -inf.
 template <int M>
-__device__ __forceinline__ void largest(const float (&v)[8], float (&top)[M]) {
+struct BoundFinder {
+    float top[2][M];  // largest first
+
+    __device__ __forceinline__ BoundFinder() {
 #pragma unroll
-    for (int i = 0; i < M; ++i) top[i] = -INFINITY;
+        for (int i = 0; i < M; ++i) top[0][i] = top[1][i] = -INFINITY;
+    }
+    __device__ __forceinline__ void add(const float (&d)[64]) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        float x = v[i];
+        for (int i = 0; i < 64; i += 8) {
 #pragma unroll
-        for (int j = 0; j < M; ++j) {
-            const float larger = fmaxf(top[j], x);
-            x = fminf(top[j], x);
-            top[j] = larger;
+            for (int h = 0; h < 2; ++h) {
+                const int j = i + 2 * h;
+                float x = fmaxf(fmaxf(d[j], d[j + 1]), fmaxf(d[j + 4], d[j + 5]));
+#pragma unroll
+                for (int m = 0; m < M; ++m) {
+                    const float larger = fmaxf(top[h][m], x);
+                    x = fminf(top[h][m], x);
+                    top[h][m] = larger;
+                }
+            }
         }
     }
-}
-
-/// A first bound from one tile of 128 columns. Each lane takes the M largest of the maxima of its 8 groups of 4
-/// columns: 4 * M different scores of the row over the quad, and 4 * M - 1 of them are not below the second smallest.
-/// So nothing below that one can be among the best 4 * M - 1. Masked columns are -inf, so too few columns give -inf.
-template <int M>
-__device__ __forceinline__ float first_bound(const float (&d)[64], int half) {
-    float v[8];
+    /// For row lane / 4 + 8 * half. Scores must be above it, not only equal to it.
+    __device__ __forceinline__ float bound(int half) const {
+        float smallest = top[half][M - 1], second = top[half][M - 2];
 #pragma unroll
-    for (int g = 0; g < 8; ++g) {
-        const int i = 8 * g + 2 * half;
-        v[g] = fmaxf(fmaxf(d[i], d[i + 1]), fmaxf(d[i + 4], d[i + 5]));
+        for (int step = 1; step <= 2; step *= 2) {
+            const float other_smallest = __shfl_xor_sync(full_warp, smallest, step);
+            const float other_second = __shfl_xor_sync(full_warp, second, step);
+            second = fminf(fmaxf(smallest, other_smallest), fminf(second, other_second));
+            smallest = fminf(smallest, other_smallest);
+        }
+        return next_below(second);
     }
-    float top[M];
-    largest<M>(v, top);
-    float smallest = top[M - 1], second = top[M - 2];
-#pragma unroll
-    for (int step = 1; step <= 2; step *= 2) {
-        const float other_smallest = __shfl_xor_sync(full_warp, smallest, step);
-        const float other_second = __shfl_xor_sync(full_warp, second, step);
-        second = fminf(fmaxf(smallest, other_smallest), fminf(second, other_second));
-        smallest = fminf(smallest, other_smallest);
-    }
-    return next_below(second);
-}
+};
 
 /// The state of one warp over the tiles of its 16 rows.
 template <typename Lists>
@@ -320,29 +322,33 @@ struct WarpTopK {
     float bound0, bound1;  // of rows lane / 4 and lane / 4 + 8
     Pending pending;
 
-    /// Rows without any candidate take part with empty0 / empty1 and never collect anything.
-    __device__ __forceinline__ void begin(bool empty0, bool empty1) {
+    /// The bounds to begin with; +inf for a row without any candidate, which then never collects anything.
+    __device__ __forceinline__ void begin(float first_bound0, float first_bound1) {
         pending = {0, 0, 0, 0};
         lists.reset(shared, slots, lane);
-        bound0 = empty0 ? INFINITY : -INFINITY;
-        bound1 = empty1 ? INFINITY : -INFINITY;
+        bound0 = first_bound0;
+        bound1 = first_bound1;
         __syncwarp();
     }
 
+    using Finder = BoundFinder < Lists::Size<16 ? (Lists::Size + 1) / 4 : 2>;
+
     /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf. From the upper
-    /// half of the columns to the lower: what comes after a merge is always a lower block.
-    __device__ __forceinline__ void scan(const float (&d)[64], int first_block) {
-        if constexpr (Lists::Size < 16) {
-            if (__any_sync(full_warp, bound0 == -INFINITY || bound1 == -INFINITY)) {
-                constexpr int M = (Lists::Size + 1) / 4;
-                bound0 = fmaxf(bound0, first_bound<M>(d, 0));
-                bound1 = fmaxf(bound1, first_bound<M>(d, 1));
+    /// half of the columns to the lower: what comes after a merge is always a lower block. `bounded`: bounds come from
+    /// a pass over all tiles, and are not worth improving.
+    __device__ __forceinline__ void scan(const float (&d)[64], int first_block, bool bounded) {
+        if constexpr (Lists::find_bounds) {
+            if (!bounded && __any_sync(full_warp, bound0 == -INFINITY || bound1 == -INFINITY)) {
+                Finder finder;
+                finder.add(d);
+                bound0 = fmaxf(bound0, finder.bound(0));
+                bound1 = fmaxf(bound1, finder.bound(1));
             }
         }
         scan_half<32>(d, first_block);
         scan_half<0>(d, first_block);
-        if constexpr (Lists::eager < Lists::capacity) {
-            if (__any_sync(full_warp, max(pending.count0, pending.count1) >= Lists::eager)) {
+        if constexpr (Lists::find_bounds) {
+            if (!bounded && __any_sync(full_warp, max(pending.count0, pending.count1) >= Lists::eager)) {
                 lists.flush(shared, pending, slots, bound0, bound1, lane);
             }
         }
