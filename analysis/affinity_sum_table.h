@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -7,6 +8,17 @@
 #include "analysis/affinity_sum.h"
 
 namespace mobalab::analysis {
+
+/// Log tail and log density: values of both, or Chebyshev coefficients of both.
+using TablePair = std::array<double, 2>;
+
+/// A quadrature node between the end of the key's range and the singular point of the rest, by its share of the
+/// distance from either.
+struct ConvolutionNode {
+    double key_share;
+    double rest_share;
+    double weight;
+};
 
 /// T_1: (1 + t) / 2 is Beta((d-1)/2, (d-1)/2).
 class SingleAffinity final : public AffinitySum {
@@ -32,24 +44,18 @@ public:
     std::vector<double> knots() const override;
 
 private:
-    /// Chebyshev coefficients of the logs over upper gaps in [2j, 2j + 2]; in the first piece less the leading power of
-    /// the gap.
-    struct Piece {
-        std::vector<double> log_tail;
-        std::vector<double> log_density;
-    };
-    struct Logs {
-        double tail;
-        double density;
-    };
+    /// Over upper gaps in [2j, 2j + 2]; in the first piece less the leading power of the gap.
+    using Piece = std::vector<TablePair>;
+
     Piece tabulate(std::int64_t index, const AffinitySum& fewer) const;
-    Logs convolve(double below_piece, double low_part, double high_part, const AffinitySum& fewer) const;
-    Logs beyond(double gap) const;
+    TablePair convolve(double below_piece, double low_part, double high_part, const AffinitySum& fewer) const;
+    TablePair beyond(double gap) const;
 
     double terms_;
     double smoothness_;
     double key_power_;     ///< (d - 3) / 2
     double log_key_norm_;  ///< of the density of one affinity
+    std::vector<ConvolutionNode> nodes_;
     std::vector<Piece> pieces_;
 };
 

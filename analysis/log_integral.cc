@@ -15,8 +15,9 @@ using LogFunction = std::function<double(double)>;
 constexpr double window_depth = 37.0;
 /// The maximum need not be known better than this to find the window.
 constexpr double peak_slack = 1.0;
-/// Two successive trapezoid sums this close: the error of the second is about the square.
-constexpr double step_tolerance = 5e-6;
+/// Two successive trapezoid sums this close: the error of the second is far smaller (about the square, where they do
+/// not agree by chance).
+constexpr double step_tolerance = 1e-8;
 constexpr std::size_t max_refinements = 16;
 constexpr int max_steps = 400;
 
