@@ -8,7 +8,9 @@ namespace {
 constexpr std::int64_t least_keys_per_list = 128;
 constexpr std::int64_t least_window = 1024;    // queries; smaller ones would waste their lists' padding
 constexpr std::int64_t target_segments = 528;  // thread blocks of a chunk, so that every processor has several
-constexpr std::int64_t least_segment = 256, most_segment = 16384;
+constexpr std::int64_t least_segment = 64;
+// Thread blocks collect the entries of a segment and 16 bytes per list in shared memory; 6 bytes an entry.
+constexpr std::int64_t shared_bytes = 200 * 1024, most_entry_bytes = 88 * 1024;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
     return (a + b - 1) / b;
@@ -39,9 +41,13 @@ std::int64_t window_that_fits(const ListPlan& plan, std::int64_t max_rows) {
     return std::min<std::int64_t>(window, plan.tokens_q);
 }
 
-std::int64_t segment_size(std::int64_t queries) {
+/// Queries per segment: enough thread blocks, and entries that fit.
+std::int64_t segment_size(const ListPlan& plan, std::int64_t queries) {
+    const std::int64_t bytes =
+        std::min(most_entry_bytes, shared_bytes - 16 * static_cast<std::int64_t>(plan.lists_max));
+    const std::int64_t most = bytes / (6 * std::max(plan.slots, 1));
     std::int64_t size = least_segment;
-    while (size < most_segment && queries / (size * 2) >= target_segments) size *= 2;
+    while (size * 2 <= most && queries / (size * 2) >= target_segments) size *= 2;
     return size;
 }
 
@@ -91,7 +97,7 @@ ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
     plan.rows = plan.rows_per_head * plan.heads_per_chunk;
 
     const std::int64_t queries = static_cast<std::int64_t>(plan.tokens_per_chunk) * plan.heads_per_chunk;
-    plan.segment_rows = static_cast<std::int32_t>(segment_size(queries));
+    plan.segment_rows = static_cast<std::int32_t>(segment_size(plan, queries));
     const std::int64_t longest = std::min<std::int64_t>(problem.seqlen_q, plan.tokens_per_chunk);
     plan.segments_max = static_cast<std::int32_t>(ceil_div(longest, plan.segment_rows));
     plan.segments_per_head =

@@ -16,7 +16,7 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr int pair_threads = 256;
+constexpr int pair_threads = 512;
 constexpr int scan_threads = 1024;
 constexpr int pair_warps = pair_threads / 32;
 constexpr unsigned full_warp = 0xffffffffu;
@@ -361,9 +361,50 @@ __device__ __forceinline__ int rank_in_list(const BitRow<Words>& bits, int query
     return rank;
 }
 
-/// Shared memory: [lists] row of the next entry, then [lists][words] bits.
+/// Shared memory of emit_kernel. Entries are collected in the order of the segment's lists first, so that they leave in
+/// runs: single words scattered over memory cost a sector each.
+struct EmitShared {
+    BitRow<tile_words>* bits;  // [lists]
+    std::int32_t* next;        // [lists]: place of the next entry among `staged`
+    std::int32_t* shift;       // [lists]: from that place to the row of the chunk
+    std::uint32_t* staged;     // [queries of a segment * slots]
+    std::uint16_t* list;       // [queries of a segment * slots]: of a staged entry
+
+    static constexpr std::size_t list_bytes = sizeof(BitRow<tile_words>) + 2 * sizeof(std::int32_t);
+    static constexpr std::size_t pair_bytes = sizeof(std::uint32_t) + sizeof(std::uint16_t);
+
+    __device__ EmitShared(const Params& p, unsigned char* raw) {
+        bits = reinterpret_cast<BitRow<tile_words>*>(raw);
+        next = reinterpret_cast<std::int32_t*>(bits + p.plan.lists_max);
+        shift = next + p.plan.lists_max;
+        staged = reinterpret_cast<std::uint32_t*>(shift + p.plan.lists_max);
+        list = reinterpret_cast<std::uint16_t*>(staged + p.plan.segment_rows * p.plan.slots);
+    }
+};
+
+/// Where the entries of each list of a segment go; returns their number. The caller synchronises.
+__device__ int place_lists(const Params& p, const Part& part, int segment, const EmitShared& s) {
+    const int segments = (part.row_end - part.row_begin + p.plan.segment_rows - 1) / p.plan.segment_rows;
+    const std::int32_t* offsets = part.segment_counts(p, segment);
+    const std::int32_t* ends =
+        segment + 1 < segments ? part.segment_counts(p, segment + 1) : p.list_count + part.list_index(p, 0);
+    int placed = 0;
+    for (int j0 = 0; j0 < part.lists; j0 += pair_threads) {
+        const int j = j0 + static_cast<int>(threadIdx.x);
+        const int count = j < part.lists ? ends[j] - offsets[j] : 0;
+        int all;
+        const int at = placed + block_exclusive_sum(count, all);
+        placed += all;
+        if (j >= part.lists) continue;
+        s.bits[j] = {};
+        s.next[j] = at;
+        s.shift[j] = p.list_begin[part.list_index(p, j)] + offsets[j] - at;
+    }
+    return placed;
+}
+
 template <int Width>
-__device__ void emit_segment(const Params& p, const Part& part, int segment, std::int32_t* shared) {
+__device__ void emit_segment(const Params& p, const Part& part, int segment, unsigned char* raw) {
     using Shape = PairShape<Width>;
     using Query = typename Shape::Query;
     const int begin = part.row_begin + segment * p.plan.segment_rows;
@@ -372,11 +413,8 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, std
     const int t = static_cast<int>(threadIdx.x), lane = t % Query::lanes;
     const unsigned lanes_before = ((1u << lane) - 1) << (t % 32 - lane);  // of the same query
     const unsigned query_lanes = (Query::lanes == 32 ? full_warp : (1u << (Query::lanes % 32)) - 1) << (t % 32 - lane);
-    std::int32_t* next = shared;
-    auto* bits = reinterpret_cast<BitRow<tile_words>*>(shared + (p.plan.lists_max + 3) / 4 * 4);
-    const std::int32_t* offsets = part.segment_counts(p, segment);
-    for (int j = t; j < part.lists; j += pair_threads) next[j] = p.list_begin[part.list_index(p, j)] + offsets[j];
-    for (int j = t; j < part.lists; j += pair_threads) bits[j] = {};
+    const EmitShared s(p, raw);
+    const int entries = place_lists(p, part, segment, s);
     __syncthreads();
     const int blocks = blocks_in_sequence(p, part), slots = p.plan.slots;
     std::int32_t* positions = p.positions + static_cast<std::int64_t>(part.local_head) * p.chunk.token_count * slots +
@@ -395,7 +433,7 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, std
 #pragma unroll
             for (int r = 0; r < Query::per_lane; ++r) {
                 if (leader[pass][r].leads) {
-                    atomicOr(bits[leader[pass][r].list].word + query / 32, 1u << (query % 32));
+                    atomicOr(s.bits[leader[pass][r].list].word + query / 32, 1u << (query % 32));
                 }
             }
         }
@@ -412,10 +450,12 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, std
                 after[pass][r] = -1;
                 if (mine.leads) {
                     int total;
-                    const int rank = rank_in_list(bits[mine.list], query, total);
-                    const int at = next[mine.list] + rank;
-                    p.entries[at] = static_cast<std::uint32_t>(row) | (mine.mask << 24);
-                    positions[static_cast<std::int64_t>(row) * slots + leaders + __popc(leading & lanes_before)] = at;
+                    const int rank = rank_in_list(s.bits[mine.list], query, total);
+                    const int at = s.next[mine.list] + rank;
+                    s.staged[at] = static_cast<std::uint32_t>(row) | (mine.mask << 24);
+                    s.list[at] = static_cast<std::uint16_t>(mine.list);
+                    positions[static_cast<std::int64_t>(row) * slots + leaders + __popc(leading & lanes_before)] =
+                        at + s.shift[mine.list];
                     if (rank == total - 1) after[pass][r] = at + 1;
                 }
                 leaders += __popc(leading & query_lanes);
@@ -434,12 +474,13 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, std
 #pragma unroll
             for (int r = 0; r < Query::per_lane; ++r) {
                 const auto& mine = leader[pass][r];
-                if (mine.leads) bits[mine.list].word[Shape::query(pass) / 32] = 0;
-                if (after[pass][r] >= 0) next[mine.list] = after[pass][r];
+                if (mine.leads) s.bits[mine.list].word[Shape::query(pass) / 32] = 0;
+                if (after[pass][r] >= 0) s.next[mine.list] = after[pass][r];
             }
         }
         __syncthreads();
     }
+    for (int i = t; i < entries; i += pair_threads) p.entries[s.shift[s.list[i]] + i] = s.staged[i];
 }
 
 __device__ void write_items(const Params& p, const Part& part, int list, std::int64_t at) {
@@ -501,12 +542,12 @@ __device__ void emit_items(const Params& p, const Part& part) {
 
 template <int Width>
 __global__ void __launch_bounds__(pair_threads, 1) emit_kernel(const Params p) {
-    extern __shared__ std::int32_t shared[];
+    extern __shared__ __align__(16) unsigned char emit_raw[];
     const Part part(p, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
     if (blockIdx.x == 0) {
         emit_items(p, part);
     } else {
-        emit_segment<Width>(p, part, static_cast<int>(blockIdx.x) - 1, shared);
+        emit_segment<Width>(p, part, static_cast<int>(blockIdx.x) - 1, emit_raw);
     }
 }
 
@@ -535,7 +576,7 @@ Status launch(const Params& p, cudaStream_t stream) {
     const auto heads = static_cast<unsigned>(p.chunk.head_count);
     const auto batch = static_cast<unsigned>(plan.sequences.batch);
     const auto segments = plan.slots == 0 ? 0u : static_cast<unsigned>(plan.segments_max);
-    const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_max + 3) / 4 * 4 * sizeof(std::int32_t);
+    const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_max) * sizeof(std::int32_t);
     if (segments > 0) {
         if (Status s = allow_shared(reinterpret_cast<const void*>(count_kernel<Width>), list_bytes); !s.ok()) return s;
         count_kernel<Width><<<dim3(segments, heads, batch), pair_threads, list_bytes, stream>>>(p);
@@ -544,7 +585,9 @@ Status launch(const Params& p, cudaStream_t stream) {
     const int threads = std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads);
     scan_kernel<<<dim3(heads, batch), static_cast<unsigned>(threads), 0, stream>>>(p);
     if (Status s = launch_status("scan_kernel"); !s.ok()) return s;
-    const std::size_t bytes = list_bytes * (1 + tile_words);
+    const std::size_t bytes =
+        static_cast<std::size_t>(plan.lists_max) * EmitShared::list_bytes +
+        static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) * EmitShared::pair_bytes;
     if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width>), bytes); !s.ok()) return s;
     emit_kernel<Width><<<dim3(segments + 1, heads, batch), pair_threads, bytes, stream>>>(p);
     return launch_status("emit_kernel");
