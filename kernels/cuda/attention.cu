@@ -21,10 +21,11 @@ namespace {
 constexpr std::int64_t element_bytes = 2;
 constexpr std::int64_t widest_wgmma_head = 128;
 
-// Chunks: large enough to amortise launches and the last, uneven wave of work, small enough for memory to stay below
-// that of the outputs or about 1 GB.
-constexpr double most_scratch_bytes = 1.07e9;
+// Chunks: large enough to amortise launches and the last, uneven wave of work, small enough for memory to stay near
+// that of the outputs, about 1 GB, or half of very large outputs.
 constexpr double scratch_per_query_bytes = 2.75;
+constexpr double most_scratch_bytes = 1.07e9;
+constexpr double long_scratch_per_query_bytes = 0.5;
 constexpr std::int64_t least_window = 65536;  // queries of one head, whatever the cap says
 // Items: enough of them to share a chunk's tiles evenly, long enough to amortise loading keys and values.
 constexpr std::int64_t multiprocessors_planned = 132;
@@ -45,9 +46,12 @@ std::int64_t affordable_rows(const Problem& problem) {
     const auto runs = static_cast<double>(runs_per_list(problem));
     const double bytes_per_row = partial_bytes * (runs + (runs - 1) / rows_per_query) + 2 * sizeof(std::int32_t);
 
-    const double cap = std::min(most_scratch_bytes, scratch_per_query_bytes * query_bytes);
-    const auto least_tokens = static_cast<double>(std::min(problem.tokens_q(), least_window));
-    const double least_rows = std::ceil(least_tokens * (static_cast<double>(problem.routed()) + 1));
+    const double cap = std::min(scratch_per_query_bytes * query_bytes,
+                                std::max(most_scratch_bytes, long_scratch_per_query_bytes * query_bytes));
+    const auto least_queries = static_cast<double>(std::min(problem.tokens_q(), least_window));
+    const double padding = rows_per_tile * (static_cast<double>(problem.tokens_k()) / keys_per_list +
+                                            2.0 * static_cast<double>(problem.batch) + 1.0);
+    const double least_rows = least_queries * static_cast<double>(problem.routed()) + padding;
     return static_cast<std::int64_t>(std::max(cap / bytes_per_row, least_rows));
 }
 
