@@ -16,7 +16,7 @@ namespace {
 constexpr std::array<std::int64_t, 5> head_dims = {32, 64, 96, 128, 256};
 constexpr std::array<std::int64_t, 6> block_sizes = {16, 32, 64, 128, 256, 512};
 constexpr std::int64_t most_grid = 65535;                    // second and third extent of a grid
-constexpr std::int64_t most_lists = 11000;                   // per sequence: their tables live in shared memory
+constexpr std::int64_t most_lists = 7000;                    // per sequence: their tables live in shared memory
 constexpr std::int64_t most_tokens = std::int64_t{1} << 30;  // 32-bit token arithmetic never overflows
 
 template <std::size_t Count>

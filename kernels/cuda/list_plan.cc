@@ -9,7 +9,7 @@ constexpr std::int64_t least_keys_per_list = 128;
 constexpr std::int64_t least_window = 1024;    // queries; smaller ones would waste their lists' padding
 constexpr std::int64_t target_segments = 528;  // thread blocks of a chunk, so that every processor has several
 constexpr std::int64_t least_segment = 64;
-// Thread blocks collect the entries of a segment and 16 bytes per list in shared memory; 6 bytes an entry.
+// Thread blocks collect the entries of a segment and 24 bytes per list in shared memory; 6 bytes an entry.
 constexpr std::int64_t shared_bytes = 200 * 1024, most_entry_bytes = 88 * 1024;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
@@ -44,7 +44,7 @@ std::int64_t window_that_fits(const ListPlan& plan, std::int64_t max_rows) {
 /// Queries per segment: enough thread blocks, and entries that fit.
 std::int64_t segment_size(const ListPlan& plan, std::int64_t queries) {
     const std::int64_t bytes =
-        std::min(most_entry_bytes, shared_bytes - 16 * static_cast<std::int64_t>(plan.lists_max));
+        std::min(most_entry_bytes, shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_max));
     const std::int64_t most = bytes / (6 * std::max(plan.slots, 1));
     std::int64_t size = least_segment;
     while (size * 2 <= most && queries / (size * 2) >= target_segments) size *= 2;

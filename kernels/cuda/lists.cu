@@ -20,7 +20,6 @@ constexpr int pair_threads = 512;
 constexpr int scan_threads = 1024;
 constexpr int pair_warps = pair_threads / 32;
 constexpr unsigned full_warp = 0xffffffffu;
-constexpr int tile_words = 2;  // of a list's bits: tiles of 64 queries
 
 struct Params {
     ListPlan plan;
@@ -197,7 +196,8 @@ template <int Width>
 struct PairShape {
     using Query = SortedQuery<Width>;
     static constexpr int pass_queries = pair_warps * Query::per_warp;
-    static constexpr int tile_queries = tile_words * 32;
+    static constexpr int words = Width == 8 ? 4 : 2;  // of a list's bits
+    static constexpr int tile_queries = words * 32;
     static constexpr int passes = tile_queries / pass_queries;
     static_assert(passes >= 1 && passes * pass_queries == tile_queries);
 
@@ -363,18 +363,20 @@ __device__ __forceinline__ int rank_in_list(const BitRow<Words>& bits, int query
 
 /// Shared memory of emit_kernel. Entries are collected in the order of the segment's lists first, so that they leave in
 /// runs: single words scattered over memory cost a sector each.
+template <int Width>
 struct EmitShared {
-    BitRow<tile_words>* bits;  // [lists]
-    std::int32_t* next;        // [lists]: place of the next entry among `staged`
-    std::int32_t* shift;       // [lists]: from that place to the row of the chunk
-    std::uint32_t* staged;     // [queries of a segment * slots]
-    std::uint16_t* list;       // [queries of a segment * slots]: of a staged entry
+    using Bits = BitRow<PairShape<Width>::words>;
+    Bits* bits;             // [lists]
+    std::int32_t* next;     // [lists]: place of the next entry among `staged`
+    std::int32_t* shift;    // [lists]: from that place to the row of the chunk
+    std::uint32_t* staged;  // [queries of a segment * slots]
+    std::uint16_t* list;    // [queries of a segment * slots]: of a staged entry
 
-    static constexpr std::size_t list_bytes = sizeof(BitRow<tile_words>) + 2 * sizeof(std::int32_t);
+    static constexpr std::size_t list_bytes = sizeof(Bits) + 2 * sizeof(std::int32_t);
     static constexpr std::size_t pair_bytes = sizeof(std::uint32_t) + sizeof(std::uint16_t);
 
     __device__ EmitShared(const Params& p, unsigned char* raw) {
-        bits = reinterpret_cast<BitRow<tile_words>*>(raw);
+        bits = reinterpret_cast<Bits*>(raw);
         next = reinterpret_cast<std::int32_t*>(bits + p.plan.lists_max);
         shift = next + p.plan.lists_max;
         staged = reinterpret_cast<std::uint32_t*>(shift + p.plan.lists_max);
@@ -383,7 +385,8 @@ struct EmitShared {
 };
 
 /// Where the entries of each list of a segment go; returns their number. The caller synchronises.
-__device__ int place_lists(const Params& p, const Part& part, int segment, const EmitShared& s) {
+template <int Width>
+__device__ int place_lists(const Params& p, const Part& part, int segment, const EmitShared<Width>& s) {
     const int segments = (part.row_end - part.row_begin + p.plan.segment_rows - 1) / p.plan.segment_rows;
     const std::int32_t* offsets = part.segment_counts(p, segment);
     const std::int32_t* ends =
@@ -413,7 +416,7 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, uns
     const int t = static_cast<int>(threadIdx.x), lane = t % Query::lanes;
     const unsigned lanes_before = ((1u << lane) - 1) << (t % 32 - lane);  // of the same query
     const unsigned query_lanes = (Query::lanes == 32 ? full_warp : (1u << (Query::lanes % 32)) - 1) << (t % 32 - lane);
-    const EmitShared s(p, raw);
+    const EmitShared<Width> s(p, raw);
     const int entries = place_lists(p, part, segment, s);
     __syncthreads();
     const int blocks = blocks_in_sequence(p, part), slots = p.plan.slots;
@@ -541,7 +544,7 @@ __device__ void emit_items(const Params& p, const Part& part) {
 }
 
 template <int Width>
-__global__ void __launch_bounds__(pair_threads, 1) emit_kernel(const Params p) {
+__global__ void __launch_bounds__(pair_threads, Width <= 16 ? 2 : 1) emit_kernel(const Params p) {
     extern __shared__ __align__(16) unsigned char emit_raw[];
     const Part part(p, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
     if (blockIdx.x == 0) {
@@ -585,9 +588,9 @@ Status launch(const Params& p, cudaStream_t stream) {
     const int threads = std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads);
     scan_kernel<<<dim3(heads, batch), static_cast<unsigned>(threads), 0, stream>>>(p);
     if (Status s = launch_status("scan_kernel"); !s.ok()) return s;
-    const std::size_t bytes =
-        static_cast<std::size_t>(plan.lists_max) * EmitShared::list_bytes +
-        static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) * EmitShared::pair_bytes;
+    const std::size_t bytes = static_cast<std::size_t>(plan.lists_max) * EmitShared<Width>::list_bytes +
+                              static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
+                                  EmitShared<Width>::pair_bytes;
     if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width>), bytes); !s.ok()) return s;
     emit_kernel<Width><<<dim3(segments + 1, heads, batch), pair_threads, bytes, stream>>>(p);
     return launch_status("emit_kernel");
