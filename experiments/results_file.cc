@@ -26,9 +26,16 @@ void refuse_existing(const std::string& path, bool force) {
     if (file_exists(path) && !regular_file(path)) {
         throw FileError(fmt::format("{}: is not a regular file; give the path of a file to write", path));
     }
-    if (file_exists(path) && !force) {
+    if (force) {
+        return;
+    }
+    if (file_exists(path)) {
         throw FileError(
             fmt::format("{}: exists and is never overwritten; add --force to replace it or give another --out", path));
+    }
+    if (file_exists(journal_path(path))) {
+        throw FileError(fmt::format("{}: an interrupted run left it; add --resume to go on or --force to start afresh",
+                                    journal_path(path)));
     }
 }
 
@@ -91,6 +98,10 @@ Results read_results(const std::string& path) {
     return decode_results(read_file(path), path);
 }
 
+std::string journal_path(const std::string& results_path) {
+    return results_path + ".journal";
+}
+
 ResultsOutput::ResultsOutput(std::string path, bool force)
     : path_(std::move(path)), lock_(std::make_unique<FileLock>(path_)) {
     refuse_existing(path_, force);
@@ -101,6 +112,7 @@ ResultsOutput::~ResultsOutput() = default;
 void ResultsOutput::commit(const Results& results) {
     const std::vector<char> bytes = encode_results(results);
     write_file_atomically(path_, {bytes.data(), bytes.size()});
+    remove_file(journal_path(path_));
 }
 
 }  // namespace mobalab::experiments

@@ -97,11 +97,15 @@ Results decode_results(std::vector<char> bytes, const std::string& path);
 /// Reads a results file. Throws FileError.
 Results read_results(const std::string& path);
 
+/// Where an interrupted run keeps what it has done (resumable_output.h).
+std::string journal_path(const std::string& results_path);
+
 /// The right to write one results file, from before the computation to its end.
 ///
 /// Opening checks that the path can be written, takes a lock (a second process is refused) and refuses an existing file
-/// unless `force`. commit() writes a new file beside the path, syncs it and its folder and renames it over the path:
-/// whatever happens, the path holds either what it held or the whole new file. All throw FileError.
+/// or the journal of an interrupted run unless `force`. commit() writes a new file beside the path, syncs it and its
+/// folder, renames it over the path and then removes the journal: whatever happens, the path holds either what it held
+/// or the whole new file. All throw FileError.
 class ResultsOutput {
 public:
     ResultsOutput(std::string path, bool force);

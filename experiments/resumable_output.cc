@@ -61,36 +61,45 @@ ResumableOutput::Mode output_mode(const Arguments& arguments) {
 }
 
 ResumableOutput::ResumableOutput(const std::string& path, Mode mode, Results results)
-    : output_(path, mode != Mode::fresh), results_(std::move(results)), journal_path_(path + ".journal") {
-    take_up(path, mode);
+    : output_(path, mode != Mode::fresh), results_(std::move(results)) {
+    if (mode == Mode::resume) {
+        take_up(path);
+    }
     if (!journal_ && !finished_) {
-        journal_ = Journal::create(journal_path_, header_of(results_));
+        Journal::Header header = header_of(results_);
+        header["replaces"] = mode == Mode::force ? "yes" : "no";
+        journal_ = Journal::create(journal_path(path), header);
     }
 }
 
-void ResumableOutput::take_up(const std::string& path, Mode mode) {
+void ResumableOutput::take_up(const std::string& path) {
     // The journal comes first: beside it, the file at the path is an older one that --force condemned.
-    if (file_exists(journal_path_)) {
-        if (mode == Mode::fresh) {
-            throw FileError(fmt::format(
-                "{}: an interrupted run left it; add --resume to go on or --force to start afresh", journal_path_));
+    const std::string journal_file = journal_path(path);
+    if (!file_exists(journal_file)) {
+        if (file_exists(path)) {
+            finished_ = same_task_file(path);
         }
-        if (mode == Mode::resume) {
-            Journal journal = Journal::resume(journal_path_);
-            const Journal::Header& header = journal.header();
-            check_same_task(journal_path_, results_, header.at("subcommand"), header.at("task"), header.at("command"));
-            check_same_build(journal_path_, results_, header);
-            results_.command = header.at("command");
-            results_.settings = header.at("settings");
-            results_.device = header.at("device");
-            results_.utc_time = header.at("utc_time");
-            journal_ = std::move(journal);
-        }
-    } else if (mode == Mode::resume && file_exists(path)) {
-        Results found = read_results(path);
-        check_same_task(path, results_, found.subcommand, found.task, found.command);
-        finished_ = std::move(found);
+        return;
     }
+    Journal journal = Journal::resume(journal_file);
+    const Journal::Header& header = journal.header();
+    check_same_task(journal_file, results_, header.at("subcommand"), header.at("task"), header.at("command"));
+    check_same_build(journal_file, results_, header);
+    if (header.at("replaces") != "yes" && file_exists(path)) {
+        same_task_file(
+            path);  // a crash right before the journal was removed leaves this run's own; nothing else may go
+    }
+    results_.command = header.at("command");
+    results_.settings = header.at("settings");
+    results_.device = header.at("device");
+    results_.utc_time = header.at("utc_time");
+    journal_ = std::move(journal);
+}
+
+Results ResumableOutput::same_task_file(const std::string& path) const {
+    Results found = read_results(path);
+    check_same_task(path, results_, found.subcommand, found.task, found.command);
+    return found;
 }
 
 void ResumableOutput::record(std::int64_t key, const std::string& payload) {
@@ -104,7 +113,6 @@ void ResumableOutput::record(std::int64_t key, const std::string& payload) {
 void ResumableOutput::commit(std::vector<Table> tables) {
     results_.tables = std::move(tables);
     output_.commit(results_);
-    remove_file(journal_path_);
 }
 
 }  // namespace mobalab::experiments

@@ -15,7 +15,7 @@ namespace mobalab::experiments {
 /// output_flags() and --resume.
 std::vector<Flag> resumable_output_flags();
 
-/// A results file of a long run: a journal `path`.journal holds what is done until the run ends, then the file is
+/// A results file of a long run: a journal beside it holds what is done until the run ends, then the file is
 /// written and the journal removed. A killed run continued with `resume` ends with the bytes of an uninterrupted one.
 class ResumableOutput {
 public:
@@ -44,13 +44,13 @@ public:
     void commit(std::vector<Table> tables);
 
 private:
-    void take_up(const std::string& path, Mode mode);
+    void take_up(const std::string& path);
+    Results same_task_file(const std::string& path) const;  ///< throws FileError when it is another task's
 
     ResultsOutput output_;
     Results results_;
     std::optional<Results> finished_;
     std::optional<Journal> journal_;
-    std::string journal_path_;
     double last_sync_ = 0.0;
 };
 

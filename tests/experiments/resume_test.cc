@@ -157,6 +157,30 @@ TEST_F(Resume, AnotherRunsFileOrJournalIsRefused) {
     EXPECT_FALSE(std::filesystem::exists(folder_ / "b.h5.journal"));
 }
 
+TEST_F(Resume, OtherCommandsKeepOffAnInterruptedRun) {
+    interrupt("a.h5");
+    EXPECT_EQ(run("theory --model gaussian " + out("a.h5")), 2);
+    EXPECT_NE(slurp(log()).find("a.h5.journal: an interrupted run left it"), std::string::npos) << slurp(log());
+    // A file that came to the path meanwhile is not this run's to replace.
+    ASSERT_EQ(run("theory --model gaussian " + out("other.h5")), 0);
+    std::filesystem::rename(folder_ / "other.h5", folder_ / "a.h5");
+    EXPECT_EQ(run(slow_work + out("a.h5") + " --resume"), 2);
+    EXPECT_NE(slurp(log()).find("a.h5: holds another run (mobalab theory"), std::string::npos) << slurp(log());
+    EXPECT_EQ(run("theory --model gaussian --force " + out("a.h5")), 0);
+    EXPECT_EQ(read_results(folder_ / "a.h5").subcommand, "theory");
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "a.h5.journal")) << "--force discards the interrupted run";
+}
+
+TEST_F(Resume, ACrashBeforeTheJournalIsRemovedIsHarmless) {
+    interrupt("a.h5");
+    const std::string journal = slurp(folder_ / "a.h5.journal");
+    ASSERT_EQ(run(slow_work + out("a.h5") + " --resume"), 0) << slurp(log());
+    const std::string whole = slurp(folder_ / "a.h5");
+    spill(folder_ / "a.h5.journal", journal);
+    EXPECT_EQ(run(slow_work + out("a.h5") + " --resume"), 0) << slurp(log());
+    EXPECT_EQ(slurp(folder_ / "a.h5"), whole);
+}
+
 TEST_F(Resume, ATornJournalIsContinued) {
     ASSERT_EQ(run(slow_work + out("a.h5")), 0) << slurp(log());
     std::filesystem::rename(folder_ / "a.h5", folder_ / "uninterrupted.h5");
