@@ -87,14 +87,15 @@ std::vector<std::int64_t> first_points(const ProbePlan& plan) {
 
 std::vector<Comparison> compare(const Evidence& evidence) {
     std::vector<Comparison> all;
-    for (std::size_t i = 0; i < evidence.points.size(); ++i) {
-        add_comparisons_of_point(evidence, i, all);
-    }
-    all.push_back(against_theory(-1, "kernel-theory", evidence.kernel.pooled));
+    // Rules first: a report that is sorted by p-value then names the broken rule before its many consequences.
     const std::vector<std::int64_t> points = first_points(evidence.plan);
     for (std::size_t j = 0; j < points.size(); ++j) {
         all.push_back(of_rule(points[j], "tie-rule", evidence.tie_rule[j]));
         all.push_back(of_rule(points[j], "candidate-rule", evidence.candidate_rule[j]));
+    }
+    all.push_back(against_theory(-1, "kernel-theory", evidence.kernel.pooled));
+    for (std::size_t i = 0; i < evidence.points.size(); ++i) {
+        add_comparisons_of_point(evidence, i, all);
     }
 
     std::vector<double> p_values;

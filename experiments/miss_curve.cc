@@ -8,7 +8,7 @@
 namespace mobalab::experiments {
 namespace {
 
-constexpr int nodes_a_value = 8;
+constexpr int nodes_a_value = 10;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr std::int64_t most_candidates = 1'000'000;  // analysis::validate()
 

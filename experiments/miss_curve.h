@@ -16,7 +16,7 @@ namespace mobalab::experiments {
 /// queries with 1, 2, ... candidates).
 ///
 /// With c = routed + s candidates a miss is impossible for s <= 0; s up to exact_steps is the exact formula; beyond,
-/// the log-odds are interpolated as a polynomial of degree 7 in log s through exact values at s = exact_steps *
+/// the log-odds are interpolated as a polynomial of degree 9 in log s through exact values at s = exact_steps *
 /// 2^(j/2). The probability is smooth there (c enters as the parameter of a beta law): the error of miss and hit is
 /// below 1e-7 of the smaller one (tested), far below what any number of probes resolves. The nodes do not depend on who
 /// asks, so values do not depend on the grid. Thread-safe.
