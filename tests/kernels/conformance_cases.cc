@@ -109,6 +109,10 @@ std::vector<Case> standard_cases(const Target& target) {
         make_varlen_case("variable length, small blocks", shape(1, 0, 0, 2, 2, 128, 16, 6), {33, 500, 16},
                          {33, 500, 250}, dtype, 12),
     };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    // The double-precision judge is some 30 times slower here; memory errors and races show in the smaller cases.
+    std::erase_if(cases, [](const Case& c) { return c.p.seqlen_k > 600; });
+#endif
     if (!target.any_shape) return cases;
     cases.push_back(make_case("blocks of one key, d 1", shape(1, 40, 40, 1, 1, 1, 1, 5), dtype, 13));
     cases.push_back(make_case("odd everything", shape(3, 61, 64, 6, 3, 7, 5, 6), dtype, 14));
