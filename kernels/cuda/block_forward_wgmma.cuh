@@ -338,6 +338,8 @@ __global__ void __launch_bounds__(threads_per_block, 1)
 template <typename T, int HeadDim, bool Blocks>
 Status launch(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map, const CUtensorMap& v_map,
               cudaStream_t stream) {
+    static_assert(shared_bytes<HeadDim> <= 227 * 1024, "more than a thread block can have");
+    static_assert(128 * (consumer_groups * consumer_registers + producer_registers) <= 65536);
     const auto kernel = block_forward_kernel<T, HeadDim, Blocks>;
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                    static_cast<int>(shared_bytes<HeadDim>));
