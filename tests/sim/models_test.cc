@@ -42,7 +42,7 @@ RoutingPoint point_of(Model model, const Case& c) {
 TrialStats run(const RoutingPoint& point, std::uint64_t trials, std::uint64_t seed) {
     Budget budget;
     budget.seed = seed;
-    budget.stop.max_trials = std::max<std::uint64_t>(100, trials / kSlower);
+    budget.stop.max_trials = std::max<std::uint64_t>(10, trials / kSlower);
     return simulate(point, budget).progress.stats;
 }
 
@@ -111,11 +111,12 @@ TEST_P(Agreement, agrees_at_every_topk_of_one_run) {
 }
 
 // A model whose variance is 5 % off is head_dim 64 judged as head_dim 67; a candidate rule off by one is c + 1; a tie
-// or topk rule off by one is topk + 1. Each must be found in the trials used above for its like (10^6 for candidates).
+// or topk rule off by one is topk + 1. Each must be found in 10^6 trials (10^4 of real vectors, or under sanitizers,
+// find a variance 30 % off).
 TEST_P(Agreement, a_slightly_wrong_model_is_caught) {
     const bool vectors = GetParam() == Model::vector;
     const RoutingPoint point = point_of(GetParam(), {64, 16, 20, 4, 1, 0.8, 0.0, 0});
-    const TrialStats stats = run(point, vectors ? 20'000 * kSlower : 1'000'000, testing::test_seed() + 2);
+    const TrialStats stats = run(point, vectors ? 10'000 * kSlower : 1'000'000, testing::test_seed() + 2);
     RoutingPoint wrong = point;
     wrong.topk += 1;
     EXPECT_LT(p_value(stats, wrong), kFalseAlarm);
