@@ -64,6 +64,7 @@ std::string command_line_text(const Subcommand& command, const std::vector<std::
 
 [[noreturn]] void refuse_unknown(const std::string& where, const std::string& name, const std::vector<Flag>& flags) {
     std::vector<std::string> dashed;
+    dashed.reserve(flags.size());
     for (const Flag& flag : flags) {
         dashed.push_back("--" + flag.name);
     }

@@ -243,6 +243,7 @@ std::vector<std::string> read_texts(hid_t dataset, hid_t space, std::size_t rows
     const Handle type = text_type();
     require(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, pointers.data()));
     std::vector<std::string> texts;
+    texts.reserve(rows);
     for (const char* pointer : pointers) {
         texts.emplace_back(pointer == nullptr ? "" : pointer);
     }

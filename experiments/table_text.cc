@@ -81,6 +81,7 @@ std::string human_table(const Table& table, const std::vector<ShownColumn>& para
     std::string text = above.empty() ? "" : above + "\n\n";
     for (std::size_t line = 0; line <= table.rows(); ++line) {
         std::vector<std::string> cells;
+        cells.reserve(shown.size());
         for (const auto& column : shown) {
             cells.push_back(column[line]);
         }
