@@ -10,10 +10,14 @@
 namespace mobalab::analysis {
 namespace {
 
-/// From here on the contour integrand falls fast enough (its nodes grow like exp(37 / smoothness)).
-constexpr double smooth_enough = 12.0;
+/// The contour integral needs about exp(37 / smoothness) nodes, a table about terms^2 convolutions, once: the tables
+/// end earlier in the few dimensions where they need many terms.
+bool use_contour(std::int64_t head_dim, std::int64_t terms) {
+    const double smooth_enough = head_dim < 5 ? 12.0 : 24.0;
+    return smoothness(head_dim, terms) >= smooth_enough;
+}
 
-/// Tables of the rough laws: at most about 70 (d, R) have smoothness below smooth_enough, 20 kB each at most.
+/// Tables of the rough laws: about 100 (d, R) at most, 20 kB each at most.
 class TableStore {
 public:
     std::shared_ptr<const AffinitySum> get(std::int64_t head_dim, std::int64_t terms) {
@@ -39,7 +43,7 @@ double smoothness(std::int64_t head_dim, std::int64_t terms) {
 }
 
 std::shared_ptr<const AffinitySum> affinity_sum(std::int64_t head_dim, std::int64_t terms) {
-    if (smoothness(head_dim, terms) >= smooth_enough) return std::make_shared<ContourAffinitySum>(head_dim, terms);
+    if (use_contour(head_dim, terms)) return std::make_shared<ContourAffinitySum>(head_dim, terms);
     static TableStore store;
     return store.get(head_dim, terms);
 }

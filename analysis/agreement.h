@@ -6,8 +6,8 @@
 
 namespace mobalab::analysis {
 
-/// Counts of one side of a comparison. `design_effect` 1 and `df` +inf mean independent trials; otherwise the trials are
-/// clustered and count for trials / design_effect with the penalty of korn_graubard().
+/// Counts of one side of a comparison. `design_effect` 1 and `df` +inf mean independent trials; otherwise the trials
+/// are clustered and count for trials / design_effect with the penalty of korn_graubard().
 struct Counts {
     double misses;
     double trials;

@@ -99,10 +99,18 @@ std::optional<std::int64_t> largest_in_sequence(RoutingPoint point, const Target
 
 std::optional<std::int64_t> smallest_head_dim(RoutingPoint point, double wanted_hit) {
     const Target target(wanted_hit);
-    return smallest(min_head_dim, max_head_dim, [&](std::int64_t d) {
+    const auto reached = [&](std::int64_t d) {
         point.head_dim = d;
         return target.reached(point);
-    });
+    };
+    // Without a signal more dimensions do not help.
+    if (!(point.delta_mu_eff() > 0.0)) return reached(min_head_dim) ? std::optional(min_head_dim) : std::nullopt;
+    if (!reached(max_head_dim)) return std::nullopt;
+    // From above, by halves: the few smallest dimensions are the slow ones to evaluate.
+    std::int64_t reaches = max_head_dim;
+    while (reaches > min_head_dim && reached(reaches / 2)) reaches /= 2;
+    if (reaches == min_head_dim) return min_head_dim;
+    return first_reached(reaches / 2, reaches, reached);
 }
 
 std::optional<std::int64_t> largest_block_size(RoutingPoint point, double wanted_hit) {

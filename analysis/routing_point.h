@@ -34,15 +34,15 @@ Model parse_model(std::string_view name);
 /// unit vectors.
 struct RoutingPoint {
     Model model = Model::sphere;
-    std::int64_t head_dim = 64;      ///< d >= 2
-    std::int64_t block_size = 64;    ///< B >= 1, keys a block
-    std::int64_t candidates = 127;   ///< c >= 1, past blocks that compete, the signal block included
-    std::int64_t topk = 8;           ///< k >= 1, blocks kept, the query's own block included; routed() = k - 1
-    std::int64_t cluster_size = 1;   ///< m in [1, B], related tokens in the signal block, the needle included
-    double mu_signal = 0.8;          ///< E[q.k*] of the needle
-    double mu_noise = 0.0;           ///< E[q.k] of a noise key; must be 0 for sphere and vector
-    double mu_cluster = 0.0;         ///< E[q.k] of each of the m - 1 other tokens of the cluster
-    std::int64_t seq_len = 0;        ///< N the point was asked for, 0 when it was asked for by candidates
+    std::int64_t head_dim = 64;     ///< d >= 2
+    std::int64_t block_size = 64;   ///< B >= 1, keys a block
+    std::int64_t candidates = 127;  ///< c >= 1, past blocks that compete, the signal block included
+    std::int64_t topk = 8;          ///< k >= 1, blocks kept, the query's own block included; routed() = k - 1
+    std::int64_t cluster_size = 1;  ///< m in [1, B], related tokens in the signal block, the needle included
+    double mu_signal = 0.8;         ///< E[q.k*] of the needle
+    double mu_noise = 0.0;          ///< E[q.k] of a noise key; must be 0 for sphere and vector
+    double mu_cluster = 0.0;        ///< E[q.k] of each of the m - 1 other tokens of the cluster
+    std::int64_t seq_len = 0;       ///< N the point was asked for, 0 when it was asked for by candidates
 
     std::int64_t routed() const { return topk - 1; }
     std::int64_t noise_blocks() const { return candidates - 1; }
