@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <ostream>
 
 namespace mobalab::experiments {
@@ -52,7 +53,7 @@ void ProgressDisplay::show(const std::string& line) {
 }
 
 std::string duration_text(double seconds) {
-    const auto whole = static_cast<std::int64_t>(std::clamp(seconds, 0.0, 1e15) + 0.5);
+    const auto whole = std::llround(std::clamp(seconds, 0.0, 1e15));
     if (whole < 60) {
         return fmt::format("{} s", whole);
     }
