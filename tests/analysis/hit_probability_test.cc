@@ -8,7 +8,9 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "analysis/affinity_sum.h"
 #include "analysis/hit_problem.h"
@@ -293,6 +295,22 @@ TEST(HitProbabilityTest, OneRivalOnTheSphereIsASingleTail) {
             }
         }
     }
+}
+
+/// Tables of rough laws are made on first use, possibly by several threads at once.
+TEST(HitProbabilityTest, ThreadsGetTheSameBits) {
+    const RoutingPoint rough{
+        .head_dim = 6, .block_size = 5, .candidates = 20, .topk = 3, .cluster_size = 2, .mu_signal = 0.5};
+    const RoutingPoint smooth{.head_dim = 48, .block_size = 16, .candidates = 20, .topk = 3, .mu_signal = 0.5};
+    std::vector<double> results(8);
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < results.size(); ++i) {
+        threads.emplace_back(
+            [&, i] { results[i] = exact_hit_probability(rough).log_hit + exact_hit_probability(smooth).log_hit; });
+    }
+    for (std::thread& thread : threads) thread.join();
+    const double serial = exact_hit_probability(rough).log_hit + exact_hit_probability(smooth).log_hit;
+    for (const double result : results) EXPECT_EQ(result, serial);
 }
 
 TEST(HitProbabilityTest, BadPointsAreRefused) {
