@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
     # build
     g++ cmake ninja-build git
-    libeigen3-dev libboost-dev libboost-program-options-dev libhdf5-dev librandom123-dev libtbb-dev libfmt-dev
+    libeigen3-dev libboost-dev libboost-program-options-dev libhdf5-dev librandom123-dev libfmt-dev
     nlohmann-json3-dev
     # tests and benchmarks
     libgtest-dev libgmock-dev libbenchmark-dev

@@ -68,6 +68,10 @@ def _tokens_q(p):
     return p.total_q if p.cu_seqlens_q else p.batch * p.seqlen_q
 
 
+def _selection(p, like):
+    return _arrays.empty(like, (p.heads_q, _tokens_q(p), max(p.topk - 1, 0)), "int32")  # the library refuses topk < 1
+
+
 def _ptr(array):
     return ctypes.c_void_p(_arrays.pointer(array))
 
@@ -92,9 +96,8 @@ def route(q, k, block_size, topk, *, return_scores=False, cu_seqlens_q=None, cu_
     """int32 [heads_q, tokens_q, topk - 1]: routed blocks, best first, -1 where there are fewer candidates."""
     _same_kind(q=q, k=k)
     p = _problem(q, k, block_size, topk, cu_seqlens_q, cu_seqlens_k, fp32_centroids, **lengths)
-    shape = (p.heads_q, _tokens_q(p), topk - 1)
-    selection = _arrays.empty(q, shape, "int32")
-    scores = _arrays.empty(q, shape, "float32") if return_scores else None
+    selection = _selection(p, q)
+    scores = _arrays.empty(q, tuple(selection.shape), "float32") if return_scores else None
     _run("route", "route", p, q, threads, _arrays.tensor(q), _arrays.tensor(k), _ptr(selection), _ptr(scores))
     return (selection, scores) if return_scores else selection
 
@@ -117,7 +120,7 @@ def moba_forward(q, k, v, block_size, topk, *, cu_seqlens_q=None, cu_seqlens_k=N
     p = _problem(q, k, block_size, topk, cu_seqlens_q, cu_seqlens_k, fp32_centroids, **lengths)
     out = _arrays.empty(q, tuple(q.shape))
     lse = _arrays.empty(q, (p.heads_q, _tokens_q(p)), "float32")
-    selection = _arrays.empty(q, (p.heads_q, _tokens_q(p), topk - 1), "int32")
+    selection = _selection(p, q)
     _run("moba_forward", "moba_forward", p, q, threads, _arrays.tensor(q), _arrays.tensor(k), _arrays.tensor(v),
          _arrays.tensor(out), _ptr(lse), _ptr(selection))
     return out, lse, selection
