@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Builds the tests of the rooms that start threads with the thread sanitizer, and runs them.
+# Usage: tests/thread_sanitizer.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+threaded=(sim_engine_test kernels_cpu_test kernels_cpu_conformance_test)
+experiments/install_packages.sh
+cmake --preset sanitize-thread >/dev/null
+cmake --build --preset sanitize-thread --target "${threaded[@]}"
+ctest --preset sanitize-thread -j "$(nproc)" -R "^($(IFS="|"; echo "${threaded[*]}"))\$"
