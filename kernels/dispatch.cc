@@ -69,6 +69,17 @@ Status check_lse(const Problem& p, const float* lse) {
     return check_pointer("lse", lse, p.tokens_q() * p.heads_q);
 }
 
+/// The tensors of attention_forward and moba_forward, with their strides filled in.
+Status check_forward(const Problem& p, ConstTensor& q, ConstTensor& k, ConstTensor& v, Tensor& out, const float* lse,
+                     const std::int32_t* selection) {
+    if (Status s = resolve_q("q", p, q); !s.ok()) return s;
+    if (Status s = resolve_k("k", p, k); !s.ok()) return s;
+    if (Status s = resolve_k("v", p, v); !s.ok()) return s;
+    if (Status s = resolve_q("out", p, out); !s.ok()) return s;
+    if (Status s = check_selection(p, selection); !s.ok()) return s;
+    return check_lse(p, lse);
+}
+
 Status check_conv(const Problem& p, const float* weight, int width) {
     if (Status s = check_conv_width(width); !s.ok()) return s;
     return check_pointer("weight", weight, p.heads_k * p.head_dim * width);
@@ -140,12 +151,7 @@ Status attention_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTe
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->attention_forward != nullptr;
         if (Status s = prepare(table, offered, Operation::attention_forward, p, execution); !s.ok()) return s;
-        if (Status s = resolve_q("q", p, q); !s.ok()) return s;
-        if (Status s = resolve_k("k", p, k); !s.ok()) return s;
-        if (Status s = resolve_k("v", p, v); !s.ok()) return s;
-        if (Status s = resolve_q("out", p, out); !s.ok()) return s;
-        if (Status s = check_selection(p, selection); !s.ok()) return s;
-        if (Status s = check_lse(p, lse); !s.ok()) return s;
+        if (Status s = check_forward(p, q, k, v, out, lse, selection); !s.ok()) return s;
         if (p.tokens_q() == 0) return {};
         return table->attention_forward(p, q, k, v, selection, out, lse, execution);
     });
@@ -157,12 +163,7 @@ Status moba_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor 
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->moba_forward != nullptr;
         if (Status s = prepare(table, offered, Operation::moba_forward, p, execution); !s.ok()) return s;
-        if (Status s = resolve_q("q", p, q); !s.ok()) return s;
-        if (Status s = resolve_k("k", p, k); !s.ok()) return s;
-        if (Status s = resolve_k("v", p, v); !s.ok()) return s;
-        if (Status s = resolve_q("out", p, out); !s.ok()) return s;
-        if (Status s = check_selection(p, selection); !s.ok()) return s;
-        if (Status s = check_lse(p, lse); !s.ok()) return s;
+        if (Status s = check_forward(p, q, k, v, out, lse, selection); !s.ok()) return s;
         if (p.tokens_q() == 0) return {};
         return table->moba_forward(p, q, k, v, out, lse, selection, execution);
     });
