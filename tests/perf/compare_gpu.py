@@ -2,11 +2,13 @@
 """mobalab's CUDA kernels beside the official FlashMoBA and PyTorch's dense attention: one process, the same tensors.
 
     PYTHONPATH=kernels/python MOBALAB_KERNELS_LIBRARY=build/lib/libmobalab_kernels.so \
-        python3 tests/perf/compare_gpu.py --out results/compare_gpu.json
+        python3 tests/perf/compare_gpu.py --backward --out results/compare_gpu.json --table results/compare_gpu.md
 
 Needs PyTorch with CUDA; the official package `flash_moba` is compared where it can be imported. Times are medians of CUDA
 events over rotating input sets after a warm-up; every timed output is checked first, on sampled rows in float64 over
-its own routing. Memory is the peak above the inputs. `skew` routes most queries to few blocks.
+its own routing. Memory is the peak above the inputs (outputs and, for the backward, gradients included; what the forward
+saved is not). `skew` routes most queries to few blocks. Each setting is printed as soon as it is measured, and files are
+written again after each, so that a run cut short leaves what it had.
 """
 
 import argparse
@@ -82,22 +84,62 @@ def peak_mib(call, x):
     return peak / 2**20
 
 
-def sampled_error(q, k, v, out, selection, block, rows=64, seed=7):
-    """Relative Frobenius error of sampled (batch, head, row) outputs in float64 over the kernel's own routing."""
-    batch, n, heads, d = q.shape
+def sampled_rows(q, k, selection, block, rows=64, seed=7):
+    """Random (batch, head, row) with the positions of the keys that the row attends to."""
+    batch, n, heads, _ = q.shape
     g = torch.Generator().manual_seed(seed)
-    error = norm = 0.0
     for _ in range(rows):
         b, h, row = (int(torch.randint(0, m, (1,), generator=g)) for m in (batch, heads, n))
         picks = selection[h, b * n + row]
         blocks = torch.cat([picks[picks >= 0], torch.tensor([row // block], device="cuda")])
         cols = (blocks[:, None] * block + torch.arange(block, device="cuda")).flatten()
-        cols = cols[cols <= row]
-        s = k[b, cols, h].double() @ q[b, row, h].double() * d**-0.5
-        want = s.softmax(0) @ v[b, cols, h].double()
-        error += float((out[b, row, h].double() - want).square().sum())
+        yield b, h, row, cols[cols <= row]
+
+
+def relative_error(pairs):
+    """Frobenius error of (got, want) rows."""
+    error = norm = 0.0
+    for got, want in pairs:
+        error += float((got.double() - want).square().sum())
         norm += float(want.square().sum())
     return math.sqrt(error / norm)
+
+
+def probabilities(q, k, at):
+    b, h, row, cols = at
+    return (k[b, cols, h].double() @ q[b, row, h].double() * q.shape[-1] ** -0.5).softmax(0)
+
+
+def sampled_error(q, k, v, out, selection, block):
+    """Relative error of sampled output rows in float64 over the kernel's own routing."""
+    rows = list(sampled_rows(q, k, selection, block))
+    return relative_error((out[b, row, h], probabilities(q, k, (b, h, row, cols)) @ v[b, cols, h].double())
+                          for b, h, row, cols in rows)
+
+
+def gradient_error(q, k, v, block, topk):
+    """The same for dQ. dK and dV are held to identities of exact gradients: per head, the sum of dV over keys is that of
+    dO over queries (each row of P sums to 1), and sum k.dK = sum q.dQ (both are sum dS * S)."""
+    leaves = [t.detach().requires_grad_(True) for t in (q, k, v)]
+    _, _, selection = mk.moba_forward(q, k, v, block, topk)
+    out = mk.moba_attention(*leaves, block, topk)
+    d_out = torch.randn_like(out)
+    dq, dk, dv = torch.autograd.grad(out, leaves, d_out)
+
+    def want(at):
+        b, h, row, cols = at
+        p = probabilities(q, k, at)
+        dp = v[b, cols, h].double() @ d_out[b, row, h].double()
+        return p * (dp - (p * dp).sum()) @ k[b, cols, h].double() * q.shape[-1] ** -0.5
+
+    error = relative_error((dq[at[0], at[2], at[1]], want(at)) for at in sampled_rows(q, k, selection, block))
+    sums = relative_error([(dv.sum(1, dtype=torch.float64), d_out.sum(1, dtype=torch.float64))])
+    energy_k, energy_q = ((x.float() * dx.float()).sum((1, 3), dtype=torch.float64) for x, dx in ((k, dk), (q, dq)))
+    scale = (k.float() * dk.float()).square().sum((1, 3)).sqrt().double()
+    identity = float(((energy_k - energy_q).abs() / scale).max())
+    if not (sums < 1e-2 and identity < 0.1):
+        sys.exit(f"gradients break their identities: sum of dV off by {sums:.2e}, sum of k.dK by {identity:.2e} of its noise")
+    return error
 
 
 def official_calls(n, block, topk):
@@ -113,14 +155,22 @@ def official_calls(n, block, topk):
     return route, forward
 
 
-def backward_ms(forward, inputs, repeats):
-    grads = []
-    for x in inputs:
-        leaves = [t.detach().requires_grad_(True) for t in x]
-        out = forward(*leaves)
-        out = out[0] if isinstance(out, tuple) else out
-        grads.append((out, leaves, torch.randn_like(out)))
-    return median_ms(lambda o, l, g: torch.autograd.grad(o, l, g, retain_graph=True), grads, repeats)
+def backward_case(forward, x):
+    """One recorded forward: (outputs, leaves, gradient of the output), as torch.autograd.grad takes them."""
+    leaves = [t.detach().requires_grad_(True) for t in x]
+    out = forward(*leaves)
+    out = out[0] if isinstance(out, tuple) else out
+    return out, leaves, torch.randn_like(out)
+
+
+def backward(out, leaves, d_out):
+    return torch.autograd.grad(out, leaves, d_out, retain_graph=True)
+
+
+def measure_backward(forward, inputs, repeats):
+    """(median ms, peak MiB above what the forward left)."""
+    cases = [backward_case(forward, x) for x in inputs]
+    return median_ms(backward, cases, repeats), peak_mib(backward, cases[0])
 
 
 def dense_calls(backend):
@@ -131,12 +181,12 @@ def dense_calls(backend):
     return forward
 
 
-def measure(setting, skew, options):
+def measure(setting, skew, options, row):
+    """Fills the row with all that can be measured of one setting."""
     n, heads, d, block, topk = setting
     sets = 2 if n <= 65536 else 1  # inputs of one set already exceed L2 many times
     inputs = [make_inputs(n, heads, d, skew, seed) for seed in range(1, sets + 1)]
     repeats = 20 if n <= 65536 else 5
-    row = dict(seq_len=n, heads=heads, head_dim=d, block_size=block, topk=topk, routing="skewed" if skew else "random")
     x = inputs[0]
 
     out, _, selection = mk.moba_forward(*x, block, topk)
@@ -148,8 +198,11 @@ def measure(setting, skew, options):
     row["forward_ms"] = median_ms(lambda q, k, v: mk.moba_forward(q, k, v, block, topk), inputs, repeats)
     row["forward_mib"] = peak_mib(lambda q, k, v: mk.moba_forward(q, k, v, block, topk), x)
     if options.backward:
+        row["gradient_error"] = gradient_error(*x, block, topk)
+        if not row["gradient_error"] < 1.5e-2:
+            sys.exit(f"wrong gradient at {row}: refusing to time it")
         moba = lambda q, k, v: mk.moba_attention(q, k, v, block, topk)
-        row["backward_ms"] = backward_ms(moba, inputs, repeats)
+        row["backward_ms"], row["backward_mib"] = measure_backward(moba, inputs, repeats)
 
     if flash_moba is not None and block % 64 == 0 and topk <= 16:
         route, forward = official_calls(n, block, topk)
@@ -157,21 +210,84 @@ def measure(setting, skew, options):
         row["official_route_ms"] = median_ms(route, inputs, few)
         row["official_forward_ms"] = median_ms(forward, inputs, few)
         row["official_forward_mib"] = peak_mib(forward, x)
-        if options.backward:
-            row["official_backward_ms"] = backward_ms(forward, inputs, few)
         row["speedup_over_official"] = row["official_forward_ms"] / row["forward_ms"]
+        if options.backward:
+            row["official_backward_ms"], row["official_backward_mib"] = measure_backward(forward, inputs, few)
+            row["backward_speedup_over_official"] = row["official_backward_ms"] / row["backward_ms"]
     if n <= options.dense_up_to and not skew:
         for name, backend in (("flash_attention_2", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
             few = 10 if n <= 32768 else 3
             row[name + "_forward_ms"] = median_ms(dense_calls(backend), inputs, few)
             if options.backward:
-                row[name + "_backward_ms"] = backward_ms(dense_calls(backend), inputs, few)
-    return row
+                row[name + "_backward_ms"], _ = measure_backward(dense_calls(backend), inputs, few)
+
+
+# Heading, key of a row, format: the committed table.
+COLUMNS = [
+    ("N", "seq_len", lambda n: f"{n // 1024}K"),
+    ("heads, d", "heads", str),  # with head_dim behind it, see table_text()
+    ("B", "block_size", str),
+    ("k", "topk", str),
+    ("routing input", "routing", str),
+    ("route", "route_ms", "{:.2f}".format),
+    ("**forward**", "forward_ms", "**{:.2f}**".format),
+    ("MiB", "forward_mib", "{:.0f}".format),
+    ("official route", "official_route_ms", "{:.2f}".format),
+    ("official forward", "official_forward_ms", "{:.2f}".format),
+    ("official MiB", "official_forward_mib", "{:.0f}".format),
+    ("ratio", "speedup_over_official", "{:.1f}x".format),
+    ("FA2", "flash_attention_2_forward_ms", "{:.2f}".format),
+    ("cuDNN", "cudnn_forward_ms", "{:.2f}".format),
+    ("**backward**", "backward_ms", "**{:.2f}**".format),
+    ("MiB", "backward_mib", "{:.0f}".format),
+    ("official backward", "official_backward_ms", "{:.2f}".format),
+    ("official MiB", "official_backward_mib", "{:.0f}".format),
+    ("ratio", "backward_speedup_over_official", "{:.1f}x".format),
+    ("FA2 backward", "flash_attention_2_backward_ms", "{:.2f}".format),
+    ("cuDNN backward", "cudnn_backward_ms", "{:.2f}".format),
+]
+
+
+def table_text(result, commit):
+    rows = result["rows"]
+    columns = [c for c in COLUMNS if any(c[1] in row for row in rows)]
+
+    def cell(row, key, form):
+        if key not in row:
+            return "-"
+        return f"{row['heads']}, {row['head_dim']}" if key == "heads" else form(row[key])
+
+    errors = [row["error"] for row in rows if "error" in row]
+    lines = [
+        "# Measured on one GPU",
+        "",
+        f"{result['device']}, CUDA {result['cuda']}, PyTorch {result['torch']}, FlashMoBA {result['official'] or 'not installed'}; bf16,",
+        f"batch {result['batch']}, causal; medians of CUDA events in ms, routing included in forward, one process, the same tensors",
+        f"(`tests/perf/compare_gpu.py`, commit {commit}; raw numbers in the JSON file beside this one). MiB is the peak above the inputs.",
+        "FA2 and cuDNN are dense attention.",
+        "",
+        "| " + " | ".join(c[0] for c in columns) + " |",
+        "|" + "---|" * len(columns),
+    ]
+    lines += ["| " + " | ".join(cell(row, key, form) for _, key, form in columns) + " |" for row in rows]
+    lines += ["", f"Every timed output was checked first, 64 sampled rows in float64 over the same routing: relative error {min(errors):.1e} to {max(errors):.1e}."]
+    return "\n".join(lines) + "\n"
+
+
+def write(result, options):
+    if options.out:
+        with open(options.out, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=1)
+    if options.table:
+        with open(options.table, "w", encoding="utf-8") as file:
+            file.write(table_text(result, options.commit))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", help="JSON file for the table")
+    parser.add_argument("--out", help="JSON file of the numbers")
+    parser.add_argument("--table", help="Markdown file of the table")
+    parser.add_argument("--commit", default="unknown", help="commit of the kernels, for the table")
     parser.add_argument("--dense-up-to", type=int, default=65536, help="longest N timed with dense attention")
     parser.add_argument("--max-seq-len", type=int, default=524288)
     parser.add_argument("--backward", action="store_true", help="time the backward too")
@@ -179,25 +295,24 @@ def main():
     reason = mk.backend_available("cuda")
     if reason is not None or not torch.cuda.is_available():
         sys.exit(f"compare_gpu: needs a CUDA device: {reason or 'torch sees none'}")
-    rows = []
+    result = dict(device=torch.cuda.get_device_name(), cuda=torch.version.cuda, torch=torch.__version__,
+                  official=getattr(flash_moba, "__version__", None), batch=BATCH, dtype="bfloat16", rows=[])
     for setting in SETTINGS:
         if setting[0] > options.max_seq_len:
             continue
         for skew in (False, True):
             if skew and setting[0] not in (8192, 65536):
                 continue
+            row = dict(seq_len=setting[0], heads=setting[1], head_dim=setting[2], block_size=setting[3], topk=setting[4],
+                       routing="skewed" if skew else "random")
             try:
-                rows.append(measure(setting, skew, options))
+                measure(setting, skew, options, row)
             except torch.cuda.OutOfMemoryError as error:
-                rows.append(dict(seq_len=setting[0], heads=setting[1], head_dim=setting[2], block_size=setting[3],
-                                 topk=setting[4], routing="skewed" if skew else "random", failed=str(error)[:120]))
+                row["failed"] = str(error)[:120]
             torch.cuda.empty_cache()
-            print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in rows[-1].items()), flush=True)
-    result = dict(device=torch.cuda.get_device_name(), torch=torch.__version__,
-                  official=getattr(flash_moba, "__version__", None), batch=BATCH, dtype="bfloat16", rows=rows)
-    if options.out:
-        with open(options.out, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
+            result["rows"].append(row)
+            print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
+            write(result, options)
 
 
 if __name__ == "__main__":
