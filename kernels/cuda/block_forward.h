@@ -14,9 +14,10 @@
 // run, in the dtype of the inputs, and the base-2 logarithm of its sum of exponentials in fp32. combine.h joins them.
 //
 // Where the partials of a query lie: the one of the first run of its own block, which every query has, in its row of
-// the output tensors themselves; the others in scratch rows of the chunk (numbers in [0, PartialLayout::rows)): run u
-// of list row r is row u * list_rows + r, run u > 0 of the own block of query token t under head h is own_row(h, u, t).
-// A query has an own partial for every run of its own block that begins at or before it.
+// the output tensors themselves; the others in scratch rows (numbers in [0, PartialLayout::rows)). Scratch is a ring of
+// slots; window w of the chunk (lists.h) has slot w % slots while it is in work: run u of list row r is row u *
+// list_rows() + r + row_shift(w), run u > 0 of the own block of query token t under head h is own_row(w, h, u, t). A
+// query has an own partial for every run of its own block that begins at or before it.
 //
 // Inside a partial row the elements are in the order the matrix units leave them in registers, so that a thread writes
 // 16 bytes at once: 16-byte piece 4 * m + t (m < head_dim / 32, t < 4) holds columns 32 * m + 8 * i + 2 * t + {0, 1},
@@ -27,22 +28,45 @@ inline constexpr int keys_per_run = 128;
 inline constexpr int rows_per_tile = list_tile_rows;
 inline constexpr int max_tiles_per_item = 16;  ///< bound on ListOptions::tiles_per_item
 
-/// Where the partials of a chunk lie.
+/// Where the partials of the windows in work lie.
 struct PartialLayout {
-    void* out = nullptr;         ///< [rows, head_dim] in the dtype of the inputs
-    float* lse = nullptr;        ///< [rows], log2 of the sum of exponentials
-    std::int64_t list_rows = 0;  ///< ListPlan::rows
-    std::int32_t tokens = 0;     ///< ListPlan::tokens_per_chunk
-    std::int32_t heads = 1;      ///< ListPlan::heads_per_chunk
-    std::int32_t runs = 1;       ///< runs per list: max(1, block_size / 128)
+    void* out = nullptr;           ///< [rows, head_dim] in the dtype of the inputs
+    float* lse = nullptr;          ///< [rows], log2 of the sum of exponentials
+    std::int64_t window_rows = 0;  ///< ListPlan::rows_per_window
+    std::int32_t slots = 1;        ///< windows in work at a time
+    std::int32_t tokens = 0;       ///< ListPlan::tokens_per_window
+    std::int32_t heads = 1;        ///< ListPlan::heads_per_window
+    std::int32_t runs = 1;         ///< runs per list: max(1, block_size / 128)
 
+    MOBALAB_HOST_DEVICE std::int64_t list_rows() const { return slots * window_rows; }
     MOBALAB_HOST_DEVICE std::int64_t rows() const {
-        return runs * list_rows + (runs - 1) * static_cast<std::int64_t>(heads) * tokens;
+        return runs * list_rows() + static_cast<std::int64_t>(slots) * (runs - 1) * heads * tokens;
     }
-    /// Of run > 0; head and token are counted from the beginning of the chunk.
-    MOBALAB_HOST_DEVICE std::int64_t own_row(std::int32_t head, std::int32_t run, std::int32_t token) const {
-        return runs * list_rows + (static_cast<std::int64_t>(head) * (runs - 1) + run - 1) * tokens + token;
+    /// From list row numbers, which count the windows of a chunk, to those of the ring.
+    MOBALAB_HOST_DEVICE std::int64_t row_shift(std::int32_t window) const {
+        return (window % slots - window) * window_rows;
     }
+    /// Of run > 0; head and token are counted from the beginning of the window.
+    MOBALAB_HOST_DEVICE std::int64_t own_row(std::int32_t window, std::int32_t head, std::int32_t run,
+                                             std::int32_t token) const {
+        const std::int64_t head_of_ring = static_cast<std::int64_t>(window % slots) * heads + head;
+        return runs * list_rows() + (head_of_ring * (runs - 1) + run - 1) * tokens + token;
+    }
+};
+
+/// How one launch works through the windows of a chunk: block_forward of window p, then combination of window p - lag,
+/// for p = 0, 1, ... Work is drawn in that order. A window's combination waits for its block_forward, its block_forward
+/// for the combination of the window whose slot it takes over; as both were drawn before, somebody always has work.
+struct WindowSchedule {
+    std::int32_t windows = 0;
+    std::int32_t lag = 1;             ///< at least 1 and less than PartialLayout::slots, or fewer windows than slots
+    std::int32_t token_windows = 1;   ///< ListPlan::token_windows
+    std::int32_t combine_tiles = 1;   ///< tiles of 64 queries that one unit of combination joins
+    std::int32_t tiles_per_head = 0;  ///< of one head of a window
+    std::int32_t combine_units = 0;   ///< of a window
+    std::int32_t* next_unit = nullptr;  ///< work is drawn from it; this and the counters below are 0 before the launch
+    std::int32_t* forwarded = nullptr;  ///< [windows]: units of block_forward that are done
+    std::int32_t* combined = nullptr;   ///< [windows]: units of combination that are done
 };
 
 /// The tensors attention_forward writes.
@@ -60,7 +84,7 @@ struct OutputTensors {
     }
 };
 
-/// What every key-major attention kernel reads.
+/// What the attention kernels read.
 struct BlockForwardArgs {
     const void* q = nullptr;
     const void* k = nullptr;
@@ -71,18 +95,20 @@ struct BlockForwardArgs {
     std::int32_t query_heads_per_key_head = 1;
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
+    std::int32_t selected = 0;       ///< topk - 1
     std::int32_t partial_bytes = 0;  ///< of one partial row: head_dim * 2
     float scale_log2 = 0;            ///< head_dim^-1/2 * log2(e)
     Sequences sequences;
     ListView lists;
     OutputTensors output;
     PartialLayout partials;
-    std::int32_t* next_unit = nullptr;  ///< 0 before the launch; thread blocks draw their work from it
+    WindowSchedule schedule;
+    bool keys_evict_first = false;  ///< keys and values leave L2 before partials do
 };
 
-/// Enqueues the partials of one chunk. wgmma: head_dim 32, 64, 96, 128, T is __nv_bfloat16 or __half; the maps are
-/// make_tensor_map()'s with boxes of keys_per_run tokens. mma (mma.sync): any of those and 256; simpler, and the other
-/// one's judge.
+/// wgmma: enqueues partials and their combination (combine.cuh) for all windows of one chunk; head_dim 32, 64, 96, 128,
+/// T is __nv_bfloat16 or __half; the maps are make_tensor_map()'s with boxes of keys_per_run tokens.
+/// mma (mma.sync): enqueues the partials of a chunk of one window; any of those head_dims and 256; simpler.
 template <typename T>
 Status launch_block_forward_wgmma(int head_dim, int multiprocessors, const BlockForwardArgs& args,
                                   const CUtensorMap& k_map, const CUtensorMap& v_map, cudaStream_t stream);

@@ -13,7 +13,7 @@
 #include "kernels/cuda/work_unit.cuh"
 
 // block_forward in plain terms: four warps, mma.sync, cp.async, one tile after the other. It serves head_dim 256, whose
-// keys and values leave the wgmma kernel no room, and judges that kernel at every other head_dim.
+// keys and values leave the wgmma kernel no room, and can judge that kernel at every other head_dim.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -169,21 +169,22 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     Shared<HeadDim>& shared = *reinterpret_cast<Shared<HeadDim>*>(dynamic);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     std::byte* const q_rows = shared.q + warp * 16 * QueryRows<HeadDim>::pitch;
-    const int count = unit_count(args);
+    const int count = __ldg(args.lists.item_count) * args.partials.runs;
     while (true) {
         __syncthreads();  // the last unit's keys and values are no longer read
-        if (threadIdx.x == 0) shared.drawn = atomicAdd(args.next_unit, 1);
+        if (threadIdx.x == 0) shared.drawn = atomicAdd(args.schedule.next_unit, 1);
         __syncthreads();
         const int index = shared.drawn;
         if (index >= count) return;
-        const WorkUnit unit = make_unit(args, index);
+        const WorkUnit unit = make_unit(args, index, 0);
         if (unit.tiles == 0 || unit.keys <= 0) continue;
         load_keys_and_values<HeadDim>(args, unit, shared);
         for (int tile = 0; tile < unit.tiles; ++tile) {
             const TileRows rows = tile_rows(unit, tile, warp);
             const std::uint32_t entry = tile_entry(rows, args.lists.entries, 0, lane % 16);
             __syncwarp();  // the last tile's queries are no longer read
-            gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, q_rows, lane);
+            gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, q_rows, rows.limit - rows.first,
+                                    lane);
             cp_async_commit();
             cp_async_wait<0>();
             if (tile == 0) {

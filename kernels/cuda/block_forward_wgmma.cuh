@@ -8,8 +8,10 @@
 #include <cstdint>
 
 #include "kernels/cuda/block_forward.h"
+#include "kernels/cuda/combine.cuh"
 #include "kernels/cuda/partial_store.cuh"
 #include "kernels/cuda/ptx/copy.cuh"
+#include "kernels/cuda/ptx/flag.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
@@ -17,20 +19,25 @@
 #include "kernels/cuda/status.h"
 #include "kernels/cuda/work_unit.cuh"
 
-// Persistent, warp-specialised block_forward for Hopper.
+// Persistent, warp-specialised block_forward for Hopper, and the combination of its results in the same launch, so that
+// partials are read before they leave L2 (WindowSchedule).
 //
 // One producer warp draws units of work and loads keys and values (tensor copies, 128-byte swizzle, two stages). Three
 // consumer warpgroups take the unit's tiles of 64 queries in turn. A consumer warp gathers its own 16 query rows: it
 // asks for its next rows once the current ones are in registers, and needs no barrier with anyone for that. No
 // accumulator outlives a tile, so the three warpgroups hide one another's latencies without being told to.
 //
-// Synchronisation
+// Synchronisation within a thread block
 //   announced[n % 4]  unit n is described in units[n % 4], entries[n % 4]  producer and copy engine -> consumers
 //   loaded[n % 2]     its keys and values are in stage n % 2           copy engine (or producer) -> consumers
 //   released[n % 2]   every consumer warp is done with unit n          consumers -> producer
 // Unit n is announced after the copies of unit n - 1 were issued, hence after every warp released unit n - 3: slot n %
-// 4 is free then. A warp looks ahead for its next rows while it still holds unit n, but never past unit n + 2, whose
-// announcement waits for releases of unit n - 1 only; so nobody waits for itself.
+// 4 is free then. A warp looks ahead for its next rows while it still holds unit n, but never past unit n + 2, and
+// without waiting for an announcement: the producer may be waiting for this very unit.
+//
+// Synchronisation between thread blocks: the producer waits for what a unit depends on before it announces it (so what
+// is announced can always be done), and raises the counter of a unit's window once the unit is released. While it waits
+// it keeps doing the latter.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -64,11 +71,10 @@ struct Shared {
 template <int HeadDim>
 constexpr std::size_t shared_bytes = sizeof(Shared<HeadDim>) + 1024;  // dynamic memory may begin anywhere
 
-/// The unit's description and list entries: consumers must not wait for global memory to learn whom to gather.
+/// The unit's list entries follow its description: consumers must not wait for global memory to learn whom to gather.
 template <int HeadDim>
-__device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<HeadDim>& shared, int slot,
-                                         const WorkUnit& unit) {
-    shared.units[slot] = unit;
+__device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<HeadDim>& shared, int slot) {
+    const WorkUnit& unit = shared.units[slot];
     const int rows = unit.list_end - unit.list_begin;
     if (rows == 0) {
         mbarrier_arrive(&shared.announced[slot]);
@@ -82,17 +88,17 @@ __device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<He
 template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, int stage, const WorkUnit& unit,
                                                      const CUtensorMap& k_map, const CUtensorMap& v_map,
-                                                     std::uint64_t* barrier) {
+                                                     std::uint64_t policy, std::uint64_t* barrier) {
     mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::tile_bytes);
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
         tensor_load_3d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, unit.key_head, unit.key_token,
-                       barrier);
+                       barrier, policy);
     }
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
         tensor_load_3d(shared.v[stage] + p * panel_bytes, &v_map, p * panel_columns, unit.key_head, unit.key_token,
-                       barrier);
+                       barrier, policy);
     }
 }
 
@@ -108,31 +114,87 @@ __device__ __forceinline__ void clear_values_from(Shared<HeadDim>& shared, int s
     }
 }
 
+/// Raises the counters of units in their order as they are released.
+template <int HeadDim>
+class Publisher {
+public:
+    __device__ __forceinline__ explicit Publisher(Shared<HeadDim>& shared) : shared_(shared) {}
+
+    __device__ __forceinline__ void wait_and_publish() {
+        mbarrier_wait(released(), next_ / stages & 1);
+        publish();
+    }
+    /// Unit `end` is not announced yet.
+    __device__ __forceinline__ void publish_released(std::uint32_t end) {
+        while (next_ != end && mbarrier_test(released(), next_ / stages & 1)) publish();
+    }
+    __device__ __forceinline__ std::uint32_t next() const { return next_; }
+
+private:
+    __device__ __forceinline__ std::uint64_t* released() const { return &shared_.released[next_ % stages]; }
+    __device__ __forceinline__ void publish() {
+        add_release(shared_.units[next_ % unit_slots].done);
+        ++next_;
+    }
+
+    Shared<HeadDim>& shared_;
+    std::uint32_t next_ = 0;
+};
+
+/// Waits until the unit may be done.
+template <int HeadDim>
+__device__ __forceinline__ void await(const UnitOrder& order, Publisher<HeadDim>& publisher, std::uint32_t n) {
+    const std::int32_t* const counter = order.awaited();
+    if (counter == nullptr) return;
+    const std::int32_t value = order.awaited_value();
+    while (load_acquire(counter) < value) publisher.publish_released(n);
+}
+
+/// One thread draws, announces and loads; the other lanes of its warp only help to clear tails.
 template <int HeadDim>
 __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, const CUtensorMap& k_map,
                         const CUtensorMap& v_map, int lane) {
-    const int count = unit_count(args);
-    int drawn = lane == 0 ? atomicAdd(args.next_unit, 1) : 0;
+    UnitOrder order(args);
+    Publisher<HeadDim> publisher(shared);
+    int drawn = lane == 0 ? atomicAdd(args.schedule.next_unit, 1) : 0;
     std::uint32_t tails = 0;
     for (std::uint32_t n = 0;;) {
-        const int index = __shfl_sync(0xffffffffu, drawn, 0);
-        if (index >= count) {
-            if (lane == 0) {
-                shared.units[n % unit_slots].tiles = -1;
-                mbarrier_arrive(&shared.announced[n % unit_slots]);
-            }
+        const int index = __shfl_sync(full_warp, drawn, 0);
+        WorkUnit& unit = shared.units[n % unit_slots];
+        if (!order.seek(index)) {
+            if (lane != 0) return;
+            unit.tiles = -1;
+            mbarrier_arrive(&shared.announced[n % unit_slots]);
+            while (publisher.next() != n) publisher.wait_and_publish();
             return;
         }
-        if (lane == 0) drawn = atomicAdd(args.next_unit, 1);  // its latency passes behind this unit's
-        const WorkUnit unit = make_unit(args, index);
-        if (unit.tiles == 0 || unit.keys <= 0) continue;
-        if (lane == 0) announce(args, shared, n % unit_slots, unit);
-        const std::uint32_t stage = n % stages;
-        if (n >= stages) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
-        const bool tail = unit.keys < keys_per_run;
-        if (lane == 0) {
-            load_keys_and_values(shared, stage, unit, k_map, v_map, tail ? &shared.tail_loaded : &shared.loaded[stage]);
+        if (lane == 0) drawn = atomicAdd(args.schedule.next_unit, 1);  // its latency passes behind this unit's
+        if (lane == 0) await(order, publisher, n);
+        __syncwarp();
+        if (const WorkUnit made = order.unit(); lane == 0) unit = made;
+        __syncwarp();
+        const bool combines = unit.combine_tile >= 0;
+        const bool empty = !combines && (unit.tiles == 0 || unit.keys <= 0);
+        const bool tail = !combines && unit.keys < keys_per_run;
+        __syncwarp();
+        if (empty) {
+            if (lane == 0) add_release(unit.done);
+            continue;
         }
+        const std::uint32_t stage = n % stages;
+        if (lane == 0) {
+            announce(args, shared, n % unit_slots);
+            if (publisher.next() + stages <= n) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
+            if (combines) {
+                mbarrier_arrive(&shared.loaded[stage]);
+            } else {
+                load_keys_and_values(shared, stage, unit, k_map, v_map,
+                                     args.keys_evict_first ? policy_evict_first() : policy_evict_normal(),
+                                     tail ? &shared.tail_loaded : &shared.loaded[stage]);
+            }
+            publisher.publish_released(n);
+        }
+        __syncwarp();
         if (tail) {
             mbarrier_wait(&shared.tail_loaded, tails++ & 1);
             clear_values_from(shared, stage, unit.keys, lane);
@@ -156,22 +218,41 @@ struct Cursor {
 };
 
 template <int HeadDim>
-__device__ __forceinline__ void next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
+__device__ __forceinline__ void enter_next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
     cursor.dealt = (cursor.dealt + cursor.tiles) % consumer_groups;
     ++cursor.unit;
-    const std::uint32_t slot = cursor.unit % unit_slots;
-    mbarrier_wait(&shared.announced[slot], cursor.unit / unit_slots & 1);
-    cursor.tiles = shared.units[slot].tiles;
+    cursor.tiles = shared.units[cursor.unit % unit_slots].tiles;
     cursor.stop = cursor.tiles < 0;
     const int ahead = group - cursor.dealt;
     cursor.tile = ahead < 0 ? ahead + consumer_groups : ahead;
 }
 
+template <int HeadDim>
+__device__ __forceinline__ std::uint64_t* next_announcement(Shared<HeadDim>& shared, const Cursor& cursor) {
+    return &shared.announced[(cursor.unit + 1) % unit_slots];
+}
+
+template <int HeadDim>
+__device__ __forceinline__ void next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
+    mbarrier_wait(next_announcement(shared, cursor), (cursor.unit + 1) / unit_slots & 1);
+    enter_next_unit(shared, cursor, group);
+}
+
+/// False when the next unit is not announced yet.
+template <int HeadDim>
+__device__ __forceinline__ bool next_unit_if_announced(Shared<HeadDim>& shared, Cursor& cursor, int group) {
+    const bool announced = mbarrier_test(next_announcement(shared, cursor), (cursor.unit + 1) / unit_slots & 1);
+    if (!__all_sync(full_warp, announced)) return false;
+    enter_next_unit(shared, cursor, group);
+    return true;
+}
+
 /// Waiting for `loaded` first keeps a warp that has no tile in a unit from releasing it before the stage's previous
-/// unit was released by all.
+/// unit was released by all. What the warp wrote is then the thread block's.
 template <int HeadDim>
 __device__ __forceinline__ void release_until(Shared<HeadDim>& shared, std::uint32_t& held, std::uint32_t end,
                                               int lane) {
+    __syncwarp();
     for (; held != end; ++held) {
         mbarrier_wait(&shared.loaded[held % stages], held / stages & 1);
         if (lane == 0) mbarrier_arrive(&shared.released[held % stages]);
@@ -234,16 +315,41 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
     const auto gather = [&] {
         const std::uint32_t slot = cursor.unit % unit_slots;
         const WorkUnit& unit = shared.units[slot];
+        if (unit.combine_tile >= 0) return;
         rows = tile_rows(unit, cursor.tile, warp % 4);
         entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
-        gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, shared.q[warp], lane);
+        gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, shared.q[warp], rows.limit - rows.first, lane);
         cp_async_commit();
+    };
+    /// On to the warp's next tile, as far as that is possible while `unit` is held; whether it has begun.
+    const auto look_ahead = [&](std::uint32_t unit) {
+        cursor.tile += consumer_groups;
+        while (!cursor.on_tile()) {
+            if (cursor.unit == unit + 2 || !next_unit_if_announced(shared, cursor, group)) return false;
+        }
+        if (!cursor.stop) gather();
+        return true;
+    };
+    const auto go_on = [&](bool ahead) {
+        if (ahead) {
+            release_until(shared, held, cursor.unit, lane);
+        } else {
+            seek();
+            if (!cursor.stop) gather();
+        }
     };
 
     seek();
     if (!cursor.stop) gather();
     while (!cursor.stop) {
         const std::uint32_t unit_number = cursor.unit, stage = unit_number % stages;
+        if (const WorkUnit& unit = shared.units[unit_number % unit_slots]; unit.combine_tile >= 0) {
+            const int window = unit.window, tile = unit.combine_tile + cursor.tile;
+            const bool ahead = look_ahead(unit_number);
+            combine_rows<T, HeadDim>(args, window, tile, warp % 4, lane);
+            go_on(ahead);
+            continue;
+        }
         const TileRows current = rows;
         const std::uint32_t current_entry = entry;
 
@@ -266,12 +372,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         }
         wgmma_commit();
         // The queries are in registers: their place in shared memory is free for the next ones.
-        cursor.tile += consumer_groups;
-        while (!cursor.on_tile() && cursor.unit != unit_number + 2) {
-            next_unit(shared, cursor, group);
-        }
-        const bool ahead = cursor.on_tile();
-        if (ahead && !cursor.stop) gather();
+        const bool ahead = look_ahead(unit_number);
         wgmma_wait<0>();
         wgmma_keep(scores);
 
@@ -299,12 +400,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         const WorkUnit& unit = shared.units[unit_number % unit_slots];
         store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, current.own), current, out, offset, sum,
                                    lane);
-        if (ahead) {
-            release_until(shared, held, cursor.unit, lane);
-        } else {
-            seek();
-            if (!cursor.stop) gather();
-        }
+        go_on(ahead);
     }
 }
 

@@ -4,8 +4,8 @@
 
 #include "kernels/cuda/block_forward.h"
 
-// Units of work of the key-major attention kernels: (list item, run of 128 keys of its list), and the tiles of 64 query
-// rows they consist of.
+// Units of work of the attention kernels: (list item, run of 128 keys of its list) or the combination of some tiles of a
+// window; and the tiles of 64 query rows they consist of.
 namespace mobalab::kernels::cuda {
 
 /// Everything a thread block needs to know of one unit. Query rows are counted in the sequence.
@@ -23,17 +23,27 @@ struct alignas(16) WorkUnit {
     std::int32_t list_begin = 0, list_end = 0;  ///< list rows of the chunk
     std::int32_t diagonal = 0;                  ///< query row r sees the keys [.., r - diagonal] of the run
     std::int32_t list_partial = 0;              ///< partial row of list row 0
+    std::int32_t window = 0;
+    std::int32_t combine_tile = -1;  ///< of a combination: its first tile in the window; negative: block_forward
+    std::int32_t* done = nullptr;    ///< counter of its window to raise once the unit is done
 };
-
-__device__ __forceinline__ int unit_count(const BlockForwardArgs& args) {
-    return __ldg(args.lists.item_count) * args.partials.runs;
-}
 
 __device__ __forceinline__ int tiles_of(int rows) {
     return (rows + rows_per_tile - 1) / rows_per_tile;
 }
 
-__device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int index) {
+/// First head and first token of a window, absolute.
+struct WindowOrigin {
+    std::int32_t head = 0, token = 0;
+};
+__device__ __forceinline__ WindowOrigin window_origin(const BlockForwardArgs& args, int window) {
+    const int head_window = window / args.schedule.token_windows, token_window = window % args.schedule.token_windows;
+    return {args.lists.chunk.head_begin + head_window * args.partials.heads,
+            args.lists.chunk.token_begin + token_window * args.partials.tokens};
+}
+
+/// `index` counts the units of block_forward of the chunk.
+__device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int index, int window) {
     const PartialLayout& partials = args.partials;
     const ListItem item = args.lists.items[index / partials.runs];
     const int run = index % partials.runs;
@@ -58,15 +68,78 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
         unit.own_pitch = args.output.stride_token;
         unit.own_lse = args.output.lse_of(item.head, sequence.q_begin);
     } else {
-        const std::int64_t row = partials.own_row(item.head - args.lists.chunk.head_begin, run,
-                                                  sequence.q_begin - args.lists.chunk.token_begin);
+        const WindowOrigin origin = window_origin(args, window);
+        const std::int64_t row =
+            partials.own_row(window, item.head - origin.head, run, sequence.q_begin - origin.token);
         unit.own_out = static_cast<char*>(partials.out) + row * args.partial_bytes;
         unit.own_pitch = args.partial_bytes;
         unit.own_lse = partials.lse + row;
     }
-    unit.list_partial = static_cast<std::int32_t>(run * partials.list_rows);
+    unit.list_partial = static_cast<std::int32_t>(run * partials.list_rows() + partials.row_shift(window));
+    unit.window = window;
+    unit.done = args.schedule.forwarded + window;
     return unit;
 }
+
+/// `index` counts the combination's units of a window.
+__device__ __forceinline__ WorkUnit combine_unit(const BlockForwardArgs& args, int index, int window) {
+    const WindowSchedule& schedule = args.schedule;
+    WorkUnit unit;
+    unit.combine_tile = index * schedule.combine_tiles;
+    unit.tiles = min(schedule.combine_tiles, args.partials.heads * schedule.tiles_per_head - unit.combine_tile);
+    unit.window = window;
+    unit.done = schedule.combined + window;
+    return unit;
+}
+
+/// The units of a launch in the order of WindowSchedule.
+class UnitOrder {
+public:
+    __device__ __forceinline__ explicit UnitOrder(const BlockForwardArgs& args) : args_(args) {}
+
+    /// Goes to unit `index`, never backwards; false when there are fewer. The rest speaks of it.
+    __device__ __forceinline__ bool seek(int index) {
+        const WindowSchedule& schedule = args_.schedule;
+        index_ = index;
+        while (index >= end_of_phase()) {
+            const int begin = end_of_phase();
+            if (++phase_ == schedule.windows + schedule.lag) return false;
+            combine_begin_ = begin + (phase_ < schedule.windows ? units_of(phase_) : 0);
+        }
+        return true;
+    }
+    __device__ __forceinline__ bool combines() const { return index_ >= combine_begin_; }
+    __device__ __forceinline__ int window() const { return combines() ? phase_ - args_.schedule.lag : phase_; }
+    __device__ __forceinline__ WorkUnit unit() const {
+        const WindowSchedule& schedule = args_.schedule;
+        if (combines()) return combine_unit(args_, index_ - combine_begin_, window());
+        return make_unit(args_, index_ - max(phase_ - schedule.lag, 0) * schedule.combine_units, phase_);
+    }
+
+    /// The counter the unit waits for, null for none, and the value that it must reach.
+    __device__ __forceinline__ const std::int32_t* awaited() const {
+        if (combines()) return args_.schedule.forwarded + window();
+        const int before = phase_ - args_.partials.slots;
+        return before < 0 ? nullptr : args_.schedule.combined + before;
+    }
+    __device__ __forceinline__ std::int32_t awaited_value() const {
+        return combines() ? units_of(window()) : args_.schedule.combine_units;
+    }
+
+private:
+    __device__ __forceinline__ int end_of_phase() const {
+        return combine_begin_ + (phase_ >= args_.schedule.lag ? args_.schedule.combine_units : 0);
+    }
+    __device__ __forceinline__ int units_of(int window) const {
+        const std::int32_t* const items = args_.lists.window_items + window;
+        return (__ldg(items + 1) - __ldg(items)) * args_.partials.runs;
+    }
+
+    const BlockForwardArgs& args_;
+    int index_ = 0;
+    int phase_ = -1;
+    int combine_begin_ = 0;  // first unit of the phase's combinations
+};
 
 /// 16 rows of a tile, one warp's share.
 struct TileRows {
