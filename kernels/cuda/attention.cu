@@ -29,7 +29,8 @@ constexpr double long_scratch_per_query_bytes = 0.5;
 constexpr std::int64_t least_window = 65536;  // queries of one head, whatever the cap says
 // Chunks of the fused path hold no partials; their lists take 8 bytes a row.
 constexpr std::int64_t most_list_rows = std::int64_t{1} << 30;
-// Items: enough of them to share the tiles of a window or chunk evenly, long enough to amortise loading keys and values.
+// Items: enough of them to share the tiles of a window or chunk evenly, long enough to amortise loading keys and
+// values.
 constexpr std::int64_t multiprocessors_planned = 132;
 constexpr std::int64_t items_per_multiprocessor = 10;
 constexpr std::int64_t least_tiles_per_item = 4, most_tiles_per_item = 8;
@@ -132,8 +133,8 @@ struct AttentionWorkspace {
         schedule.lag = tuning.lag;
         schedule.token_windows = plan.token_windows;
         schedule.tiles_per_head = (plan.tokens_per_window + rows_per_tile - 1) / rows_per_tile;
-        schedule.combine_tiles = std::max(
-            1, partials_per_combine_unit / rows_per_tile / std::max(1, plan.slots * partials.runs));
+        schedule.combine_tiles =
+            std::max(1, partials_per_combine_unit / rows_per_tile / std::max(1, plan.slots * partials.runs));
         const std::int32_t tiles = schedule.tiles_per_head * plan.heads_per_window;
         schedule.combine_units = (tiles + schedule.combine_tiles - 1) / schedule.combine_tiles;
 

@@ -59,11 +59,11 @@ struct PartialLayout {
 /// for the combination of the window whose slot it takes over; as both were drawn before, somebody always has work.
 struct WindowSchedule {
     std::int32_t windows = 0;
-    std::int32_t lag = 1;             ///< at least 1 and less than PartialLayout::slots, or fewer windows than slots
-    std::int32_t token_windows = 1;   ///< ListPlan::token_windows
-    std::int32_t combine_tiles = 1;   ///< tiles of 64 queries that one unit of combination joins
-    std::int32_t tiles_per_head = 0;  ///< of one head of a window
-    std::int32_t combine_units = 0;   ///< of a window
+    std::int32_t lag = 1;               ///< at least 1 and less than PartialLayout::slots, or fewer windows than slots
+    std::int32_t token_windows = 1;     ///< ListPlan::token_windows
+    std::int32_t combine_tiles = 1;     ///< tiles of 64 queries that one unit of combination joins
+    std::int32_t tiles_per_head = 0;    ///< of one head of a window
+    std::int32_t combine_units = 0;     ///< of a window
     std::int32_t* next_unit = nullptr;  ///< work is drawn from it; this and the counters below are 0 before the launch
     std::int32_t* forwarded = nullptr;  ///< [windows]: units of block_forward that are done
     std::int32_t* combined = nullptr;   ///< [windows]: units of combination that are done

@@ -183,8 +183,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
             const TileRows rows = tile_rows(unit, tile, warp);
             const std::uint32_t entry = tile_entry(rows, args.lists.entries, 0, lane % 16);
             __syncwarp();  // the last tile's queries are no longer read
-            gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, q_rows, rows.limit - rows.first,
-                                    lane);
+            gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, q_rows, rows.limit - rows.first, lane);
             cp_async_commit();
             cp_async_wait<0>();
             if (tile == 0) {

@@ -71,10 +71,10 @@ __device__ __forceinline__ QueryPartials query_partials(const BlockForwardArgs& 
     const int position = position_of(args.sequences, token_of_batch);
     if (position < 0) return query;
     query.sees_keys = true;
-    query.positions = args.lists.positions + (static_cast<std::int64_t>(head_of_all - chunk.head_begin) *
-                                                  chunk.token_count +
-                                              token_of_batch - chunk.token_begin) *
-                                                 args.selected;
+    query.positions =
+        args.lists.positions + (static_cast<std::int64_t>(head_of_all - chunk.head_begin) * chunk.token_count +
+                                token_of_batch - chunk.token_begin) *
+                                   args.selected;
     query.own_row = static_cast<std::int32_t>(args.partials.own_row(window, head, 1, token));
     query.row_shift = static_cast<std::int32_t>(args.partials.row_shift(window));
     query.own_count = args.partials.runs == 1 ? 0 : position % args.keys_per_list / keys_per_run;
@@ -125,8 +125,8 @@ __device__ __forceinline__ void unpack_piece(uint4 piece, float (&element)[8]) {
     }
 }
 
-/// One query per lanes_per_query lanes; every lane of the warp calls it. `first_row`: row() of this lane's partial of the
-/// first round, or -1.
+/// One query per lanes_per_query lanes; every lane of the warp calls it. `first_row`: row() of this lane's partial of
+/// the first round, or -1.
 template <typename T, int HeadDim>
 __device__ __forceinline__ void join_partials(const BlockForwardArgs& args, const QueryPartials& query,
                                               std::int32_t first_row, int piece) {

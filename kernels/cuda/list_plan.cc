@@ -52,7 +52,8 @@ void divide_into_windows(ListPlan& plan, std::int64_t window) {
     plan.heads_per_window = plan.heads_per_chunk % group == 0 ? group : 1;
     plan.tokens_per_window = static_cast<std::int32_t>(std::min<std::int64_t>(window, plan.tokens_per_chunk));
     plan.head_windows = plan.heads_per_chunk / plan.heads_per_window;
-    plan.token_windows = static_cast<std::int32_t>(ceil_div(plan.tokens_per_chunk, std::max(plan.tokens_per_window, 1)));
+    plan.token_windows =
+        static_cast<std::int32_t>(ceil_div(plan.tokens_per_chunk, std::max(plan.tokens_per_window, 1)));
 }
 
 /// Queries per segment: enough thread blocks, and entries that fit.

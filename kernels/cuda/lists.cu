@@ -9,10 +9,10 @@
 #include "kernels/cuda/workspace.h"
 
 // Four kernels: count (entries per segment of queries and list), scan (where lists and segments begin), number (where
-// items begin), emit (entries, positions, items). A few lanes hold the selected blocks of one query and sort them, so blocks that share a list are
-// neighbours and one of them leads. Within a segment, tiles of queries set bits in a bitmap [list][query]; the rank of
-// a query in its list is a population count, so the order is that of the queries whatever the order in which threads
-// came.
+// items begin), emit (entries, positions, items). A few lanes hold the selected blocks of one query and sort them, so
+// blocks that share a list are neighbours and one of them leads. Within a segment, tiles of queries set bits in a
+// bitmap [list][query]; the rank of a query in its list is a population count, so the order is that of the queries
+// whatever the order in which threads came.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -25,12 +25,12 @@ struct Params {
     ListPlan plan;
     ListChunk chunk;
     const std::int32_t* selection;
-    std::int32_t list_shift;    // log2 of blocks per list
-    std::int32_t* counts;       // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
-    std::int32_t* list_begin;   // [head][token window][lists_per_head]
-    std::int32_t* list_count;   // likewise
-    std::int32_t* item_begin;   // [head window][piece][head of the window]: scan() writes numbers, number() where they
-                                // begin
+    std::int32_t list_shift;   // log2 of blocks per list
+    std::int32_t* counts;      // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
+    std::int32_t* list_begin;  // [head][token window][lists_per_head]
+    std::int32_t* list_count;  // likewise
+    std::int32_t* item_begin;  // [head window][piece][head of the window]: scan() writes numbers, number() where they
+                               // begin
     std::uint32_t* entries;
     std::int32_t* positions;
     ListItem* items;
@@ -81,9 +81,10 @@ struct Part {
 
         const int head_window = local_head / plan.heads_per_window, head = local_head % plan.heads_per_window;
         const std::int64_t sequence_lists = piece_base(sequence.k_begin, b, plan.keys_per_list);
-        list_base =
-            (static_cast<std::int64_t>(local_head) * plan.token_windows + window) * plan.lists_per_head + sequence_lists;
-        segment_base = piece_base(max(first_token + before, first_token) - p.chunk.token_begin, piece, plan.segment_rows);
+        list_base = (static_cast<std::int64_t>(local_head) * plan.token_windows + window) * plan.lists_per_head +
+                    sequence_lists;
+        segment_base =
+            piece_base(max(first_token + before, first_token) - p.chunk.token_begin, piece, plan.segment_rows);
         first_row = (static_cast<std::int64_t>(head_window) * plan.token_windows + window) * plan.rows_per_window +
                     head * plan.rows_per_head +
                     static_cast<std::int64_t>(max(before, 0)) * plan.slots / list_tile_rows * list_tile_rows +
@@ -570,15 +571,16 @@ __device__ void emit_items(const Params& p, const Part& part, int piece) {
     const int group = p.plan.heads_q / p.plan.heads_k;
     const int head = p.chunk.head_begin + part.local_head, head_of_window = part.local_head % p.plan.heads_per_window;
     if (head_of_window > 0 && head % group != 0) return;
-    const int heads = min(min(group - head % group, p.plan.heads_per_window - head_of_window),
-                          p.chunk.head_count - part.local_head);
+    const int heads =
+        min(min(group - head % group, p.plan.heads_per_window - head_of_window), p.chunk.head_count - part.local_head);
     int at = p.item_begin[part.number];
     for (int j0 = 0; j0 < part.lists; j0 += static_cast<int>(blockDim.x)) {
         const int list = j0 + static_cast<int>(threadIdx.x);
         int items = 0, all;
         if (list < part.lists) {
             const int own = part.own_end(p, list) - part.own_begin(p, list);
-            for (int h = 0; h < heads; ++h) items += items_of(p, own, p.list_count[part.list_index_of_head(p, list, h)]);
+            for (int h = 0; h < heads; ++h)
+                items += items_of(p, own, p.list_count[part.list_index_of_head(p, list, h)]);
         }
         std::int64_t to = at + block_exclusive_sum(items, all);
         at += all;

@@ -48,8 +48,7 @@ __device__ __forceinline__ void gather_queries(const char* q_rows, std::int64_t 
         for (int step = 0; step < steps; ++step) {
             const int index = step * 32 + lane, row = index / pieces, piece = index % pieces;
             const std::int64_t from = __shfl_sync(0xffffffffu, query, row);
-            ptx::cp_async_16(rows + Rows::offset(row, piece), q_rows + from * stride_token + piece * 16,
-                            row < count);
+            ptx::cp_async_16(rows + Rows::offset(row, piece), q_rows + from * stride_token + piece * 16, row < count);
         }
     }
 }

@@ -4,8 +4,8 @@
 
 #include "kernels/cuda/block_forward.h"
 
-// Units of work of the attention kernels: (list item, run of 128 keys of its list) or the combination of some tiles of a
-// window; and the tiles of 64 query rows they consist of.
+// Units of work of the attention kernels: (list item, run of 128 keys of its list) or the combination of some tiles of
+// a window; and the tiles of 64 query rows they consist of.
 namespace mobalab::kernels::cuda {
 
 /// Everything a thread block needs to know of one unit. Query rows are counted in the sequence.
