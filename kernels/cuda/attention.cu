@@ -39,7 +39,6 @@ static_assert(most_tiles_per_item <= max_tiles_per_item);
 constexpr double resident_bytes = 24e6;  // partials of the windows in work that stay in L2 beside queries and keys
 constexpr std::int32_t resident_slots = 3, streaming_slots = 2;
 constexpr std::int64_t least_resident_window = 512, streaming_window = 131072;
-constexpr std::int32_t partials_per_combine_unit = 2048;
 
 std::int64_t runs_per_list(const Problem& problem) {
     return std::max<std::int64_t>(1, problem.block_size / keys_per_run);
@@ -124,19 +123,13 @@ struct AttentionWorkspace {
     AttentionWorkspace(const Problem& problem, const ForwardTuning& tuning, void* workspace)
         : plan(make_plan(problem, tuning)) {
         partials.window_rows = plan.rows_per_window;
-        partials.slots = std::min(tuning.slots, plan.windows());
+        partials.slots = std::min({tuning.slots, plan.windows(), max_window_slots});
         partials.tokens = plan.tokens_per_window;
         partials.heads = plan.heads_per_window;
         partials.runs = static_cast<std::int32_t>(runs_per_list(problem));
 
         schedule.windows = plan.windows();
-        schedule.lag = tuning.lag;
         schedule.token_windows = plan.token_windows;
-        schedule.tiles_per_head = (plan.tokens_per_window + rows_per_tile - 1) / rows_per_tile;
-        schedule.combine_tiles =
-            std::max(1, partials_per_combine_unit / rows_per_tile / std::max(1, plan.slots * partials.runs));
-        const std::int32_t tiles = schedule.tiles_per_head * plan.heads_per_window;
-        schedule.combine_units = (tiles + schedule.combine_tiles - 1) / schedule.combine_tiles;
 
         WorkspaceCarver carver(workspace);
         counters = carver.take<std::int32_t>(1 + 2 * static_cast<std::int64_t>(plan.windows()));

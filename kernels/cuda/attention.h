@@ -14,7 +14,6 @@ namespace mobalab::kernels::cuda {
 struct ForwardTuning {
     std::int64_t window = 0;  ///< query tokens of a window; 0: one window a chunk
     std::int32_t slots = 1;   ///< windows whose partials exist at a time
-    std::int32_t lag = 1;     ///< WindowSchedule::lag
     std::int32_t tiles_per_item = 8;
     bool keys_evict_first = false;
 };

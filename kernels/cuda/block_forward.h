@@ -27,13 +27,14 @@ namespace mobalab::kernels::cuda {
 inline constexpr int keys_per_run = 128;
 inline constexpr int rows_per_tile = list_tile_rows;
 inline constexpr int max_tiles_per_item = 16;  ///< bound on ListOptions::tiles_per_item
+inline constexpr int max_window_slots = 8;     ///< bound on PartialLayout::slots
 
 /// Where the partials of the windows in work lie.
 struct PartialLayout {
     void* out = nullptr;           ///< [rows, head_dim] in the dtype of the inputs
     float* lse = nullptr;          ///< [rows], log2 of the sum of exponentials
     std::int64_t window_rows = 0;  ///< ListPlan::rows_per_window
-    std::int32_t slots = 1;        ///< windows in work at a time
+    std::int32_t slots = 1;        ///< windows in work at a time, at most max_window_slots
     std::int32_t tokens = 0;       ///< ListPlan::tokens_per_window
     std::int32_t heads = 1;        ///< ListPlan::heads_per_window
     std::int32_t runs = 1;         ///< runs per list: max(1, block_size / 128)
@@ -54,19 +55,16 @@ struct PartialLayout {
     }
 };
 
-/// How one launch works through the windows of a chunk: block_forward of window p, then combination of window p - lag,
-/// for p = 0, 1, ... Work is drawn in that order. A window's combination waits for its block_forward, its block_forward
-/// for the combination of the window whose slot it takes over; as both were drawn before, somebody always has work.
+/// How one launch of the fused kernel works through the windows of a chunk. Thread blocks draw the units of
+/// block_forward window by window. When those of a window are all done, every warp of every thread block combines its
+/// share of the window's queries, between two tiles of later windows. Units of a window wait until everybody has
+/// combined the window whose slot they take over.
 struct WindowSchedule {
     std::int32_t windows = 0;
-    std::int32_t lag = 1;               ///< at least 1 and less than PartialLayout::slots, or fewer windows than slots
     std::int32_t token_windows = 1;     ///< ListPlan::token_windows
-    std::int32_t combine_tiles = 1;     ///< tiles of 64 queries that one unit of combination joins
-    std::int32_t tiles_per_head = 0;    ///< of one head of a window
-    std::int32_t combine_units = 0;     ///< of a window
-    std::int32_t* next_unit = nullptr;  ///< work is drawn from it; this and the counters below are 0 before the launch
+    std::int32_t* next_unit = nullptr;  ///< units are drawn from it; this and the counters below are 0 before a launch
     std::int32_t* forwarded = nullptr;  ///< [windows]: units of block_forward that are done
-    std::int32_t* combined = nullptr;   ///< [windows]: units of combination that are done
+    std::int32_t* combined = nullptr;   ///< [windows]: thread blocks that have combined their share
 };
 
 /// The tensors attention_forward writes.

@@ -35,9 +35,16 @@
 // 4 is free then. A warp looks ahead for its next rows while it still holds unit n, but never past unit n + 2, and
 // without waiting for an announcement: the producer may be waiting for this very unit.
 //
-// Synchronisation between thread blocks: the producer waits for what a unit depends on before it announces it (so what
-// is announced can always be done), and raises the counter of a unit's window once the unit is released. While it waits
-// it keeps doing the latter.
+// Synchronisation between thread blocks
+//   forwarded[w]      units of window w that are done; the producer raises it once a unit is released, also while it
+//                     waits for `combined`
+//   complete          in shared memory: windows whose units are all done; a warp of its own watches `forwarded`
+//   joined[w % slots] every consumer warp has combined its share of window w; another warp then raises combined[w]
+//   combined[w]       thread blocks that have combined window w; the producer waits for it before it announces a unit
+//   of
+//                     window w + slots
+// Consumers combine between tiles and while nothing is announced, and never wait for other thread blocks otherwise, so
+// all units that are announced are done. Everybody must be resident: a cooperative launch.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -46,7 +53,7 @@ using namespace ptx;
 constexpr int consumer_groups = 3;
 constexpr int consumer_warps = 4 * consumer_groups;
 constexpr int threads_per_block = 128 * (consumer_groups + 1);
-constexpr int producer_registers = 32, consumer_registers = 160;
+constexpr int producer_registers = 56, consumer_registers = 152;
 constexpr int stages = 2;
 constexpr int unit_slots = 4;
 constexpr int panel_columns = 64;  // 128 bytes: the widest row of the swizzle
@@ -66,15 +73,19 @@ struct Shared {
     std::uint64_t loaded[stages];
     std::uint64_t released[stages];
     std::uint64_t tail_loaded;
+    std::uint64_t joined[max_window_slots];
+    std::int32_t complete;
+    std::int32_t published;
 };
 
 template <int HeadDim>
 constexpr std::size_t shared_bytes = sizeof(Shared<HeadDim>) + 1024;  // dynamic memory may begin anywhere
 
-/// The unit's list entries follow its description: consumers must not wait for global memory to learn whom to gather.
+/// The unit's description and list entries: consumers must not wait for global memory to learn whom to gather.
 template <int HeadDim>
-__device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<HeadDim>& shared, int slot) {
-    const WorkUnit& unit = shared.units[slot];
+__device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<HeadDim>& shared, int slot,
+                                         const WorkUnit& unit) {
+    shared.units[slot] = unit;
     const int rows = unit.list_end - unit.list_begin;
     if (rows == 0) {
         mbarrier_arrive(&shared.announced[slot]);
@@ -134,75 +145,110 @@ private:
     __device__ __forceinline__ std::uint64_t* released() const { return &shared_.released[next_ % stages]; }
     __device__ __forceinline__ void publish() {
         add_release(shared_.units[next_ % unit_slots].done);
-        ++next_;
+        store_release_shared(&shared_.published, static_cast<std::int32_t>(++next_));
     }
 
     Shared<HeadDim>& shared_;
     std::uint32_t next_ = 0;
 };
 
-/// Waits until the unit may be done.
+/// One warp: draws units and announces them as soon as they may be done.
 template <int HeadDim>
-__device__ __forceinline__ void await(const UnitOrder& order, Publisher<HeadDim>& publisher, std::uint32_t n) {
-    const std::int32_t* const counter = order.awaited();
-    if (counter == nullptr) return;
-    const std::int32_t value = order.awaited_value();
-    while (load_acquire(counter) < value) publisher.publish_released(n);
-}
-
-/// One thread draws, announces and loads; the other lanes of its warp only help to clear tails.
-template <int HeadDim>
-__device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, const CUtensorMap& k_map,
-                        const CUtensorMap& v_map, int lane) {
-    UnitOrder order(args);
-    Publisher<HeadDim> publisher(shared);
+__device__ void draw(const BlockForwardArgs& args, Shared<HeadDim>& shared, int lane) {
+    const int count = __ldg(args.lists.item_count) * args.partials.runs;
     int drawn = lane == 0 ? atomicAdd(args.schedule.next_unit, 1) : 0;
-    std::uint32_t tails = 0;
-    for (std::uint32_t n = 0;;) {
+    int window = -1, window_end = 0;  // units of the chunk up to that window's last
+    for (std::int32_t n = 0;;) {
         const int index = __shfl_sync(full_warp, drawn, 0);
-        WorkUnit& unit = shared.units[n % unit_slots];
-        if (!order.seek(index)) {
+        const int slot = n % unit_slots;
+        while (load_acquire_shared(&shared.published) + unit_slots <= n) {
+        }
+        __syncwarp();
+        if (index >= count) {
             if (lane != 0) return;
-            unit.tiles = -1;
-            mbarrier_arrive(&shared.announced[n % unit_slots]);
-            while (publisher.next() != n) publisher.wait_and_publish();
+            shared.units[slot].tiles = -1;
+            mbarrier_arrive(&shared.announced[slot]);
             return;
         }
         if (lane == 0) drawn = atomicAdd(args.schedule.next_unit, 1);  // its latency passes behind this unit's
-        if (lane == 0) await(order, publisher, n);
-        __syncwarp();
-        if (const WorkUnit made = order.unit(); lane == 0) unit = made;
-        __syncwarp();
-        const bool combines = unit.combine_tile >= 0;
-        const bool empty = !combines && (unit.tiles == 0 || unit.keys <= 0);
-        const bool tail = !combines && unit.keys < keys_per_run;
-        __syncwarp();
-        if (empty) {
+        if (index >= window_end) {
+#pragma unroll 1
+            while (index >= window_end) {
+                window_end = __ldg(args.lists.window_items + ++window + 1) * args.partials.runs;
+            }
+            if (window >= args.partials.slots) {
+                const std::int32_t* const combined = args.schedule.combined + window - args.partials.slots;
+                while (load_acquire(combined) < static_cast<int>(gridDim.x)) {
+                }
+            }
+        }
+        const WorkUnit unit = make_unit(args, index, window);
+        if (unit.tiles == 0 || unit.keys <= 0) {
             if (lane == 0) add_release(unit.done);
             continue;
         }
+        if (lane == 0) announce(args, shared, slot, unit);
+        ++n;
+    }
+}
+
+/// One warp: loads the keys and values of announced units, publishes released units.
+template <int HeadDim>
+__device__ void load(const BlockForwardArgs& args, Shared<HeadDim>& shared, const CUtensorMap& k_map,
+                     const CUtensorMap& v_map, int lane) {
+    Publisher<HeadDim> publisher(shared);
+    std::uint32_t tails = 0;
+    for (std::uint32_t n = 0;; ++n) {
+        const WorkUnit& unit = shared.units[n % unit_slots];
         const std::uint32_t stage = n % stages;
         if (lane == 0) {
-            announce(args, shared, n % unit_slots);
-            if (publisher.next() + stages <= n) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
-            if (combines) {
-                mbarrier_arrive(&shared.loaded[stage]);
-            } else {
-                load_keys_and_values(shared, stage, unit, k_map, v_map,
-                                     args.keys_evict_first ? policy_evict_first() : policy_evict_normal(),
-                                     tail ? &shared.tail_loaded : &shared.loaded[stage]);
-            }
-            publisher.publish_released(n);
+            while (!mbarrier_test(&shared.announced[n % unit_slots], n / unit_slots & 1)) publisher.publish_released(n);
         }
         __syncwarp();
+        if (unit.tiles < 0) {
+            if (lane == 0) {
+                while (publisher.next() != n) publisher.wait_and_publish();
+            }
+            return;
+        }
+        const bool tail = unit.keys < keys_per_run;
+        if (lane == 0) {
+            if (publisher.next() + stages <= n) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
+            load_keys_and_values(shared, stage, unit, k_map, v_map,
+                                 args.keys_evict_first ? policy_evict_first() : policy_evict_normal(),
+                                 tail ? &shared.tail_loaded : &shared.loaded[stage]);
+            publisher.publish_released(n);
+        }
         if (tail) {
+            __syncwarp();
             mbarrier_wait(&shared.tail_loaded, tails++ & 1);
             clear_values_from(shared, stage, unit.keys, lane);
             fence_async_proxy();
             __syncwarp();
             if (lane == 0) mbarrier_arrive(&shared.loaded[stage]);
         }
-        ++n;
+    }
+}
+
+/// One thread: tells the thread block which windows are complete.
+template <int HeadDim>
+__device__ void watch(const BlockForwardArgs& args, Shared<HeadDim>& shared) {
+#pragma unroll 1
+    for (int window = 0; window < args.schedule.windows; ++window) {
+        const int units = units_of_window(args, window);
+        while (load_acquire(args.schedule.forwarded + window) < units) __nanosleep(100);
+        store_release_shared(&shared.complete, window + 1);
+    }
+}
+
+/// One thread: tells the other thread blocks which windows this one has combined.
+template <int HeadDim>
+__device__ void report(const BlockForwardArgs& args, Shared<HeadDim>& shared) {
+    const int slots = args.partials.slots;
+#pragma unroll 1
+    for (int window = 0; window < args.schedule.windows; ++window) {
+        mbarrier_wait(&shared.joined[window % slots], window / slots & 1);
+        add_release(args.schedule.combined + window);
     }
 }
 
@@ -217,33 +263,18 @@ struct Cursor {
     __device__ __forceinline__ bool on_tile() const { return stop || tile < tiles; }
 };
 
+/// False when the next unit is not announced yet. Consumers must not wait for it: other thread blocks may be waiting
+/// for their share of a combination.
 template <int HeadDim>
-__device__ __forceinline__ void enter_next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
+__device__ __forceinline__ bool next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
+    const std::uint32_t next = cursor.unit + 1, slot = next % unit_slots;
+    if (!__all_sync(full_warp, mbarrier_test(&shared.announced[slot], next / unit_slots & 1))) return false;
     cursor.dealt = (cursor.dealt + cursor.tiles) % consumer_groups;
-    ++cursor.unit;
-    cursor.tiles = shared.units[cursor.unit % unit_slots].tiles;
+    cursor.unit = next;
+    cursor.tiles = shared.units[slot].tiles;
     cursor.stop = cursor.tiles < 0;
     const int ahead = group - cursor.dealt;
     cursor.tile = ahead < 0 ? ahead + consumer_groups : ahead;
-}
-
-template <int HeadDim>
-__device__ __forceinline__ std::uint64_t* next_announcement(Shared<HeadDim>& shared, const Cursor& cursor) {
-    return &shared.announced[(cursor.unit + 1) % unit_slots];
-}
-
-template <int HeadDim>
-__device__ __forceinline__ void next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
-    mbarrier_wait(next_announcement(shared, cursor), (cursor.unit + 1) / unit_slots & 1);
-    enter_next_unit(shared, cursor, group);
-}
-
-/// False when the next unit is not announced yet.
-template <int HeadDim>
-__device__ __forceinline__ bool next_unit_if_announced(Shared<HeadDim>& shared, Cursor& cursor, int group) {
-    const bool announced = mbarrier_test(next_announcement(shared, cursor), (cursor.unit + 1) / unit_slots & 1);
-    if (!__all_sync(full_warp, announced)) return false;
-    enter_next_unit(shared, cursor, group);
     return true;
 }
 
@@ -305,51 +336,43 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
     std::uint32_t held = 0;  // first unit not released yet
     TileRows rows;
     std::uint32_t entry = 0;
-    const auto seek = [&] {
-        while (!cursor.on_tile()) {
-            release_until(shared, held, cursor.unit + 1, lane);
-            next_unit(shared, cursor, group);
-        }
-        release_until(shared, held, cursor.unit, lane);
-    };
+    int combined = 0;  // windows
     const auto gather = [&] {
         const std::uint32_t slot = cursor.unit % unit_slots;
         const WorkUnit& unit = shared.units[slot];
-        if (unit.combine_tile >= 0) return;
         rows = tile_rows(unit, cursor.tile, warp % 4);
         entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
         gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, shared.q[warp], rows.limit - rows.first, lane);
         cp_async_commit();
     };
-    /// On to the warp's next tile, as far as that is possible while `unit` is held; whether it has begun.
-    const auto look_ahead = [&](std::uint32_t unit) {
-        cursor.tile += consumer_groups;
-        while (!cursor.on_tile()) {
-            if (cursor.unit == unit + 2 || !next_unit_if_announced(shared, cursor, group)) return false;
-        }
-        if (!cursor.stop) gather();
-        return true;
-    };
-    const auto go_on = [&](bool ahead) {
-        if (ahead) {
-            release_until(shared, held, cursor.unit, lane);
-        } else {
-            seek();
-            if (!cursor.stop) gather();
-        }
-    };
 
-    seek();
-    if (!cursor.stop) gather();
-    while (!cursor.stop) {
-        const std::uint32_t unit_number = cursor.unit, stage = unit_number % stages;
-        if (const WorkUnit& unit = shared.units[unit_number % unit_slots]; unit.combine_tile >= 0) {
-            const int window = unit.window, tile = unit.combine_tile + cursor.tile;
-            const bool ahead = look_ahead(unit_number);
-            combine_rows<T, HeadDim>(args, window, tile, warp % 4, lane);
-            go_on(ahead);
+    bool gathered = false;  // the tile at the cursor
+    while (true) {
+        if (combined < __shfl_sync(full_warp, load_acquire_shared(&shared.complete), 0)) {
+            // Shares differ by a step; their owners change from window to window.
+            const int warps = static_cast<int>(gridDim.x) * consumer_warps;
+            const int rank =
+                (warp * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x) + combined * 997) % warps;
+            combine_share<T, HeadDim>(args, combined, rank, warps, lane);
+            __syncwarp();
+            if (lane == 0) mbarrier_arrive(&shared.joined[combined % args.partials.slots]);
+            ++combined;
+        }
+        if (!gathered) {
+            while (!cursor.on_tile()) {
+                release_until(shared, held, cursor.unit + 1, lane);
+                if (!next_unit(shared, cursor, group)) break;
+            }
+            if (!cursor.on_tile()) continue;
+            release_until(shared, held, cursor.unit, lane);
+            if (!cursor.stop) gather();
+            gathered = true;
+        }
+        if (cursor.stop) {
+            if (combined == args.schedule.windows) return;
             continue;
         }
+        const std::uint32_t unit_number = cursor.unit, stage = unit_number % stages;
         const TileRows current = rows;
         const std::uint32_t current_entry = entry;
 
@@ -372,7 +395,11 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         }
         wgmma_commit();
         // The queries are in registers: their place in shared memory is free for the next ones.
-        const bool ahead = look_ahead(unit_number);
+        cursor.tile += consumer_groups;
+        while (!cursor.on_tile() && cursor.unit != unit_number + 2 && next_unit(shared, cursor, group)) {
+        }
+        gathered = cursor.on_tile();
+        if (gathered && !cursor.stop) gather();
         wgmma_wait<0>();
         wgmma_keep(scores);
 
@@ -400,7 +427,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         const WorkUnit& unit = shared.units[unit_number % unit_slots];
         store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, current.own), current, out, offset, sum,
                                    lane);
-        go_on(ahead);
+        if (gathered) release_until(shared, held, cursor.unit, lane);
     }
 }
 
@@ -417,14 +444,19 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         for (std::uint64_t& barrier : shared.announced) mbarrier_init(&barrier, 1);
         for (std::uint64_t& barrier : shared.loaded) mbarrier_init(&barrier, 1);
         for (std::uint64_t& barrier : shared.released) mbarrier_init(&barrier, consumer_warps);
+        for (std::uint64_t& barrier : shared.joined) mbarrier_init(&barrier, consumer_warps);
         mbarrier_init(&shared.tail_loaded, 1);
+        shared.complete = shared.published = 0;
         fence_mbarrier_init();
         fence_async_proxy();
     }
     __syncthreads();
     if (warp >= consumer_warps) {
         set_registers_down<producer_registers>();
-        if (warp == consumer_warps) produce<HeadDim>(args, shared, k_map, v_map, lane);
+        if (warp == consumer_warps) draw<HeadDim>(args, shared, lane);
+        if (warp == consumer_warps + 1) load<HeadDim>(args, shared, k_map, v_map, lane);
+        if (warp == consumer_warps + 2 && lane == 0) watch<HeadDim>(args, shared);
+        if (warp == consumer_warps + 3 && lane == 0) report<HeadDim>(args, shared);
     } else {
         set_registers_up<consumer_registers>();
         consume<T, HeadDim, Blocks>(args, shared, warp, lane);
@@ -440,8 +472,17 @@ Status launch(int multiprocessors, const BlockForwardArgs& args, const CUtensorM
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                    static_cast<int>(shared_bytes<HeadDim>));
     if (error != cudaSuccess) return device_status(error, "block_forward (wgmma)");
-    kernel<<<multiprocessors, threads_per_block, shared_bytes<HeadDim>, stream>>>(args, k_map, v_map);
-    return launch_status("block_forward (wgmma)");
+    cudaLaunchAttribute cooperative{};
+    cooperative.id = cudaLaunchAttributeCooperative;
+    cooperative.val.cooperative = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(multiprocessors));
+    config.blockDim = dim3(threads_per_block);
+    config.dynamicSmemBytes = shared_bytes<HeadDim>;
+    config.stream = stream;
+    config.attrs = &cooperative;
+    config.numAttrs = 1;
+    return device_status(cudaLaunchKernelEx(&config, kernel, args, k_map, v_map), "block_forward (wgmma)");
 }
 
 template <typename T, int HeadDim>

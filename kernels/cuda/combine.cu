@@ -9,19 +9,23 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr int threads_per_block = 128;  // a tile
+constexpr int threads_per_block = 256;
+constexpr std::int64_t steps_per_warp = 4;
 
 template <typename T, int HeadDim>
 __global__ void __launch_bounds__(threads_per_block) combine_kernel(const __grid_constant__ BlockForwardArgs args) {
-    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-    combine_rows<T, HeadDim>(args, 0, static_cast<int>(blockIdx.x), warp, lane);
+    const int thread = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    const int warps = static_cast<int>(gridDim.x * blockDim.x) / 32;
+    combine_share<T, HeadDim>(args, 0, thread / 32, warps, thread % 32);
 }
 
 template <typename T, int HeadDim>
 Status launch(const BlockForwardArgs& args, cudaStream_t stream) {
-    const std::int64_t tiles = static_cast<std::int64_t>(args.partials.heads) * args.schedule.tiles_per_head;
-    if (tiles == 0) return {};
-    combine_kernel<T, HeadDim><<<static_cast<unsigned>(tiles), threads_per_block, 0, stream>>>(args);
+    const std::int64_t queries = static_cast<std::int64_t>(args.lists.chunk.head_count) * args.lists.chunk.token_count;
+    if (queries == 0) return {};
+    const std::int64_t queries_per_block = threads_per_block / lanes_per_query<HeadDim> * steps_per_warp;
+    const auto blocks = static_cast<unsigned>((queries + queries_per_block - 1) / queries_per_block);
+    combine_kernel<T, HeadDim><<<blocks, threads_per_block, 0, stream>>>(args);
     return launch_status("combine");
 }
 

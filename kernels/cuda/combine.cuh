@@ -82,7 +82,7 @@ __device__ __forceinline__ QueryPartials query_partials(const BlockForwardArgs& 
     return query;
 }
 
-/// 16 bytes from L2 (other multiprocessors rewrite partials during a launch, which L1 would not notice), or zeros.
+/// 16 bytes from L2 (partials are rewritten during a launch, which L1 would not notice), or zeros.
 /// Volatile, so that the loads of a round stay together and are all in flight at once.
 __device__ __forceinline__ uint4 load_piece(const void* address, bool valid) {
     uint4 value;
@@ -190,34 +190,35 @@ __device__ __forceinline__ void join_partials(const BlockForwardArgs& args, cons
     if (piece == 0) *query.lse = weight_sum > 0.0f ? (maximum + __log2f(weight_sum)) * ln2 : INFINITY;
 }
 
-/// A warp's 16 queries of tile `tile` of a window; `warp` of the tile's four.
+/// A warp's share of the queries of a window: those of step `first`, first + stride, ... where a step is 32 /
+/// lanes_per_query of them.
 template <typename T, int HeadDim>
-__device__ __forceinline__ void combine_rows(const BlockForwardArgs& args, int window, int tile, int warp, int lane) {
-    constexpr int lanes = lanes_per_query<HeadDim>, queries_per_step = 32 / lanes, steps = 16 / queries_per_step;
-    const int head = tile / args.schedule.tiles_per_head;
-    const int first = tile % args.schedule.tiles_per_head * rows_per_tile + warp * 16;
+__device__ __forceinline__ void combine_share(const BlockForwardArgs& args, int window, int first, int stride,
+                                              int lane) {
+    constexpr int lanes = lanes_per_query<HeadDim>, queries_per_step = 32 / lanes;
     const WindowOrigin origin = window_origin(args, window);
     const ListChunk& chunk = args.lists.chunk;
-    int tokens = min(args.partials.tokens, chunk.token_begin + chunk.token_count - origin.token);
-    if (origin.head + head >= chunk.head_begin + chunk.head_count) tokens = 0;
-    if (first >= tokens) return;
+    const int tokens = min(args.partials.tokens, chunk.token_begin + chunk.token_count - origin.token);
+    const int heads = min(args.partials.heads, chunk.head_begin + chunk.head_count - origin.head);
+    const int queries = max(heads, 0) * max(tokens, 0);  // a group of heads times a window fits 31 bits: lists.h
+    if (first * queries_per_step >= queries) return;
 
     const int piece = lane % lanes;
-    int token = first + lane / lanes;
+    int mine = first * queries_per_step + lane / lanes;
     // Where a query's partials lie is looked up while the one before it is joined.
     QueryPartials next;
     std::int32_t next_row = -1;
-    const auto look_up = [&](bool exists) {
-        next = exists ? query_partials(args, window, head, token) : QueryPartials{};
+    const auto look_up = [&] {
+        next = mine < queries ? query_partials(args, window, mine / tokens, mine % tokens) : QueryPartials{};
         next_row = piece < partials_at_once<HeadDim> ? next.row(args.partials, piece) : -1;
     };
-    look_up(token < tokens);
+    look_up();
 #pragma unroll 1
-    for (int step = 0; step < steps; ++step) {
+    for (int step = first; step * queries_per_step < queries; step += stride) {
         const QueryPartials query = next;
         const std::int32_t row = next_row;
-        token += queries_per_step;
-        look_up(step + 1 < steps && token < tokens);
+        mine += stride * queries_per_step;
+        look_up();
         join_partials<T, HeadDim>(args, query, row, piece);
     }
 }

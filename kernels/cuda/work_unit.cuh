@@ -23,9 +23,7 @@ struct alignas(16) WorkUnit {
     std::int32_t list_begin = 0, list_end = 0;  ///< list rows of the chunk
     std::int32_t diagonal = 0;                  ///< query row r sees the keys [.., r - diagonal] of the run
     std::int32_t list_partial = 0;              ///< partial row of list row 0
-    std::int32_t window = 0;
-    std::int32_t combine_tile = -1;  ///< of a combination: its first tile in the window; negative: block_forward
-    std::int32_t* done = nullptr;    ///< counter of its window to raise once the unit is done
+    std::int32_t* done = nullptr;               ///< counter of its window to raise once the unit is done
 };
 
 __device__ __forceinline__ int tiles_of(int rows) {
@@ -76,70 +74,14 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
         unit.own_lse = partials.lse + row;
     }
     unit.list_partial = static_cast<std::int32_t>(run * partials.list_rows() + partials.row_shift(window));
-    unit.window = window;
     unit.done = args.schedule.forwarded + window;
     return unit;
 }
 
-/// `index` counts the combination's units of a window.
-__device__ __forceinline__ WorkUnit combine_unit(const BlockForwardArgs& args, int index, int window) {
-    const WindowSchedule& schedule = args.schedule;
-    WorkUnit unit;
-    unit.combine_tile = index * schedule.combine_tiles;
-    unit.tiles = min(schedule.combine_tiles, args.partials.heads * schedule.tiles_per_head - unit.combine_tile);
-    unit.window = window;
-    unit.done = schedule.combined + window;
-    return unit;
+__device__ __forceinline__ int units_of_window(const BlockForwardArgs& args, int window) {
+    const std::int32_t* const items = args.lists.window_items + window;
+    return (__ldg(items + 1) - __ldg(items)) * args.partials.runs;
 }
-
-/// The units of a launch in the order of WindowSchedule.
-class UnitOrder {
-public:
-    __device__ __forceinline__ explicit UnitOrder(const BlockForwardArgs& args) : args_(args) {}
-
-    /// Goes to unit `index`, never backwards; false when there are fewer. The rest speaks of it.
-    __device__ __forceinline__ bool seek(int index) {
-        const WindowSchedule& schedule = args_.schedule;
-        index_ = index;
-        while (index >= end_of_phase()) {
-            const int begin = end_of_phase();
-            if (++phase_ == schedule.windows + schedule.lag) return false;
-            combine_begin_ = begin + (phase_ < schedule.windows ? units_of(phase_) : 0);
-        }
-        return true;
-    }
-    __device__ __forceinline__ bool combines() const { return index_ >= combine_begin_; }
-    __device__ __forceinline__ int window() const { return combines() ? phase_ - args_.schedule.lag : phase_; }
-    __device__ __forceinline__ WorkUnit unit() const {
-        const WindowSchedule& schedule = args_.schedule;
-        if (combines()) return combine_unit(args_, index_ - combine_begin_, window());
-        return make_unit(args_, index_ - max(phase_ - schedule.lag, 0) * schedule.combine_units, phase_);
-    }
-
-    /// The counter the unit waits for, null for none, and the value that it must reach.
-    __device__ __forceinline__ const std::int32_t* awaited() const {
-        if (combines()) return args_.schedule.forwarded + window();
-        const int before = phase_ - args_.partials.slots;
-        return before < 0 ? nullptr : args_.schedule.combined + before;
-    }
-    __device__ __forceinline__ std::int32_t awaited_value() const {
-        return combines() ? units_of(window()) : args_.schedule.combine_units;
-    }
-
-private:
-    __device__ __forceinline__ int end_of_phase() const {
-        return combine_begin_ + (phase_ >= args_.schedule.lag ? args_.schedule.combine_units : 0);
-    }
-    __device__ __forceinline__ int units_of(int window) const {
-        const std::int32_t* const items = args_.lists.window_items + window;
-        return (__ldg(items + 1) - __ldg(items)) * args_.partials.runs;
-    }
-
-    const BlockForwardArgs& args_;
-    int index_ = 0;
-    int phase_ = -1;
-    int combine_begin_ = 0;  // first unit of the phase's combinations
-};
 
 /// 16 rows of a tile, one warp's share.
 struct TileRows {

@@ -3,7 +3,7 @@
 //
 //   cuda_attention_bench                      the table of tests/perf/NOTES_cuda_attention.md
 //   cuda_attention_bench NAME ...             some of its cases
-//   cuda_attention_bench --sweep NAME ...     windows, slots, lags and items other than the chosen ones
+//   cuda_attention_bench --sweep NAME ...     windows, slots and items other than the chosen ones
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -209,10 +209,9 @@ public:
             cuda::ListView view;
             must(cuda::build_lists(plan, 0, selection(), workspace.get(), nullptr, view));
         });
-        std::printf(
-            "%-18s W %7ld x%d lag %d tiles %2d first %d | attention %8.3f  of it lists %7.3f  workspace %6.0f MB\n",
-            setting_.name, tuning.window, tuning.slots, tuning.lag, tuning.tiles_per_item, tuning.keys_evict_first,
-            median_ms(run), lists, static_cast<double>(workspace.bytes()) * 1e-6);
+        std::printf("%-18s W %7ld x%d tiles %2d first %d | attention %8.3f  of it lists %7.3f  workspace %6.0f MB\n",
+                    setting_.name, tuning.window, tuning.slots, tuning.tiles_per_item, tuning.keys_evict_first,
+                    median_ms(run), lists, static_cast<double>(workspace.bytes()) * 1e-6);
         std::fflush(stdout);
     }
 
@@ -254,14 +253,16 @@ void sweep(const Bench& bench) {
         change(tuning);
         bench.attention(tuning);
     };
-    for (const std::int64_t factor : {-4, -2, 2, 4, 8}) {
-        const std::int64_t window = factor < 0 ? chosen.window / -factor : chosen.window * factor;
-        if (window < 256 || window > bench.setting().n * 2) continue;
-        with([&](ForwardTuning& t) { t.window = window; });
+    const double per_token =
+        static_cast<double>(bench.setting().topk - 1) * 2.0 * static_cast<double>(bench.setting().d + 2);
+    for (std::int64_t window = 256; window <= 2 * bench.setting().n; window *= 2) {
+        const double megabytes = static_cast<double>(window) * per_token * 1e-6;
+        if (megabytes < 1.5 || megabytes > 300.0) continue;
+        for (const std::int32_t slots : {2, 3, 4, 6, 8}) {
+            if (megabytes * slots > 1000.0 || (megabytes < 16.0 && slots == 2)) continue;
+            with([&](ForwardTuning& t) { t.window = window, t.slots = slots, t.keys_evict_first = true; });
+        }
     }
-    for (const std::int32_t slots : {2, 4, 6}) with([&](ForwardTuning& t) { t.slots = slots; });
-    with([&](ForwardTuning& t) { t.slots = 4, t.lag = 2; });
-    with([&](ForwardTuning& t) { t.window /= 2, t.slots = 6, t.lag = 2; });
     for (const std::int32_t tiles : {2, 4, 6, 8, 12, 16}) with([&](ForwardTuning& t) { t.tiles_per_item = tiles; });
     with([&](ForwardTuning& t) { t.keys_evict_first = !t.keys_evict_first; });
 }
