@@ -5,38 +5,27 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/lists.h"
 #include "kernels/kernels.h"
 
 namespace mobalab::kernels::cuda {
 
-/// How attention_forward divides a problem (lists.h, block_forward.h): what it costs and where partials live, never a
-/// bit of the results.
-struct ForwardTuning {
-    std::int64_t window = 0;  ///< query tokens of a window; 0: one window a chunk
-    std::int32_t slots = 1;   ///< windows whose partials exist at a time
-    std::int32_t tiles_per_item = 8;
-    bool keys_evict_first = false;
+/// How attention_forward divides a problem. The lists of a chunk (nearly always the whole problem) are built at once;
+/// block_forward and combine then take as many windows a launch as a cap on the workspace allows: 2 times the bytes of
+/// q, or 1.07 GB (the bytes of q, if that is more) where that is less; but at least one window.
+struct ForwardPlan {
+    ListPlan lists;
+    std::int32_t windows_per_launch = 1;
+    std::int32_t launches() const;  ///< of a chunk
 };
+ForwardPlan make_forward_plan(const Problem& problem);
 
-/// The choice for a problem. head_dim 256: chunks as large as a cap on their scratch allows (2.75 times the bytes of q,
-/// or 1.07 GB, or half of q, if that is more), but at least 64K queries of a head. Otherwise by the bytes that partials
-/// and keys move, see attention.cu.
-ForwardTuning choose_tuning(const Problem& problem);
+/// Workspace of attention_forward: lists of a chunk, partials of a launch.
+std::size_t attention_forward_workspace(const Problem& problem);
 
-/// Workspace of attention_forward: lists of a chunk, partials of the windows in work.
-std::size_t attention_forward_workspace(const Problem& problem, const ForwardTuning& tuning);
-inline std::size_t attention_forward_workspace(const Problem& problem) {
-    return attention_forward_workspace(problem, choose_tuning(problem));
-}
-
-/// kernels.h's attention_forward on `workspace`, all on one stream.
-Status enqueue_attention_forward(const Problem& problem, const ForwardTuning& tuning, ConstTensor q, ConstTensor k,
-                                 ConstTensor v, const std::int32_t* selection, Tensor out, float* lse, void* workspace,
+/// kernels.h's attention_forward on `workspace`: lists, then partials and combination in turns, all on one stream.
+Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
+                                 const std::int32_t* selection, Tensor out, float* lse, void* workspace,
                                  cudaStream_t stream);
-inline Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
-                                        const std::int32_t* selection, Tensor out, float* lse, void* workspace,
-                                        cudaStream_t stream) {
-    return enqueue_attention_forward(problem, choose_tuning(problem), q, k, v, selection, out, lse, workspace, stream);
-}
 
 }  // namespace mobalab::kernels::cuda

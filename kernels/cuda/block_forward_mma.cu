@@ -5,15 +5,17 @@
 #include <cstdint>
 
 #include "kernels/cuda/block_forward.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/partial_store.cuh"
 #include "kernels/cuda/ptx/copy.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/query_gather.cuh"
 #include "kernels/cuda/status.h"
 #include "kernels/cuda/work_unit.cuh"
 
 // block_forward in plain terms: four warps, mma.sync, cp.async, one tile after the other. It serves head_dim 256, whose
-// keys and values leave the wgmma kernel no room, and can judge that kernel at every other head_dim.
+// keys and values leave the wgmma kernel no room, and judges that kernel at every other head_dim.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -169,14 +171,16 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     Shared<HeadDim>& shared = *reinterpret_cast<Shared<HeadDim>*>(dynamic);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     std::byte* const q_rows = shared.q + warp * 16 * QueryRows<HeadDim>::pitch;
-    const int count = __ldg(args.lists.item_count) * args.partials.runs;
+    wait_for_previous_kernel();
+    let_next_kernel_launch();
+    const int count = unit_count(args);
     while (true) {
         __syncthreads();  // the last unit's keys and values are no longer read
-        if (threadIdx.x == 0) shared.drawn = atomicAdd(args.schedule.next_unit, 1);
+        if (threadIdx.x == 0) shared.drawn = atomicAdd(args.next_unit, 1);
         __syncthreads();
         const int index = shared.drawn;
         if (index >= count) return;
-        const WorkUnit unit = make_unit(args, index, 0);
+        const WorkUnit unit = make_unit(args, index);
         if (unit.tiles == 0 || unit.keys <= 0) continue;
         load_keys_and_values<HeadDim>(args, unit, shared);
         for (int tile = 0; tile < unit.tiles; ++tile) {
@@ -205,8 +209,9 @@ Status launch(int multiprocessors, const BlockForwardArgs& args, cudaStream_t st
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
     if (error != cudaSuccess) return device_status(error, "block_forward (mma)");
-    kernel<<<multiprocessors * blocks_per_multiprocessor, threads_per_block, bytes, stream>>>(args);
-    return launch_status("block_forward (mma)");
+    return launch_early("block_forward (mma)", kernel,
+                        dim3(static_cast<unsigned>(multiprocessors * blocks_per_multiprocessor)), threads_per_block,
+                        bytes, stream, args);
 }
 
 template <typename T>

@@ -8,10 +8,10 @@
 #include <cstdint>
 
 #include "kernels/cuda/block_forward.h"
-#include "kernels/cuda/combine.cuh"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/partial_store.cuh"
 #include "kernels/cuda/ptx/copy.cuh"
-#include "kernels/cuda/ptx/flag.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
@@ -19,32 +19,20 @@
 #include "kernels/cuda/status.h"
 #include "kernels/cuda/work_unit.cuh"
 
-// Persistent, warp-specialised block_forward for Hopper, and the combination of its results in the same launch, so that
-// partials are read before they leave L2 (WindowSchedule).
+// Persistent, warp-specialised block_forward for Hopper.
 //
 // One producer warp draws units of work and loads keys and values (tensor copies, 128-byte swizzle, two stages). Three
 // consumer warpgroups take the unit's tiles of 64 queries in turn. A consumer warp gathers its own 16 query rows: it
 // asks for its next rows once the current ones are in registers, and needs no barrier with anyone for that. No
 // accumulator outlives a tile, so the three warpgroups hide one another's latencies without being told to.
 //
-// Synchronisation within a thread block
+// Synchronisation
 //   announced[n % 4]  unit n is described in units[n % 4], entries[n % 4]  producer and copy engine -> consumers
 //   loaded[n % 2]     its keys and values are in stage n % 2           copy engine (or producer) -> consumers
 //   released[n % 2]   every consumer warp is done with unit n          consumers -> producer
 // Unit n is announced after the copies of unit n - 1 were issued, hence after every warp released unit n - 3: slot n %
-// 4 is free then. A warp looks ahead for its next rows while it still holds unit n, but never past unit n + 2, and
-// without waiting for an announcement: the producer may be waiting for this very unit.
-//
-// Synchronisation between thread blocks
-//   forwarded[w]      units of window w that are done; the producer raises it once a unit is released, also while it
-//                     waits for `combined`
-//   complete          in shared memory: windows whose units are all done; a warp of its own watches `forwarded`
-//   joined[w % slots] every consumer warp has combined its share of window w; another warp then raises combined[w]
-//   combined[w]       thread blocks that have combined window w; the producer waits for it before it announces a unit
-//   of
-//                     window w + slots
-// Consumers combine between tiles and while nothing is announced, and never wait for other thread blocks otherwise, so
-// all units that are announced are done. Everybody must be resident: a cooperative launch.
+// 4 is free then. A warp looks ahead for its next rows while it still holds unit n, but never past unit n + 2, whose
+// announcement waits for releases of unit n - 1 only; so nobody waits for itself.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -53,7 +41,7 @@ using namespace ptx;
 constexpr int consumer_groups = 3;
 constexpr int consumer_warps = 4 * consumer_groups;
 constexpr int threads_per_block = 128 * (consumer_groups + 1);
-constexpr int producer_registers = 56, consumer_registers = 152;
+constexpr int producer_registers = 32, consumer_registers = 160;
 constexpr int stages = 2;
 constexpr int unit_slots = 4;
 constexpr int panel_columns = 64;  // 128 bytes: the widest row of the swizzle
@@ -73,9 +61,6 @@ struct Shared {
     std::uint64_t loaded[stages];
     std::uint64_t released[stages];
     std::uint64_t tail_loaded;
-    std::uint64_t joined[max_window_slots];
-    std::int32_t complete;
-    std::int32_t published;
 };
 
 template <int HeadDim>
@@ -99,17 +84,17 @@ __device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<He
 template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, int stage, const WorkUnit& unit,
                                                      const CUtensorMap& k_map, const CUtensorMap& v_map,
-                                                     std::uint64_t policy, std::uint64_t* barrier) {
+                                                     std::uint64_t* barrier) {
     mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::tile_bytes);
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
         tensor_load_3d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, unit.key_head, unit.key_token,
-                       barrier, policy);
+                       barrier);
     }
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
         tensor_load_3d(shared.v[stage] + p * panel_bytes, &v_map, p * panel_columns, unit.key_head, unit.key_token,
-                       barrier, policy);
+                       barrier);
     }
 }
 
@@ -125,130 +110,39 @@ __device__ __forceinline__ void clear_values_from(Shared<HeadDim>& shared, int s
     }
 }
 
-/// Raises the counters of units in their order as they are released.
 template <int HeadDim>
-class Publisher {
-public:
-    __device__ __forceinline__ explicit Publisher(Shared<HeadDim>& shared) : shared_(shared) {}
-
-    __device__ __forceinline__ void wait_and_publish() {
-        mbarrier_wait(released(), next_ / stages & 1);
-        publish();
-    }
-    /// Unit `end` is not announced yet.
-    __device__ __forceinline__ void publish_released(std::uint32_t end) {
-        while (next_ != end && mbarrier_test(released(), next_ / stages & 1)) publish();
-    }
-    __device__ __forceinline__ std::uint32_t next() const { return next_; }
-
-private:
-    __device__ __forceinline__ std::uint64_t* released() const { return &shared_.released[next_ % stages]; }
-    __device__ __forceinline__ void publish() {
-        add_release(shared_.units[next_ % unit_slots].done);
-        store_release_shared(&shared_.published, static_cast<std::int32_t>(++next_));
-    }
-
-    Shared<HeadDim>& shared_;
-    std::uint32_t next_ = 0;
-};
-
-/// One warp: draws units and announces them as soon as they may be done.
-template <int HeadDim>
-__device__ void draw(const BlockForwardArgs& args, Shared<HeadDim>& shared, int lane) {
-    const int count = __ldg(args.lists.item_count) * args.partials.runs;
-    int drawn = lane == 0 ? atomicAdd(args.schedule.next_unit, 1) : 0;
-    int window = -1, window_end = 0;  // units of the chunk up to that window's last
-    for (std::int32_t n = 0;;) {
-        const int index = __shfl_sync(full_warp, drawn, 0);
-        const int slot = n % unit_slots;
-        while (load_acquire_shared(&shared.published) + unit_slots <= n) {
-        }
-        __syncwarp();
-        if (index >= count) {
-            if (lane != 0) return;
-            shared.units[slot].tiles = -1;
-            mbarrier_arrive(&shared.announced[slot]);
-            return;
-        }
-        if (lane == 0) drawn = atomicAdd(args.schedule.next_unit, 1);  // its latency passes behind this unit's
-        if (index >= window_end) {
-#pragma unroll 1
-            while (index >= window_end) {
-                window_end = __ldg(args.lists.window_items + ++window + 1) * args.partials.runs;
-            }
-            if (window >= args.partials.slots) {
-                const std::int32_t* const combined = args.schedule.combined + window - args.partials.slots;
-                while (load_acquire(combined) < static_cast<int>(gridDim.x)) {
-                }
-            }
-        }
-        const WorkUnit unit = make_unit(args, index, window);
-        if (unit.tiles == 0 || unit.keys <= 0) {
-            if (lane == 0) add_release(unit.done);
-            continue;
-        }
-        if (lane == 0) announce(args, shared, slot, unit);
-        ++n;
-    }
-}
-
-/// One warp: loads the keys and values of announced units, publishes released units.
-template <int HeadDim>
-__device__ void load(const BlockForwardArgs& args, Shared<HeadDim>& shared, const CUtensorMap& k_map,
-                     const CUtensorMap& v_map, int lane) {
-    Publisher<HeadDim> publisher(shared);
+__device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, const CUtensorMap& k_map,
+                        const CUtensorMap& v_map, int lane) {
+    const int count = unit_count(args);
+    int drawn = lane == 0 ? atomicAdd(args.next_unit, 1) : 0;
     std::uint32_t tails = 0;
-    for (std::uint32_t n = 0;; ++n) {
-        const WorkUnit& unit = shared.units[n % unit_slots];
-        const std::uint32_t stage = n % stages;
-        if (lane == 0) {
-            while (!mbarrier_test(&shared.announced[n % unit_slots], n / unit_slots & 1)) publisher.publish_released(n);
-        }
-        __syncwarp();
-        if (unit.tiles < 0) {
+    for (std::uint32_t n = 0;;) {
+        const int index = __shfl_sync(0xffffffffu, drawn, 0);
+        if (index >= count) {
             if (lane == 0) {
-                while (publisher.next() != n) publisher.wait_and_publish();
+                shared.units[n % unit_slots].tiles = -1;
+                mbarrier_arrive(&shared.announced[n % unit_slots]);
             }
             return;
         }
+        if (lane == 0) drawn = atomicAdd(args.next_unit, 1);  // its latency passes behind this unit's
+        const WorkUnit unit = make_unit(args, index);
+        if (unit.tiles == 0 || unit.keys <= 0) continue;
+        if (lane == 0) announce(args, shared, n % unit_slots, unit);
+        const std::uint32_t stage = n % stages;
+        if (n >= stages) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
         const bool tail = unit.keys < keys_per_run;
         if (lane == 0) {
-            if (publisher.next() + stages <= n) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
-            load_keys_and_values(shared, stage, unit, k_map, v_map,
-                                 args.keys_evict_first ? policy_evict_first() : policy_evict_normal(),
-                                 tail ? &shared.tail_loaded : &shared.loaded[stage]);
-            publisher.publish_released(n);
+            load_keys_and_values(shared, stage, unit, k_map, v_map, tail ? &shared.tail_loaded : &shared.loaded[stage]);
         }
         if (tail) {
-            __syncwarp();
             mbarrier_wait(&shared.tail_loaded, tails++ & 1);
             clear_values_from(shared, stage, unit.keys, lane);
             fence_async_proxy();
             __syncwarp();
             if (lane == 0) mbarrier_arrive(&shared.loaded[stage]);
         }
-    }
-}
-
-/// One thread: tells the thread block which windows are complete.
-template <int HeadDim>
-__device__ void watch(const BlockForwardArgs& args, Shared<HeadDim>& shared) {
-#pragma unroll 1
-    for (int window = 0; window < args.schedule.windows; ++window) {
-        const int units = units_of_window(args, window);
-        while (load_acquire(args.schedule.forwarded + window) < units) __nanosleep(100);
-        store_release_shared(&shared.complete, window + 1);
-    }
-}
-
-/// One thread: tells the other thread blocks which windows this one has combined.
-template <int HeadDim>
-__device__ void report(const BlockForwardArgs& args, Shared<HeadDim>& shared) {
-    const int slots = args.partials.slots;
-#pragma unroll 1
-    for (int window = 0; window < args.schedule.windows; ++window) {
-        mbarrier_wait(&shared.joined[window % slots], window / slots & 1);
-        add_release(args.schedule.combined + window);
+        ++n;
     }
 }
 
@@ -263,27 +157,23 @@ struct Cursor {
     __device__ __forceinline__ bool on_tile() const { return stop || tile < tiles; }
 };
 
-/// False when the next unit is not announced yet. Consumers must not wait for it: other thread blocks may be waiting
-/// for their share of a combination.
 template <int HeadDim>
-__device__ __forceinline__ bool next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
-    const std::uint32_t next = cursor.unit + 1, slot = next % unit_slots;
-    if (!__all_sync(full_warp, mbarrier_test(&shared.announced[slot], next / unit_slots & 1))) return false;
+__device__ __forceinline__ void next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
     cursor.dealt = (cursor.dealt + cursor.tiles) % consumer_groups;
-    cursor.unit = next;
+    ++cursor.unit;
+    const std::uint32_t slot = cursor.unit % unit_slots;
+    mbarrier_wait(&shared.announced[slot], cursor.unit / unit_slots & 1);
     cursor.tiles = shared.units[slot].tiles;
     cursor.stop = cursor.tiles < 0;
     const int ahead = group - cursor.dealt;
     cursor.tile = ahead < 0 ? ahead + consumer_groups : ahead;
-    return true;
 }
 
 /// Waiting for `loaded` first keeps a warp that has no tile in a unit from releasing it before the stage's previous
-/// unit was released by all. What the warp wrote is then the thread block's.
+/// unit was released by all.
 template <int HeadDim>
 __device__ __forceinline__ void release_until(Shared<HeadDim>& shared, std::uint32_t& held, std::uint32_t end,
                                               int lane) {
-    __syncwarp();
     for (; held != end; ++held) {
         mbarrier_wait(&shared.loaded[held % stages], held / stages & 1);
         if (lane == 0) mbarrier_arrive(&shared.released[held % stages]);
@@ -336,7 +226,13 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
     std::uint32_t held = 0;  // first unit not released yet
     TileRows rows;
     std::uint32_t entry = 0;
-    int combined = 0;  // windows
+    const auto seek = [&] {
+        while (!cursor.on_tile()) {
+            release_until(shared, held, cursor.unit + 1, lane);
+            next_unit(shared, cursor, group);
+        }
+        release_until(shared, held, cursor.unit, lane);
+    };
     const auto gather = [&] {
         const std::uint32_t slot = cursor.unit % unit_slots;
         const WorkUnit& unit = shared.units[slot];
@@ -346,32 +242,9 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         cp_async_commit();
     };
 
-    bool gathered = false;  // the tile at the cursor
-    while (true) {
-        if (combined < __shfl_sync(full_warp, load_acquire_shared(&shared.complete), 0)) {
-            // Shares differ by a step; their owners change from window to window.
-            const int warps = static_cast<int>(gridDim.x) * consumer_warps;
-            const int rank =
-                (warp * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x) + combined * 997) % warps;
-            combine_share<T, HeadDim>(args, combined, rank, warps, lane);
-            __syncwarp();
-            if (lane == 0) mbarrier_arrive(&shared.joined[combined % args.partials.slots]);
-            ++combined;
-        }
-        if (!gathered) {
-            while (!cursor.on_tile()) {
-                release_until(shared, held, cursor.unit + 1, lane);
-                if (!next_unit(shared, cursor, group)) break;
-            }
-            if (!cursor.on_tile()) continue;
-            release_until(shared, held, cursor.unit, lane);
-            if (!cursor.stop) gather();
-            gathered = true;
-        }
-        if (cursor.stop) {
-            if (combined == args.schedule.windows) return;
-            continue;
-        }
+    seek();
+    if (!cursor.stop) gather();
+    while (!cursor.stop) {
         const std::uint32_t unit_number = cursor.unit, stage = unit_number % stages;
         const TileRows current = rows;
         const std::uint32_t current_entry = entry;
@@ -396,10 +269,11 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         wgmma_commit();
         // The queries are in registers: their place in shared memory is free for the next ones.
         cursor.tile += consumer_groups;
-        while (!cursor.on_tile() && cursor.unit != unit_number + 2 && next_unit(shared, cursor, group)) {
+        while (!cursor.on_tile() && cursor.unit != unit_number + 2) {
+            next_unit(shared, cursor, group);
         }
-        gathered = cursor.on_tile();
-        if (gathered && !cursor.stop) gather();
+        const bool ahead = cursor.on_tile();
+        if (ahead && !cursor.stop) gather();
         wgmma_wait<0>();
         wgmma_keep(scores);
 
@@ -427,7 +301,12 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         const WorkUnit& unit = shared.units[unit_number % unit_slots];
         store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, current.own), current, out, offset, sum,
                                    lane);
-        if (gathered) release_until(shared, held, cursor.unit, lane);
+        if (ahead) {
+            release_until(shared, held, cursor.unit, lane);
+        } else {
+            seek();
+            if (!cursor.stop) gather();
+        }
     }
 }
 
@@ -444,19 +323,16 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         for (std::uint64_t& barrier : shared.announced) mbarrier_init(&barrier, 1);
         for (std::uint64_t& barrier : shared.loaded) mbarrier_init(&barrier, 1);
         for (std::uint64_t& barrier : shared.released) mbarrier_init(&barrier, consumer_warps);
-        for (std::uint64_t& barrier : shared.joined) mbarrier_init(&barrier, consumer_warps);
         mbarrier_init(&shared.tail_loaded, 1);
-        shared.complete = shared.published = 0;
         fence_mbarrier_init();
         fence_async_proxy();
     }
     __syncthreads();
+    wait_for_previous_kernel();
+    let_next_kernel_launch();
     if (warp >= consumer_warps) {
         set_registers_down<producer_registers>();
-        if (warp == consumer_warps) draw<HeadDim>(args, shared, lane);
-        if (warp == consumer_warps + 1) load<HeadDim>(args, shared, k_map, v_map, lane);
-        if (warp == consumer_warps + 2 && lane == 0) watch<HeadDim>(args, shared);
-        if (warp == consumer_warps + 3 && lane == 0) report<HeadDim>(args, shared);
+        if (warp == consumer_warps) produce<HeadDim>(args, shared, k_map, v_map, lane);
     } else {
         set_registers_up<consumer_registers>();
         consume<T, HeadDim, Blocks>(args, shared, warp, lane);
@@ -472,17 +348,8 @@ Status launch(int multiprocessors, const BlockForwardArgs& args, const CUtensorM
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                    static_cast<int>(shared_bytes<HeadDim>));
     if (error != cudaSuccess) return device_status(error, "block_forward (wgmma)");
-    cudaLaunchAttribute cooperative{};
-    cooperative.id = cudaLaunchAttributeCooperative;
-    cooperative.val.cooperative = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(multiprocessors));
-    config.blockDim = dim3(threads_per_block);
-    config.dynamicSmemBytes = shared_bytes<HeadDim>;
-    config.stream = stream;
-    config.attrs = &cooperative;
-    config.numAttrs = 1;
-    return device_status(cudaLaunchKernelEx(&config, kernel, args, k_map, v_map), "block_forward (wgmma)");
+    return launch_early("block_forward (wgmma)", kernel, dim3(static_cast<unsigned>(multiprocessors)),
+                        threads_per_block, shared_bytes<HeadDim>, stream, args, k_map, v_map);
 }
 
 template <typename T, int HeadDim>

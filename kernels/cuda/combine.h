@@ -7,8 +7,9 @@
 
 namespace mobalab::kernels::cuda {
 
-/// Enqueues the combination (combine.cuh) of a chunk of one window, for the partials of launch_block_forward_mma().
-/// head_dim in {32, 64, 96, 128, 256}, dtype bf16 or fp16.
+/// Joins the partials of every query of args.windows into its output row and log-sum-exp, in the place of its first
+/// partial: memory traffic only, 16 bytes a thread, the partials of a query in a fixed order. head_dim in {32, 64, 96,
+/// 128, 256}, dtype bf16 or fp16.
 Status launch_combine(DataType dtype, int head_dim, const BlockForwardArgs& args, cudaStream_t stream);
 
 }  // namespace mobalab::kernels::cuda

@@ -5,6 +5,8 @@
 #include <limits>
 #include <string>
 
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/status.h"
 #include "kernels/cuda/workspace.h"
 
@@ -273,6 +275,8 @@ __global__ void __launch_bounds__(pair_threads, 1) count_kernel(const Params p) 
     using Shape = PairShape<Width>;
     using Query = typename Shape::Query;
     extern __shared__ std::int32_t histogram[];  // [lists]
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     const int segment = static_cast<int>(blockIdx.x) % p.plan.segments_max;
     const Part part(p, static_cast<int>(blockIdx.x) / p.plan.segments_max, static_cast<int>(blockIdx.y));
     const int begin = part.row_begin + segment * p.plan.segment_rows;
@@ -354,6 +358,8 @@ __device__ void write_padding(const Params& p, std::int32_t begin, int count, in
 }
 
 __global__ void __launch_bounds__(scan_threads) scan_kernel(const Params p) {
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     const Part part(p, static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y));
     std::int64_t row = part.first_row;
     int items = 0;
@@ -377,6 +383,8 @@ __global__ void __launch_bounds__(scan_threads) scan_kernel(const Params p) {
 }
 
 __global__ void __launch_bounds__(scan_threads) number_kernel(const Params p) {
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     const ListPlan& plan = p.plan;
     const int parts = plan.head_windows * plan.pieces * plan.heads_per_window;
     int at = 0;
@@ -596,6 +604,8 @@ __device__ void emit_items(const Params& p, const Part& part, int piece) {
 template <int Width>
 __global__ void __launch_bounds__(pair_threads, Width <= 16 ? 2 : 1) emit_kernel(const Params p) {
     extern __shared__ __align__(16) unsigned char emit_raw[];
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     const int share = static_cast<int>(blockIdx.x) % (p.plan.segments_max + 1);  // of a piece: its items, its segments
     const int piece = static_cast<int>(blockIdx.x) / (p.plan.segments_max + 1);
     const Part part(p, piece, static_cast<int>(blockIdx.y));
@@ -633,20 +643,21 @@ Status launch(const Params& p, cudaStream_t stream) {
     const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_max) * sizeof(std::int32_t);
     if (plan.slots > 0) {
         if (Status s = allow_shared(reinterpret_cast<const void*>(count_kernel<Width>), list_bytes); !s.ok()) return s;
-        count_kernel<Width><<<dim3(segments * pieces, heads), pair_threads, list_bytes, stream>>>(p);
-        if (Status s = launch_status("count_kernel"); !s.ok()) return s;
+        if (Status s = launch_early("count_kernel", count_kernel<Width>, dim3(segments * pieces, heads), pair_threads,
+                                    list_bytes, stream, p);
+            !s.ok())
+            return s;
     }
-    const int threads = std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads);
-    scan_kernel<<<dim3(pieces, heads), static_cast<unsigned>(threads), 0, stream>>>(p);
-    if (Status s = launch_status("scan_kernel"); !s.ok()) return s;
-    number_kernel<<<1, scan_threads, 0, stream>>>(p);
-    if (Status s = launch_status("number_kernel"); !s.ok()) return s;
+    const auto threads = static_cast<unsigned>(std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads));
+    if (Status s = launch_early("scan_kernel", scan_kernel, dim3(pieces, heads), threads, 0, stream, p); !s.ok())
+        return s;
+    if (Status s = launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p); !s.ok()) return s;
     const std::size_t bytes = static_cast<std::size_t>(plan.lists_max) * EmitShared<Width>::list_bytes +
                               static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
                                   EmitShared<Width>::pair_bytes;
     if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width>), bytes); !s.ok()) return s;
-    emit_kernel<Width><<<dim3((segments + 1) * pieces, heads), pair_threads, bytes, stream>>>(p);
-    return launch_status("emit_kernel");
+    return launch_early("emit_kernel", emit_kernel<Width>, dim3((segments + 1) * pieces, heads), pair_threads, bytes,
+                        stream, p);
 }
 
 }  // namespace

@@ -46,12 +46,6 @@ __device__ __forceinline__ float quad_sum(float x) {
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-__device__ __forceinline__ void store_piece(void* address, uint4 value) {
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(value.x), "r"(value.y), "r"(value.z),
-                 "r"(value.w)
-                 : "memory");
-}
-/// For what nobody reads again soon.
 __device__ __forceinline__ void store_streaming(void* address, uint4 value) {
     asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(value.x), "r"(value.y), "r"(value.z),
                  "r"(value.w)
@@ -92,7 +86,7 @@ __device__ __forceinline__ void store_partials(const PartialTarget& target, cons
                 const int at = 4 * (4 * m + i) + 2 * h;
                 piece[i] = pack<T>(out[at] * inverse, out[at + 1] * inverse);
             }
-            store_piece(pieces + m * 64, make_uint4(piece[0], piece[1], piece[2], piece[3]));
+            store_streaming(pieces + m * 64, make_uint4(piece[0], piece[1], piece[2], piece[3]));
         }
         if (lane % 4 == 0) target.lse[row] = offset[h] + __log2f(sum[h]);
     }

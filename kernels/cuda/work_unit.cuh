@@ -4,8 +4,8 @@
 
 #include "kernels/cuda/block_forward.h"
 
-// Units of work of the attention kernels: (list item, run of 128 keys of its list) or the combination of some tiles of
-// a window; and the tiles of 64 query rows they consist of.
+// Units of work of the key-major attention kernels: (list item, run of 128 keys of its list), and the tiles of 64 query
+// rows they consist of.
 namespace mobalab::kernels::cuda {
 
 /// Everything a thread block needs to know of one unit. Query rows are counted in the sequence.
@@ -23,27 +23,33 @@ struct alignas(16) WorkUnit {
     std::int32_t list_begin = 0, list_end = 0;  ///< list rows of the chunk
     std::int32_t diagonal = 0;                  ///< query row r sees the keys [.., r - diagonal] of the run
     std::int32_t list_partial = 0;              ///< partial row of list row 0
-    std::int32_t* done = nullptr;               ///< counter of its window to raise once the unit is done
 };
+
+__device__ __forceinline__ int unit_count(const BlockForwardArgs& args) {
+    const std::int32_t* const begin = args.lists.window_items + args.windows.first;
+    return (__ldg(begin + args.windows.count) - __ldg(begin)) * args.partials.runs;
+}
 
 __device__ __forceinline__ int tiles_of(int rows) {
     return (rows + rows_per_tile - 1) / rows_per_tile;
 }
 
-/// First head and first token of a window, absolute.
-struct WindowOrigin {
-    std::int32_t head = 0, token = 0;
-};
-__device__ __forceinline__ WindowOrigin window_origin(const BlockForwardArgs& args, int window) {
-    const int head_window = window / args.schedule.token_windows, token_window = window % args.schedule.token_windows;
-    return {args.lists.chunk.head_begin + head_window * args.partials.heads,
-            args.lists.chunk.token_begin + token_window * args.partials.tokens};
+/// Scratch row of run > 0 of the own block of token 0 of a sequence under a head, for the window that query row `row`
+/// of the sequence is in.
+__device__ __forceinline__ std::int64_t own_partial_row(const BlockForwardArgs& args, const Sequence& sequence,
+                                                        int head, int row, int run) {
+    const PartialLayout& partials = args.partials;
+    const ListChunk& chunk = args.lists.chunk;
+    const int window = (head - chunk.head_begin) / partials.heads * args.windows.token_windows +
+                       (sequence.q_begin + row - chunk.token_begin) / partials.tokens;
+    const WindowOrigin origin = window_origin(args, window);
+    return partials.own_row(window - args.windows.first, head - origin.head, run, sequence.q_begin - origin.token);
 }
 
-/// `index` counts the units of block_forward of the chunk.
-__device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int index, int window) {
+/// `index` counts the units of the launch.
+__device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int index) {
     const PartialLayout& partials = args.partials;
-    const ListItem item = args.lists.items[index / partials.runs];
+    const ListItem item = args.lists.items[__ldg(args.lists.window_items + args.windows.first) + index / partials.runs];
     const int run = index % partials.runs;
     const Sequence sequence = args.sequences.at(item.sequence);
     const int first_key = item.list * args.keys_per_list + run * keys_per_run;
@@ -66,21 +72,14 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
         unit.own_pitch = args.output.stride_token;
         unit.own_lse = args.output.lse_of(item.head, sequence.q_begin);
     } else {
-        const WindowOrigin origin = window_origin(args, window);
-        const std::int64_t row =
-            partials.own_row(window, item.head - origin.head, run, sequence.q_begin - origin.token);
+        const std::int64_t row = own_partial_row(args, sequence, item.head, item.own_begin, run);
         unit.own_out = static_cast<char*>(partials.out) + row * args.partial_bytes;
         unit.own_pitch = args.partial_bytes;
         unit.own_lse = partials.lse + row;
     }
-    unit.list_partial = static_cast<std::int32_t>(run * partials.list_rows() + partials.row_shift(window));
-    unit.done = args.schedule.forwarded + window;
+    unit.list_partial =
+        static_cast<std::int32_t>(run * partials.list_rows() - args.windows.first * partials.window_rows);
     return unit;
-}
-
-__device__ __forceinline__ int units_of_window(const BlockForwardArgs& args, int window) {
-    const std::int32_t* const items = args.lists.window_items + window;
-    return (__ldg(items + 1) - __ldg(items)) * args.partials.runs;
 }
 
 /// 16 rows of a tile, one warp's share.

@@ -3,10 +3,8 @@
 //
 //   cuda_attention_bench                      the table of tests/perf/NOTES_cuda_attention.md
 //   cuda_attention_bench NAME ...             some of its cases
-//   cuda_attention_bench --sweep NAME ...     windows, slots and items other than the chosen ones
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -20,7 +18,6 @@ namespace {
 
 using namespace bench;
 using namespace testing_support;
-using cuda::ForwardTuning;
 
 enum class Draw { uniform, sink, skewed };
 
@@ -191,36 +188,33 @@ public:
         check_cuda(cudaDeviceSynchronize(), "inputs");
     }
 
-    /// Attention over the drawn selection, its lists alone; checked before it is timed.
-    void attention(const ForwardTuning& tuning) const {
-        const DeviceBuffer workspace(cuda::attention_forward_workspace(problem_, tuning));
-        tensors_.out.poison();
+    /// Attention over the drawn selection, checked before it is timed; and its lists alone.
+    void attention() const {
+        const DeviceBuffer workspace(workspace_size(Operation::attention_forward, problem_, Backend::cuda));
+        const Execution execution = on_device(workspace);
         const auto run = [&] {
-            must(cuda::enqueue_attention_forward(problem_, tuning, q(), k(), v(), selection(), out(), lse(),
-                                                 workspace.get(), nullptr));
+            must(attention_forward(problem_, q(), k(), v(), selection(), out(), lse(), execution));
         };
         run();
         check_cuda(cudaDeviceSynchronize(), "attention");
         check_rows(problem_, tensors_);
         if (!workspace.canaries_intact()) throw std::runtime_error("the workspace was overrun");
-        const cuda::ListPlan plan =
-            cuda::make_list_plan(problem_, {std::int64_t{1} << 30, tuning.tiles_per_item, tuning.window});
+        const cuda::ForwardPlan plan = cuda::make_forward_plan(problem_);
         const double lists = median_ms([&] {
             cuda::ListView view;
-            must(cuda::build_lists(plan, 0, selection(), workspace.get(), nullptr, view));
+            for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk)
+                must(cuda::build_lists(plan.lists, chunk, selection(), workspace.get(), nullptr, view));
         });
-        std::printf("%-18s W %7ld x%d tiles %2d first %d | attention %8.3f  of it lists %7.3f  workspace %6.0f MB\n",
-                    setting_.name, tuning.window, tuning.slots, tuning.tiles_per_item, tuning.keys_evict_first,
-                    median_ms(run), lists, static_cast<double>(workspace.bytes()) * 1e-6);
+        std::printf(
+            "%-18s attention %8.3f  of it lists %7.3f  workspace %6.0f MB, %d windows in %d launches, %d tiles\n",
+            setting_.name, median_ms(run), lists, static_cast<double>(workspace.bytes()) * 1e-6, plan.lists.windows(),
+            plan.launches(), plan.lists.tiles_per_item);
         std::fflush(stdout);
     }
 
     void moba() const {
         const DeviceBuffer workspace(workspace_size(Operation::moba_forward, problem_, Backend::cuda));
-        Execution execution;
-        execution.backend = Backend::cuda;
-        execution.workspace = workspace.get();
-        execution.workspace_bytes = workspace.bytes();
+        const Execution execution = on_device(workspace);
         const auto run = [&] { must(moba_forward(problem_, q(), k(), v(), out(), lse(), selection(), execution)); };
         run();
         check_cuda(cudaDeviceSynchronize(), "moba");
@@ -230,10 +224,14 @@ public:
         std::fflush(stdout);
     }
 
-    ForwardTuning chosen() const { return cuda::choose_tuning(problem_); }
-    const Setting& setting() const { return setting_; }
-
 private:
+    static Execution on_device(const DeviceBuffer& workspace) {
+        Execution execution;
+        execution.backend = Backend::cuda;
+        execution.workspace = workspace.get();
+        execution.workspace_bytes = workspace.bytes();
+        return execution;
+    }
     ConstTensor q() const { return {tensors_.q.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
     ConstTensor k() const { return {tensors_.k.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
     ConstTensor v() const { return {tensors_.v.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
@@ -246,27 +244,6 @@ private:
     Tensors tensors_;
 };
 
-void sweep(const Bench& bench) {
-    const ForwardTuning chosen = bench.chosen();
-    const auto with = [&](auto change) {
-        ForwardTuning tuning = chosen;
-        change(tuning);
-        bench.attention(tuning);
-    };
-    const double per_token =
-        static_cast<double>(bench.setting().topk - 1) * 2.0 * static_cast<double>(bench.setting().d + 2);
-    for (std::int64_t window = 256; window <= 2 * bench.setting().n; window *= 2) {
-        const double megabytes = static_cast<double>(window) * per_token * 1e-6;
-        if (megabytes < 1.5 || megabytes > 300.0) continue;
-        for (const std::int32_t slots : {2, 3, 4, 6, 8}) {
-            if (megabytes * slots > 1000.0 || (megabytes < 16.0 && slots == 2)) continue;
-            with([&](ForwardTuning& t) { t.window = window, t.slots = slots, t.keys_evict_first = true; });
-        }
-    }
-    for (const std::int32_t tiles : {2, 4, 6, 8, 12, 16}) with([&](ForwardTuning& t) { t.tiles_per_item = tiles; });
-    with([&](ForwardTuning& t) { t.keys_evict_first = !t.keys_evict_first; });
-}
-
 }  // namespace
 }  // namespace mobalab::kernels
 
@@ -276,18 +253,13 @@ int main(int argc, char** argv) {
         std::printf("%s\n", s.message.c_str());
         return 0;
     }
-    const bool sweeps = argc > 1 && std::strcmp(argv[1], "--sweep") == 0;
-    const std::vector<std::string> names(argv + 1 + sweeps, argv + argc);
+    const std::vector<std::string> names(argv + 1, argv + argc);
     try {
         for (const Setting& setting : settings) {
             if (!names.empty() && std::find(names.begin(), names.end(), setting.name) == names.end()) continue;
             const Bench bench(setting);
-            bench.attention(bench.chosen());
-            if (sweeps) {
-                sweep(bench);
-            } else if (setting.draw == Draw::uniform) {
-                bench.moba();
-            }
+            bench.attention();
+            if (setting.draw == Draw::uniform) bench.moba();
         }
     } catch (const std::exception& error) {
         std::printf("%s\n", error.what());
