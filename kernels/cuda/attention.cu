@@ -22,8 +22,8 @@ constexpr std::int64_t element_bytes = 2;
 constexpr std::int64_t widest_wgmma_head = 128;
 
 // Workspace: partials of a launch should be many, to amortise its beginning and its last, uneven wave of work; memory
-// stays near that of the outputs, about 1 GB, or that of very large outputs.
-constexpr double bytes_per_query_byte = 2.0;
+// stays near that of the outputs, about 1 GB, or one and a half times that of very large outputs.
+constexpr double bytes_per_query_byte = 2.0, long_bytes_per_query_byte = 1.5;
 constexpr double most_bytes = 1.07e9;
 constexpr std::int64_t most_list_rows = std::int64_t{1} << 30;  // of a chunk
 // Windows: whole sequences while they are short, else as long as the cap allows, but not much shorter than this: every
@@ -44,7 +44,7 @@ std::int64_t runs_per_list(const Problem& problem) {
 double workspace_cap(const Problem& problem) {
     const double query_bytes =
         static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim * element_bytes);
-    return std::min(bytes_per_query_byte * query_bytes, std::max(most_bytes, query_bytes));
+    return std::min(bytes_per_query_byte * query_bytes, std::max(most_bytes, long_bytes_per_query_byte * query_bytes));
 }
 
 double partial_row_bytes(const Problem& problem) {

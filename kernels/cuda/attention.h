@@ -12,7 +12,7 @@ namespace mobalab::kernels::cuda {
 
 /// How attention_forward divides a problem. The lists of a chunk (nearly always the whole problem) are built at once;
 /// block_forward and combine then take as many windows a launch as a cap on the workspace allows: 2 times the bytes of
-/// q, or 1.07 GB (the bytes of q, if that is more) where that is less; but at least one window.
+/// q, or 1.07 GB (1.5 times the bytes of q, if that is more) where that is less; but at least one window.
 struct ForwardPlan {
     ListPlan lists;
     std::int32_t windows_per_launch = 1;

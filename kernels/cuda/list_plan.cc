@@ -16,11 +16,22 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
     return (a + b - 1) / b;
 }
 
+/// What lists and sequences of `tokens` consecutive query tokens can count, as piece_base() numbers them from the first
+/// of them on.
+std::int64_t list_numbers(const ListPlan& plan, std::int64_t tokens) {
+    const Sequences& sequences = plan.sequences;
+    const std::int64_t all = static_cast<std::int64_t>(plan.lists_per_head) + sequences.batch;
+    if (sequences.cu_seqlens_q != nullptr || tokens == 0) return all;
+    const bool whole_chunk = plan.tokens_per_chunk == plan.tokens_q;
+    const bool aligned = whole_chunk && (tokens % sequences.seqlen_q == 0 || sequences.seqlen_q % tokens == 0);
+    const std::int64_t met = ceil_div(tokens, sequences.seqlen_q) + (aligned ? 0 : 1);
+    return std::min(all, ceil_div(met * sequences.seqlen_k, plan.keys_per_list) + 2 * met);
+}
+
 /// Rows one head can need: every query with all its slots, and per list less than a tile of padding. The last term
 /// rounds the beginning of every sequence's rows.
 std::int64_t rows_of_head(const ListPlan& plan, std::int64_t tokens) {
-    const std::int64_t rows =
-        tokens * plan.slots + list_tile_rows * (static_cast<std::int64_t>(plan.lists_per_head) + plan.sequences.batch);
+    const std::int64_t rows = tokens * plan.slots + list_tile_rows * list_numbers(plan, tokens);
     return ceil_div(rows, list_tile_rows) * list_tile_rows;
 }
 

@@ -90,8 +90,14 @@ struct Part {
         first_row = (static_cast<std::int64_t>(head_window) * plan.token_windows + window) * plan.rows_per_window +
                     head * plan.rows_per_head +
                     static_cast<std::int64_t>(max(before, 0)) * plan.slots / list_tile_rows * list_tile_rows +
-                    list_tile_rows * (sequence_lists + b);
+                    list_tile_rows * (sequence_lists + b - lists_before(plan, first_token));
         number = (static_cast<std::int64_t>(head_window) * plan.pieces + piece) * plan.heads_per_window + head;
+    }
+    /// Lists and sequences that end before a token; 0 where the lengths of sequences differ.
+    static __device__ std::int64_t lists_before(const ListPlan& plan, int token) {
+        if (plan.sequences.cu_seqlens_q != nullptr) return 0;
+        const std::int64_t first = token / plan.sequences.seqlen_q;
+        return piece_base(first * plan.sequences.seqlen_k, first, plan.keys_per_list) + first;
     }
     __device__ std::int32_t* segment_counts(const Params& p, int segment) const {
         return p.counts + (static_cast<std::int64_t>(local_head) * p.plan.segments_per_head + segment_base + segment) *
