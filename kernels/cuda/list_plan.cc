@@ -6,8 +6,9 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t least_keys_per_list = 128;
-constexpr std::int64_t least_tokens = 1024;    // of a chunk; smaller ones would waste their lists' padding
-constexpr std::int64_t target_segments = 528;  // thread blocks of a chunk, so that every processor has several
+constexpr std::int64_t least_tokens = 1024;  // of a chunk; smaller ones would waste their lists' padding
+// Thread blocks of a chunk: two for every multiprocessor are in work at a time, and each begins with a chain of loads.
+constexpr std::int64_t target_segments = 256;
 constexpr std::int64_t least_segment = 64;
 // Thread blocks collect the entries of a segment and 24 bytes per list in shared memory; 6 bytes an entry.
 constexpr std::int64_t shared_bytes = 200 * 1024, most_entry_bytes = 88 * 1024;
