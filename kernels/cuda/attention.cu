@@ -21,13 +21,16 @@ namespace {
 constexpr std::int64_t element_bytes = 2;
 constexpr std::int64_t widest_wgmma_head = 128;
 
-// Chunks: large enough to amortise launches and the last, uneven wave of work, small enough for memory to stay near
-// that of the outputs, about 1 GB, or half of very large outputs.
-constexpr double scratch_per_query_bytes = 2.75;
-constexpr double most_scratch_bytes = 1.07e9;
-constexpr double long_scratch_per_query_bytes = 0.5;
-constexpr std::int64_t least_window = 65536;  // queries of one head, whatever the cap says
-// Items: enough of them to share a chunk's tiles evenly, long enough to amortise loading keys and values.
+// Workspace: partials of a launch should be many, to amortise its beginning and its last, uneven wave of work; memory
+// stays near that of the outputs, about 1 GB, or one and a half times that of very large outputs.
+constexpr double bytes_per_query_byte = 2.0, long_bytes_per_query_byte = 1.5;
+constexpr double most_bytes = 1.07e9;
+constexpr std::int64_t most_list_rows = std::int64_t{1} << 30;  // of a chunk
+// Windows: whole sequences while they are short, else as long as the cap allows, but not much shorter than this: every
+// window reads the keys before it again.
+constexpr std::int64_t short_window = 8192, long_window = 65536;
+constexpr std::int64_t most_windows_per_launch = 65535;
+// Items: enough of them to share a launch's tiles evenly, long enough to amortise loading keys and values.
 constexpr std::int64_t multiprocessors_planned = 132;
 constexpr std::int64_t items_per_multiprocessor = 10;
 constexpr std::int64_t least_tiles_per_item = 4, most_tiles_per_item = 8;
@@ -37,53 +40,52 @@ std::int64_t runs_per_list(const Problem& problem) {
     return std::max<std::int64_t>(1, problem.block_size / keys_per_run);
 }
 
-/// Rows of list scratch that stay within the cap once the other partials of own blocks and the lists are added.
-std::int64_t affordable_rows(const Problem& problem) {
-    const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
-    const auto keys_per_list = static_cast<double>(std::max<std::int64_t>(problem.block_size, keys_per_run));
-    const double rows_per_query = static_cast<double>(problem.routed()) + rows_per_tile / keys_per_list;
-    const double partial_bytes = static_cast<double>(problem.head_dim) * 2.0 + sizeof(float);
-    const auto runs = static_cast<double>(runs_per_list(problem));
-    const double bytes_per_row = partial_bytes * (runs + (runs - 1) / rows_per_query) + 2 * sizeof(std::int32_t);
-
-    const double cap = std::min(scratch_per_query_bytes * query_bytes,
-                                std::max(most_scratch_bytes, long_scratch_per_query_bytes * query_bytes));
-    const auto least_queries = static_cast<double>(std::min(problem.tokens_q(), least_window));
-    const double padding = rows_per_tile * (static_cast<double>(problem.tokens_k()) / keys_per_list +
-                                            2.0 * static_cast<double>(problem.batch) + 1.0);
-    const double least_rows = least_queries * static_cast<double>(problem.routed()) + padding;
-    return static_cast<std::int64_t>(std::max(cap / bytes_per_row, least_rows));
+/// Bytes of workspace that everything should fit into.
+double workspace_cap(const Problem& problem) {
+    const double query_bytes =
+        static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim * element_bytes);
+    return std::min(bytes_per_query_byte * query_bytes, std::max(most_bytes, long_bytes_per_query_byte * query_bytes));
 }
 
-ListPlan make_plan(const Problem& problem) {
-    ListOptions options;
-    options.max_rows = affordable_rows(problem);
-    options.tiles_per_item = most_tiles_per_item;
-    const ListPlan coarse = make_list_plan(problem, options);
-    const std::int64_t own_rows = static_cast<std::int64_t>(coarse.heads_per_chunk) * coarse.tokens_per_chunk;
-    const std::int64_t tiles = (coarse.rows + own_rows) / rows_per_tile;
-    options.tiles_per_item = static_cast<std::int32_t>(std::clamp<std::int64_t>(
-        tiles / (multiprocessors_planned * items_per_multiprocessor), least_tiles_per_item, most_tiles_per_item));
-    return make_list_plan(problem, options);
+double partial_row_bytes(const Problem& problem) {
+    return static_cast<double>(problem.head_dim * element_bytes + static_cast<std::int64_t>(sizeof(float)));
+}
+
+/// Query tokens of a window.
+std::int64_t choose_window(const Problem& problem) {
+    const std::int64_t sequence = std::max<std::int64_t>(problem.seqlen_q, 1);
+    const double rows =
+        static_cast<double>(problem.heads_q / problem.heads_k * problem.routed() * runs_per_list(problem));
+    const double affordable = workspace_cap(problem) / (std::max(rows, 1.0) * partial_row_bytes(problem));
+    std::int64_t window = sequence * std::max<std::int64_t>(1, short_window / sequence);
+    while (window > long_window && static_cast<double>(window) > affordable) window = (window + 1) / 2;
+    return window;
+}
+
+PartialLayout partial_layout(const Problem& problem, const ListPlan& lists, std::int32_t windows) {
+    PartialLayout partials;
+    partials.window_rows = lists.rows_per_window;
+    partials.windows = windows;
+    partials.tokens = lists.tokens_per_window;
+    partials.heads = lists.heads_per_window;
+    partials.runs = static_cast<std::int32_t>(runs_per_list(problem));
+    return partials;
 }
 
 struct AttentionWorkspace {
-    ListPlan plan;
+    ForwardPlan plan;
     PartialLayout partials;
-    std::int32_t* next_unit = nullptr;  ///< one a chunk
+    std::int32_t* next_unit = nullptr;  ///< one a launch
     void* lists = nullptr;
     std::size_t bytes = 0;
 
-    AttentionWorkspace(const Problem& problem, void* workspace) : plan(make_plan(problem)) {
+    AttentionWorkspace(const Problem& problem, void* workspace)
+        : plan(make_forward_plan(problem)), partials(partial_layout(problem, plan.lists, plan.windows_per_launch)) {
         WorkspaceCarver carver(workspace);
-        partials.list_rows = plan.rows;
-        partials.tokens = plan.tokens_per_chunk;
-        partials.heads = plan.heads_per_chunk;
-        partials.runs = static_cast<std::int32_t>(runs_per_list(problem));
-        next_unit = carver.take<std::int32_t>(plan.chunks());
+        next_unit = carver.take<std::int32_t>(static_cast<std::int64_t>(plan.lists.chunks()) * plan.launches());
         partials.lse = carver.take<float>(partials.rows());
         partials.out = carver.take<std::uint16_t>(partials.rows() * problem.head_dim);
-        lists = carver.take_bytes(list_workspace_size(plan));
+        lists = carver.take_bytes(list_workspace_size(plan.lists));
         bytes = carver.used();
     }
 };
@@ -120,19 +122,11 @@ BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, Const
     args.v_stride_head = v.stride_head * element_bytes;
     args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     args.block_size = static_cast<std::int32_t>(problem.block_size);
-    args.keys_per_list = workspace.plan.keys_per_list;
-    args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
-    args.sequences = workspace.plan.sequences;
-    args.partials = workspace.partials;
-    return args;
-}
-
-CombineArgs combine_args(const Problem& problem, const OutputTensors& output, const AttentionWorkspace& workspace) {
-    CombineArgs args;
-    args.output = output;
+    args.keys_per_list = workspace.plan.lists.keys_per_list;
     args.slots = static_cast<std::int32_t>(problem.routed());
-    args.keys_per_list = workspace.plan.keys_per_list;
-    args.sequences = workspace.plan.sequences;
+    args.windows.token_windows = workspace.plan.lists.token_windows;
+    args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.sequences = workspace.plan.lists.sequences;
     args.partials = workspace.partials;
     return args;
 }
@@ -169,6 +163,35 @@ private:
 
 }  // namespace
 
+std::int32_t ForwardPlan::launches() const {
+    return (lists.windows() + windows_per_launch - 1) / windows_per_launch;
+}
+
+ForwardPlan make_forward_plan(const Problem& problem) {
+    ListOptions options;
+    options.max_rows = most_list_rows;
+    options.window = choose_window(problem);
+    options.tiles_per_item = most_tiles_per_item;
+    ForwardPlan plan;
+    plan.lists = make_list_plan(problem, options);
+    const std::int32_t windows = std::max(plan.lists.windows(), 1);
+    const double window_bytes =
+        static_cast<double>(partial_layout(problem, plan.lists, 1).rows()) * partial_row_bytes(problem);
+    const double left = workspace_cap(problem) - static_cast<double>(list_workspace_size(plan.lists));
+    const auto most = static_cast<std::int32_t>(
+        std::clamp(left / std::max(window_bytes, 1.0), 1.0,
+                   static_cast<double>(std::min<std::int64_t>(windows, most_windows_per_launch))));
+    const std::int32_t launches = (windows + most - 1) / most;
+    plan.windows_per_launch = (windows + launches - 1) / launches;  // the same number of launches, evenly filled
+
+    const std::int64_t own_rows = static_cast<std::int64_t>(plan.lists.heads_per_window) * plan.lists.tokens_per_window;
+    const std::int64_t tiles = (plan.lists.rows_per_window + own_rows) * plan.windows_per_launch / rows_per_tile;
+    options.tiles_per_item = static_cast<std::int32_t>(std::clamp<std::int64_t>(
+        tiles / (multiprocessors_planned * items_per_multiprocessor), least_tiles_per_item, most_tiles_per_item));
+    plan.lists = make_list_plan(problem, options);
+    return plan;
+}
+
 std::size_t attention_forward_workspace(const Problem& problem) {
     return AttentionWorkspace(problem, nullptr).bytes;
 }
@@ -180,24 +203,25 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
     BlockForward block_forward;
     if (Status s = block_forward.prepare(problem, k, v); !s.ok()) return s;
     const AttentionWorkspace scratch(problem, workspace);
+    const ForwardPlan& plan = scratch.plan;
     const OutputTensors output = {out.data, out.stride_token * element_bytes, out.stride_head * element_bytes, lse,
                                   problem.tokens_q()};
-    BlockForwardArgs block_args = block_forward_args(problem, q, k, v, output, scratch);
-    CombineArgs join_args = combine_args(problem, output, scratch);
+    BlockForwardArgs args = block_forward_args(problem, q, k, v, output, scratch);
 
-    const std::int32_t chunks = scratch.plan.chunks();
-    const auto counter_bytes = static_cast<std::size_t>(chunks) * sizeof(std::int32_t);
-    if (const cudaError_t error = cudaMemsetAsync(scratch.next_unit, 0, counter_bytes, stream); error != cudaSuccess) {
-        return device_status(error, "clearing work counters");
-    }
-    for (std::int32_t chunk = 0; chunk < chunks; ++chunk) {
-        ListView lists;
-        if (Status s = build_lists(scratch.plan, chunk, selection, scratch.lists, stream, lists); !s.ok()) return s;
-        block_args.lists = join_args.lists = lists;
-        block_args.next_unit = scratch.next_unit + chunk;
-        if (Status s = block_forward.launch(block_args, stream); !s.ok()) return s;
-        if (Status s = launch_combine(problem.dtype, static_cast<int>(problem.head_dim), join_args, stream); !s.ok())
-            return s;
+    const auto counters = static_cast<std::size_t>(plan.lists.chunks()) * static_cast<std::size_t>(plan.launches());
+    const cudaError_t error = cudaMemsetAsync(scratch.next_unit, 0, counters * sizeof(std::int32_t), stream);
+    if (error != cudaSuccess) return device_status(error, "clearing work counters");
+    args.next_unit = scratch.next_unit;
+    for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk) {
+        if (Status s = build_lists(plan.lists, chunk, selection, scratch.lists, stream, args.lists); !s.ok()) return s;
+        for (std::int32_t first = 0; first < plan.lists.windows(); first += plan.windows_per_launch) {
+            args.windows.first = first;
+            args.windows.count = std::min(plan.windows_per_launch, plan.lists.windows() - first);
+            if (Status s = block_forward.launch(args, stream); !s.ok()) return s;
+            if (Status s = launch_combine(problem.dtype, static_cast<int>(problem.head_dim), args, stream); !s.ok())
+                return s;
+            ++args.next_unit;
+        }
     }
     return {};
 }

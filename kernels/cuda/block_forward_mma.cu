@@ -5,8 +5,10 @@
 #include <cstdint>
 
 #include "kernels/cuda/block_forward.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/partial_store.cuh"
 #include "kernels/cuda/ptx/copy.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/query_gather.cuh"
 #include "kernels/cuda/status.h"
@@ -169,6 +171,8 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     Shared<HeadDim>& shared = *reinterpret_cast<Shared<HeadDim>*>(dynamic);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
     std::byte* const q_rows = shared.q + warp * 16 * QueryRows<HeadDim>::pitch;
+    wait_for_previous_kernel();
+    let_next_kernel_launch();
     const int count = unit_count(args);
     while (true) {
         __syncthreads();  // the last unit's keys and values are no longer read
@@ -183,7 +187,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
             const TileRows rows = tile_rows(unit, tile, warp);
             const std::uint32_t entry = tile_entry(rows, args.lists.entries, 0, lane % 16);
             __syncwarp();  // the last tile's queries are no longer read
-            gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, q_rows, lane);
+            gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, q_rows, rows.limit - rows.first, lane);
             cp_async_commit();
             cp_async_wait<0>();
             if (tile == 0) {
@@ -205,8 +209,9 @@ Status launch(int multiprocessors, const BlockForwardArgs& args, cudaStream_t st
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
     if (error != cudaSuccess) return device_status(error, "block_forward (mma)");
-    kernel<<<multiprocessors * blocks_per_multiprocessor, threads_per_block, bytes, stream>>>(args);
-    return launch_status("block_forward (mma)");
+    return launch_early("block_forward (mma)", kernel,
+                        dim3(static_cast<unsigned>(multiprocessors * blocks_per_multiprocessor)), threads_per_block,
+                        bytes, stream, args);
 }
 
 template <typename T>

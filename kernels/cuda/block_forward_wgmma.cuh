@@ -8,8 +8,10 @@
 #include <cstdint>
 
 #include "kernels/cuda/block_forward.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/partial_store.cuh"
 #include "kernels/cuda/ptx/copy.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
@@ -236,7 +238,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         const WorkUnit& unit = shared.units[slot];
         rows = tile_rows(unit, cursor.tile, warp % 4);
         entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
-        gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, shared.q[warp], lane);
+        gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, shared.q[warp], rows.limit - rows.first, lane);
         cp_async_commit();
     };
 
@@ -326,6 +328,8 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         fence_async_proxy();
     }
     __syncthreads();
+    wait_for_previous_kernel();
+    let_next_kernel_launch();
     if (warp >= consumer_warps) {
         set_registers_down<producer_registers>();
         if (warp == consumer_warps) produce<HeadDim>(args, shared, k_map, v_map, lane);
@@ -344,8 +348,8 @@ Status launch(int multiprocessors, const BlockForwardArgs& args, const CUtensorM
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                    static_cast<int>(shared_bytes<HeadDim>));
     if (error != cudaSuccess) return device_status(error, "block_forward (wgmma)");
-    kernel<<<multiprocessors, threads_per_block, shared_bytes<HeadDim>, stream>>>(args, k_map, v_map);
-    return launch_status("block_forward (wgmma)");
+    return launch_early("block_forward (wgmma)", kernel, dim3(static_cast<unsigned>(multiprocessors)),
+                        threads_per_block, shared_bytes<HeadDim>, stream, args, k_map, v_map);
 }
 
 template <typename T, int HeadDim>

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/partial_store.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/status.h"
 
@@ -39,6 +41,7 @@ __device__ __forceinline__ int position_of(const Sequences& sequences, int token
 struct QueryPartials {
     std::int32_t own_row = 0;  ///< of run 1
     const std::int32_t* positions = nullptr;
+    std::int64_t row_shift = 0;  ///< from list rows of run 0 to scratch rows
     int own_count = 0;
     int count = 0;
     bool sees_keys = false;
@@ -48,18 +51,25 @@ struct QueryPartials {
         if (index >= count) return -1;
         const int listed = index - own_count;
         const int position = __ldg(positions + listed / partials.runs);
-        return position < 0 ? -1 : listed % partials.runs * static_cast<std::int32_t>(partials.list_rows) + position;
+        const std::int64_t row = listed % partials.runs * partials.list_rows() + position + row_shift;
+        return position < 0 ? -1 : static_cast<std::int32_t>(row);
     }
 };
 
-__device__ __forceinline__ QueryPartials query_partials(const CombineArgs& args, int head, int token) {
+/// head and token are absolute, window_of_launch is where they are.
+__device__ __forceinline__ QueryPartials query_partials(const BlockForwardArgs& args, int window_of_launch,
+                                                        const WindowOrigin& origin, int head, int token) {
     const ListChunk& chunk = args.lists.chunk;
-    const int position = position_of(args.sequences, chunk.token_begin + token);
+    const int position = position_of(args.sequences, token);
     QueryPartials query;
     if (position < 0) return query;
     query.sees_keys = true;
-    query.own_row = static_cast<std::int32_t>(args.partials.own_row(head, 1, token));
-    query.positions = args.lists.positions + (static_cast<std::int64_t>(head) * chunk.token_count + token) * args.slots;
+    query.own_row =
+        static_cast<std::int32_t>(args.partials.own_row(window_of_launch, head - origin.head, 1, token - origin.token));
+    query.positions = args.lists.positions + (static_cast<std::int64_t>(head - chunk.head_begin) * chunk.token_count +
+                                              token - chunk.token_begin) *
+                                                 args.slots;
+    query.row_shift = -args.windows.first * args.partials.window_rows;
     query.own_count = args.partials.runs == 1 ? 0 : position % args.keys_per_list / keys_per_run;
     query.count = query.own_count + args.slots * args.partials.runs;
     return query;
@@ -108,22 +118,25 @@ __device__ __forceinline__ void unpack_piece(uint4 piece, float (&element)[8]) {
 }
 
 template <typename T, int HeadDim>
-__global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __grid_constant__ CombineArgs args) {
+__global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __grid_constant__ BlockForwardArgs args) {
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     constexpr int lanes = lanes_per_query<HeadDim>;
     constexpr int batch = lanes < 8 ? lanes : 8;  // partials in flight
     constexpr int pieces = HeadDim / 8;
     const ListChunk& chunk = args.lists.chunk;
     const int piece = static_cast<int>(threadIdx.x) % lanes;
-    const std::int64_t queries = static_cast<std::int64_t>(chunk.head_count) * chunk.token_count;
-    const std::int64_t mine = static_cast<std::int64_t>(blockIdx.x) * (threads_per_block / lanes) + threadIdx.x / lanes;
-    const bool exists = mine < queries;  // whole warps go on, for the shuffles
-    const int head = exists ? static_cast<int>(mine / chunk.token_count) : 0;
-    const int token = exists ? static_cast<int>(mine % chunk.token_count) : 0;
-    const QueryPartials query = exists ? query_partials(args, head, token) : QueryPartials{};
+    const int window_of_launch = static_cast<int>(blockIdx.y);
+    const WindowOrigin origin = window_origin(args, args.windows.first + window_of_launch);
+    const int mine = static_cast<int>(blockIdx.x * (threads_per_block / lanes) + threadIdx.x / lanes);
+    const int head = origin.head + mine / args.partials.tokens, token = origin.token + mine % args.partials.tokens;
+    // Whole warps go on, for the shuffles.
+    const bool exists = mine < args.partials.heads * args.partials.tokens &&
+                        head < chunk.head_begin + chunk.head_count && token < chunk.token_begin + chunk.token_count;
+    const QueryPartials query = exists ? query_partials(args, window_of_launch, origin, head, token) : QueryPartials{};
 
-    const std::int64_t token_of_batch = chunk.token_begin + token, head_of_all = chunk.head_begin + head;
-    char* const out_row = args.output.row(head_of_all, token_of_batch);
-    float* const lse = args.output.lse_of(head_of_all, token_of_batch);
+    char* const out_row = args.output.row(head, token);
+    float* const lse = args.output.lse_of(head, token);
     const char* const partial_piece = static_cast<const char*>(args.partials.out) + piece * 16;
 
     // All queries of a warp make as many rounds as the longest: the shuffles need every lane.
@@ -186,17 +199,16 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
 }
 
 template <typename T, int HeadDim>
-Status launch(const CombineArgs& args, cudaStream_t stream) {
+Status launch(const BlockForwardArgs& args, cudaStream_t stream) {
     constexpr int queries_per_block = threads_per_block / lanes_per_query<HeadDim>;
-    const std::int64_t queries = static_cast<std::int64_t>(args.lists.chunk.head_count) * args.lists.chunk.token_count;
-    if (queries == 0) return {};
+    const std::int32_t queries = args.partials.heads * args.partials.tokens;
     const auto blocks = static_cast<unsigned>((queries + queries_per_block - 1) / queries_per_block);
-    combine_kernel<T, HeadDim><<<blocks, threads_per_block, 0, stream>>>(args);
-    return launch_status("combine");
+    return launch_early("combine", combine_kernel<T, HeadDim>, dim3(blocks, static_cast<unsigned>(args.windows.count)),
+                        threads_per_block, 0, stream, args);
 }
 
 template <typename T>
-Status launch_dtype(int head_dim, const CombineArgs& args, cudaStream_t stream) {
+Status launch_dtype(int head_dim, const BlockForwardArgs& args, cudaStream_t stream) {
     switch (head_dim) {
         case 32:
             return launch<T, 32>(args, stream);
@@ -213,7 +225,7 @@ Status launch_dtype(int head_dim, const CombineArgs& args, cudaStream_t stream) 
 
 }  // namespace
 
-Status launch_combine(DataType dtype, int head_dim, const CombineArgs& args, cudaStream_t stream) {
+Status launch_combine(DataType dtype, int head_dim, const BlockForwardArgs& args, cudaStream_t stream) {
     return dtype == DataType::bf16 ? launch_dtype<__nv_bfloat16>(head_dim, args, stream)
                                    : launch_dtype<__half>(head_dim, args, stream);
 }

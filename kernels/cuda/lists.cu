@@ -5,14 +5,16 @@
 #include <limits>
 #include <string>
 
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/status.h"
 #include "kernels/cuda/workspace.h"
 
-// Three kernels: count (entries per segment of queries and list), scan (where lists and segments begin), emit (entries,
-// positions, items). A few lanes hold the selected blocks of one query and sort them, so blocks that share a list are
-// neighbours and one of them leads. Within a segment, tiles of queries set bits in a bitmap [list][query]; the rank of
-// a query in its list is a population count, so the order is that of the queries whatever the order in which threads
-// came.
+// Four kernels: count (entries per segment of queries and list), scan (where lists and segments begin), number (where
+// items begin), emit (entries, positions, items). A few lanes hold the selected blocks of one query and sort them, so
+// blocks that share a list are neighbours and one of them leads. Within a segment, tiles of queries set bits in a
+// bitmap [list][query]; the rank of a query in its list is a population count, so the order is that of the queries
+// whatever the order in which threads came.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -25,46 +27,86 @@ struct Params {
     ListPlan plan;
     ListChunk chunk;
     const std::int32_t* selection;
-    std::int32_t list_shift;    // log2 of blocks per list
-    std::int32_t* counts;       // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
-    std::int32_t* list_begin;   // [head][lists_per_head]
-    std::int32_t* list_count;   // [head][lists_per_head]
-    std::int32_t* item_totals;  // [sequence][head of the chunk]
+    std::int32_t list_shift;   // log2 of blocks per list
+    std::int32_t* counts;      // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
+    std::int32_t* list_begin;  // [head][token window][lists_per_head]
+    std::int32_t* list_count;  // likewise
+    std::int32_t* item_begin;  // [head window][piece][head of the window]: scan() writes numbers, number() where they
+                               // begin
     std::uint32_t* entries;
     std::int32_t* positions;
     ListItem* items;
-    std::int32_t* item_count;
+    std::int32_t* window_items;
 };
 
-/// The part of one sequence and one head that lies in the chunk.
+/// Where the queries of sequence b begin, in tokens of the chunk; 0 when they begin before it.
+__device__ __forceinline__ int tokens_before(const Params& p, int b) {
+    const Sequences& sequences = p.plan.sequences;
+    const int begin = sequences.cu_seqlens_q == nullptr ? b * sequences.seqlen_q : __ldg(sequences.cu_seqlens_q + b);
+    return max(begin - p.chunk.token_begin, 0);
+}
+
+/// Piece x is window w of tokens meeting sequence b, where w + b = x: along the tokens one of the two always moves on,
+/// so no two pieces that hold queries share a number.
+__device__ int sequence_of_piece(const Params& p, int piece) {
+    int low = 0, high = p.plan.sequences.batch;
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        const bool begun = piece_base(tokens_before(p, middle), middle, p.plan.tokens_per_window) <= piece;
+        (begun ? low : high) = middle;
+    }
+    return low;
+}
+
+/// One head of a piece.
 struct Part {
     Sequence sequence;
     int b, local_head;  // head - head_begin
+    int window;         // of tokens
     int row_begin, row_end;
-    int lists;
-    std::int64_t list_base;     // of the sequence, in a head's lists
-    std::int64_t segment_base;  // likewise
+    int lists;                  // that causal queries of the part can be in
+    std::int64_t list_base;     // in list_begin and list_count
+    std::int64_t segment_base;  // in a head's segments
     std::int64_t first_row;     // where the rows of this part begin in the chunk
+    std::int64_t number;        // in item_begin
 
-    __device__ Part(const Params& p, int b_, int local_head_) : b(b_), local_head(local_head_) {
+    __device__ Part(const Params& p, int piece, int local_head_)
+        : b(sequence_of_piece(p, piece)), local_head(local_head_), window(piece - b) {
         const ListPlan& plan = p.plan;
         sequence = plan.sequences.at(b);
-        const int before = sequence.q_begin - p.chunk.token_begin;  // of the window; negative: the window begins inside
+        const int first_token = p.chunk.token_begin + window * plan.tokens_per_window;
+        const int tokens = max(min(plan.tokens_per_window, p.chunk.token_begin + p.chunk.token_count - first_token), 0);
+        const int before = sequence.q_begin - first_token;  // negative: the window begins inside the sequence
         row_begin = min(max(-before, 0), sequence.sq);
-        row_end = min(max(p.chunk.token_count - before, 0), sequence.sq);
-        lists = (sequence.sk + plan.keys_per_list - 1) / plan.keys_per_list;
-        const std::int64_t tokens = max(before, 0);
-        list_base = piece_base(sequence.k_begin, b, plan.keys_per_list);
-        segment_base = piece_base(tokens, b, plan.segment_rows);
-        first_row = local_head * plan.rows_per_head + tokens * plan.slots / list_tile_rows * list_tile_rows +
-                    list_tile_rows * (list_base + b);
+        row_end = min(max(tokens - before, 0), sequence.sq);
+        lists = row_begin < row_end ? (row_end - 1 + sequence.shift()) / plan.keys_per_list + 1 : 0;
+
+        const int head_window = local_head / plan.heads_per_window, head = local_head % plan.heads_per_window;
+        const std::int64_t sequence_lists = piece_base(sequence.k_begin, b, plan.keys_per_list);
+        list_base = (static_cast<std::int64_t>(local_head) * plan.token_windows + window) * plan.lists_per_head +
+                    sequence_lists;
+        segment_base =
+            piece_base(max(first_token + before, first_token) - p.chunk.token_begin, piece, plan.segment_rows);
+        first_row = (static_cast<std::int64_t>(head_window) * plan.token_windows + window) * plan.rows_per_window +
+                    head * plan.rows_per_head +
+                    static_cast<std::int64_t>(max(before, 0)) * plan.slots / list_tile_rows * list_tile_rows +
+                    list_tile_rows * (sequence_lists + b - lists_before(plan, first_token));
+        number = (static_cast<std::int64_t>(head_window) * plan.pieces + piece) * plan.heads_per_window + head;
+    }
+    /// Lists and sequences that end before a token; 0 where the lengths of sequences differ.
+    static __device__ std::int64_t lists_before(const ListPlan& plan, int token) {
+        if (plan.sequences.cu_seqlens_q != nullptr) return 0;
+        const std::int64_t first = token / plan.sequences.seqlen_q;
+        return piece_base(first * plan.sequences.seqlen_k, first, plan.keys_per_list) + first;
     }
     __device__ std::int32_t* segment_counts(const Params& p, int segment) const {
         return p.counts + (static_cast<std::int64_t>(local_head) * p.plan.segments_per_head + segment_base + segment) *
                               p.plan.lists_max;
     }
-    __device__ std::int64_t list_index(const Params& p, int list) const {
-        return static_cast<std::int64_t>(local_head) * p.plan.lists_per_head + list_base + list;
+    __device__ std::int64_t list_index(int list) const { return list_base + list; }
+    /// The same list under the head `count` further on in the chunk.
+    __device__ std::int64_t list_index_of_head(const Params& p, int list, int count) const {
+        return list_base + list + static_cast<std::int64_t>(count) * p.plan.token_windows * p.plan.lists_per_head;
     }
     /// Query rows of the part whose own block lies in a list's keys.
     __device__ int own_begin(const Params& p, int list) const {
@@ -107,10 +149,10 @@ struct SortedQuery {
     };
 
     /// Every lane of the warp calls it.
-    __device__ __forceinline__ SortedQuery(const Raw& raw, int blocks_in_sequence) {
+    __device__ __forceinline__ SortedQuery(const Raw& raw, int blocks) {
 #pragma unroll
         for (int r = 0; r < per_lane; ++r) {
-            block[r] = raw.block[r] < static_cast<std::uint32_t>(blocks_in_sequence) ? raw.block[r] : none;
+            block[r] = raw.block[r] < static_cast<std::uint32_t>(blocks) ? raw.block[r] : none;
         }
         sort<2>(static_cast<int>(threadIdx.x) % lanes);
     }
@@ -214,8 +256,9 @@ __device__ __forceinline__ const std::int32_t* selected_blocks(const Params& p, 
     return p.selection + (head * p.plan.tokens_q + part.sequence.q_begin + row) * p.plan.slots;
 }
 
-__device__ __forceinline__ int blocks_in_sequence(const Params& p, const Part& part) {
-    return (part.sequence.sk + p.plan.block_size - 1) / p.plan.block_size;
+/// Blocks in the part's lists; later ones hold no key that its queries may see.
+__device__ __forceinline__ int blocks_of(const Params& p, const Part& part) {
+    return part.lists << p.list_shift;
 }
 
 /// The queries of one tile that this lane takes part in.
@@ -238,14 +281,17 @@ __global__ void __launch_bounds__(pair_threads, 1) count_kernel(const Params p) 
     using Shape = PairShape<Width>;
     using Query = typename Shape::Query;
     extern __shared__ std::int32_t histogram[];  // [lists]
-    const Part part(p, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
-    const int begin = part.row_begin + static_cast<int>(blockIdx.x) * p.plan.segment_rows;
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
+    const int segment = static_cast<int>(blockIdx.x) % p.plan.segments_max;
+    const Part part(p, static_cast<int>(blockIdx.x) / p.plan.segments_max, static_cast<int>(blockIdx.y));
+    const int begin = part.row_begin + segment * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;
     const int t = static_cast<int>(threadIdx.x);
     for (int j = t; j < part.lists; j += pair_threads) histogram[j] = 0;
     __syncthreads();
-    const int blocks = blocks_in_sequence(p, part);
+    const int blocks = blocks_of(p, part);
     TileQueries<Width> next;
     next.load(p, part, begin, end);
     for (int row0 = begin; row0 < end; row0 += Shape::tile_queries) {
@@ -262,7 +308,7 @@ __global__ void __launch_bounds__(pair_threads, 1) count_kernel(const Params p) 
         }
     }
     __syncthreads();
-    std::int32_t* counts = part.segment_counts(p, static_cast<int>(blockIdx.x));
+    std::int32_t* counts = part.segment_counts(p, segment);
     for (int j = t; j < part.lists; j += pair_threads) counts[j] = histogram[j];
 }
 
@@ -318,7 +364,9 @@ __device__ void write_padding(const Params& p, std::int32_t begin, int count, in
 }
 
 __global__ void __launch_bounds__(scan_threads) scan_kernel(const Params p) {
-    const Part part(p, static_cast<int>(blockIdx.y), static_cast<int>(blockIdx.x));
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
+    const Part part(p, static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.y));
     std::int64_t row = part.first_row;
     int items = 0;
     for (int j0 = 0; j0 < part.lists; j0 += static_cast<int>(blockDim.x)) {
@@ -334,10 +382,33 @@ __global__ void __launch_bounds__(scan_threads) scan_kernel(const Params p) {
         items += item_sum;
         write_padding(p, static_cast<std::int32_t>(begin), count, padded);
         if (!exists) continue;
-        p.list_begin[part.list_index(p, list)] = static_cast<std::int32_t>(begin);
-        p.list_count[part.list_index(p, list)] = count;
+        p.list_begin[part.list_index(list)] = static_cast<std::int32_t>(begin);
+        p.list_count[part.list_index(list)] = count;
     }
-    if (threadIdx.x == 0) p.item_totals[part.b * p.chunk.head_count + part.local_head] = items;
+    if (threadIdx.x == 0) p.item_begin[part.number] = items;
+}
+
+__global__ void __launch_bounds__(scan_threads) number_kernel(const Params p) {
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
+    const ListPlan& plan = p.plan;
+    const int parts = plan.head_windows * plan.pieces * plan.heads_per_window;
+    int at = 0;
+    for (int i0 = 0; i0 < parts; i0 += scan_threads) {
+        const int i = i0 + static_cast<int>(threadIdx.x);
+        const int head_window = i / plan.heads_per_window / plan.pieces;
+        const int piece = i / plan.heads_per_window % plan.pieces, head = i % plan.heads_per_window;
+        const bool exists = i < parts && head_window * plan.heads_per_window + head < p.chunk.head_count;
+        int all;
+        const int begin = at + block_exclusive_sum(exists ? p.item_begin[i] : 0, all);
+        at += all;
+        if (i >= parts) continue;
+        p.item_begin[i] = begin;
+        const int window = piece - sequence_of_piece(p, piece);
+        const bool first = head == 0 && (piece == 0 || window != piece - 1 - sequence_of_piece(p, piece - 1));
+        if (first && window < plan.token_windows) p.window_items[head_window * plan.token_windows + window] = begin;
+    }
+    if (threadIdx.x == 0) p.window_items[plan.windows()] = at;
 }
 
 template <int Words>
@@ -390,7 +461,7 @@ __device__ int place_lists(const Params& p, const Part& part, int segment, const
     const int segments = (part.row_end - part.row_begin + p.plan.segment_rows - 1) / p.plan.segment_rows;
     const std::int32_t* offsets = part.segment_counts(p, segment);
     const std::int32_t* ends =
-        segment + 1 < segments ? part.segment_counts(p, segment + 1) : p.list_count + part.list_index(p, 0);
+        segment + 1 < segments ? part.segment_counts(p, segment + 1) : p.list_count + part.list_index(0);
     int placed = 0;
     for (int j0 = 0; j0 < part.lists; j0 += pair_threads) {
         const int j = j0 + static_cast<int>(threadIdx.x);
@@ -401,7 +472,7 @@ __device__ int place_lists(const Params& p, const Part& part, int segment, const
         if (j >= part.lists) continue;
         s.bits[j] = {};
         s.next[j] = at;
-        s.shift[j] = p.list_begin[part.list_index(p, j)] + offsets[j] - at;
+        s.shift[j] = p.list_begin[part.list_index(j)] + offsets[j] - at;
     }
     return placed;
 }
@@ -419,7 +490,7 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, uns
     const EmitShared<Width> s(p, raw);
     const int entries = place_lists(p, part, segment, s);
     __syncthreads();
-    const int blocks = blocks_in_sequence(p, part), slots = p.plan.slots;
+    const int blocks = blocks_of(p, part), slots = p.plan.slots;
     std::int32_t* positions = p.positions + static_cast<std::int64_t>(part.local_head) * p.chunk.token_count * slots +
                               (static_cast<std::int64_t>(part.sequence.q_begin) - p.chunk.token_begin) * slots;
 
@@ -489,8 +560,8 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, uns
 __device__ void write_items(const Params& p, const Part& part, int list, std::int64_t at) {
     const int own_begin = part.own_begin(p, list), own_end = part.own_end(p, list);
     const int own_tiles = tiles_of(own_end - own_begin);
-    const int rows = p.list_count[part.list_index(p, list)];
-    const int first_row = p.list_begin[part.list_index(p, list)];
+    const int rows = p.list_count[part.list_index(list)];
+    const int first_row = p.list_begin[part.list_index(list)];
     const int items = items_of(p, own_end - own_begin, rows);
     for (int i = 0; i < items; ++i) {
         const int tile = max(i * p.plan.tiles_per_item - own_tiles, 0);
@@ -508,49 +579,46 @@ __device__ void write_items(const Params& p, const Part& part, int list, std::in
     }
 }
 
-/// The items of one sequence and the query heads of one key head; `part` is that of the first of these heads.
-__device__ void emit_items(const Params& p, const Part& part) {
+/// The items of one piece and the query heads of one key head; `part` is that of the first of these heads in its
+/// window.
+__device__ void emit_items(const Params& p, const Part& part, int piece) {
     const int group = p.plan.heads_q / p.plan.heads_k;
-    const int head = p.chunk.head_begin + part.local_head;
-    if (part.local_head > 0 && head % group != 0) return;
-    const int heads = min(group - head % group, p.chunk.head_count - part.local_head);
-
-    const int first_total = part.b * p.chunk.head_count + part.local_head;
-    int mine = 0, at;
-    for (int i = static_cast<int>(threadIdx.x); i < first_total; i += static_cast<int>(blockDim.x))
-        mine += p.item_totals[i];
-    block_exclusive_sum(mine, at);
+    const int head = p.chunk.head_begin + part.local_head, head_of_window = part.local_head % p.plan.heads_per_window;
+    if (head_of_window > 0 && head % group != 0) return;
+    const int heads =
+        min(min(group - head % group, p.plan.heads_per_window - head_of_window), p.chunk.head_count - part.local_head);
+    int at = p.item_begin[part.number];
     for (int j0 = 0; j0 < part.lists; j0 += static_cast<int>(blockDim.x)) {
         const int list = j0 + static_cast<int>(threadIdx.x);
         int items = 0, all;
         if (list < part.lists) {
             const int own = part.own_end(p, list) - part.own_begin(p, list);
-            for (int h = 0; h < heads; ++h) {
-                items += items_of(p, own, p.list_count[part.list_index(p, list) + h * p.plan.lists_per_head]);
-            }
+            for (int h = 0; h < heads; ++h)
+                items += items_of(p, own, p.list_count[part.list_index_of_head(p, list, h)]);
         }
         std::int64_t to = at + block_exclusive_sum(items, all);
         at += all;
         if (list >= part.lists) continue;
         for (int h = 0; h < heads; ++h) {
-            const Part other(p, part.b, part.local_head + h);
+            const Part other(p, piece, part.local_head + h);
             write_items(p, other, list, to);
-            to +=
-                items_of(p, other.own_end(p, list) - other.own_begin(p, list), p.list_count[other.list_index(p, list)]);
+            to += items_of(p, other.own_end(p, list) - other.own_begin(p, list), p.list_count[other.list_index(list)]);
         }
     }
-    const bool last = part.b + 1 == p.plan.sequences.batch && part.local_head + heads == p.chunk.head_count;
-    if (last && threadIdx.x == 0) *p.item_count = at;
 }
 
 template <int Width>
 __global__ void __launch_bounds__(pair_threads, Width <= 16 ? 2 : 1) emit_kernel(const Params p) {
     extern __shared__ __align__(16) unsigned char emit_raw[];
-    const Part part(p, static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y));
-    if (blockIdx.x == 0) {
-        emit_items(p, part);
-    } else {
-        emit_segment<Width>(p, part, static_cast<int>(blockIdx.x) - 1, emit_raw);
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
+    const int share = static_cast<int>(blockIdx.x) % (p.plan.segments_max + 1);  // of a piece: its items, its segments
+    const int piece = static_cast<int>(blockIdx.x) / (p.plan.segments_max + 1);
+    const Part part(p, piece, static_cast<int>(blockIdx.y));
+    if (share == 0) {
+        emit_items(p, part, piece);
+    } else if (p.plan.slots > 0) {
+        emit_segment<Width>(p, part, share - 1, emit_raw);
     }
 }
 
@@ -558,13 +626,13 @@ std::size_t carve(const ListPlan& plan, void* workspace, Params& p) {
     WorkspaceCarver carver(workspace);
     const std::int64_t heads = plan.heads_per_chunk;
     p.counts = carver.take<std::int32_t>(heads * plan.segments_per_head * plan.lists_max);
-    p.list_begin = carver.take<std::int32_t>(heads * plan.lists_per_head);
-    p.list_count = carver.take<std::int32_t>(heads * plan.lists_per_head);
-    p.item_totals = carver.take<std::int32_t>(heads * plan.sequences.batch);
+    p.list_begin = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
+    p.list_count = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
+    p.item_begin = carver.take<std::int32_t>(heads * plan.pieces);
     p.entries = carver.take<std::uint32_t>(plan.rows);
     p.positions = carver.take<std::int32_t>(heads * plan.tokens_per_chunk * plan.slots);
     p.items = carver.take<ListItem>(plan.items_max);
-    p.item_count = carver.take<std::int32_t>(1);
+    p.window_items = carver.take<std::int32_t>(plan.windows() + 1);
     return carver.used();
 }
 
@@ -576,24 +644,26 @@ Status allow_shared(const void* kernel, std::size_t bytes) {
 template <int Width>
 Status launch(const Params& p, cudaStream_t stream) {
     const ListPlan& plan = p.plan;
-    const auto heads = static_cast<unsigned>(p.chunk.head_count);
-    const auto batch = static_cast<unsigned>(plan.sequences.batch);
-    const auto segments = plan.slots == 0 ? 0u : static_cast<unsigned>(plan.segments_max);
+    const auto heads = static_cast<unsigned>(p.chunk.head_count), pieces = static_cast<unsigned>(plan.pieces);
+    const auto segments = static_cast<unsigned>(plan.segments_max);
     const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_max) * sizeof(std::int32_t);
-    if (segments > 0) {
+    if (plan.slots > 0) {
         if (Status s = allow_shared(reinterpret_cast<const void*>(count_kernel<Width>), list_bytes); !s.ok()) return s;
-        count_kernel<Width><<<dim3(segments, heads, batch), pair_threads, list_bytes, stream>>>(p);
-        if (Status s = launch_status("count_kernel"); !s.ok()) return s;
+        if (Status s = launch_early("count_kernel", count_kernel<Width>, dim3(segments * pieces, heads), pair_threads,
+                                    list_bytes, stream, p);
+            !s.ok())
+            return s;
     }
-    const int threads = std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads);
-    scan_kernel<<<dim3(heads, batch), static_cast<unsigned>(threads), 0, stream>>>(p);
-    if (Status s = launch_status("scan_kernel"); !s.ok()) return s;
+    const auto threads = static_cast<unsigned>(std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads));
+    if (Status s = launch_early("scan_kernel", scan_kernel, dim3(pieces, heads), threads, 0, stream, p); !s.ok())
+        return s;
+    if (Status s = launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p); !s.ok()) return s;
     const std::size_t bytes = static_cast<std::size_t>(plan.lists_max) * EmitShared<Width>::list_bytes +
                               static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
                                   EmitShared<Width>::pair_bytes;
     if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width>), bytes); !s.ok()) return s;
-    emit_kernel<Width><<<dim3(segments + 1, heads, batch), pair_threads, bytes, stream>>>(p);
-    return launch_status("emit_kernel");
+    return launch_early("emit_kernel", emit_kernel<Width>, dim3((segments + 1) * pieces, heads), pair_threads, bytes,
+                        stream, p);
 }
 
 }  // namespace
@@ -616,7 +686,7 @@ Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t*
                                              "fewer rows per chunk"};
     }
     carve(plan, workspace, p);
-    view = {p.chunk, p.entries, p.positions, p.items, p.item_count};
+    view = {p.chunk, p.entries, p.positions, p.items, p.window_items + plan.windows(), p.window_items};
     if (plan.slots <= 8) return launch<8>(p, stream);
     if (plan.slots <= 16) return launch<16>(p, stream);
     if (plan.slots <= 32) return launch<32>(p, stream);

@@ -20,6 +20,8 @@
 //   row     one entry of a list = one partial result of attention. Lists begin at multiples of list_tile_rows rows and
 //   are
 //           padded to such a multiple with `list_padding`, so whole tiles can be stored without a test.
+//   window  a part of a chunk whose lists stand alone: `heads_per_window` query heads and `tokens_per_window` query
+//           tokens. Without ListOptions::window a chunk is one window and its lists hold every query of it.
 //   chunk   the part of the problem that is in work at a time: heads [head_begin, head_begin + head_count) and query
 //   tokens
 //           [token_begin, token_begin + token_count) of the concatenated batch. Rows are numbered inside the chunk, so
@@ -41,8 +43,8 @@ MOBALAB_HOST_DEVICE std::uint32_t entry_mask(std::uint32_t entry) {
     return entry >> 24;
 }
 
-/// One unit of work of a key-major kernel; 32 bytes. Items are ordered (sequence, key head, list, query head, rows), so
-/// all users of one run of keys follow one another.
+/// One unit of work of a key-major kernel; 32 bytes. Items are ordered (window, sequence, key head, list, query head,
+/// rows), so all users of one run of keys in a window follow one another.
 struct alignas(16) ListItem {
     std::int32_t sequence;
     std::int32_t head;       ///< query head, absolute
@@ -57,6 +59,7 @@ struct alignas(16) ListItem {
 struct ListOptions {
     std::int64_t max_rows = 0;  ///< rows of scratch memory one chunk may use; exceeded only if a single tile needs more
     std::int32_t tiles_per_item = 16;  ///< tiles (own and listed) of list_tile_rows rows an item has at most
+    std::int64_t window = 0;  ///< query tokens per window, of the query heads of one key head; 0: one window a chunk
 };
 
 struct ListChunk {
@@ -76,17 +79,22 @@ struct ListPlan {
     std::int32_t lists_max = 0;       ///< lists of the longest sequence
     std::int32_t lists_per_head = 0;  ///< list numbers of a head lie below this (gaps between sequences possible)
     std::int32_t heads_per_chunk = 1, tokens_per_chunk = 0;
-    std::int32_t head_groups = 1, windows = 1;
+    std::int32_t head_groups = 1, token_groups = 1;  ///< chunks: head groups outermost
+    std::int32_t heads_per_window = 1, tokens_per_window = 0;
+    std::int32_t head_windows = 1, token_windows = 1;  ///< windows of a chunk: head windows outermost
+    std::int32_t pieces = 1;           ///< (window of tokens, sequence) pairs that meet, at most; see lists.cu
     std::int32_t segment_rows = 1024;  ///< queries one thread block turns into list entries
-    std::int32_t segments_max = 1;     ///< segments of one sequence in one chunk
+    std::int32_t segments_max = 1;     ///< segments of one piece
     std::int32_t segments_per_head = 1;
     std::int32_t tiles_per_item = 16;
-    std::int32_t items_max = 0;      ///< bound on the items of a chunk
-    std::int64_t rows_per_head = 0;  ///< row numbers of head_begin + i lie in [i, i + 1) * rows_per_head
-    std::int64_t rows = 0;           ///< heads_per_chunk * rows_per_head: scratch rows to reserve
+    std::int32_t items_max = 0;        ///< bound on the items of a chunk
+    std::int64_t rows_per_head = 0;    ///< rows of one head of a window
+    std::int64_t rows_per_window = 0;  ///< row numbers of window i lie in [i, i + 1) * rows_per_window
+    std::int64_t rows = 0;             ///< of all windows of a chunk: scratch rows to reserve
 
-    std::int32_t chunks() const { return head_groups * windows; }
-    ListChunk chunk(std::int32_t index) const;  ///< head groups outermost
+    std::int32_t chunks() const { return head_groups * token_groups; }
+    MOBALAB_HOST_DEVICE std::int32_t windows() const { return head_windows * token_windows; }  ///< of a chunk
+    ListChunk chunk(std::int32_t index) const;
 };
 
 /// What attention reads; device memory inside the workspace given to build_lists().
@@ -96,12 +104,13 @@ struct ListView {
     const std::int32_t* positions =
         nullptr;  ///< [head_count][token_count][slots]: the rows of a query (of the chunk), valid ones
                   ///< first, then -1. Fewer than selected blocks when blocks share a list
-    const ListItem* items = nullptr;           ///< [*item_count]
-    const std::int32_t* item_count = nullptr;  ///< one integer
+    const ListItem* items = nullptr;             ///< [*item_count]
+    const std::int32_t* item_count = nullptr;    ///< one integer
+    const std::int32_t* window_items = nullptr;  ///< [windows + 1]: window w has the items [w] up to [w + 1]
 };
 
 /// Every (b, h) and every number of heads and tokens per chunk that stays within options.max_rows; whole groups of
-/// query heads that share a key head where possible, then single heads, then windows of tokens.
+/// query heads that share a key head where possible, then single heads, then groups of tokens.
 ListPlan make_list_plan(const Problem& problem, const ListOptions& options);
 
 /// Bytes of workspace build_lists() needs, 256-byte aligned; the same for every chunk.

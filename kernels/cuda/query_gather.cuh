@@ -26,10 +26,10 @@ struct QueryRows {
 /// One warp asks for its 16 query rows: cp.async, 16 bytes a lane and step. It then commits and waits like for any
 /// cp.async. Bulk copies would need one instruction a row, but the copy engine takes its addresses from uniform
 /// registers, so the lanes would issue them one after the other.
-/// `q_rows`: query row 0; `entry`: tile_entry() of lane % 16.
+/// `q_rows`: query row 0; `entry`: tile_entry() of lane % 16. Rows from `count` on are filled with zeros.
 template <int HeadDim>
 __device__ __forceinline__ void gather_queries(const char* q_rows, std::int64_t stride_token, std::uint32_t entry,
-                                               std::byte* rows, int lane) {
+                                               std::byte* rows, int count, int lane) {
     using Rows = QueryRows<HeadDim>;
     constexpr int pieces = HeadDim / 8, steps = 16 * pieces / 32;
     const std::uint32_t query = entry_query(entry);
@@ -41,14 +41,14 @@ __device__ __forceinline__ void gather_queries(const char* q_rows, std::int64_t 
         for (int step = 0; step < steps; ++step) {
             const int row = first_row + step * rows_per_step;
             const std::uint32_t from = __shfl_sync(0xffffffffu, query, row);
-            ptx::cp_async_16(rows + Rows::offset(row, piece), source + from * stride_token);
+            ptx::cp_async_16(rows + Rows::offset(row, piece), source + from * stride_token, row < count);
         }
     } else {
 #pragma unroll 2
         for (int step = 0; step < steps; ++step) {
             const int index = step * 32 + lane, row = index / pieces, piece = index % pieces;
             const std::int64_t from = __shfl_sync(0xffffffffu, query, row);
-            ptx::cp_async_16(rows + Rows::offset(row, piece), q_rows + from * stride_token + piece * 16);
+            ptx::cp_async_16(rows + Rows::offset(row, piece), q_rows + from * stride_token + piece * 16, row < count);
         }
     }
 }

@@ -15,17 +15,24 @@ constexpr std::int64_t alignment = 16;
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
 
-/// Through the runtime, so that programs need no link to the driver library and start on machines without one.
-Status find_encoder(EncodeTiled& encode) {
+EncodeTiled look_up_encoder() {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
     const cudaError_t error =
         cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-    if (error != cudaSuccess || found != cudaDriverEntryPointSuccess || function == nullptr) {
+    return error == cudaSuccess && found == cudaDriverEntryPointSuccess ? reinterpret_cast<EncodeTiled>(function)
+                                                                        : nullptr;
+}
+
+/// Through the runtime, so that programs need no link to the driver library and start on machines without one. Looked
+/// up once: it takes longer than a launch.
+Status find_encoder(EncodeTiled& encode) {
+    static const EncodeTiled encoder = look_up_encoder();
+    if (encoder == nullptr) {
         return {StatusCode::device_error,
                 "the CUDA driver has no cuTensorMapEncodeTiled; a driver of CUDA 12.0 or newer is needed"};
     }
-    encode = reinterpret_cast<EncodeTiled>(function);
+    encode = encoder;
     return {};
 }
 

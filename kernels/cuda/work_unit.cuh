@@ -26,16 +26,30 @@ struct alignas(16) WorkUnit {
 };
 
 __device__ __forceinline__ int unit_count(const BlockForwardArgs& args) {
-    return __ldg(args.lists.item_count) * args.partials.runs;
+    const std::int32_t* const begin = args.lists.window_items + args.windows.first;
+    return (__ldg(begin + args.windows.count) - __ldg(begin)) * args.partials.runs;
 }
 
 __device__ __forceinline__ int tiles_of(int rows) {
     return (rows + rows_per_tile - 1) / rows_per_tile;
 }
 
+/// Scratch row of run > 0 of the own block of token 0 of a sequence under a head, for the window that query row `row`
+/// of the sequence is in.
+__device__ __forceinline__ std::int64_t own_partial_row(const BlockForwardArgs& args, const Sequence& sequence,
+                                                        int head, int row, int run) {
+    const PartialLayout& partials = args.partials;
+    const ListChunk& chunk = args.lists.chunk;
+    const int window = (head - chunk.head_begin) / partials.heads * args.windows.token_windows +
+                       (sequence.q_begin + row - chunk.token_begin) / partials.tokens;
+    const WindowOrigin origin = window_origin(args, window);
+    return partials.own_row(window - args.windows.first, head - origin.head, run, sequence.q_begin - origin.token);
+}
+
+/// `index` counts the units of the launch.
 __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int index) {
     const PartialLayout& partials = args.partials;
-    const ListItem item = args.lists.items[index / partials.runs];
+    const ListItem item = args.lists.items[__ldg(args.lists.window_items + args.windows.first) + index / partials.runs];
     const int run = index % partials.runs;
     const Sequence sequence = args.sequences.at(item.sequence);
     const int first_key = item.list * args.keys_per_list + run * keys_per_run;
@@ -58,13 +72,13 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
         unit.own_pitch = args.output.stride_token;
         unit.own_lse = args.output.lse_of(item.head, sequence.q_begin);
     } else {
-        const std::int64_t row = partials.own_row(item.head - args.lists.chunk.head_begin, run,
-                                                  sequence.q_begin - args.lists.chunk.token_begin);
+        const std::int64_t row = own_partial_row(args, sequence, item.head, item.own_begin, run);
         unit.own_out = static_cast<char*>(partials.out) + row * args.partial_bytes;
         unit.own_pitch = args.partial_bytes;
         unit.own_lse = partials.lse + row;
     }
-    unit.list_partial = static_cast<std::int32_t>(run * partials.list_rows);
+    unit.list_partial =
+        static_cast<std::int32_t>(run * partials.list_rows() - args.windows.first * partials.window_rows);
     return unit;
 }
 

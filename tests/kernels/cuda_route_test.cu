@@ -289,9 +289,11 @@ struct HostLists {
     std::vector<std::uint32_t> entries;
     std::vector<std::int32_t> positions;
     std::vector<cuda::ListItem> items;
+    std::vector<std::int32_t> window_items;
 
     bool operator==(const HostLists& other) const {
-        return positions == other.positions && items.size() == other.items.size() &&
+        return positions == other.positions && window_items == other.window_items &&
+               items.size() == other.items.size() &&
                std::memcmp(items.data(), other.items.data(), items.size() * sizeof(cuda::ListItem)) == 0;
     }
 };
@@ -310,6 +312,7 @@ HostLists run_lists(const cuda::ListPlan& plan, std::int32_t chunk, const Device
     check_cuda(cudaMemcpy(&count, view.item_count, 4, cudaMemcpyDeviceToHost), "item_count");
     if (count < 0 || count > plan.items_max) throw std::runtime_error("item_count = " + std::to_string(count));
     lists.items.resize(Fixture::index(count));
+    lists.window_items.resize(Fixture::index(plan.windows() + 1));
     lists.entries.resize(Fixture::index(plan.rows));
     lists.positions.resize(
         Fixture::index(static_cast<std::int64_t>(view.chunk.head_count) * view.chunk.token_count * plan.slots));
@@ -319,6 +322,7 @@ HostLists run_lists(const cuda::ListPlan& plan, std::int32_t chunk, const Device
     get(lists.items.data(), view.items, lists.items.size() * sizeof(cuda::ListItem));
     get(lists.entries.data(), view.entries, lists.entries.size() * 4);
     get(lists.positions.data(), view.positions, lists.positions.size() * 4);
+    get(lists.window_items.data(), view.window_items, lists.window_items.size() * 4);
     return lists;
 }
 
@@ -344,6 +348,35 @@ Expected expected_lists(const Fixture& f, const cuda::ListPlan& plan, const cuda
         }
     }
     return lists;
+}
+
+/// Every item holds queries and rows of its window alone.
+void check_windows(const Fixture& f, const cuda::ListPlan& plan, const HostLists& lists) {
+    ASSERT_EQ(lists.window_items.front(), 0);
+    ASSERT_EQ(lists.window_items.back(), static_cast<std::int32_t>(lists.items.size()));
+    for (std::int32_t window = 0; window < plan.windows(); ++window) {
+        const std::int64_t head = lists.chunk.head_begin + window / plan.token_windows * plan.heads_per_window;
+        const std::int64_t token = lists.chunk.token_begin + window % plan.token_windows * plan.tokens_per_window;
+        const auto inside = [&](const cuda::ListItem& item, std::int64_t row) {
+            const std::int64_t at = f.q_begin(item.sequence) + row;
+            return at >= token && at < token + plan.tokens_per_window;
+        };
+        for (std::int32_t i = lists.window_items[Fixture::index(window)];
+             i < lists.window_items[Fixture::index(window + 1)]; ++i) {
+            const cuda::ListItem& item = lists.items.at(Fixture::index(i));
+            ASSERT_TRUE(item.head >= head && item.head < head + plan.heads_per_window) << "window " << window;
+            if (item.own_begin < item.own_end) {
+                ASSERT_TRUE(inside(item, item.own_begin) && inside(item, item.own_end - 1)) << "window " << window;
+            }
+            if (item.rows == 0) continue;
+            ASSERT_GE(item.first_row, window * plan.rows_per_window);
+            ASSERT_LE(item.first_row + item.rows, (window + 1) * plan.rows_per_window);
+            for (std::int32_t r = 0; r < item.rows; ++r) {
+                const std::uint32_t entry = lists.entries.at(Fixture::index(item.first_row + r));
+                ASSERT_TRUE(inside(item, cuda::entry_query(entry))) << "window " << window;
+            }
+        }
+    }
 }
 
 /// Takes what the items cover out of `expected`, checking rows and positions; own queries are counted per (head,
@@ -395,9 +428,15 @@ TEST_P(CudaRoute, ListsHoldEverySelectedPairOnce) {
     const DeviceBuffer selection(routed.selection.size() * 4);
     selection.write(routed.selection);
     const std::int64_t all = p.tokens_q() * p.routed();
-    for (const std::int64_t max_rows : {std::int64_t{1} << 30, all * 3 / 2 + 64, std::int64_t{4096}}) {
-        SCOPED_TRACE("max_rows " + std::to_string(max_rows));
-        const cuda::ListPlan plan = cuda::make_list_plan(p, {max_rows, 4});
+    constexpr std::int64_t no_limit = std::int64_t{1} << 30;
+    for (const auto& [max_rows, window] : {std::pair<std::int64_t, std::int64_t>{no_limit, 0},
+                                           {all * 3 / 2 + 64, 0},
+                                           {4096, 0},
+                                           {no_limit, p.seqlen_q},
+                                           {no_limit, 100},
+                                           {4096, 300}}) {
+        SCOPED_TRACE("max_rows " + std::to_string(max_rows) + ", window " + std::to_string(window));
+        const cuda::ListPlan plan = cuda::make_list_plan(p, {max_rows, 4, window});
         const DeviceBuffer workspace(cuda::list_workspace_size(plan));
         std::map<std::pair<std::int64_t, std::int64_t>, int> own;
         for (std::int32_t c = 0; c < plan.chunks(); ++c) {
@@ -408,6 +447,7 @@ TEST_P(CudaRoute, ListsHoldEverySelectedPairOnce) {
             for (const auto& [key, queries] : expected) pairs += static_cast<std::int64_t>(queries.size());
             ASSERT_EQ(std::count_if(lists.positions.begin(), lists.positions.end(), [](int row) { return row >= 0; }),
                       pairs);
+            ASSERT_NO_FATAL_FAILURE(check_windows(f, plan, lists));
             ASSERT_NO_FATAL_FAILURE(check_items(f, plan, lists, expected, own));
             for (const auto& [key, queries] : expected) ASSERT_TRUE(queries.empty()) << "list " << std::get<2>(key);
             for (int i = 0; i < 3; ++i)

@@ -22,15 +22,21 @@ def is_cuda(array):
     return is_torch(array) and array.is_cuda
 
 
+_codes = {}  # by dtype object: naming one takes longer than everything else here
+
+
 def dtype_code(array):
-    name = str(array.dtype).replace("torch.", "")
-    if name not in _DTYPES:
-        raise TypeError(f"dtype {name}: must be one of {', '.join(_DTYPES)}")
-    return _DTYPES[name]
+    code = _codes.get(array.dtype)
+    if code is None:
+        name = str(array.dtype).replace("torch.", "")
+        if name not in _DTYPES:
+            raise TypeError(f"dtype {name}: must be one of {', '.join(_DTYPES)}")
+        code = _codes[array.dtype] = _DTYPES[name]
+    return code
 
 
 def strides(array):
-    return tuple(array.stride()) if is_torch(array) else tuple(s // array.itemsize for s in array.strides)
+    return array.stride() if is_torch(array) else tuple(s // array.itemsize for s in array.strides)
 
 
 def pointer(array):
@@ -41,10 +47,10 @@ def pointer(array):
 
 def tensor(array):
     """The C struct of a [..., tokens, heads, dim] array; a batch dimension must be dense over tokens."""
-    steps = strides(array)
-    if array.shape[-1] > 1 and steps[-1] != 1:
+    steps, shape = strides(array), array.shape
+    if steps[-1] != 1 and shape[-1] > 1:
         raise ValueError(f"stride {steps[-1]} of the last dimension: must be 1; call contiguous() first")
-    if len(array.shape) == 4 and array.shape[0] > 1 and steps[0] != array.shape[1] * steps[1]:
+    if len(steps) == 4 and shape[0] > 1 and steps[0] != shape[1] * steps[1]:
         raise ValueError("the batch dimension must follow the sequence without a gap; call contiguous() first")
     return _library.Tensor(pointer(array), steps[-3], steps[-2])
 

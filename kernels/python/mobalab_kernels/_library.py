@@ -55,6 +55,8 @@ class Execution(ctypes.Structure):
 
 
 _library = None
+_Message = ctypes.c_char * MESSAGE_SIZE
+_message_size = ctypes.c_size_t(MESSAGE_SIZE)
 
 
 def _candidates(path):
@@ -90,8 +92,8 @@ def abi():
 
 def call(name, *arguments):
     """Calls one C function, appends the message buffer and raises Error unless it answers MOBALAB_OK."""
-    message = ctypes.create_string_buffer(MESSAGE_SIZE)
-    code = getattr(load(), "mobalab_" + name)(*arguments, message, ctypes.c_size_t(MESSAGE_SIZE))
+    message = _Message()
+    code = getattr(load(), "mobalab_" + name)(*arguments, message, _message_size)
     if code != 0:
         raise Error(code, message.value.decode("utf-8", "replace"))
 

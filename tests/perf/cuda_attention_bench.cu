@@ -1,0 +1,269 @@
+// Times attention_forward and moba_forward of the CUDA backend; medians of CUDA events. Every output is checked first:
+// rows at random against double precision over the same selection.
+//
+//   cuda_attention_bench                      the table of tests/perf/NOTES_cuda_attention.md
+//   cuda_attention_bench NAME ...             some of its cases
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/lists.h"
+#include "tests/perf/cuda_bench.cuh"
+
+namespace mobalab::kernels {
+namespace {
+
+using namespace bench;
+using namespace testing_support;
+
+enum class Draw { uniform, sink, skewed };
+
+struct Setting {
+    const char* name;
+    std::int64_t n, heads, d, block, topk;
+    Draw draw = Draw::uniform;
+};
+
+constexpr Setting settings[] = {
+    {"8K", 8192, 16, 128, 128, 8},
+    {"16K", 16384, 16, 128, 128, 8},
+    {"32K", 32768, 16, 128, 128, 8},
+    {"64K", 65536, 16, 128, 128, 8},
+    {"64K-sink", 65536, 16, 128, 128, 8, Draw::sink},
+    {"64K-skewed", 65536, 16, 128, 128, 8, Draw::skewed},
+    {"64K-B64", 65536, 16, 128, 64, 8},
+    {"64K-B256", 65536, 16, 128, 256, 8},
+    {"64K-B16-k64", 65536, 16, 128, 16, 64},
+    {"64K-B16-k64-skewed", 65536, 16, 128, 16, 64, Draw::skewed},
+    {"64K-d64", 65536, 32, 64, 64, 8},
+    {"128K", 131072, 16, 128, 128, 8},
+    {"256K-B64", 262144, 16, 128, 64, 8},
+    {"512K", 524288, 16, 128, 128, 8},
+};
+
+Problem problem_of(const Setting& s) {
+    Problem p;
+    p.batch = 2;
+    p.seqlen_q = p.seqlen_k = s.n;
+    p.heads_q = p.heads_k = s.heads;
+    p.head_dim = s.d;
+    p.block_size = s.block;
+    p.topk = s.topk;
+    p.dtype = DataType::bf16;
+    return p;
+}
+
+/// Distinct past blocks per query: at random; two sinks and the rest at random; or own * u^4.
+__global__ void draw_selection(std::int32_t* selection, std::int64_t rows, int n, int block, int slots, Draw draw) {
+    const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (row >= rows) return;
+    const int own = static_cast<int>(row % n) / block;
+    std::int32_t* const chosen = selection + row * slots;
+    for (int slot = 0; slot < slots; ++slot) {
+        if (slot >= own) {
+            chosen[slot] = -1;
+            continue;
+        }
+        std::uint64_t x = static_cast<std::uint64_t>(row * slots + slot) * 0xbf58476d1ce4e5b9ull + 77;
+        x = (x ^ (x >> 30)) * 0x94d049bb133111ebull;
+        x ^= x >> 31;
+        const float u = static_cast<float>(x >> 40) * 0x1p-24f;
+        int pick = min(static_cast<int>((draw == Draw::skewed ? u * u * u * u : u) * static_cast<float>(own)), own - 1);
+        if (draw == Draw::sink && slot < 2) pick = slot;
+        for (int i = 0; i < slot; ++i) {  // the next block that is free
+            if (chosen[i] != pick) continue;
+            pick = (pick + 1) % own;
+            i = -1;
+        }
+        chosen[slot] = pick;
+    }
+}
+
+struct Tensors {
+    explicit Tensors(const Problem& p)
+        : elements(p.tokens_q() * p.heads_q * p.head_dim),
+          q(bytes()),
+          k(bytes()),
+          v(bytes()),
+          out(bytes()),
+          lse(static_cast<std::size_t>(p.tokens_q() * p.heads_q) * sizeof(float)),
+          selection(static_cast<std::size_t>(p.tokens_q() * p.heads_q * p.routed()) * sizeof(std::int32_t)) {
+        std::uint64_t seed = 1;
+        for (const DeviceBuffer* buffer : {&q, &k, &v}) {
+            fill_normal<<<1024, 256>>>(buffer->as<__nv_bfloat16>(), elements, seed++);
+        }
+    }
+    std::size_t bytes() const { return static_cast<std::size_t>(elements) * 2; }
+
+    std::int64_t elements;
+    DeviceBuffer q, k, v, out, lse, selection;
+};
+
+std::vector<float> read_rows(const DeviceBuffer& from, const Problem& p, std::int64_t head, std::int64_t token,
+                             std::int64_t count) {
+    std::vector<std::uint16_t> rows(static_cast<std::size_t>(count * p.head_dim));
+    const auto width = static_cast<std::size_t>(p.head_dim) * 2;
+    check_cuda(cudaMemcpy2D(rows.data(), width, from.as<std::uint16_t>() + (token * p.heads_q + head) * p.head_dim,
+                            static_cast<std::size_t>(p.heads_q) * width, width, static_cast<std::size_t>(count),
+                            cudaMemcpyDeviceToHost),
+               "rows");
+    return from_bits(rows, p.dtype);
+}
+
+/// One query in double precision over its own and its selected blocks: output and log-sum-exp.
+struct ExactRow {
+    std::vector<double> out;
+    double lse = -INFINITY;
+};
+ExactRow exact_row(const Problem& p, const Tensors& t, std::int64_t head, std::int64_t token) {
+    const std::int64_t row = token % p.seqlen_q, first = token - row, d = p.head_dim;
+    std::vector<std::int32_t> blocks(static_cast<std::size_t>(p.routed()));
+    check_cuda(cudaMemcpy(blocks.data(), t.selection.as<std::int32_t>() + (head * p.tokens_q() + token) * p.routed(),
+                          blocks.size() * 4, cudaMemcpyDeviceToHost),
+               "selection");
+    blocks.push_back(static_cast<std::int32_t>(row / p.block_size));
+    const std::vector<float> q = read_rows(t.q, p, head, token, 1);
+    std::vector<double> scores, values;
+    for (const std::int32_t block : blocks) {
+        if (block < 0) continue;
+        const std::int64_t begin = block * p.block_size, count = std::min(begin + p.block_size, row + 1) - begin;
+        const std::vector<float> k = read_rows(t.k, p, head, first + begin, count);
+        const std::vector<float> v = read_rows(t.v, p, head, first + begin, count);
+        values.insert(values.end(), v.begin(), v.end());
+        for (std::int64_t key = 0; key < count; ++key) {
+            double score = 0.0;
+            for (std::int64_t e = 0; e < d; ++e) {
+                score += static_cast<double>(q[static_cast<std::size_t>(e)]) * k[static_cast<std::size_t>(key * d + e)];
+            }
+            scores.push_back(score / std::sqrt(static_cast<double>(d)));
+        }
+    }
+    ExactRow exact{std::vector<double>(static_cast<std::size_t>(d)), 0.0};
+    const double top = *std::max_element(scores.begin(), scores.end());
+    double sum = 0.0;
+    for (std::size_t key = 0; key < scores.size(); ++key) {
+        const double weight = std::exp(scores[key] - top);
+        sum += weight;
+        for (std::size_t e = 0; e < exact.out.size(); ++e) exact.out[e] += weight * values[key * exact.out.size() + e];
+    }
+    for (double& x : exact.out) x /= sum;
+    exact.lse = top + std::log(sum);
+    return exact;
+}
+
+void check_rows(const Problem& p, const Tensors& t) {
+    std::mt19937_64 engine(5);
+    double difference = 0.0, norm = 0.0;
+    for (int i = 0; i < 40; ++i) {
+        const auto head = static_cast<std::int64_t>(engine() % static_cast<std::uint64_t>(p.heads_q));
+        const auto token =
+            i == 0 ? p.tokens_q() - 1 : static_cast<std::int64_t>(engine() % static_cast<std::uint64_t>(p.tokens_q()));
+        const ExactRow exact = exact_row(p, t, head, token);
+        const std::vector<float> out = read_rows(t.out, p, head, token, 1);
+        float lse = NAN;
+        check_cuda(cudaMemcpy(&lse, t.lse.as<float>() + head * p.tokens_q() + token, 4, cudaMemcpyDeviceToHost), "lse");
+        if (!(std::abs(lse - exact.lse) < 2e-3)) {
+            throw std::runtime_error("lse of head " + std::to_string(head) + ", token " + std::to_string(token) + ": " +
+                                     std::to_string(lse) + ", exactly " + std::to_string(exact.lse));
+        }
+        for (std::size_t e = 0; e < out.size(); ++e) {
+            difference += (out[e] - exact.out[e]) * (out[e] - exact.out[e]);
+            norm += exact.out[e] * exact.out[e];
+        }
+    }
+    const double relative = std::sqrt(difference / norm);
+    if (!(relative < 4e-3)) throw std::runtime_error("relative error " + std::to_string(relative));
+}
+
+class Bench {
+public:
+    explicit Bench(const Setting& setting) : setting_(setting), problem_(problem_of(setting)), tensors_(problem_) {
+        const std::int64_t rows = problem_.tokens_q() * problem_.heads_q;
+        draw_selection<<<static_cast<unsigned>((rows + 127) / 128), 128>>>(
+            tensors_.selection.as<std::int32_t>(), rows, static_cast<int>(setting.n), static_cast<int>(setting.block),
+            static_cast<int>(problem_.routed()), setting.draw);
+        check_cuda(cudaDeviceSynchronize(), "inputs");
+    }
+
+    /// Attention over the drawn selection, checked before it is timed; and its lists alone.
+    void attention() const {
+        const DeviceBuffer workspace(workspace_size(Operation::attention_forward, problem_, Backend::cuda));
+        const Execution execution = on_device(workspace);
+        const auto run = [&] {
+            must(attention_forward(problem_, q(), k(), v(), selection(), out(), lse(), execution));
+        };
+        run();
+        check_cuda(cudaDeviceSynchronize(), "attention");
+        check_rows(problem_, tensors_);
+        if (!workspace.canaries_intact()) throw std::runtime_error("the workspace was overrun");
+        const cuda::ForwardPlan plan = cuda::make_forward_plan(problem_);
+        const double lists = median_ms([&] {
+            cuda::ListView view;
+            for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk)
+                must(cuda::build_lists(plan.lists, chunk, selection(), workspace.get(), nullptr, view));
+        });
+        std::printf(
+            "%-18s attention %8.3f  of it lists %7.3f  workspace %6.0f MB, %d windows in %d launches, %d tiles\n",
+            setting_.name, median_ms(run), lists, static_cast<double>(workspace.bytes()) * 1e-6, plan.lists.windows(),
+            plan.launches(), plan.lists.tiles_per_item);
+        std::fflush(stdout);
+    }
+
+    void moba() const {
+        const DeviceBuffer workspace(workspace_size(Operation::moba_forward, problem_, Backend::cuda));
+        const Execution execution = on_device(workspace);
+        const auto run = [&] { must(moba_forward(problem_, q(), k(), v(), out(), lse(), selection(), execution)); };
+        run();
+        check_cuda(cudaDeviceSynchronize(), "moba");
+        check_rows(problem_, tensors_);
+        const double routing = median_ms([&] { must(route(problem_, q(), k(), selection(), nullptr, execution)); });
+        std::printf("%-18s moba_forward %8.3f  of it routing %8.3f\n", setting_.name, median_ms(run), routing);
+        std::fflush(stdout);
+    }
+
+private:
+    static Execution on_device(const DeviceBuffer& workspace) {
+        Execution execution;
+        execution.backend = Backend::cuda;
+        execution.workspace = workspace.get();
+        execution.workspace_bytes = workspace.bytes();
+        return execution;
+    }
+    ConstTensor q() const { return {tensors_.q.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
+    ConstTensor k() const { return {tensors_.k.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
+    ConstTensor v() const { return {tensors_.v.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
+    Tensor out() const { return {tensors_.out.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
+    float* lse() const { return tensors_.lse.as<float>(); }
+    std::int32_t* selection() const { return tensors_.selection.as<std::int32_t>(); }
+
+    Setting setting_;
+    Problem problem_;
+    Tensors tensors_;
+};
+
+}  // namespace
+}  // namespace mobalab::kernels
+
+int main(int argc, char** argv) {
+    using namespace mobalab::kernels;
+    if (const Status s = backend_available(Backend::cuda); !s.ok()) {
+        std::printf("%s\n", s.message.c_str());
+        return 0;
+    }
+    const std::vector<std::string> names(argv + 1, argv + argc);
+    try {
+        for (const Setting& setting : settings) {
+            if (!names.empty() && std::find(names.begin(), names.end(), setting.name) == names.end()) continue;
+            const Bench bench(setting);
+            bench.attention();
+            if (setting.draw == Draw::uniform) bench.moba();
+        }
+    } catch (const std::exception& error) {
+        std::printf("%s\n", error.what());
+        return 1;
+    }
+    return 0;
+}

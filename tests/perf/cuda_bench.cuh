@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <stdexcept>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "tests/kernels/cuda_memory.h"
+
+// What the benchmarks of the CUDA backend share.
+namespace mobalab::kernels::bench {
+
+/// Standard normal numbers, bf16; the same for the same seed.
+inline __global__ void fill_normal(__nv_bfloat16* out, std::int64_t count, std::uint64_t seed) {
+    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
+        std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
+        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+        x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+        x ^= x >> 31;
+        const float u = (static_cast<float>(x >> 40) + 0.5f) * 0x1p-24f,
+                    v = static_cast<float>(x & 0xffffff) * 0x1p-24f;
+        out[i] = __float2bfloat16(sqrtf(-2.0f * logf(u)) * cospif(2.0f * v));
+    }
+}
+
+/// Median of CUDA events after two runs that are not counted: 5 runs, or up to 21 while they take less than 60 ms.
+inline double median_ms(const std::function<void()>& run) {
+    using testing_support::check_cuda;
+    cudaEvent_t begin, end;
+    check_cuda(cudaEventCreate(&begin), "event");
+    check_cuda(cudaEventCreate(&end), "event");
+    for (int i = 0; i < 2; ++i) run();
+    std::vector<float> times;
+    float total = 0.0f;
+    while (times.size() < 5 || (times.size() < 21 && total < 60.0f)) {
+        float ms = 0.0f;
+        check_cuda(cudaEventRecord(begin), "record");
+        run();
+        check_cuda(cudaEventRecord(end), "record");
+        check_cuda(cudaEventSynchronize(end), "synchronize");
+        check_cuda(cudaEventElapsedTime(&ms, begin, end), "elapsed");
+        times.push_back(ms);
+        total += ms;
+    }
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+    return times[times.size() / 2];
+}
+
+inline void must(const Status& s) {
+    if (!s.ok()) throw std::runtime_error(s.message);
+}
+
+}  // namespace mobalab::kernels::bench
