@@ -1,0 +1,230 @@
+#include "kernels/cuda/attention_backward.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "kernels/cuda/block_backward.h"
+#include "kernels/cuda/gradient_rows.h"
+#include "kernels/cuda/limits.h"
+#include "kernels/cuda/lists.h"
+#include "kernels/cuda/status.h"
+#include "kernels/cuda/tensor_map.h"
+#include "kernels/cuda/workspace.h"
+
+namespace mobalab::kernels::cuda {
+namespace {
+
+constexpr std::int64_t element_bytes = 2;
+constexpr double scratch_per_query_bytes = 0.5;
+constexpr double least_scratch_bytes = 256e6;
+constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
+constexpr std::int32_t items_per_unit = 8;                  // so that units end near their planned size
+
+/// Whole sequences of whole groups of query heads, so that dk and dv are complete when a chunk is.
+ListPlan make_plan(const Problem& problem) {
+    ListOptions options;
+    options.max_rows = everything;
+    const std::int64_t group_rows = problem.heads_q / problem.heads_k * make_list_plan(problem, options).rows_per_head;
+    const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
+    const double row_bytes = static_cast<double>(problem.head_dim) * 2.0 + sizeof(std::uint32_t) + sizeof(std::int32_t);
+    const double cap = std::max(scratch_per_query_bytes * query_bytes, least_scratch_bytes);
+    options.max_rows = std::max(static_cast<std::int64_t>(cap / row_bytes), group_rows);
+    const UnitPlan coarse = make_unit_plan(make_list_plan(problem, options));
+    options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
+    return make_list_plan(problem, options);
+}
+
+struct BackwardWorkspace {
+    ListPlan plan;
+    UnitPlan unit_plan;
+    float2* lse_dot = nullptr;
+    UnitView units;
+    void* lists = nullptr;
+    float* slots = nullptr;
+    char* partials = nullptr;
+    std::size_t bytes = 0;
+
+    BackwardWorkspace(const Problem& problem, void* workspace)
+        : plan(make_plan(problem)), unit_plan(make_unit_plan(plan)) {
+        WorkspaceCarver carver(workspace);
+        lse_dot = carver.take<float2>(problem.heads_q * problem.tokens_q());
+        units.counts = carver.take<std::int32_t>(3);
+        units.units = carver.take<BackwardUnit>(unit_plan.units_max);
+        units.splits = carver.take<SplitRun>(unit_plan.slots_max);
+        lists = carver.take_bytes(list_workspace_size(plan));
+        slots = carver.take<float>(unit_plan.slots_max * slot_elements(problem.head_dim));
+        partials = static_cast<char*>(static_cast<void*>(carver.take<std::uint16_t>(plan.rows * problem.head_dim)));
+        bytes = carver.used();
+    }
+};
+
+Status check_alignment(const Problem& p, const BackwardTensors& t) {
+    const auto check = [](const char* name, const auto& tensor, std::int64_t heads) {
+        return check_rows_aligned(name, tensor.data, tensor.stride_token, tensor.stride_head, heads);
+    };
+    if (Status s = check("q", t.q, p.heads_q); !s.ok()) return s;
+    if (Status s = check("k", t.k, p.heads_k); !s.ok()) return s;
+    if (Status s = check("v", t.v, p.heads_k); !s.ok()) return s;
+    if (Status s = check("out", t.out, p.heads_q); !s.ok()) return s;
+    if (Status s = check("d_out", t.d_out, p.heads_q); !s.ok()) return s;
+    if (Status s = check("dq", t.dq, p.heads_q); !s.ok()) return s;
+    if (Status s = check("dk", t.dk, p.heads_k); !s.ok()) return s;
+    return check("dv", t.dv, p.heads_k);
+}
+
+Status count_multiprocessors(int& count) {
+    int device = 0;
+    if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) {
+        return device_status(error, "cudaGetDevice");
+    }
+    return device_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+                         "cudaDeviceGetAttribute");
+}
+
+template <typename Pointer>
+RowTensor rows_of(const BasicTensor<Pointer>& tensor) {
+    // Kernels only read what came as const.
+    return {static_cast<char*>(const_cast<void*>(static_cast<const void*>(tensor.data))),
+            tensor.stride_token * element_bytes, tensor.stride_head * element_bytes};
+}
+
+/// Zeros in every row. Runs of keys that no query attends to are in no list.
+Status clear(const Problem& p, Tensor tensor, cudaStream_t stream) {
+    const auto row_bytes = static_cast<std::size_t>(p.head_dim * element_bytes);
+    if (tensor.stride_head == p.head_dim) {
+        return device_status(
+            cudaMemset2DAsync(tensor.data, static_cast<std::size_t>(tensor.stride_token * element_bytes), 0,
+                              row_bytes * static_cast<std::size_t>(p.heads_k), static_cast<std::size_t>(p.tokens_k()),
+                              stream),
+            "clearing gradients");
+    }
+    for (std::int64_t head = 0; head < p.heads_k; ++head) {
+        char* const first = static_cast<char*>(tensor.data) + head * tensor.stride_head * element_bytes;
+        const cudaError_t error =
+            cudaMemset2DAsync(first, static_cast<std::size_t>(tensor.stride_token * element_bytes), 0, row_bytes,
+                              static_cast<std::size_t>(p.tokens_k()), stream);
+        if (error != cudaSuccess) return device_status(error, "clearing gradients");
+    }
+    return {};
+}
+
+BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTensors& tensors,
+                                      const BackwardWorkspace& workspace) {
+    BlockBackwardArgs args;
+    args.q = rows_of(tensors.q);
+    args.d_out = rows_of(tensors.d_out);
+    args.dq = rows_of(tensors.dq);
+    args.dk = rows_of(tensors.dk);
+    args.dv = rows_of(tensors.dv);
+    args.lse_dot = workspace.lse_dot;
+    args.tokens_q = problem.tokens_q();
+    args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
+    args.block_size = static_cast<std::int32_t>(problem.block_size);
+    args.keys_per_list = workspace.plan.keys_per_list;
+    args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.sequences = workspace.plan.sequences;
+    args.units = workspace.units;
+    args.partials = workspace.partials;
+    args.slots = workspace.slots;
+    return args;
+}
+
+LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace) {
+    LseDotArgs args;
+    args.out = tensors.out.data;
+    args.d_out = tensors.d_out.data;
+    args.out_token = tensors.out.stride_token * element_bytes;
+    args.out_head = tensors.out.stride_head * element_bytes;
+    args.d_out_token = tensors.d_out.stride_token * element_bytes;
+    args.d_out_head = tensors.d_out.stride_head * element_bytes;
+    args.lse = tensors.lse;
+    args.lse_dot = workspace.lse_dot;
+    args.tokens = problem.tokens_q();
+    args.heads = static_cast<std::int32_t>(problem.heads_q);
+    args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    return args;
+}
+
+/// The kernels of one dtype, with what they need beyond the arguments.
+template <typename T>
+struct BlockBackward {
+    int multiprocessors = 0;
+    CUtensorMap k_map{}, v_map{};
+
+    Status prepare(const Problem& p, const BackwardTensors& tensors) {
+        if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
+        const int box = keys_per_backward_run(p.head_dim);
+        if (Status s = make_tensor_map("k", tensors.k, p.dtype, p.tokens_k(), p.heads_k, p.head_dim, box, k_map);
+            !s.ok()) {
+            return s;
+        }
+        return make_tensor_map("v", tensors.v, p.dtype, p.tokens_k(), p.heads_k, p.head_dim, box, v_map);
+    }
+    /// All runs of the lists of one chunk.
+    Status launch(const BackwardWorkspace& workspace, BlockBackwardArgs args, cudaStream_t stream) const {
+        const std::int32_t runs = args.keys_per_list / keys_per_backward_run(args.head_dim);
+        for (args.run = 0; args.run < runs; ++args.run) {
+            if (args.run > 0) {
+                const cudaError_t error = cudaMemsetAsync(args.units.counts + 2, 0, sizeof(std::int32_t), stream);
+                if (error != cudaSuccess) return device_status(error, "clearing the work counter");
+            }
+            if (Status s = launch_block_backward<T>(multiprocessors, args, k_map, v_map, stream); !s.ok()) return s;
+            if (Status s = launch_sum_splits<T>(workspace.unit_plan, args, stream); !s.ok()) return s;
+        }
+        return {};
+    }
+};
+
+template <typename T>
+Status enqueue(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
+               cudaStream_t stream) {
+    BlockBackward<T> block_backward;
+    if (Status s = block_backward.prepare(problem, tensors); !s.ok()) return s;
+    if (Status s = launch_lse_dot(problem.dtype, lse_dot_args(problem, tensors, workspace), stream); !s.ok()) return s;
+    BlockBackwardArgs args = block_backward_args(problem, tensors, workspace);
+    CombineGradientArgs combine;
+    combine.dq = args.dq;
+    combine.partials = args.partials;
+    combine.head_dim = args.head_dim;
+    combine.slots = workspace.plan.slots;
+    for (std::int32_t chunk = 0; chunk < workspace.plan.chunks(); ++chunk) {
+        ListView lists;
+        if (Status s = build_lists(workspace.plan, chunk, tensors.selection, workspace.lists, stream, lists); !s.ok())
+            return s;
+        if (Status s = launch_units(workspace.plan, workspace.unit_plan, lists, workspace.units, stream); !s.ok())
+            return s;
+        args.lists = combine.lists = lists;
+        if (Status s = block_backward.launch(workspace, args, stream); !s.ok()) return s;
+        if (Status s = launch_combine_gradient(problem.dtype, combine, stream); !s.ok()) return s;
+    }
+    return {};
+}
+
+}  // namespace
+
+std::size_t attention_backward_workspace(const Problem& problem) {
+    if (problem.tokens_q() == 0) return 0;
+    return BackwardWorkspace(problem, nullptr).bytes;
+}
+
+Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,
+                                  cudaStream_t stream) {
+    if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
+    const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q == problem.seqlen_k;
+    if (!all_keys_are_seen) {
+        if (Status s = clear(problem, tensors.dk, stream); !s.ok()) return s;
+        if (Status s = clear(problem, tensors.dv, stream); !s.ok()) return s;
+    }
+    if (problem.tokens_q() == 0) return {};
+    const BackwardWorkspace scratch(problem, workspace);
+    return problem.dtype == DataType::bf16 ? enqueue<__nv_bfloat16>(problem, tensors, scratch, stream)
+                                           : enqueue<__half>(problem, tensors, scratch, stream);
+}
+
+}  // namespace mobalab::kernels::cuda
