@@ -54,11 +54,11 @@ struct Shape {
     static constexpr int keys = keys_per_backward_run(P);
     static constexpr int panels = P / panel_columns;
     static constexpr int key_panel_bytes = keys * panel_columns * 2;
-    static constexpr int producer_registers = P <= 64 ? 64 : 32, consumer_registers = P <= 64 ? 224 : 240;
+    static constexpr int producer_registers = P <= 64 ? 56 : 40, consumer_registers = P <= 64 ? 224 : 232;
     static constexpr int stages = P <= 128 ? 3 : 2;
     static constexpr int key_gradient_columns = split_keys ? P : P / 2;  // of one warpgroup
     static constexpr int dq_columns = P / 2;                             // of one warpgroup
-    static constexpr int dq_part = dq_columns < 64 ? dq_columns : 64;    // at a time: registers
+    static constexpr int dq_part = P == 128 ? 64 : 32;                   // at a time: registers
     static constexpr int score_panels = keys / panel_columns;            // of dS, [query][key]
 };
 
@@ -149,22 +149,33 @@ public:
             mbarrier_wait(&shared_.announced[n % unit_slots], n / unit_slots & 1);
             __syncwarp();
             if (slot.item_count < 0) return;
-            bool ended = false;
-            if (key_run<P>(args_, args_.lists.items[slot.first_item]).keys > 0) {
-                for (int i = 0; i < slot.item_count; ++i) {
-                    ended = produce(args_.lists.items[slot.first_item + i], i + 1 == slot.item_count);
-                }
-            }
-            if (!ended) end_unit();
+            const int last = last_item_with_tiles(slot);
+            for (int i = 0; i <= last; ++i) produce(args_.lists.items[slot.first_item + i], i == last);
+            if (last < 0) produce_nothing();
             signal_all();
         }
     }
 
 private:
-    /// Returns whether the item had a tile, so that its last one could end the unit.
-    __device__ __forceinline__ bool produce(const ListItem& item, bool last_item) {
+    /// -1: no query of the unit sees a key of this launch's run.
+    __device__ __forceinline__ int last_item_with_tiles(const BackwardUnit& unit) const {
+        int last = unit.item_count - 1;
+        for (; last >= 0; --last) {
+            const ListItem& item = args_.lists.items[unit.first_item + last];
+            if (key_run<P>(args_, item).keys > 0 && (item.rows > 0 || item.own_end > own_begin(item))) break;
+        }
+        return last;
+    }
+    __device__ __forceinline__ int first_key(const ListItem& item) const {
+        return item.list * args_.keys_per_list + args_.run * S::keys;
+    }
+    __device__ __forceinline__ int own_begin(const ListItem& item) const {
+        return max(item.own_begin, first_key(item) - args_.sequences.at(item.sequence).shift());
+    }
+
+    __device__ __forceinline__ void produce(const ListItem& item, bool last_item) {
         const Sequence sequence = args_.sequences.at(item.sequence);
-        const int diagonal = item.list * args_.keys_per_list + args_.run * S::keys - sequence.shift();
+        const int diagonal = first_key(item) - sequence.shift();
         const int own_begin = max(item.own_begin, diagonal), own_rows = max(item.own_end - own_begin, 0);
         const int head = item.head, q_begin = sequence.q_begin, first_row = item.first_row, rows = item.rows;
         const int row = 16 * warp_ + lane_ % 16;
@@ -197,11 +208,10 @@ private:
             }
             gather(stage, head, q_begin, entry, tile);
         }
-        return own_rows > 0 || rows > 0;
     }
 
-    /// A tile without rows.
-    __device__ __forceinline__ void end_unit() {
+    /// A tile without rows, the only one of its unit.
+    __device__ __forceinline__ void produce_nothing() {
         const int stage = wait_for_stage();
         if (leads()) shared_.tiles[stage] = {nullptr, 0, 0, 0, false, true};
         cp_async_commit();
@@ -245,7 +255,7 @@ private:
     }
     __device__ __forceinline__ void gather_rows(std::byte* place, const char* source, std::int64_t stride_token,
                                                 std::uint32_t query, bool exists) const {
-#pragma unroll 1
+#pragma unroll 4
         for (int step = 0; step < steps; ++step) {
             const int row = step * rows_per_step + lane_ / pieces;
             const std::uint32_t from = __shfl_sync(0xffffffffu, query, row);
@@ -366,33 +376,30 @@ class Consumer {
     static constexpr int columns = S::key_gradient_columns;
 
 public:
-    __device__ Consumer(const BlockBackwardArgs& args, Shared<P>& shared, int thread)
-        : args_(args),
-          shared_(shared),
-          thread_(thread),
-          group_(thread / 128),
-          warp_(thread / 32 % 4),
-          lane_(thread % 32) {}
+    __device__ Consumer(const BlockBackwardArgs& args, Shared<P>& shared) : args_(args), shared_(shared) {}
 
     __device__ void run(const CUtensorMap& k_map, const CUtensorMap& v_map) {
-        if (thread_ == 0) load(0, k_map, v_map);
+        if (thread() == 0) load(0, k_map, v_map);
         for (std::uint32_t n = 0;; ++n) {
             const BackwardUnit unit = wait_for_unit(n);
             if (unit.item_count < 0) return;
             const KeyRun keys = key_run<P>(args_, args_.lists.items[unit.first_item]);
             mbarrier_wait(&shared_.kv_loaded, n & 1);
             if (keys.keys < S::keys) {
-                clear_keys_from(shared_, max(keys.keys, 0), thread_);
+                clear_keys_from(shared_, max(keys.keys, 0), thread());
                 fence_async_proxy();
                 named_barrier(consumer_barrier, consumer_threads);
             }
             float dk[columns / 2], dv[columns / 2];
 #pragma unroll
             for (int i = 0; i < columns / 2; ++i) dk[i] = dv[i] = 0.0f;
-            while (add_tile(dk, dv)) {
+            if (wait_for_tile().rows > 0) {
+                add_tiles(dk, dv);
+            } else {
+                release_tile(tile_++);
             }
             named_barrier(consumer_barrier, consumer_threads);  // nobody reads keys and values any more
-            if (thread_ == 0) load(n + 1, k_map, v_map);
+            if (thread() == 0) load(n + 1, k_map, v_map);
             __syncwarp();
             store(n, dk, dv);
         }
@@ -405,11 +412,11 @@ private:
         const BackwardUnit unit = shared_.units[n % unit_slots];
         const KeyRun keys = key_run<P>(args_, args_.lists.items[unit.first_item]);
         if (unit.slot < 0) {
-            store_rows<T, P>(args_.dk, keys, args_.head_dim, args_.scale, dk, thread_);
-            store_rows<T, P>(args_.dv, keys, args_.head_dim, 1.0f, dv, thread_);
+            store_rows<T, P>(args_.dk, keys, args_.head_dim, args_.scale, dk, thread());
+            store_rows<T, P>(args_.dv, keys, args_.head_dim, 1.0f, dv, thread());
         } else {
-            store_slot<P>(slot_of<P>(args_, unit.slot, 0, thread_), dk);
-            store_slot<P>(slot_of<P>(args_, unit.slot, 1, thread_), dv);
+            store_slot<P>(slot_of<P>(args_, unit.slot, 0, thread()), dk);
+            store_slot<P>(slot_of<P>(args_, unit.slot, 1, thread()), dv);
         }
     }
     __device__ __forceinline__ BackwardUnit wait_for_unit(std::uint32_t n) {
@@ -422,13 +429,21 @@ private:
         if (unit.item_count < 0) return;
         load_keys_and_values(shared_, key_run<P>(args_, args_.lists.items[unit.first_item]), k_map, v_map);
     }
-    /// Returns whether the unit goes on.
-    __device__ __forceinline__ bool add_tile(float (&dk)[columns / 2], float (&dv)[columns / 2]) {
-        const int stage = static_cast<int>(tile_ % S::stages);
-        mbarrier_wait(&shared_.full[stage], tile_ / S::stages & 1);
-        const TileInfo& info = shared_.tiles[stage];
-        const bool last = info.last;
-        if (info.rows > 0) {
+    __device__ __forceinline__ const TileInfo& wait_for_tile() {
+        mbarrier_wait(&shared_.full[tile_ % S::stages], tile_ / S::stages & 1);
+        return shared_.tiles[tile_ % S::stages];
+    }
+    __device__ __forceinline__ void release_tile(std::uint32_t tile) {
+        __syncwarp();
+        if (lane() == 0) mbarrier_arrive(&shared_.empty[tile % S::stages]);
+    }
+    /// All tiles of a unit. The last product of a tile, dK, goes on while the next tile's first ones are issued.
+    __device__ __forceinline__ void add_tiles(float (&dk)[columns / 2], float (&dv)[columns / 2]) {
+        bool last = false;
+        do {
+            const TileInfo& info = wait_for_tile();
+            const int stage = static_cast<int>(tile_ % S::stages);
+            last = info.last;
             float scores[32], d_probabilities[32];
             const std::uint64_t k_rows = descriptor_k_major(shared_.k + first_key() * 128);
             const std::uint64_t v_rows = descriptor_k_major(shared_.v + first_key() * 128);
@@ -453,7 +468,7 @@ private:
             wgmma_commit();
             wgmma_wait<1>();
             wgmma_keep(d_probabilities);
-            d_scores(stage, scores, d_probabilities);
+            d_scores(stage, packed, d_probabilities);
 
             std::uint32_t d_packed[4][4];
             pack_fragments(d_probabilities, d_packed);
@@ -469,7 +484,7 @@ private:
             for (int column = 0; column < S::dq_columns; column += S::dq_part) {
                 const bool last_part = column + S::dq_part == S::dq_columns;
                 wgmma_fence();
-                dq_product(dq, exchange, group_ * S::dq_columns + column);
+                dq_product(dq, exchange, group() * S::dq_columns + column);
                 wgmma_commit();
                 if (last_part) {
                     gradient_product(dk, d_packed, q_columns);
@@ -479,23 +494,20 @@ private:
                     wgmma_wait<0>();
                 }
                 wgmma_keep(dq);
-                store_dq(info, dq, group_ * S::dq_columns + column);
+                store_dq(info, dq, group() * S::dq_columns + column);
             }
+            wgmma_keep(dv);
             wgmma_wait<0>();
             wgmma_keep(dk);
-            wgmma_keep(dv);
-        }
-        __syncwarp();
-        if (lane_ == 0) mbarrier_arrive(&shared_.empty[stage]);
-        ++tile_;
-        return !last;
+            release_tile(tile_++);
+        } while (!last);
     }
 
     __device__ __forceinline__ int first_key() const {
-        return S::split_keys ? 64 * group_ : 0;
+        return S::split_keys ? 64 * group() : 0;
     }
     __device__ __forceinline__ int column_panel() const {
-        return S::split_keys ? 0 : group_ * (columns / panel_columns);
+        return S::split_keys ? 0 : group() * (columns / panel_columns);
     }
 
     /// 64 keys x 64 queries.
@@ -533,7 +545,7 @@ private:
     __device__ __forceinline__ void probabilities(const TileInfo& info, int stage, std::uint32_t selected,
                                                   float (&scores)[32]) const {
         if (info.own) mask_own(info.last_key, scores);
-        const float* const lse = shared_.rows[stage].lse + 2 * (lane_ % 4);
+        const float* const lse = shared_.rows[stage].lse + 2 * (lane() % 4);
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             float2 offset = *reinterpret_cast<const float2*>(lse + 8 * j);
@@ -551,8 +563,8 @@ private:
     }
     /// Bit 2 j + i: query 8 j + 2 (lane % 4) + i selected the block in which the warp's 16 keys lie.
     __device__ __forceinline__ std::uint32_t selected_queries(int stage) const {
-        const int block = (args_.run * S::keys + first_key() + 16 * warp_) >> (__ffs(args_.block_size) - 1);
-        const std::uint32_t* const masks = shared_.rows[stage].masks + 2 * (lane_ % 4);
+        const int block = (args_.run * S::keys + first_key() + 16 * warp()) >> (__ffs(args_.block_size) - 1);
+        const std::uint32_t* const masks = shared_.rows[stage].masks + 2 * (lane() % 4);
         std::uint32_t selected = 0;
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
@@ -563,27 +575,28 @@ private:
     }
     /// A query sees the keys up to its own one, of its own block.
     __device__ __forceinline__ void mask_own(int last_key, float (&scores)[32]) const {
-        const int warp_key = first_key() + 16 * warp_, key0 = warp_key + lane_ / 4;
+        const int warp_key = first_key() + 16 * warp(), key0 = warp_key + lane() / 4;
         const int block_end = (warp_key | (args_.block_size - 1)) + 1;
-        const int first = last_key + 2 * (lane_ % 4);
+        const int first = last_key + 2 * (lane() % 4);
 #pragma unroll
         for (int i = 0; i < 32; ++i) {
             const int own_key = first + 8 * (i / 4) + i % 2;
             if (own_key < key0 + 8 * (i / 2 % 2) || (Blocks && own_key >= block_end)) scores[i] = -INFINITY;
         }
     }
-    /// dP -> dS = P (dP - D).
-    __device__ __forceinline__ void d_scores(int stage, const float (&probability)[32],
+    /// dP -> dS = P (dP - D). P is what dV gets, rounded: in fp32 it would take 16 registers more than there are.
+    __device__ __forceinline__ void d_scores(int stage, const std::uint32_t (&packed)[4][4],
                                              float (&d_probability)[32]) const {
-        const float* const dot = shared_.rows[stage].dot + 2 * (lane_ % 4);
+        const float* const dot = shared_.rows[stage].dot + 2 * (lane() % 4);
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             const float2 offset = *reinterpret_cast<const float2*>(dot + 8 * j);
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
                 const int at = 4 * j + 2 * h;
-                d_probability[at] = probability[at] * (d_probability[at] - offset.x);
-                d_probability[at + 1] = probability[at + 1] * (d_probability[at + 1] - offset.y);
+                const float2 probability = unpack<T>(packed[j / 2][j % 2 * 2 + h]);
+                d_probability[at] = probability.x * (d_probability[at] - offset.x);
+                d_probability[at + 1] = probability.y * (d_probability[at + 1] - offset.y);
             }
         }
     }
@@ -599,10 +612,10 @@ private:
     /// dS, [query][key] in the swizzle: fragment r of step s is keys 8 (r % 2).. of the warp, queries 16 s + 8 (r /
     /// 2)...
     __device__ __forceinline__ void store_d_scores(std::byte* exchange, const std::uint32_t (&packed)[4][4]) const {
-        if (!S::split_keys && group_ > 0) return;  // both have the same
-        const int row = lane_ / 16 * 8 + lane_ % 8, chunk = 2 * warp_ + lane_ / 8 % 2;
+        if (!S::split_keys && group() > 0) return;  // both have the same
+        const int row = lane() / 16 * 8 + lane() % 8, chunk = 2 * warp() + lane() / 8 % 2;
         std::byte* const place =
-            exchange + (S::split_keys ? group_ * row_panel_bytes : 0) + row * 128 + (chunk ^ (row % 8)) * 16;
+            exchange + (S::split_keys ? group() * row_panel_bytes : 0) + row * 128 + (chunk ^ (row % 8)) * 16;
 #pragma unroll
         for (int s = 0; s < 4; ++s) {
             stmatrix_x4_transposed(place + s * 2048, packed[s][0], packed[s][1], packed[s][2], packed[s][3]);
@@ -612,9 +625,9 @@ private:
                                              int first_column) const {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            const int row = 16 * warp_ + lane_ / 4 + 8 * h;
+            const int row = 16 * warp() + lane() / 4 + 8 * h;
             if (row >= info.rows) continue;
-            char* const pieces = info.dq + row * info.pitch + (lane_ % 4) * 16;
+            char* const pieces = info.dq + row * info.pitch + (lane() % 4) * 16;
 #pragma unroll
             for (int m = 0; m < S::dq_part / 32; ++m) {
                 const int column = first_column + 32 * m;
@@ -645,7 +658,20 @@ private:
 
     const BlockBackwardArgs& args_;
     Shared<P>& shared_;
-    const int thread_, group_, warp_, lane_;
+    // Computed where they are needed: registers are short.
+    static __device__ __forceinline__ int thread() {
+        return static_cast<int>(threadIdx.x);
+    }
+    static __device__ __forceinline__ int group() {
+        return thread() / 128;
+    }
+    static __device__ __forceinline__ int warp() {
+        return thread() / 32 % 4;
+    }
+    static __device__ __forceinline__ int lane() {
+        return thread() % 32;
+    }
+
     std::uint32_t tile_ = 0;
 };
 
@@ -678,7 +704,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         Producer<P>(args, shared, thread / 32 - consumer_threads / 32, thread % 32).run();
     } else {
         set_registers_up<Shape<P>::consumer_registers>();
-        Consumer<T, P, Blocks>(args, shared, thread).run(k_map, v_map);
+        Consumer<T, P, Blocks>(args, shared).run(k_map, v_map);
     }
 }
 
@@ -713,7 +739,9 @@ template <typename T, int P, bool Blocks>
 Status launch(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map, const CUtensorMap& v_map,
               cudaStream_t stream) {
     static_assert(shared_bytes<P> <= 227 * 1024, "more than a thread block can have");
-    static_assert(128 * (consumer_groups * Shape<P>::consumer_registers + Shape<P>::producer_registers) <= 65536);
+    // What warpgroups take has to be in the block's share, which it gets by launch bounds: 168 registers a thread.
+    static_assert(consumer_groups * Shape<P>::consumer_registers + Shape<P>::producer_registers <=
+                  threads_per_block / 128 * (65536 / threads_per_block / 8 * 8));
     const auto kernel = block_backward_kernel<T, P, Blocks>;
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes<P>));
