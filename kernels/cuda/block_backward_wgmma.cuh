@@ -396,7 +396,8 @@ public:
             if (wait_for_tile().rows > 0) {
                 add_tiles(dk, dv);
             } else {
-                release_tile(tile_++);
+                if (tile_ > 0) release_tile(tile_ - 1);
+                ++tile_;
             }
             named_barrier(consumer_barrier, consumer_threads);  // nobody reads keys and values any more
             if (thread() == 0) load(n + 1, k_map, v_map);
@@ -439,11 +440,9 @@ private:
     }
     /// All tiles of a unit. The last product of a tile, dK, goes on while the next tile's first ones are issued.
     __device__ __forceinline__ void add_tiles(float (&dk)[columns / 2], float (&dv)[columns / 2]) {
-        bool last = false;
         do {
             const TileInfo& info = wait_for_tile();
             const int stage = static_cast<int>(tile_ % S::stages);
-            last = info.last;
             float scores[32], d_probabilities[32];
             const std::uint64_t k_rows = descriptor_k_major(shared_.k + first_key() * 128);
             const std::uint64_t v_rows = descriptor_k_major(shared_.v + first_key() * 128);
@@ -454,6 +453,9 @@ private:
             wgmma_commit();
             score_product(d_probabilities, v_rows, d_out_rows);
             wgmma_commit();
+            wgmma_wait<2>();
+            wgmma_keep(dk);
+            if (tile_ > 0) release_tile(tile_ - 1);
             const std::uint32_t selected = Blocks && !info.own ? selected_queries(stage) : ~0u;
             wgmma_wait<1>();
             wgmma_keep(scores);
@@ -487,7 +489,7 @@ private:
                 dq_product(dq, exchange, group() * S::dq_columns + column);
                 wgmma_commit();
                 if (last_part) {
-                    gradient_product(dk, d_packed, q_columns);
+                    key_gradient_product(dk, exchange, q_columns);
                     wgmma_commit();
                     wgmma_wait<1>();
                 } else {
@@ -497,14 +499,17 @@ private:
                 store_dq(info, dq, group() * S::dq_columns + column);
             }
             wgmma_keep(dv);
-            wgmma_wait<0>();
-            wgmma_keep(dk);
-            release_tile(tile_++);
-        } while (!last);
+            ++tile_;
+        } while (!shared_.tiles[(tile_ - 1) % S::stages].last);
+        wgmma_wait<0>();
+        wgmma_keep(dk);
     }
 
     __device__ __forceinline__ int first_key() const {
         return S::split_keys ? 64 * group() : 0;
+    }
+    __device__ __forceinline__ int exchange_panel() const {
+        return S::split_keys ? group() * row_panel_bytes : 0;
     }
     __device__ __forceinline__ int column_panel() const {
         return S::split_keys ? 0 : group() * (columns / panel_columns);
@@ -526,6 +531,17 @@ private:
 #pragma unroll
         for (int s = 0; s < 4; ++s) {
             Wgmma<T, columns, true>::registers_a(sum, weights[s], descriptor_advance(queries, s * 2048), 1);
+        }
+    }
+    /// The same with dS from shared memory, where it lies for dQ: registers of an operand could not be used again
+    /// before the product is done, and it is done in the next tile.
+    __device__ __forceinline__ void key_gradient_product(float (&sum)[columns / 2], const std::byte* exchange,
+                                                         std::uint64_t queries) const {
+        const std::uint64_t d_scores = descriptor_mn_major(exchange + exchange_panel(), row_panel_bytes);
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+            Wgmma<T, columns, true>::shared_transposed_a(sum, descriptor_advance(d_scores, s * 2048),
+                                                         descriptor_advance(queries, s * 2048), 1);
         }
     }
     /// 64 queries x the columns from `column` on, over the keys of the run.
@@ -614,8 +630,7 @@ private:
     __device__ __forceinline__ void store_d_scores(std::byte* exchange, const std::uint32_t (&packed)[4][4]) const {
         if (!S::split_keys && group() > 0) return;  // both have the same
         const int row = lane() / 16 * 8 + lane() % 8, chunk = 2 * warp() + lane() / 8 % 2;
-        std::byte* const place =
-            exchange + (S::split_keys ? group() * row_panel_bytes : 0) + row * 128 + (chunk ^ (row % 8)) * 16;
+        std::byte* const place = exchange + exchange_panel() + row * 128 + (chunk ^ (row % 8)) * 16;
 #pragma unroll
         for (int s = 0; s < 4; ++s) {
             stmatrix_x4_transposed(place + s * 2048, packed[s][0], packed[s][1], packed[s][2], packed[s][3]);
