@@ -22,7 +22,22 @@ constexpr std::int64_t element_bytes = 2;
 constexpr double scratch_per_query_bytes = 0.5;
 constexpr double least_scratch_bytes = 256e6;
 constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
-constexpr std::int32_t items_per_unit = 8;                  // so that units end near their planned size
+constexpr std::int32_t most_segments = 128;                 // of a sequence
+constexpr std::int64_t most_entry_bytes = 88 * 1024, most_shared_bytes = 200 * 1024;
+constexpr std::int32_t items_per_unit = 8;  // so that units end near their planned size
+
+/// A scan over the segments of a list is a chain of loads. With few heads in a chunk there are many segments a
+/// sequence, and thread blocks enough with fewer.
+void widen_segments(ListPlan& plan) {
+    const auto fits = [&](std::int32_t rows) {  // entries and lists of a segment, in shared memory
+        return 6 * static_cast<std::int64_t>(rows) * plan.slots <=
+               std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_max));
+    };
+    while (plan.segments_max > most_segments && fits(2 * plan.segment_rows)) {
+        plan.segment_rows *= 2;
+        plan.segments_max = (plan.segments_max + 1) / 2;
+    }
+}
 
 /// Whole sequences of whole groups of query heads, so that dk and dv are complete when a chunk is.
 ListPlan make_plan(const Problem& problem) {
@@ -35,7 +50,9 @@ ListPlan make_plan(const Problem& problem) {
     options.max_rows = std::max(static_cast<std::int64_t>(cap / row_bytes), group_rows);
     const UnitPlan coarse = make_unit_plan(make_list_plan(problem, options));
     options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
-    return make_list_plan(problem, options);
+    ListPlan plan = make_list_plan(problem, options);
+    widen_segments(plan);
+    return plan;
 }
 
 struct BackwardWorkspace {

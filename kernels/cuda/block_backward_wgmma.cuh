@@ -47,15 +47,21 @@ constexpr int panel_columns = 64;                               // 128 bytes: th
 constexpr int row_panel_bytes = tile_rows * panel_columns * 2;  // of a tile of queries
 constexpr int consumer_barrier = 1;
 
+enum class Mode {
+    whole,  ///< blocks of 128 keys or more
+    parts,  ///< smaller ones
+    more,   ///< runs after the first one of larger ones, up to head_dim 128: adds to partials, gathered like the rest
+};
+
 /// P: head_dim padded to 64, 128 or 256.
-template <int P>
+template <int P, Mode M = Mode::whole>
 struct Shape {
     static constexpr bool split_keys = P <= widest_split_head;
     static constexpr int keys = keys_per_backward_run(P);
     static constexpr int panels = P / panel_columns;
     static constexpr int key_panel_bytes = keys * panel_columns * 2;
     static constexpr int producer_registers = P <= 64 ? 56 : 40, consumer_registers = P <= 64 ? 224 : 232;
-    static constexpr int stages = P <= 128 ? 3 : 2;
+    static constexpr int stages = P <= 128 && M != Mode::more ? 3 : 2;
     static constexpr int key_gradient_columns = split_keys ? P : P / 2;  // of one warpgroup
     static constexpr int dq_columns = P / 2;                             // of one warpgroup
     static constexpr int dq_part = P == 128 ? 64 : 32;                   // at a time: registers
@@ -78,13 +84,15 @@ struct alignas(16) RowData {
     std::uint32_t masks[tile_rows];
 };
 
-template <int P>
+template <int P, Mode M>
 struct Shared {
-    using S = Shape<P>;
+    using S = Shape<P, M>;
     alignas(1024) std::byte k[S::panels * S::key_panel_bytes];
     alignas(1024) std::byte v[S::panels * S::key_panel_bytes];
     alignas(1024) std::byte q[S::stages][S::panels * row_panel_bytes];
     alignas(1024) std::byte d_out[S::stages][S::panels * row_panel_bytes];
+    alignas(
+        128) std::byte partials[M == Mode::more ? S::stages : 1][M == Mode::more ? S::panels * row_panel_bytes : 128];
     alignas(1024) std::byte d_scores[2][S::score_panels * row_panel_bytes];
     RowData rows[S::stages];
     TileInfo tiles[S::stages];
@@ -95,8 +103,8 @@ struct Shared {
     std::uint64_t kv_loaded;
 };
 
-template <int P>
-constexpr std::size_t shared_bytes = sizeof(Shared<P>) + 1024;  // dynamic memory may begin anywhere
+template <int P, Mode M>
+constexpr std::size_t shared_bytes = sizeof(Shared<P, M>) + 1024;  // dynamic memory may begin anywhere
 
 __device__ __forceinline__ void cp_async_4(void* shared, const void* global) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(shared)), "l"(global) : "memory");
@@ -121,13 +129,13 @@ __device__ __forceinline__ KeyRun key_run(const BlockBackwardArgs& args, const L
 }
 
 /// One of the producer warps: a quarter of the rows of every tile.
-template <int P>
+template <int P, Mode M>
 class Producer {
-    using S = Shape<P>;
+    using S = Shape<P, M>;
     static constexpr int pieces = P / 8, rows_per_step = 32 / pieces, steps = 16 / rows_per_step;
 
 public:
-    __device__ Producer(const BlockBackwardArgs& args, Shared<P>& shared, int warp, int lane)
+    __device__ Producer(const BlockBackwardArgs& args, Shared<P, M>& shared, int warp, int lane)
         : args_(args), shared_(shared), warp_(warp), lane_(lane) {}
 
     __device__ void run() {
@@ -206,6 +214,13 @@ private:
                 info.own = own;
                 info.last = last_item && begin + tile_rows >= rows;
             }
+            if constexpr (M == Mode::more) {
+                const std::int64_t pitch = args_.head_dim * 2;
+                gather_partials(stage,
+                                own ? args_.dq.row(head, q_begin + own_begin + own_row)
+                                    : args_.partials + (first_row + begin) * pitch,
+                                own ? args_.dq.stride_token : pitch, tile);
+            }
             gather(stage, head, q_begin, entry, tile);
         }
     }
@@ -253,6 +268,12 @@ private:
         ++tile_;
         signal_previous();
     }
+    __device__ __forceinline__ void gather_partials(int stage, const char* first, std::int64_t pitch, int rows) const {
+        const int piece = lane_ % pieces;
+        const auto row = static_cast<std::uint32_t>(min(16 * warp_ + lane_ % 16, rows - 1));
+        gather_rows(shared_.partials[stage] + piece / 8 * row_panel_bytes + warp_ * (16 * 128), first + piece * 16,
+                    pitch, row, piece < args_.head_dim / 8);
+    }
     __device__ __forceinline__ void gather_rows(std::byte* place, const char* source, std::int64_t stride_token,
                                                 std::uint32_t query, bool exists) const {
 #pragma unroll 4
@@ -282,14 +303,14 @@ private:
     }
 
     const BlockBackwardArgs& args_;
-    Shared<P>& shared_;
+    Shared<P, M>& shared_;
     const int warp_, lane_;
     std::uint32_t tile_ = 0;    ///< issued so far
     bool unsignalled_ = false;  ///< the last one
 };
 
-template <int P>
-__device__ __forceinline__ void load_keys_and_values(Shared<P>& shared, const KeyRun& run, const CUtensorMap& k_map,
+template <int P, Mode M>
+__device__ __forceinline__ void load_keys_and_values(Shared<P, M>& shared, const KeyRun& run, const CUtensorMap& k_map,
                                                      const CUtensorMap& v_map) {
     using S = Shape<P>;
     mbarrier_arrive_expect(&shared.kv_loaded, 2 * sizeof(shared.k));
@@ -303,8 +324,8 @@ __device__ __forceinline__ void load_keys_and_values(Shared<P>& shared, const Ke
 }
 
 /// Keys past the end of the sequence belong to the next one: 0 * inf must not reach this one.
-template <int P>
-__device__ __forceinline__ void clear_keys_from(Shared<P>& shared, int keys, int thread) {
+template <int P, Mode M>
+__device__ __forceinline__ void clear_keys_from(Shared<P, M>& shared, int keys, int thread) {
     using S = Shape<P>;
     const int pieces = (S::keys - keys) * 8;
     for (int p = 0; p < S::panels; ++p) {
@@ -370,13 +391,13 @@ __device__ __forceinline__ void store_slot(float4* slot, const float (&sum)[Shap
     }
 }
 
-template <typename T, int P, bool Blocks>
+template <typename T, int P, Mode M>
 class Consumer {
-    using S = Shape<P>;
+    using S = Shape<P, M>;
     static constexpr int columns = S::key_gradient_columns;
 
 public:
-    __device__ Consumer(const BlockBackwardArgs& args, Shared<P>& shared) : args_(args), shared_(shared) {}
+    __device__ Consumer(const BlockBackwardArgs& args, Shared<P, M>& shared) : args_(args), shared_(shared) {}
 
     __device__ void run(const CUtensorMap& k_map, const CUtensorMap& v_map) {
         if (thread() == 0) load(0, k_map, v_map);
@@ -456,7 +477,7 @@ private:
             wgmma_wait<2>();
             wgmma_keep(dk);
             if (tile_ > 0) release_tile(tile_ - 1);
-            const std::uint32_t selected = Blocks && !info.own ? selected_queries(stage) : ~0u;
+            const std::uint32_t selected = M == Mode::parts && !info.own ? selected_queries(stage) : ~0u;
             wgmma_wait<1>();
             wgmma_keep(scores);
             probabilities(info, stage, selected, scores);
@@ -496,7 +517,7 @@ private:
                     wgmma_wait<0>();
                 }
                 wgmma_keep(dq);
-                store_dq(info, dq, group() * S::dq_columns + column);
+                store_dq(info, stage, dq, group() * S::dq_columns + column);
             }
             wgmma_keep(dv);
             ++tile_;
@@ -565,7 +586,7 @@ private:
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
             float2 offset = *reinterpret_cast<const float2*>(lse + 8 * j);
-            if constexpr (Blocks) {  // P = exp2(-inf) = 0 where the query did not select the block
+            if constexpr (M == Mode::parts) {  // P = exp2(-inf) = 0 where the query did not select the block
                 if ((selected >> 2 * j & 1u) == 0) offset.x = INFINITY;
                 if ((selected >> 2 * j & 2u) == 0) offset.y = INFINITY;
             }
@@ -597,7 +618,7 @@ private:
 #pragma unroll
         for (int i = 0; i < 32; ++i) {
             const int own_key = first + 8 * (i / 4) + i % 2;
-            if (own_key < key0 + 8 * (i / 2 % 2) || (Blocks && own_key >= block_end)) scores[i] = -INFINITY;
+            if (own_key < key0 + 8 * (i / 2 % 2) || (M == Mode::parts && own_key >= block_end)) scores[i] = -INFINITY;
         }
     }
     /// dP -> dS = P (dP - D). P is what dV gets, rounded: in fp32 it would take 16 registers more than there are.
@@ -636,7 +657,16 @@ private:
             stmatrix_x4_transposed(place + s * 2048, packed[s][0], packed[s][1], packed[s][2], packed[s][3]);
         }
     }
-    __device__ __forceinline__ void store_dq(const TileInfo& info, const float (&dq)[S::dq_part / 2],
+    static __device__ __forceinline__ void unpack_piece(uint4 piece, float (&element)[8]) {
+        const std::uint32_t word[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            const float2 pair = unpack<T>(word[i]);
+            element[2 * i] = pair.x;
+            element[2 * i + 1] = pair.y;
+        }
+    }
+    __device__ __forceinline__ void store_dq(const TileInfo& info, int stage, const float (&dq)[S::dq_part / 2],
                                              int first_column) const {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
@@ -649,15 +679,12 @@ private:
                 if (column >= args_.head_dim) continue;
                 uint4* const place = reinterpret_cast<uint4*>(pieces + column * 2);
                 float before[8] = {};
-                if (args_.run > 0) {
-                    const uint4 piece = *place;
-                    const std::uint32_t word[4] = {piece.x, piece.y, piece.z, piece.w};
-#pragma unroll
-                    for (int i = 0; i < 4; ++i) {
-                        const float2 pair = unpack<T>(word[i]);
-                        before[2 * i] = pair.x;
-                        before[2 * i + 1] = pair.y;
-                    }
+                if constexpr (M == Mode::more) {
+                    const std::byte* const panel = shared_.partials[stage] + column / panel_columns * row_panel_bytes;
+                    const int piece = column % panel_columns / 8 + lane() % 4;
+                    unpack_piece(*reinterpret_cast<const uint4*>(panel + row * 128 + (piece ^ (row % 8)) * 16), before);
+                } else if (P > widest_split_head && args_.run > 0) {
+                    unpack_piece(*place, before);
                 }
                 std::uint32_t word[4];
 #pragma unroll
@@ -672,7 +699,7 @@ private:
     }
 
     const BlockBackwardArgs& args_;
-    Shared<P>& shared_;
+    Shared<P, M>& shared_;
     // Computed where they are needed: registers are short.
     static __device__ __forceinline__ int thread() {
         return static_cast<int>(threadIdx.x);
@@ -690,13 +717,13 @@ private:
     std::uint32_t tile_ = 0;
 };
 
-template <typename T, int P, bool Blocks>
+template <typename T, int P, Mode M>
 __global__ void __launch_bounds__(threads_per_block, 1)
     block_backward_kernel(const __grid_constant__ BlockBackwardArgs args, const __grid_constant__ CUtensorMap k_map,
                           const __grid_constant__ CUtensorMap v_map) {
     extern __shared__ std::byte dynamic[];
     const std::uint32_t misaligned = shared_address(dynamic) % 1024;
-    Shared<P>& shared = *reinterpret_cast<Shared<P>*>(dynamic + (1024 - misaligned) % 1024);
+    Shared<P, M>& shared = *reinterpret_cast<Shared<P, M>*>(dynamic + (1024 - misaligned) % 1024);
     const int thread = static_cast<int>(threadIdx.x);
 
     if (thread == 0) {
@@ -716,10 +743,10 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     __syncthreads();
     if (thread >= consumer_threads) {
         set_registers_down<Shape<P>::producer_registers>();
-        Producer<P>(args, shared, thread / 32 - consumer_threads / 32, thread % 32).run();
+        Producer<P, M>(args, shared, thread / 32 - consumer_threads / 32, thread % 32).run();
     } else {
         set_registers_up<Shape<P>::consumer_registers>();
-        Consumer<T, P, Blocks>(args, shared).run(k_map, v_map);
+        Consumer<T, P, M>(args, shared).run(k_map, v_map);
     }
 }
 
@@ -750,26 +777,32 @@ __global__ void __launch_bounds__(consumer_threads) sum_splits_kernel(const __gr
     }
 }
 
-template <typename T, int P, bool Blocks>
+template <typename T, int P, Mode M>
 Status launch(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map, const CUtensorMap& v_map,
               cudaStream_t stream) {
-    static_assert(shared_bytes<P> <= 227 * 1024, "more than a thread block can have");
+    constexpr std::size_t bytes = shared_bytes<P, M>;
+    static_assert(bytes <= 227 * 1024, "more than a thread block can have");
     // What warpgroups take has to be in the block's share, which it gets by launch bounds: 168 registers a thread.
     static_assert(consumer_groups * Shape<P>::consumer_registers + Shape<P>::producer_registers <=
                   threads_per_block / 128 * (65536 / threads_per_block / 8 * 8));
-    const auto kernel = block_backward_kernel<T, P, Blocks>;
+    const auto kernel = block_backward_kernel<T, P, M>;
     const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes<P>));
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
     if (error != cudaSuccess) return device_status(error, "block_backward");
-    kernel<<<multiprocessors, threads_per_block, shared_bytes<P>, stream>>>(args, k_map, v_map);
+    kernel<<<multiprocessors, threads_per_block, bytes, stream>>>(args, k_map, v_map);
     return launch_status("block_backward");
 }
 
 template <typename T, int P>
-Status launch_blocks(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
-                     const CUtensorMap& v_map, cudaStream_t stream) {
-    return args.block_size < args.keys_per_list ? launch<T, P, true>(multiprocessors, args, k_map, v_map, stream)
-                                                : launch<T, P, false>(multiprocessors, args, k_map, v_map, stream);
+Status launch_mode(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
+                   const CUtensorMap& v_map, cudaStream_t stream) {
+    if (args.block_size < args.keys_per_list) {
+        return launch<T, P, Mode::parts>(multiprocessors, args, k_map, v_map, stream);
+    }
+    if constexpr (P <= widest_split_head) {
+        if (args.run > 0) return launch<T, P, Mode::more>(multiprocessors, args, k_map, v_map, stream);
+    }
+    return launch<T, P, Mode::whole>(multiprocessors, args, k_map, v_map, stream);
 }
 
 }  // namespace
@@ -779,11 +812,11 @@ Status launch_block_backward(int multiprocessors, const BlockBackwardArgs& args,
                              const CUtensorMap& v_map, cudaStream_t stream) {
     switch (padded_head_dim(args.head_dim)) {
         case 64:
-            return launch_blocks<T, 64>(multiprocessors, args, k_map, v_map, stream);
+            return launch_mode<T, 64>(multiprocessors, args, k_map, v_map, stream);
         case 128:
-            return launch_blocks<T, 128>(multiprocessors, args, k_map, v_map, stream);
+            return launch_mode<T, 128>(multiprocessors, args, k_map, v_map, stream);
         default:
-            return launch_blocks<T, 256>(multiprocessors, args, k_map, v_map, stream);
+            return launch_mode<T, 256>(multiprocessors, args, k_map, v_map, stream);
     }
 }
 
