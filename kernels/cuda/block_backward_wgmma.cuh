@@ -285,13 +285,15 @@ private:
         }
     }
 
-    /// Tells the consumers of the tile before the last one, or of all.
+    /// Tells the consumers of the tile before the last one, or of all. They give a stage back only after they were told of
+    /// the next tile, so with two stages nothing may be held back.
     __device__ __forceinline__ void signal_previous() {
-        if (unsignalled_) signal<1>(tile_ - 2);
+        if (S::stages > 2 && unsignalled_) signal<1>(tile_ - 2);
         unsignalled_ = true;
+        if (S::stages == 2) signal_all();
     }
     __device__ __forceinline__ void signal_all() {
-        signal<0>(tile_ - 1);
+        if (unsignalled_) signal<0>(tile_ - 1);
         unsignalled_ = false;
     }
     template <int Pending>
