@@ -19,8 +19,9 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t element_bytes = 2;
-constexpr double scratch_per_query_bytes = 0.5;
-constexpr double least_scratch_bytes = 256e6;
+// Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K.
+constexpr double partials_per_query_byte = 0.5, lists_per_query_byte = 1.0 / 28;
+constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
 constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
 constexpr std::int32_t most_segments = 128;                 // of a sequence
 constexpr std::int64_t most_entry_bytes = 88 * 1024, most_shared_bytes = 200 * 1024;
@@ -28,7 +29,7 @@ constexpr std::int32_t items_per_unit = 8;  // so that units end near their plan
 
 /// A scan over the segments of a list is a chain of loads. With few heads in a chunk there are many segments a
 /// sequence, and thread blocks enough with fewer.
-void widen_segments(ListPlan& plan) {
+void widen_segments(const Problem& problem, ListPlan& plan) {
     const auto fits = [&](std::int32_t rows) {  // entries and lists of a segment, in shared memory
         return 6 * static_cast<std::int64_t>(rows) * plan.slots <=
                std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_max));
@@ -37,27 +38,50 @@ void widen_segments(ListPlan& plan) {
         plan.segment_rows *= 2;
         plan.segments_max = (plan.segments_max + 1) / 2;
     }
+    plan.segments_per_head =
+        static_cast<std::int32_t>(padded_pieces(plan.tokens_per_chunk, problem.batch, plan.segment_rows));
 }
 
-/// Whole sequences of whole groups of query heads, so that dk and dv are complete when a chunk is.
-ListPlan make_plan(const Problem& problem) {
+struct Plan {
+    ListPlan lists;
+    UnitPlan units;
+
+    std::int64_t partial_rows() const { return lists.rows_per_head * units.heads_per_pass; }
+};
+
+/// Whole sequences of whole groups of query heads, so that dk and dv are complete when a pass is.
+Plan make_plan(const Problem& problem) {
+    const std::int64_t group = problem.heads_q / problem.heads_k;
+    const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
+    const double row_bytes = static_cast<double>(problem.head_dim) * 2.0;
     ListOptions options;
     options.max_rows = everything;
-    const std::int64_t group_rows = problem.heads_q / problem.heads_k * make_list_plan(problem, options).rows_per_head;
-    const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
-    const double row_bytes = static_cast<double>(problem.head_dim) * 2.0 + sizeof(std::uint32_t) + sizeof(std::int32_t);
-    const double cap = std::max(scratch_per_query_bytes * query_bytes, least_scratch_bytes);
-    options.max_rows = std::max(static_cast<std::int64_t>(cap / row_bytes), group_rows);
-    const UnitPlan coarse = make_unit_plan(make_list_plan(problem, options));
+    const std::int64_t rows_per_head = make_list_plan(problem, options).rows_per_head;
+
+    const double partial_cap = std::max(partials_per_query_byte * query_bytes, least_partial_bytes);
+    options.max_rows = std::max(static_cast<std::int64_t>(partial_cap / row_bytes), group * rows_per_head);
+    const ListPlan pass = make_list_plan(problem, options);
+    const double list_cap = std::max(lists_per_query_byte * query_bytes, least_list_bytes);
+    const auto list_bytes = static_cast<double>(list_workspace_size(pass));
+    const std::int64_t passes =
+        std::clamp<std::int64_t>(static_cast<std::int64_t>(list_cap / list_bytes), 1, max_passes);
+    options.max_rows = passes * pass.rows;
+
+    Plan plan;
+    plan.lists = make_list_plan(problem, options);
+    const std::int64_t groups = plan.lists.heads_per_chunk / group, groups_of_pass = pass.heads_per_chunk / group;
+    const std::int64_t rounds = (groups + groups_of_pass - 1) / groups_of_pass;
+    const auto heads_per_pass = static_cast<std::int32_t>((groups + rounds - 1) / rounds * group);
+    const UnitPlan coarse = make_unit_plan(plan.lists, heads_per_pass);
     options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
-    ListPlan plan = make_list_plan(problem, options);
-    widen_segments(plan);
+    plan.lists = make_list_plan(problem, options);
+    widen_segments(problem, plan.lists);
+    plan.units = make_unit_plan(plan.lists, heads_per_pass);
     return plan;
 }
 
 struct BackwardWorkspace {
-    ListPlan plan;
-    UnitPlan unit_plan;
+    Plan plan;
     float2* lse_dot = nullptr;
     UnitView units;
     void* lists = nullptr;
@@ -65,16 +89,15 @@ struct BackwardWorkspace {
     char* partials = nullptr;
     std::size_t bytes = 0;
 
-    BackwardWorkspace(const Problem& problem, void* workspace)
-        : plan(make_plan(problem)), unit_plan(make_unit_plan(plan)) {
+    BackwardWorkspace(const Problem& problem, void* workspace) : plan(make_plan(problem)) {
         WorkspaceCarver carver(workspace);
         lse_dot = carver.take<float2>(problem.heads_q * problem.tokens_q());
-        units.counts = carver.take<std::int32_t>(3);
-        units.units = carver.take<BackwardUnit>(unit_plan.units_max);
-        units.splits = carver.take<SplitRun>(unit_plan.slots_max);
-        lists = carver.take_bytes(list_workspace_size(plan));
-        slots = carver.take<float>(unit_plan.slots_max * slot_elements(problem.head_dim));
-        partials = static_cast<char*>(static_cast<void*>(carver.take<std::uint16_t>(plan.rows * problem.head_dim)));
+        units.counts = carver.take<std::int32_t>(4 * plan.units.passes);
+        units.units = carver.take<BackwardUnit>(plan.units.units_max);
+        units.splits = carver.take<SplitRun>(static_cast<std::int64_t>(plan.units.passes) * plan.units.slots_max);
+        lists = carver.take_bytes(list_workspace_size(plan.lists));
+        slots = carver.take<float>(plan.units.slots_max * slot_elements(problem.head_dim));
+        partials = carver.take<char>(plan.partial_rows() * problem.head_dim * element_bytes);
         bytes = carver.used();
     }
 };
@@ -142,12 +165,10 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
     args.head_dim = static_cast<std::int32_t>(problem.head_dim);
     args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     args.block_size = static_cast<std::int32_t>(problem.block_size);
-    args.keys_per_list = workspace.plan.keys_per_list;
+    args.keys_per_list = workspace.plan.lists.keys_per_list;
     args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(problem.head_dim)));
     args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
-    args.sequences = workspace.plan.sequences;
-    args.units = workspace.units;
-    args.partials = workspace.partials;
+    args.sequences = workspace.plan.lists.sequences;
     args.slots = workspace.slots;
     return args;
 }
@@ -183,7 +204,7 @@ struct BlockBackward {
         }
         return make_tensor_map("v", tensors.v, p.dtype, p.tokens_k(), p.heads_k, p.head_dim, box, v_map);
     }
-    /// All runs of the lists of one chunk.
+    /// All runs of the lists of one pass.
     Status launch(const BackwardWorkspace& workspace, BlockBackwardArgs args, cudaStream_t stream) const {
         const std::int32_t runs = args.keys_per_list / keys_per_backward_run(args.head_dim);
         for (args.run = 0; args.run < runs; ++args.run) {
@@ -192,11 +213,20 @@ struct BlockBackward {
                 if (error != cudaSuccess) return device_status(error, "clearing the work counter");
             }
             if (Status s = launch_block_backward<T>(multiprocessors, args, k_map, v_map, stream); !s.ok()) return s;
-            if (Status s = launch_sum_splits<T>(workspace.unit_plan, args, stream); !s.ok()) return s;
+            if (Status s = launch_sum_splits<T>(workspace.plan.units, args, stream); !s.ok()) return s;
         }
         return {};
     }
 };
+
+/// The lists of a chunk, seen as those of the heads of one pass.
+ListView lists_of_pass(const Plan& plan, ListView lists, std::int32_t pass) {
+    const std::int32_t first = pass * plan.units.heads_per_pass;
+    lists.positions += static_cast<std::int64_t>(first) * lists.chunk.token_count * plan.lists.slots;
+    lists.chunk.head_begin += first;
+    lists.chunk.head_count = std::min(plan.units.heads_per_pass, lists.chunk.head_count - first);
+    return lists;
+}
 
 template <typename T>
 Status enqueue(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
@@ -205,20 +235,20 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
     if (Status s = block_backward.prepare(problem, tensors); !s.ok()) return s;
     if (Status s = launch_lse_dot(problem.dtype, lse_dot_args(problem, tensors, workspace), stream); !s.ok()) return s;
     BlockBackwardArgs args = block_backward_args(problem, tensors, workspace);
-    CombineGradientArgs combine;
-    combine.dq = args.dq;
-    combine.partials = args.partials;
-    combine.head_dim = args.head_dim;
-    combine.slots = workspace.plan.slots;
-    for (std::int32_t chunk = 0; chunk < workspace.plan.chunks(); ++chunk) {
-        ListView lists;
-        if (Status s = build_lists(workspace.plan, chunk, tensors.selection, workspace.lists, stream, lists); !s.ok())
+    const ListPlan& plan = workspace.plan.lists;
+    for (std::int32_t chunk = 0; chunk < plan.chunks(); ++chunk) {
+        if (Status s = build_lists(plan, chunk, tensors.selection, workspace.lists, stream, args.lists); !s.ok())
             return s;
-        if (Status s = launch_units(workspace.plan, workspace.unit_plan, lists, workspace.units, stream); !s.ok())
-            return s;
-        args.lists = combine.lists = lists;
-        if (Status s = block_backward.launch(workspace, args, stream); !s.ok()) return s;
-        if (Status s = launch_combine_gradient(problem.dtype, combine, stream); !s.ok()) return s;
+        if (Status s = launch_units(plan, workspace.plan.units, args.lists, workspace.units, stream); !s.ok()) return s;
+        for (std::int32_t pass = 0; pass * workspace.plan.units.heads_per_pass < args.lists.chunk.head_count; ++pass) {
+            const ListView lists = lists_of_pass(workspace.plan, args.lists, pass);
+            args.units = workspace.units.pass(workspace.plan.units, pass);
+            args.partials =
+                workspace.partials - pass * workspace.plan.partial_rows() * problem.head_dim * element_bytes;
+            if (Status s = block_backward.launch(workspace, args, stream); !s.ok()) return s;
+            const CombineGradientArgs combine = {args.dq, args.partials, args.head_dim, plan.slots, lists};
+            if (Status s = launch_combine_gradient(problem.dtype, combine, stream); !s.ok()) return s;
+        }
     }
     return {};
 }

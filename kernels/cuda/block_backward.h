@@ -54,20 +54,29 @@ struct alignas(16) SplitRun {
     std::int32_t unused = 0;
 };
 
+/// How a chunk of lists is worked on: in passes of `heads_per_pass` of its query heads, so that the lists of many heads
+/// are built at once while the partials of few are in scratch.
 struct UnitPlan {
-    std::int32_t tiles_per_unit = 0;  ///< runs of up to 1.5 times as many tiles stay whole
-    std::int32_t units_max = 0;
-    std::int32_t slots_max = 0;
+    std::int32_t heads_per_pass = 1, passes = 1;  ///< of a chunk
+    std::int32_t tiles_per_unit = 0;              ///< runs of up to 1.5 times as many tiles stay whole
+    std::int32_t slots_max = 0;                   ///< of a pass
+    std::int32_t units_max = 0;                   ///< of a chunk
 };
-/// The part of it that lies in device memory.
+inline constexpr std::int32_t max_passes = 8;
+/// The units of one pass in device memory.
 struct UnitView {
-    BackwardUnit* units = nullptr;  ///< longest first, more or less
-    SplitRun* splits = nullptr;
-    std::int32_t* counts = nullptr;  ///< [3]: units, split runs, next unit to draw
+    BackwardUnit* units = nullptr;   ///< of all passes; longest of a pass first, more or less
+    SplitRun* splits = nullptr;      ///< [slots_max]
+    std::int32_t* counts = nullptr;  ///< [4]: units, split runs, next unit to draw, where the units of the pass begin
+
+    MOBALAB_HOST_DEVICE UnitView pass(const UnitPlan& plan, std::int32_t pass) const {
+        return {units, splits + static_cast<std::int64_t>(pass) * plan.slots_max, counts + 4 * pass};
+    }
 };
 
-UnitPlan make_unit_plan(const ListPlan& lists);
-/// Enqueues the units of one chunk.
+/// heads_per_pass: whole groups of query heads that share a key head.
+UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t heads_per_pass);
+/// Enqueues the units of all passes of one chunk; `units` is the view of pass 0.
 Status launch_units(const ListPlan& plan, const UnitPlan& unit_plan, const ListView& lists, const UnitView& units,
                     cudaStream_t stream);
 
@@ -94,7 +103,7 @@ struct BlockBackwardArgs {
     Sequences sequences;
     ListView lists;
     UnitView units;
-    char* partials = nullptr;  ///< [ListPlan::rows, head_dim] in the dtype of the inputs
+    char* partials = nullptr;  ///< of row 0 of the chunk: [rows, head_dim] in the dtype of the inputs
     float* slots = nullptr;    ///< [slots_max, slot_elements()]
 };
 

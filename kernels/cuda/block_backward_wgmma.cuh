@@ -148,7 +148,7 @@ public:
                 BackwardUnit unit;
                 unit.item_count = -1;
                 if (drawn < count) {
-                    unit = args_.units.units[drawn];
+                    unit = args_.units.units[args_.units.counts[3] + drawn];
                     drawn = atomicAdd(args_.units.counts + 2, 1);  // its latency passes behind this unit's tiles
                 }
                 slot = unit;
