@@ -19,6 +19,7 @@ struct Params {
     const std::int32_t* item_count;
     std::int32_t group;  // query heads per key head
     std::int32_t head_begin;
+    std::int32_t tiles_per_item;
     UnitPlan plan;
     UnitView out;
 };
@@ -26,63 +27,72 @@ struct Params {
 __device__ __forceinline__ int tiles_of(int rows) {
     return (rows + list_tile_rows - 1) / list_tile_rows;
 }
-__device__ __forceinline__ int tiles_of(const ListItem& item) {
-    return tiles_of(item.own_end - item.own_begin) + tiles_of(item.rows);
+/// Of the whole list; `item` is its first one.
+__device__ __forceinline__ int tiles_of_list(const ListItem& item) {
+    return tiles_of(item.own_end - item.own_begin) + tiles_of(item.list_rows);
 }
 __device__ __forceinline__ bool same_run(const Params& p, const ListItem& a, const ListItem& b) {
     return a.sequence == b.sequence && a.list == b.list && a.head / p.group == b.head / p.group;
 }
 
-__device__ __forceinline__ int pass_of(const Params& p, const ListItem& item) {
-    return (item.head - p.head_begin) / p.plan.heads_per_pass;
-}
+/// All items of a (sequence, key head, list): those of the lists of its query heads, all full but the last of each.
+struct Run {
+    int first, items, tiles, pass;
+
+    __device__ Run(const Params& p, int first_item, int count) : first(first_item), items(0), tiles(0) {
+        const ListItem head = p.items[first_item];
+        pass = (head.head - p.head_begin) / p.plan.heads_per_pass;
+        for (ListItem item = head; same_run(p, head, item); item = p.items[first + items]) {
+            tiles += tiles_of_list(item);
+            items += (tiles_of_list(item) + p.tiles_per_item - 1) / p.tiles_per_item;
+            if (first + items >= count) break;
+        }
+    }
+    /// In units of `most` tiles; 1: it stays whole.
+    __device__ int units(const Params& p, int most) const {
+        return 2 * tiles <= 3 * most ? 1 : (items + items_of_unit(p, most) - 1) / items_of_unit(p, most);
+    }
+    static __device__ int items_of_unit(const Params& p, int most) { return max(most / p.tiles_per_item, 1); }
+};
+
 /// Passes in order, and in a pass the longest units first.
 __device__ __forceinline__ int class_of(const Params& p, int pass, int tiles) {
     return pass * classes + max(0, classes - 1 - tiles * (classes / 2) / p.plan.tiles_per_unit);
 }
 
-/// Calls visit(first item, items, tiles, units of the run) for every unit of the run that begins at item `first`.
+/// Calls visit(run) for every run whose first item is this thread's.
 template <typename Visit>
-__device__ __forceinline__ void for_each_unit(const Params& p, int first, int count, const Visit& visit) {
-    const ListItem head = p.items[first];
-    int end = first, total = 0;
-    for (; end < count; ++end) {
-        const ListItem item = p.items[end];
-        if (!same_run(p, head, item)) break;
-        total += tiles_of(item);
+__device__ __forceinline__ void for_each_run(const Params& p, const Visit& visit) {
+    const int count = *p.item_count;
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += threads) {
+        if (i == 0 || !same_run(p, p.items[i - 1], p.items[i])) visit(Run(p, i, count));
     }
-    const bool whole = 2 * total <= 3 * p.plan.tiles_per_unit;
-    if (whole) {
-        visit(first, end - first, total, true);
-        return;
-    }
-    int begin = first, tiles = 0;
-    for (int i = first; i < end; ++i) {
-        const int more = tiles_of(p.items[i]);
-        if (tiles > 0 && tiles + more > p.plan.tiles_per_unit) {
-            visit(begin, i - begin, tiles, false);
-            begin = i;
-            tiles = 0;
-        }
-        tiles += more;
-    }
-    visit(begin, end - begin, tiles, false);
 }
 
 __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
     __shared__ int places[max_passes * classes];
-    __shared__ int slots[max_passes], splits[max_passes];
+    __shared__ int wanted[max_passes], slots[max_passes], splits[max_passes];
     const int t = static_cast<int>(threadIdx.x);
-    const int count = *p.item_count, all_classes = p.plan.passes * classes;
+    const int all_classes = p.plan.passes * classes;
+    const int whole = p.plan.tiles_per_unit, half = max(whole / 2, 1);
     if (t < all_classes) places[t] = 0;
     if (t < max_passes) slots[t] = splits[t] = 0;
     __syncthreads();
-    const auto begins_run = [&](int i) { return i == 0 || !same_run(p, p.items[i - 1], p.items[i]); };
-    for (int i = t; i < count; i += threads) {
-        if (!begins_run(i)) continue;
-        const int pass = pass_of(p, p.items[i]);
-        for_each_unit(p, i, count, [&](int, int, int tiles, bool) { atomicAdd(places + class_of(p, pass, tiles), 1); });
+    // Units of half the size balance better: where their slots suffice.
+    for_each_run(p, [&](const Run& run) {
+        if (const int units = run.units(p, half); units > 1) atomicAdd(slots + run.pass, units);
+    });
+    __syncthreads();
+    const auto most_tiles = [&](int pass) { return wanted[pass] <= p.plan.slots_max ? half : whole; };
+    if (t < max_passes) {
+        wanted[t] = slots[t];
+        slots[t] = 0;
     }
+    __syncthreads();
+    for_each_run(p, [&](const Run& run) {
+        const int units = run.units(p, most_tiles(run.pass));
+        atomicAdd(places + class_of(p, run.pass, run.tiles / units), units);
+    });
     __syncthreads();
     if (t < 32) {  // exclusive sums over the classes
         int before = 0;
@@ -105,25 +115,23 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
         }
     }
     __syncthreads();
-    for (int i = t; i < count; i += threads) {
-        if (!begins_run(i)) continue;
-        const int pass = pass_of(p, p.items[i]);
-        int units = 0;
-        for_each_unit(p, i, count, [&](int, int, int, bool whole) { units += whole ? 0 : 1; });
+    for_each_run(p, [&](const Run& run) {
+        const int most = most_tiles(run.pass), units = run.units(p, most);
+        const int items = units == 1 ? run.items : Run::items_of_unit(p, most);
         int slot = -1;
-        if (units > 0) {
-            slot = atomicAdd(slots + pass, units);
-            p.out.pass(p.plan, pass).splits[atomicAdd(splits + pass, 1)] = {i, slot, units, 0};
+        if (units > 1) {
+            slot = atomicAdd(slots + run.pass, units);
+            p.out.pass(p.plan, run.pass).splits[atomicAdd(splits + run.pass, 1)] = {run.first, slot, units, 0};
         }
-        for_each_unit(p, i, count, [&](int first, int items, int tiles, bool whole) {
+        int place = atomicAdd(places + class_of(p, run.pass, run.tiles / units), units);
+        for (int u = 0; u < units; ++u) {
             BackwardUnit unit;
-            unit.first_item = first;
-            unit.item_count = items;
-            unit.tiles = tiles;
-            unit.slot = whole ? -1 : slot++;
-            p.out.units[atomicAdd(places + class_of(p, pass, tiles), 1)] = unit;
-        });
-    }
+            unit.first_item = run.first + u * items;
+            unit.item_count = min(items, run.items - u * items);
+            unit.slot = units == 1 ? -1 : slot + u;
+            p.out.units[place + u] = unit;
+        }
+    });
     __syncthreads();
     if (t < p.plan.passes) {
         p.out.counts[4 * t + 1] = splits[t];
@@ -139,14 +147,16 @@ UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t heads_per_pass) {
     const std::int64_t tiles =
         lists.rows_per_head / list_tile_rows * heads + queries / list_tile_rows + runs;  // at most
     const std::int64_t per_unit = std::max(least_tiles_per_unit, tiles / units_planned);
-    // Every unit of a split run but its last has more than per_unit - tiles_per_item tiles, and the run more than 1.5
-    // times per_unit.
-    const std::int64_t least = std::max<std::int64_t>(per_unit - lists.tiles_per_item, 1);
+    // A run is split when it has more than 1.5 per_unit tiles, into units of items_per_unit items. All items are full
+    // but the last one of every query head; the last unit need not be full either.
+    const std::int64_t items_per_unit = std::max<std::int64_t>(per_unit / lists.tiles_per_item, 1);
+    const std::int64_t most_split_runs = 2 * tiles / (3 * per_unit) + 1, group = lists.heads_q / lists.heads_k;
     UnitPlan plan;
     plan.heads_per_pass = heads_per_pass;
     plan.passes = (lists.heads_per_chunk + heads_per_pass - 1) / heads_per_pass;
     plan.tiles_per_unit = static_cast<std::int32_t>(per_unit);
-    plan.slots_max = static_cast<std::int32_t>(tiles / least + 2 * tiles / (3 * per_unit) + 1);
+    plan.slots_max = static_cast<std::int32_t>(tiles / (items_per_unit * lists.tiles_per_item) +
+                                               ((group + items_per_unit - 2) / items_per_unit + 1) * most_split_runs);
     plan.units_max = static_cast<std::int32_t>(plan.passes * (plan.slots_max + runs));
     return plan;
 }
@@ -158,6 +168,7 @@ Status launch_units(const ListPlan& plan, const UnitPlan& unit_plan, const ListV
     p.item_count = lists.item_count;
     p.group = plan.heads_q / plan.heads_k;
     p.head_begin = lists.chunk.head_begin;
+    p.tiles_per_item = plan.tiles_per_item;
     p.plan = unit_plan;
     p.out = units;
     units_kernel<<<1, threads, 0, stream>>>(p);

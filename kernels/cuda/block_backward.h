@@ -44,7 +44,7 @@ struct alignas(16) BackwardUnit {
     std::int32_t first_item = 0;
     std::int32_t item_count = 0;  ///< negative: no more work
     std::int32_t slot = -1;       ///< of its sums; -1: they are complete and go to dk and dv
-    std::int32_t tiles = 0;
+    std::int32_t unused = 0;
 };
 /// The slots of one run.
 struct alignas(16) SplitRun {
