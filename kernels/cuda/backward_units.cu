@@ -1,7 +1,8 @@
 #include <algorithm>
 
 #include "kernels/cuda/block_backward.h"
-#include "kernels/cuda/status.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx/grid.cuh"
 
 // One thread block sorts the runs of a chunk by size (counting sort over classes of sizes), so that the longest start
 // first and the short ones fill the end. Which thread block works on what, and in which order, changes no bit of the
@@ -72,6 +73,8 @@ __device__ __forceinline__ void for_each_run(const Params& p, const Visit& visit
 __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
     __shared__ int places[max_passes * classes];
     __shared__ int wanted[max_passes], slots[max_passes], splits[max_passes];
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     const int t = static_cast<int>(threadIdx.x);
     const int all_classes = p.plan.passes * classes;
     const int whole = p.plan.tiles_per_unit, half = max(whole / 2, 1);
@@ -171,8 +174,7 @@ Status launch_units(const ListPlan& plan, const UnitPlan& unit_plan, const ListV
     p.tiles_per_item = plan.tiles_per_item;
     p.plan = unit_plan;
     p.out = units;
-    units_kernel<<<1, threads, 0, stream>>>(p);
-    return launch_status("units_kernel");
+    return launch_early("units_kernel", units_kernel, dim3(1), threads, 0, stream, p);
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -8,8 +8,10 @@
 #include <cstdint>
 
 #include "kernels/cuda/block_backward.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/partial_store.cuh"
 #include "kernels/cuda/ptx/copy.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
@@ -285,8 +287,8 @@ private:
         }
     }
 
-    /// Tells the consumers of the tile before the last one, or of all. They give a stage back only after they were told of
-    /// the next tile, so with two stages nothing may be held back.
+    /// Tells the consumers of the tile before the last one, or of all. They give a stage back only after they were told
+    /// of the next tile, so with two stages nothing may be held back.
     __device__ __forceinline__ void signal_previous() {
         if (S::stages > 2 && unsignalled_) signal<1>(tile_ - 2);
         unsignalled_ = true;
@@ -742,6 +744,8 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         }
     }
     fence_async_proxy();
+    wait_for_previous_kernel();
+    let_next_kernel_launch();
     __syncthreads();
     if (thread >= consumer_threads) {
         set_registers_down<Shape<P>::producer_registers>();
@@ -755,6 +759,8 @@ __global__ void __launch_bounds__(threads_per_block, 1)
 template <typename T, int P>
 __global__ void __launch_bounds__(consumer_threads) sum_splits_kernel(const __grid_constant__ BlockBackwardArgs args) {
     constexpr int vectors = Shape<P>::key_gradient_columns / 8;
+    wait_for_previous_kernel();
+    let_next_kernel_launch();
     if (static_cast<int>(blockIdx.x) >= args.units.counts[1]) return;
     const SplitRun split = args.units.splits[blockIdx.x];
     const KeyRun keys = key_run<P>(args, args.lists.items[split.item]);
@@ -791,8 +797,8 @@ Status launch(int multiprocessors, const BlockBackwardArgs& args, const CUtensor
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
     if (error != cudaSuccess) return device_status(error, "block_backward");
-    kernel<<<multiprocessors, threads_per_block, bytes, stream>>>(args, k_map, v_map);
-    return launch_status("block_backward");
+    return launch_early("block_backward", kernel, dim3(static_cast<unsigned>(multiprocessors)), threads_per_block,
+                        bytes, stream, args, k_map, v_map);
 }
 
 template <typename T, int P>
@@ -825,17 +831,17 @@ Status launch_block_backward(int multiprocessors, const BlockBackwardArgs& args,
 template <typename T>
 Status launch_sum_splits(const UnitPlan& plan, const BlockBackwardArgs& args, cudaStream_t stream) {
     const auto blocks = static_cast<unsigned>(plan.slots_max + 1) / 2;  // every split run has two slots at least
+    const auto launch = [&](auto kernel) {
+        return launch_early("sum_splits", kernel, dim3(blocks), consumer_threads, 0, stream, args);
+    };
     switch (padded_head_dim(args.head_dim)) {
         case 64:
-            sum_splits_kernel<T, 64><<<blocks, consumer_threads, 0, stream>>>(args);
-            break;
+            return launch(sum_splits_kernel<T, 64>);
         case 128:
-            sum_splits_kernel<T, 128><<<blocks, consumer_threads, 0, stream>>>(args);
-            break;
+            return launch(sum_splits_kernel<T, 128>);
         default:
-            sum_splits_kernel<T, 256><<<blocks, consumer_threads, 0, stream>>>(args);
+            return launch(sum_splits_kernel<T, 256>);
     }
-    return launch_status("sum_splits");
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -4,8 +4,9 @@
 #include <cuda_fp16.h>
 
 #include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/quad_transpose.cuh"
-#include "kernels/cuda/status.h"
 
 namespace mobalab::kernels::cuda {
 namespace {
@@ -20,6 +21,8 @@ constexpr int lanes_per_row(int head_dim) {
 
 template <typename T, int Lanes>
 __global__ void __launch_bounds__(threads_per_block) lse_dot_kernel(const __grid_constant__ LseDotArgs args) {
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * (threads_per_block / Lanes) + threadIdx.x / Lanes;
     const int piece = static_cast<int>(threadIdx.x) % Lanes;
     const std::int64_t token = row / args.heads, head = row % args.heads;
@@ -63,6 +66,8 @@ __device__ __forceinline__ uint4 load_streaming(const void* address, bool valid)
 template <typename T, int Lanes>
 __global__ void __launch_bounds__(threads_per_block, 4)
     combine_gradient_kernel(const __grid_constant__ CombineGradientArgs args) {
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     constexpr int batch = Lanes < 8 ? Lanes : 8;  // partials in flight
     const ListChunk& chunk = args.lists.chunk;
     const int piece = static_cast<int>(threadIdx.x) % Lanes;
@@ -106,8 +111,7 @@ struct LseDot {
         const std::int64_t rows = args.tokens * args.heads, per_block = threads_per_block / Lanes;
         if (rows == 0) return {};
         const auto blocks = static_cast<unsigned>((rows + per_block - 1) / per_block);
-        lse_dot_kernel<T, Lanes><<<blocks, threads_per_block, 0, stream>>>(args);
-        return launch_status("lse_dot");
+        return launch_early("lse_dot", lse_dot_kernel<T, Lanes>, dim3(blocks), threads_per_block, 0, stream, args);
     }
 };
 
@@ -119,8 +123,8 @@ struct CombineGradient {
         constexpr std::int64_t per_block = threads_per_block / Lanes;
         if (rows == 0) return {};
         const auto blocks = static_cast<unsigned>((rows + per_block - 1) / per_block);
-        combine_gradient_kernel<T, Lanes><<<blocks, threads_per_block, 0, stream>>>(args);
-        return launch_status("combine_gradient");
+        return launch_early("combine_gradient", combine_gradient_kernel<T, Lanes>, dim3(blocks), threads_per_block, 0,
+                            stream, args);
     }
 };
 
