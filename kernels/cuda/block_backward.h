@@ -18,7 +18,7 @@
 //   - dK and dV of a run, complete over all query heads that share the key head; where a run has so many queries that
 //     several thread blocks share them, fp32 sums in scratch *slots*, which launch_sum_splits() adds in a fixed order;
 //   - per (query, list) one *partial* dQ row in the dtype of the inputs: that of the own block in the query's row of dq
-//     itself, those of list rows in scratch row r. combine_gradient.h adds them. Elements inside a partial row are in
+//     itself, those of list rows in scratch row r. gradient_rows.h adds them. Elements inside a partial row are in
 //     the order of block_forward.h's partials.
 //
 // A list of keys_per_list keys has keys_per_list / keys_per_backward_run(head_dim) runs. They are worked on by launches

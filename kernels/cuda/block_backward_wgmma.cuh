@@ -31,9 +31,10 @@
 //   full[t % stages]   tile t is gathered and described                producers -> consumers
 //   empty[t % stages]  nobody reads it any more                        consumers -> producers
 //   kv_loaded          keys and values of the unit have come           copy engine -> consumers
-// A unit's slot is free when unit n + 4 is announced: by then its producer warps have gathered tiles of unit n + 3,
-// whose stages the consumers, a few tiles behind, reached only after unit n (a unit has at least one tile). Keys and
-// values are loaded by a consumer thread once both warpgroups are done with those of the last unit.
+// A tile is given back while the next one is in work: its last product, dK, goes on under the next one's first. A
+// unit's slot is free when unit n + 8 is announced: by then the producers have gathered a tile of each of the units n +
+// 1 to n + 7 (a unit has at least one), and the stages for these came from consumers that were done with unit n. Keys
+// and values are loaded by a consumer thread once both warpgroups are done with those of the last unit.
 namespace mobalab::kernels::cuda {
 namespace {
 
