@@ -21,9 +21,9 @@
 // Persistent, warp-specialised block_backward for Hopper.
 //
 // Four producer warps draw units and gather the rows of q and d_out of 64 queries (cp.async into the 128-byte swizzle,
-// several stages). Two consumer warpgroups compute S^T = K Q^T and dP^T = V dO^T with keys as rows, so that P^T and
-// dS^T are register operands of dV += P^T dO and dK += dS^T Q; dS goes through shared memory once, transposed, for dQ =
-// dS K. Up to head_dim 128 the warpgroups split the 128 keys of a run; above they split the columns of dK and dV of a
+// several stages). Two consumer warpgroups compute S^T = K Q^T and dP^T = V dO^T with keys as rows, so that P^T is a
+// register operand of dV += P^T dO. dS goes through shared memory once, transposed, for dQ = dS K and dK += dS^T Q. Up
+// to head_dim 128 the warpgroups split the 128 keys of a run; above they split the columns of dK and dV of a
 // run of 64 keys, and each computes all of S. Either way each computes half of the columns of dQ.
 //
 // Synchronisation
