@@ -5,8 +5,10 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_backward.h"
 #include "kernels/cuda/centroid.h"
 #include "kernels/cuda/key_conv.h"
+#include "kernels/cuda/key_conv_backward.h"
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/route.h"
 #include "kernels/cuda/workspace.h"
@@ -52,8 +54,10 @@ std::size_t workspace_size_of(Operation operation, const Problem& problem) {
         case Operation::moba_forward:  // one after the other, in the same memory
             return std::max(RouteWorkspace(problem, nullptr, true).bytes, attention_forward_workspace(problem));
         case Operation::attention_backward:
-        case Operation::key_conv_forward:
+            return attention_backward_workspace(problem);
         case Operation::key_conv_backward:
+            return key_conv_backward_workspace(problem);
+        case Operation::key_conv_forward:
             return 0;
     }
     return 0;
@@ -116,12 +120,31 @@ Status cuda_moba_forward(const Problem& problem, ConstTensor q, ConstTensor k, C
     return cuda_attention_forward(problem, q, k, v, selection, out, lse, execution);
 }
 
+Status cuda_attention_backward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor out,
+                               ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq, Tensor dk,
+                               Tensor dv, const Execution& execution) {
+    const BackwardTensors tensors = {q, k, v, out, d_out, lse, selection, dq, dk, dv};
+    return enqueue_attention_backward(problem, tensors, execution.workspace, stream_of(execution));
+}
+
 Status cuda_key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
                              const Execution& execution) {
     if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
     if (Status s = check_rows_aligned("out", out.data, out.stride_token, out.stride_head, problem.heads_k); !s.ok())
         return s;
     return launch_key_conv(problem, k, weight, width, out, stream_of(execution));
+}
+
+Status cuda_key_conv_backward(const Problem& problem, ConstTensor k, const float* weight, int width, ConstTensor d_out,
+                              Tensor dk, float* d_weight, const Execution& execution) {
+    const auto check = [&](const char* name, const auto& tensor) {
+        return check_rows_aligned(name, tensor.data, tensor.stride_token, tensor.stride_head, problem.heads_k);
+    };
+    if (Status s = check("k", k); !s.ok()) return s;
+    if (Status s = check("d_out", d_out); !s.ok()) return s;
+    if (Status s = check("dk", dk); !s.ok()) return s;
+    return launch_key_conv_backward(problem, k, weight, width, d_out, dk, d_weight, execution.workspace,
+                                    stream_of(execution));
 }
 
 }  // namespace
@@ -137,9 +160,9 @@ const BackendTable& cuda_backend() {
                                            .route_with_centroids = cuda_route_with_centroids,
                                            .attention_forward = cuda_attention_forward,
                                            .moba_forward = cuda_moba_forward,
-                                           .attention_backward = nullptr,
+                                           .attention_backward = cuda_attention_backward,
                                            .key_conv_forward = cuda_key_conv_forward,
-                                           .key_conv_backward = nullptr};
+                                           .key_conv_backward = cuda_key_conv_backward};
     return table;
 }
 

@@ -84,6 +84,16 @@ struct Wgmma;  // specialised below for __nv_bfloat16 and __half, N in {32, 64, 
                          : MOBALAB_D##count(d, 0)                                                                  \
                          : "l"(a), "l"(b), "r"(accumulate));                                                       \
         }                                                                                                          \
+        /* The same with A MN-major (row = k, 64 elements of m). */                                                \
+        static __device__ __forceinline__ void shared_transposed_a(float (&d)[count], std::uint64_t a,             \
+                                                                   std::uint64_t b, int accumulate) {              \
+            asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" S2                                                   \
+                         ", 0;\n"                                                                                  \
+                         "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." type "." type " {" registers "}, %" S0  \
+                         ", %" S1 ", p, 1, 1, 1, " #transpose ";\n}"                                               \
+                         : MOBALAB_D##count(d, 0)                                                                  \
+                         : "l"(a), "l"(b), "r"(accumulate));                                                       \
+        }                                                                                                          \
         /* A in registers, B in shared memory. */                                                                  \
         static __device__ __forceinline__ void registers_a(float (&d)[count], const std::uint32_t (&a)[4],         \
                                                            std::uint64_t b, int accumulate) {                      \

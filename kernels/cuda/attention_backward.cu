@@ -1,0 +1,277 @@
+#include "kernels/cuda/attention_backward.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "kernels/cuda/block_backward.h"
+#include "kernels/cuda/gradient_rows.h"
+#include "kernels/cuda/limits.h"
+#include "kernels/cuda/lists.h"
+#include "kernels/cuda/status.h"
+#include "kernels/cuda/tensor_map.h"
+#include "kernels/cuda/workspace.h"
+
+namespace mobalab::kernels::cuda {
+namespace {
+
+constexpr std::int64_t element_bytes = 2;
+// Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K.
+constexpr double partials_per_query_byte = 0.5, lists_per_query_byte = 1.0 / 28;
+constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
+constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
+constexpr std::int32_t most_segments = 128;                 // of a sequence
+constexpr std::int64_t most_entry_bytes = 88 * 1024, most_shared_bytes = 200 * 1024;
+constexpr std::int32_t items_per_unit = 8;  // so that units end near their planned size
+
+/// A scan over the segments of a list is a chain of loads. With few heads in a chunk there are many segments a
+/// sequence, and thread blocks enough with fewer.
+void widen_segments(const Problem& problem, ListPlan& plan) {
+    const auto fits = [&](std::int32_t rows) {  // entries and lists of a segment, in shared memory
+        return 6 * static_cast<std::int64_t>(rows) * plan.slots <=
+               std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_max));
+    };
+    while (plan.segments_max > most_segments && fits(2 * plan.segment_rows)) {
+        plan.segment_rows *= 2;
+        plan.segments_max = (plan.segments_max + 1) / 2;
+    }
+    plan.segments_per_head =
+        static_cast<std::int32_t>(padded_pieces(plan.tokens_per_chunk, problem.batch, plan.segment_rows));
+}
+
+struct Plan {
+    ListPlan lists;
+    UnitPlan units;
+
+    std::int64_t partial_rows() const { return lists.rows_per_head * units.heads_per_pass; }
+};
+
+/// Whole sequences of whole groups of query heads, so that dk and dv are complete when a pass is.
+Plan make_plan(const Problem& problem) {
+    const std::int64_t group = problem.heads_q / problem.heads_k;
+    const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
+    const double row_bytes = static_cast<double>(problem.head_dim) * 2.0;
+    ListOptions options;
+    options.max_rows = everything;
+    const std::int64_t rows_per_head = make_list_plan(problem, options).rows_per_head;
+
+    const double partial_cap = std::max(partials_per_query_byte * query_bytes, least_partial_bytes);
+    options.max_rows = std::max(static_cast<std::int64_t>(partial_cap / row_bytes), group * rows_per_head);
+    const ListPlan pass = make_list_plan(problem, options);
+    const double list_cap = std::max(lists_per_query_byte * query_bytes, least_list_bytes);
+    const auto list_bytes = static_cast<double>(list_workspace_size(pass));
+    const std::int64_t passes =
+        std::clamp<std::int64_t>(static_cast<std::int64_t>(list_cap / list_bytes), 1, max_passes);
+    options.max_rows = passes * pass.rows;
+
+    Plan plan;
+    plan.lists = make_list_plan(problem, options);
+    const std::int64_t groups = plan.lists.heads_per_chunk / group, groups_of_pass = pass.heads_per_chunk / group;
+    const std::int64_t rounds = (groups + groups_of_pass - 1) / groups_of_pass;
+    const auto heads_per_pass = static_cast<std::int32_t>((groups + rounds - 1) / rounds * group);
+    const UnitPlan coarse = make_unit_plan(plan.lists, heads_per_pass);
+    options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
+    plan.lists = make_list_plan(problem, options);
+    widen_segments(problem, plan.lists);
+    plan.units = make_unit_plan(plan.lists, heads_per_pass);
+    return plan;
+}
+
+struct BackwardWorkspace {
+    Plan plan;
+    float2* lse_dot = nullptr;
+    UnitView units;
+    void* lists = nullptr;
+    float* slots = nullptr;
+    char* partials = nullptr;
+    std::size_t bytes = 0;
+
+    BackwardWorkspace(const Problem& problem, void* workspace) : plan(make_plan(problem)) {
+        WorkspaceCarver carver(workspace);
+        lse_dot = carver.take<float2>(problem.heads_q * problem.tokens_q());
+        units.counts = carver.take<std::int32_t>(4 * plan.units.passes);
+        units.units = carver.take<BackwardUnit>(plan.units.units_max);
+        units.splits = carver.take<SplitRun>(static_cast<std::int64_t>(plan.units.passes) * plan.units.slots_max);
+        lists = carver.take_bytes(list_workspace_size(plan.lists));
+        slots = carver.take<float>(plan.units.slots_max * slot_elements(problem.head_dim));
+        partials = carver.take<char>(plan.partial_rows() * problem.head_dim * element_bytes);
+        bytes = carver.used();
+    }
+};
+
+Status check_alignment(const Problem& p, const BackwardTensors& t) {
+    const auto check = [](const char* name, const auto& tensor, std::int64_t heads) {
+        return check_rows_aligned(name, tensor.data, tensor.stride_token, tensor.stride_head, heads);
+    };
+    if (Status s = check("q", t.q, p.heads_q); !s.ok()) return s;
+    if (Status s = check("k", t.k, p.heads_k); !s.ok()) return s;
+    if (Status s = check("v", t.v, p.heads_k); !s.ok()) return s;
+    if (Status s = check("out", t.out, p.heads_q); !s.ok()) return s;
+    if (Status s = check("d_out", t.d_out, p.heads_q); !s.ok()) return s;
+    if (Status s = check("dq", t.dq, p.heads_q); !s.ok()) return s;
+    if (Status s = check("dk", t.dk, p.heads_k); !s.ok()) return s;
+    return check("dv", t.dv, p.heads_k);
+}
+
+Status count_multiprocessors(int& count) {
+    int device = 0;
+    if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) {
+        return device_status(error, "cudaGetDevice");
+    }
+    return device_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+                         "cudaDeviceGetAttribute");
+}
+
+template <typename Pointer>
+RowTensor rows_of(const BasicTensor<Pointer>& tensor) {
+    // Kernels only read what came as const.
+    return {static_cast<char*>(const_cast<void*>(static_cast<const void*>(tensor.data))),
+            tensor.stride_token * element_bytes, tensor.stride_head * element_bytes};
+}
+
+/// Zeros in every row. Runs of keys that no query attends to are in no list.
+Status clear(const Problem& p, Tensor tensor, cudaStream_t stream) {
+    const auto row_bytes = static_cast<std::size_t>(p.head_dim * element_bytes);
+    if (tensor.stride_head == p.head_dim) {
+        return device_status(
+            cudaMemset2DAsync(tensor.data, static_cast<std::size_t>(tensor.stride_token * element_bytes), 0,
+                              row_bytes * static_cast<std::size_t>(p.heads_k), static_cast<std::size_t>(p.tokens_k()),
+                              stream),
+            "clearing gradients");
+    }
+    for (std::int64_t head = 0; head < p.heads_k; ++head) {
+        char* const first = static_cast<char*>(tensor.data) + head * tensor.stride_head * element_bytes;
+        const cudaError_t error =
+            cudaMemset2DAsync(first, static_cast<std::size_t>(tensor.stride_token * element_bytes), 0, row_bytes,
+                              static_cast<std::size_t>(p.tokens_k()), stream);
+        if (error != cudaSuccess) return device_status(error, "clearing gradients");
+    }
+    return {};
+}
+
+BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTensors& tensors,
+                                      const BackwardWorkspace& workspace) {
+    BlockBackwardArgs args;
+    args.q = rows_of(tensors.q);
+    args.d_out = rows_of(tensors.d_out);
+    args.dq = rows_of(tensors.dq);
+    args.dk = rows_of(tensors.dk);
+    args.dv = rows_of(tensors.dv);
+    args.lse_dot = workspace.lse_dot;
+    args.tokens_q = problem.tokens_q();
+    args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
+    args.block_size = static_cast<std::int32_t>(problem.block_size);
+    args.keys_per_list = workspace.plan.lists.keys_per_list;
+    args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.sequences = workspace.plan.lists.sequences;
+    args.slots = workspace.slots;
+    return args;
+}
+
+LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace) {
+    LseDotArgs args;
+    args.out = tensors.out.data;
+    args.d_out = tensors.d_out.data;
+    args.out_token = tensors.out.stride_token * element_bytes;
+    args.out_head = tensors.out.stride_head * element_bytes;
+    args.d_out_token = tensors.d_out.stride_token * element_bytes;
+    args.d_out_head = tensors.d_out.stride_head * element_bytes;
+    args.lse = tensors.lse;
+    args.lse_dot = workspace.lse_dot;
+    args.tokens = problem.tokens_q();
+    args.heads = static_cast<std::int32_t>(problem.heads_q);
+    args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    return args;
+}
+
+/// The kernels of one dtype, with what they need beyond the arguments.
+template <typename T>
+struct BlockBackward {
+    int multiprocessors = 0;
+    CUtensorMap k_map{}, v_map{};
+
+    Status prepare(const Problem& p, const BackwardTensors& tensors) {
+        if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
+        const int box = keys_per_backward_run(p.head_dim);
+        if (Status s = make_tensor_map("k", tensors.k, p.dtype, p.tokens_k(), p.heads_k, p.head_dim, box, k_map);
+            !s.ok()) {
+            return s;
+        }
+        return make_tensor_map("v", tensors.v, p.dtype, p.tokens_k(), p.heads_k, p.head_dim, box, v_map);
+    }
+    /// All runs of the lists of one pass.
+    Status launch(const BackwardWorkspace& workspace, BlockBackwardArgs args, cudaStream_t stream) const {
+        const std::int32_t runs = args.keys_per_list / keys_per_backward_run(args.head_dim);
+        for (args.run = 0; args.run < runs; ++args.run) {
+            if (args.run > 0) {
+                const cudaError_t error = cudaMemsetAsync(args.units.counts + 2, 0, sizeof(std::int32_t), stream);
+                if (error != cudaSuccess) return device_status(error, "clearing the work counter");
+            }
+            if (Status s = launch_block_backward<T>(multiprocessors, args, k_map, v_map, stream); !s.ok()) return s;
+            if (Status s = launch_sum_splits<T>(workspace.plan.units, args, stream); !s.ok()) return s;
+        }
+        return {};
+    }
+};
+
+/// The lists of a chunk, seen as those of the heads of one pass.
+ListView lists_of_pass(const Plan& plan, ListView lists, std::int32_t pass) {
+    const std::int32_t first = pass * plan.units.heads_per_pass;
+    lists.positions += static_cast<std::int64_t>(first) * lists.chunk.token_count * plan.lists.slots;
+    lists.chunk.head_begin += first;
+    lists.chunk.head_count = std::min(plan.units.heads_per_pass, lists.chunk.head_count - first);
+    return lists;
+}
+
+template <typename T>
+Status enqueue(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
+               cudaStream_t stream) {
+    BlockBackward<T> block_backward;
+    if (Status s = block_backward.prepare(problem, tensors); !s.ok()) return s;
+    if (Status s = launch_lse_dot(problem.dtype, lse_dot_args(problem, tensors, workspace), stream); !s.ok()) return s;
+    BlockBackwardArgs args = block_backward_args(problem, tensors, workspace);
+    const ListPlan& plan = workspace.plan.lists;
+    for (std::int32_t chunk = 0; chunk < plan.chunks(); ++chunk) {
+        if (Status s = build_lists(plan, chunk, tensors.selection, workspace.lists, stream, args.lists); !s.ok())
+            return s;
+        if (Status s = launch_units(plan, workspace.plan.units, args.lists, workspace.units, stream); !s.ok()) return s;
+        for (std::int32_t pass = 0; pass * workspace.plan.units.heads_per_pass < args.lists.chunk.head_count; ++pass) {
+            const ListView lists = lists_of_pass(workspace.plan, args.lists, pass);
+            args.units = workspace.units.pass(workspace.plan.units, pass);
+            args.partials =
+                workspace.partials - pass * workspace.plan.partial_rows() * problem.head_dim * element_bytes;
+            if (Status s = block_backward.launch(workspace, args, stream); !s.ok()) return s;
+            const CombineGradientArgs combine = {args.dq, args.partials, args.head_dim, plan.slots, lists};
+            if (Status s = launch_combine_gradient(problem.dtype, combine, stream); !s.ok()) return s;
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+std::size_t attention_backward_workspace(const Problem& problem) {
+    if (problem.tokens_q() == 0) return 0;
+    return BackwardWorkspace(problem, nullptr).bytes;
+}
+
+Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,
+                                  cudaStream_t stream) {
+    if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
+    const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q == problem.seqlen_k;
+    if (!all_keys_are_seen) {
+        if (Status s = clear(problem, tensors.dk, stream); !s.ok()) return s;
+        if (Status s = clear(problem, tensors.dv, stream); !s.ok()) return s;
+    }
+    if (problem.tokens_q() == 0) return {};
+    const BackwardWorkspace scratch(problem, workspace);
+    return problem.dtype == DataType::bf16 ? enqueue<__nv_bfloat16>(problem, tensors, scratch, stream)
+                                           : enqueue<__half>(problem, tensors, scratch, stream);
+}
+
+}  // namespace mobalab::kernels::cuda

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace mobalab::kernels::cuda {
+
+/// The tensors of attention_backward in kernels.h.
+struct BackwardTensors {
+    ConstTensor q, k, v, out, d_out;
+    const float* lse = nullptr;
+    const std::int32_t* selection = nullptr;
+    Tensor dq, dk, dv;
+};
+
+/// Workspace of attention_backward: 8 bytes per (head, query); the lists of a chunk of heads (lists.h), 1/28 of the
+/// bytes of q or 24 MB; partials of dq and split sums of one pass over some of these heads (block_backward.h), half of
+/// the bytes of q or 240 MB; whichever is more, and the query heads of one key head at least.
+std::size_t attention_backward_workspace(const Problem& problem);
+
+Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,
+                                  cudaStream_t stream);
+
+}  // namespace mobalab::kernels::cuda

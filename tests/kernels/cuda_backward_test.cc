@@ -1,0 +1,208 @@
+// attention_backward of the CUDA backend where it can go wrong on its own: every head and block size, runs long enough
+// to be split, several chunks, neighbours in the batch, keys that nobody attends to. Selections are drawn here, so
+// routing takes no part.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <random>
+
+#include "kernels/cpu/reference.h"
+#include "kernels/cpu/sequences.h"
+#include "tests/kernels/cuda_target.h"
+
+namespace mobalab::kernels::conformance {
+namespace {
+
+using Selection = std::vector<std::int32_t>;
+using reference::rows_of;
+
+std::vector<double> wide(const std::vector<float>& values) {
+    return {values.begin(), values.end()};
+}
+
+/// `sink`: block 0 and others at random.
+enum class Draw { uniform, sink };
+
+Selection draw_selection(const Case& c, Draw draw, unsigned seed) {
+    const Problem p = c.host_problem();
+    Selection selection(static_cast<std::size_t>(p.heads_q * p.tokens_q() * p.routed()), -1);
+    std::mt19937 engine(seed);
+    for (const cpu::Sequence& s : cpu::sequences_of(p)) {
+        for (std::int64_t head = 0; head < p.heads_q; ++head) {
+            for (std::int64_t row = 0; row < s.queries; ++row) {
+                std::vector<std::int32_t> candidates(static_cast<std::size_t>(s.own_block(row)));
+                std::iota(candidates.begin(), candidates.end(), 0);
+                const std::ptrdiff_t kept = draw == Draw::sink && !candidates.empty() ? 1 : 0;
+                std::shuffle(candidates.begin() + kept, candidates.end(), engine);
+                std::copy_n(candidates.begin(), std::min(p.routed(), s.own_block(row)),
+                            selection.begin() + (head * p.tokens_q() + s.q_begin + row) * p.routed());
+            }
+        }
+    }
+    return selection;
+}
+
+Problem shape(std::int64_t tokens, std::int64_t heads_q, std::int64_t heads_k, std::int64_t head_dim,
+              std::int64_t block_size, std::int64_t topk) {
+    Problem p;
+    p.seqlen_q = p.seqlen_k = tokens;
+    p.heads_q = heads_q;
+    p.heads_k = heads_k;
+    p.head_dim = head_dim;
+    p.block_size = block_size;
+    p.topk = topk;
+    return p;
+}
+
+template <typename T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+/// |got - want| / |want| in the Frobenius norm; not below any bound where something is NaN.
+double relative_error(const std::vector<float>& got, const std::vector<double>& want) {
+    EXPECT_EQ(got.size(), want.size());
+    double difference = 0.0, norm = 0.0;
+    for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+        difference += (got[i] - want[i]) * (got[i] - want[i]);
+        norm += want[i] * want[i];
+    }
+    return std::sqrt(difference / std::max(norm, 1e-30));
+}
+
+class CudaBackward : public testing::TestWithParam<Target> {
+protected:
+    void SetUp() override {
+        const Status available = backend_available(Backend::cuda);
+        if (!available.ok()) GTEST_SKIP() << available.message;
+    }
+    DataType dtype() const { return GetParam().dtype; }
+
+    Gradients run(const Case& c, const Selection& selection) const {
+        const Attention forward = run_attention(GetParam(), c, selection);
+        EXPECT_TRUE(forward.status.ok()) << forward.status.message;
+        Gradients got = run_backward(GetParam(), c, forward, selection);
+        EXPECT_TRUE(got.status.ok()) << got.status.message;
+        return got;
+    }
+    void judge(const Case& c, const Selection& selection) const {
+        SCOPED_TRACE(c.name);
+        const Gradients got = run(c, selection);
+        const Problem p = c.host_problem();
+        const reference::AttentionGradients want = reference::attention_backward(
+            p, rows_of(wide(c.q), p.heads_q, p.head_dim), rows_of(wide(c.k), p.heads_k, p.head_dim),
+            rows_of(wide(c.v), p.heads_k, p.head_dim), rows_of(wide(c.d_out), p.heads_q, p.head_dim), selection.data());
+        const double bound = tolerance(GetParam()).gradient;
+        EXPECT_LE(relative_error(got.dq, want.dq), bound);
+        EXPECT_LE(relative_error(got.dk, want.dk), bound);
+        EXPECT_LE(relative_error(got.dv, want.dv), bound);
+    }
+};
+
+TEST_P(CudaBackward, EveryHeadAndBlockSize) {
+    unsigned seed = 1100;
+    for (const std::int64_t head_dim : {32, 64, 96, 128, 256}) {
+        for (const std::int64_t block_size : {16, 32, 64, 128, 256, 512}) {
+            const std::int64_t tokens = 2 * std::max<std::int64_t>(block_size, 128) + 37;
+            const Case c = make_case("d " + std::to_string(head_dim) + ", B " + std::to_string(block_size),
+                                     shape(tokens, 2, 1, head_dim, block_size, 3), dtype(), seed++);
+            judge(c, draw_selection(c, Draw::uniform, seed));
+        }
+    }
+}
+
+/// Block 0 is attended to by everyone: more tiles than one thread block takes.
+TEST_P(CudaBackward, SplitRuns) {
+    for (const std::int64_t block_size : {32, 128}) {
+        const Case c =
+            make_case("sink, B " + std::to_string(block_size), shape(4001, 2, 1, 64, block_size, 2), dtype(), 1200);
+        judge(c, draw_selection(c, Draw::sink, 1201));
+    }
+}
+
+TEST_P(CudaBackward, TopKFromOneTo64) {
+    for (const std::int64_t topk : {1, 2, 17, 33, 64}) {
+        const Case c = make_case("topk " + std::to_string(topk), shape(1200, 1, 1, 64, 16, topk), dtype(), 1300);
+        judge(c, draw_selection(c, Draw::uniform, 1301));
+    }
+}
+
+TEST_P(CudaBackward, SequencesOfEveryLength) {
+    const std::vector<std::int32_t> queries = {1, 0, 127, 128, 129, 5, 300, 0},
+                                    keys = {1, 0, 127, 128, 129, 400, 300, 64};
+    for (const std::int64_t block_size : {16, 128, 256}) {
+        for (const std::int64_t head_dim : {64, 256}) {
+            const Case c = make_varlen_case("B " + std::to_string(block_size), shape(1, 4, 2, head_dim, block_size, 3),
+                                            queries, keys, dtype(), 1400);
+            judge(c, draw_selection(c, Draw::uniform, 1401));
+        }
+    }
+}
+
+TEST_P(CudaBackward, NoQueriesMeanNoGradients) {
+    const Case c = make_varlen_case("keys alone", shape(1, 2, 2, 64, 32, 2), {0, 0}, {100, 31}, dtype(), 1500);
+    const Gradients got = run(c, {});
+    const auto zero = [](float x) { return x == 0.0F; };
+    EXPECT_EQ(got.dk.size(), 131U * 2 * 64);
+    EXPECT_TRUE(std::all_of(got.dk.begin(), got.dk.end(), zero));
+    EXPECT_TRUE(std::all_of(got.dv.begin(), got.dv.end(), zero));
+}
+
+/// The last keys of a sequence share a tile with the first of the next one.
+TEST_P(CudaBackward, InfinitiesOfTheNextSequenceStayThere) {
+    for (const std::int64_t head_dim : {64, 128, 256}) {
+        Case c = make_varlen_case("d " + std::to_string(head_dim), shape(1, 2, 2, head_dim, 32, 3), {77, 150, 200},
+                                  {77, 150, 200}, dtype(), 1600);
+        const Selection selection = draw_selection(c, Draw::uniform, 1601);
+        const Gradients clean = run(c, selection);
+        const auto first = static_cast<std::ptrdiff_t>((77 + 150) * 2 * head_dim);
+        for (std::vector<float>* x : {&c.q, &c.k, &c.v, &c.d_out}) {
+            std::fill(x->begin() + first, x->end(), std::numeric_limits<float>::infinity());
+        }
+        const Gradients dirty = run(c, selection);
+        const auto bytes = static_cast<std::size_t>(first) * sizeof(float);
+        EXPECT_EQ(std::memcmp(clean.dq.data(), dirty.dq.data(), bytes), 0) << c.name;
+        EXPECT_EQ(std::memcmp(clean.dk.data(), dirty.dk.data(), bytes), 0) << c.name;
+        EXPECT_EQ(std::memcmp(clean.dv.data(), dirty.dv.data(), bytes), 0) << c.name;
+    }
+}
+
+TEST_P(CudaBackward, OrderOfTheSelectionDoesNotChangeBits) {
+    const Case c = make_case("shuffled", shape(900, 2, 1, 128, 16, 8), dtype(), 1700);
+    Selection selection = draw_selection(c, Draw::uniform, 1701);
+    const Gradients first = run(c, selection);
+    std::mt19937 engine(1702);
+    for (auto row = selection.begin(); row != selection.end(); row += 7) std::shuffle(row, row + 7, engine);
+    const Gradients second = run(c, selection);
+    EXPECT_TRUE(same_bits(first.dq, second.dq));
+    EXPECT_TRUE(same_bits(first.dk, second.dk));
+    EXPECT_TRUE(same_bits(first.dv, second.dv));
+}
+
+TEST_P(CudaBackward, MisalignedTensorsAreRefused) {
+    Problem p = shape(64, 1, 1, 64, 16, 1);
+    p.dtype = dtype();
+    const std::size_t bytes = workspace_size(Operation::attention_backward, p, Backend::cuda);
+    CudaMemory memory;
+    void* const data = memory.allocate(64 * 128 * 2);
+    void* const workspace = memory.allocate(bytes);
+    Execution execution;
+    execution.backend = Backend::cuda;
+    execution.workspace = workspace;
+    execution.workspace_bytes = bytes;
+    const ConstTensor in{data, 64, 64};
+    const Tensor out{data, 64, 64}, odd{data, 67, 64};
+    const Status status =
+        attention_backward(p, in, in, in, in, in, static_cast<float*>(data), nullptr, out, odd, out, execution);
+    EXPECT_EQ(status.code, StatusCode::invalid_argument);
+    EXPECT_NE(status.message.find("dk: stride_token = 67"), std::string::npos) << status.message;
+    memory.release(workspace);
+    memory.release(data);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, CudaBackward, testing::ValuesIn(cuda_targets()), target_name);
+
+}  // namespace
+}  // namespace mobalab::kernels::conformance
