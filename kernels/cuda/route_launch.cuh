@@ -7,6 +7,8 @@
 
 namespace mobalab::kernels::cuda {
 
+extern int route_survey_tiles;
+
 struct RouteArguments {
     RouteParams params;
     CUtensorMap queries, high, low;
@@ -39,23 +41,23 @@ Status launch_route_shape(RouteArguments& arguments, cudaStream_t stream) {
 template <typename T, int HeadDim>
 Status launch_route_lists(RouteArguments& arguments, cudaStream_t stream) {
     constexpr bool wide = HeadDim > 128;
-    constexpr int groups = wide ? 2 : 3, query_stages = wide ? 1 : 2;
-    constexpr int centroid_stages = HeadDim == 64 ? 4 : wide ? 1 : 2;
-    constexpr int shared_groups = wide ? 1 : 2;
-    const int slots = arguments.params.slots;
-    if (slots <= 7) {
-        using Shape = RouteShape<HeadDim, RegisterLists<7>, groups, query_stages, centroid_stages>;
-        return launch_route_shape<T, Shape>(arguments, stream);
+    constexpr int short_groups = wide ? 2 : 3, short_stages = HeadDim == 64 ? 4 : wide ? 1 : 2;
+    constexpr int long_groups = wide ? 1 : 2;
+    RouteParams& p = arguments.params;
+    if (p.slots < 16) {
+        p.survey_from = 1;
+        p.survey_to = route_survey_tiles;
+        if (p.slots < 8) {
+            return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<8>, short_groups, short_stages>>(arguments,
+                                                                                                        stream);
+        }
+        return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<16>, 2, short_stages>>(arguments, stream);
     }
-    if (slots <= 15) {
-        using Shape = RouteShape<HeadDim, RegisterLists<15>, groups, query_stages, centroid_stages>;
-        return launch_route_shape<T, Shape>(arguments, stream);
-    }
-    if (slots <= 32) {
-        return launch_route_shape<T, RouteShape<HeadDim, SharedLists<32>, shared_groups, 1, 2>>(arguments, stream);
-    }
-    return launch_route_shape<T, RouteShape<HeadDim, SharedLists<64>, shared_groups, 1, HeadDim == 64 ? 2 : 1>>(
-        arguments, stream);
+    p.survey_from = 3;
+    p.survey_to = INT32_MAX;
+    if (p.slots <= 32)
+        return launch_route_shape<T, RouteShape<HeadDim, LongTopK<32>, long_groups, 2>>(arguments, stream);
+    return launch_route_shape<T, RouteShape<HeadDim, LongTopK<64>, long_groups, 2>>(arguments, stream);
 }
 
 template <typename T>
