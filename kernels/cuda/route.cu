@@ -1,13 +1,11 @@
 #include "kernels/cuda/route.h"
 
 #include <bit>
-#include <cstdlib>
 
 #include "kernels/cuda/route_launch.cuh"
 #include "kernels/cuda/tensor_map.h"
 
 namespace mobalab::kernels::cuda {
-int route_survey_tiles = std::getenv("SURVEY") ? std::atoi(std::getenv("SURVEY")) : 0;
 namespace {
 
 Status centroid_map(const char* name, const Problem& problem, const void* centroids, CUtensorMap& map) {

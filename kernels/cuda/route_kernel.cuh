@@ -20,14 +20,13 @@ namespace mobalab::kernels::cuda {
 struct RouteParams {
     Sequences sequences;
     std::int32_t heads_q, heads_per_key_head, slots;
-    std::int32_t block_shift;             // log2 of the block size
-    std::uint32_t slots_inverse;          // ceil(2^20 / slots): divides up to 2^10 by a multiplication
-    std::int32_t blocks_max;              // of the longest sequence
-    const std::int32_t* block_base;       // null: sequence b starts at block b * blocks_max
-    std::int32_t parts;                   // 1, or 2 with low halves
-    std::int32_t row_tiles;               // items per (sequence, head)
-    std::int32_t survey_from, survey_to;  // items of so many tiles go over them twice
-    std::int32_t items;
+    std::int32_t block_shift;                   // log2 of the block size
+    std::uint32_t slots_inverse;                // ceil(2^20 / slots): divides up to 2^10 by a multiplication
+    std::int32_t blocks_max;                    // of the longest sequence
+    const std::int32_t* block_base;             // null: sequence b starts at block b * blocks_max
+    std::int32_t parts;                         // 1, or 2 with low halves
+    std::int32_t row_tiles;                     // items per (sequence, head)
+    std::int32_t step_b, step_head, step_tile;  // from one item of a thread block to its next
     std::int64_t tokens_q;
     std::int32_t* selection;
     float* scores;
@@ -90,7 +89,33 @@ struct RingIndex {
     }
 };
 
-/// What producer and consumers derive alike from an item's number.
+/// The items of a thread block, one after the other: every gridDim.x-th of (sequence, head, rows), without divisions.
+struct RouteCursor {
+    int b, head, tile;
+
+    __device__ __forceinline__ explicit RouteCursor(const RouteParams& p) {
+        const int index = static_cast<int>(blockIdx.x), pair = index / p.row_tiles;
+        tile = index % p.row_tiles;
+        head = pair % p.heads_q;
+        b = pair / p.heads_q;
+    }
+    __device__ __forceinline__ bool valid(const RouteParams& p) const { return b < p.sequences.batch; }
+    __device__ __forceinline__ void advance(const RouteParams& p) {
+        b += p.step_b;
+        head += p.step_head;
+        tile += p.step_tile;
+        if (tile >= p.row_tiles) {
+            tile -= p.row_tiles;
+            ++head;
+        }
+        if (head >= p.heads_q) {
+            head -= p.heads_q;
+            ++b;
+        }
+    }
+};
+
+/// What producer and consumers derive alike from an item's place.
 struct RouteItem {
     Sequence sequence;
     int b, head;
@@ -98,15 +123,12 @@ struct RouteItem {
     int tiles;   ///< centroid tiles that some row of the item needs
     int passes;  ///< over these tiles
 
-    __device__ __forceinline__ RouteItem(const RouteParams& p, int index, int rows) {
-        const int pair = index / p.row_tiles;
-        b = pair / p.heads_q;
-        head = pair % p.heads_q;
-        sequence = p.sequences.at(b);
-        row0 = (p.row_tiles - 1 - index % p.row_tiles) * rows;  // long rows first
+    __device__ __forceinline__ RouteItem(const RouteParams& p, const RouteCursor& at, int rows, bool surveys)
+        : sequence(p.sequences.at(at.b)), b(at.b), head(at.head) {
+        row0 = (p.row_tiles - 1 - at.tile) * rows;  // long rows first
         const int last = min(row0 + rows, sequence.sq) - 1;
         tiles = last < row0 ? 0 : (candidates(p, last) + route_tile_blocks - 1) / route_tile_blocks;
-        passes = tiles >= p.survey_from && tiles <= p.survey_to ? 2 : 1;
+        passes = surveys && tiles > 2 ? 2 : 1;  // one that keeps nothing of two tiles is not worth it
     }
     /// Blocks entirely before the block of a row's position.
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {
@@ -119,8 +141,8 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
                                               const CUtensorMap* low, const RouteShared<Shape>& shared) {
     std::uint32_t item_parity = 0;
     RingIndex<Shape::CentroidStages> c;
-    for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
-        const RouteItem item(p, index, Shape::rows);
+    for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
+        const RouteItem item(p, cursor, Shape::rows, Shape::TopK::surveys);
         if (item.tiles == 0) continue;
 #pragma unroll
         for (int group = 0; group < Shape::Groups; ++group) {
@@ -183,10 +205,12 @@ __device__ __forceinline__ void route_multiply(float (&d)[64], const unsigned ch
     ptx::wgmma_keep(d);
 }
 
-/// Columns that are no candidate of their row become -inf.
-__device__ __forceinline__ void route_mask(float (&d)[64], int first_column, int candidates0, int candidates1) {
+/// Columns that are no candidate of their row become -inf; those below `least` are candidates of every row.
+__device__ __forceinline__ void route_mask(float (&d)[64], int first_column, int candidates0, int candidates1,
+                                           int least) {
 #pragma unroll
     for (int i = 0; i < 64; i += 4) {
+        if (2 * (i + 4) <= least) continue;
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
             const int column = first_column + 2 * i + e;
@@ -220,8 +244,8 @@ __device__ __forceinline__ void route_consume(const RouteParams& p, const RouteS
     RingIndex<Shape::CentroidStages> c;
     typename Shape::TopK top(shared.top_k + warp * Shape::TopK::shared_bytes, p.slots, lane);
 
-    for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
-        const RouteItem item(p, index, Shape::rows);
+    for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
+        const RouteItem item(p, cursor, Shape::rows, Shape::TopK::surveys);
         const int row0 = item.row0 + warp * warp_rows;
         const int sq = item.sequence.sq;
         if (item.tiles == 0) {
@@ -258,18 +282,21 @@ __device__ __forceinline__ void route_consume(const RouteParams& p, const RouteS
                 if (last_pass && tile == 0 && lane == 0) ptx::mbarrier_arrive(shared.query_empty + group);
                 if (first >= most) continue;
                 if (first + route_tile_blocks > least) {
-                    route_mask(d, first + 2 * (lane % 4), row_candidates(0), row_candidates(8));
+                    route_mask(d, first + 2 * (lane % 4), row_candidates(0), row_candidates(8), least - first);
                 }
                 use(d, first);
             }
         };
-        const bool surveyed = item.passes > 1;
-        if (surveyed) {
-            top.begin_survey(item.tiles);
-            pass(false, [&](const float(&d)[64], int first) { top.survey(d, first); });
+        if constexpr (Shape::TopK::surveys) {
+            if (item.passes > 1) {
+                top.begin_survey();
+                pass(false, [&](const float(&d)[64], int) { top.survey(d); });
+            }
+            top.begin(row_candidates(0) > 0, row_candidates(8) > 0, item.passes > 1);
+        } else {
+            top.begin(row_candidates(0) > 0, row_candidates(8) > 0);
         }
-        top.begin(row_candidates(0) > 0, row_candidates(8) > 0, surveyed);
-        pass(true, [&](const float(&d)[64], int first) { top.scan(d, first, surveyed); });
+        pass(true, [&](const float(&d)[64], int first) { top.scan(d, first, item.tiles - first / route_tile_blocks); });
         top.end();
         int stored_row0 = row0;
         asm volatile("" : "+r"(stored_row0));  // addresses computed ahead of the loops would cost registers in them

@@ -7,8 +7,6 @@
 
 namespace mobalab::kernels::cuda {
 
-extern int route_survey_tiles;
-
 struct RouteArguments {
     RouteParams params;
     CUtensorMap queries, high, low;
@@ -30,8 +28,11 @@ Status launch_route_shape(RouteArguments& arguments, cudaStream_t stream) {
         return s;
     }
     p.row_tiles = (p.sequences.seqlen_q + Shape::rows - 1) / Shape::rows;
-    p.items = p.sequences.batch * p.heads_q * p.row_tiles;
-    const int grid = std::min(arguments.processors, p.items);
+    const int pairs = p.sequences.batch * p.heads_q;
+    const int grid = std::min(arguments.processors, pairs * p.row_tiles);
+    p.step_tile = grid % p.row_tiles;
+    p.step_head = grid / p.row_tiles % p.heads_q;
+    p.step_b = grid / p.row_tiles / p.heads_q;
     kernel<<<static_cast<unsigned>(grid), Shape::threads, Shape::shared_bytes, stream>>>(p, arguments.queries,
                                                                                          arguments.high, arguments.low);
     return launch_status("route_kernel");
@@ -45,19 +46,13 @@ Status launch_route_lists(RouteArguments& arguments, cudaStream_t stream) {
     constexpr int long_groups = wide ? 1 : 2;
     RouteParams& p = arguments.params;
     if (p.slots < 16) {
-        p.survey_from = 1;
-        p.survey_to = route_survey_tiles;
         if (p.slots < 8) {
             return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<8>, short_groups, short_stages>>(arguments,
                                                                                                         stream);
         }
         return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<16>, 2, short_stages>>(arguments, stream);
     }
-    p.survey_from = 3;
-    p.survey_to = INT32_MAX;
-    if (p.slots <= 32)
-        return launch_route_shape<T, RouteShape<HeadDim, LongTopK<32>, long_groups, 2>>(arguments, stream);
-    return launch_route_shape<T, RouteShape<HeadDim, LongTopK<64>, long_groups, 2>>(arguments, stream);
+    return launch_route_shape<T, RouteShape<HeadDim, LongTopK, long_groups, 2>>(arguments, stream);
 }
 
 template <typename T>

@@ -13,17 +13,17 @@
 namespace mobalab::kernels::cuda {
 
 using Key = unsigned long long;
-inline constexpr Key empty_key = 0;
+inline constexpr Key empty_key = 0;  // as any key with zeros in the upper half
 inline constexpr unsigned full_warp = 0xffffffffu;
 inline constexpr int warp_rows = 16;
 
 __device__ __forceinline__ Key make_key(float score, std::uint32_t block) {
     const std::uint32_t bits = __float_as_uint(score + 0.0f);  // -0 becomes +0: equal scores have equal bits
-    const std::uint32_t ordered = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+    const std::uint32_t ordered = bits ^ (static_cast<std::uint32_t>(static_cast<int>(bits) >> 31) | 0x80000000u);
     return (static_cast<Key>(ordered) << 32) | block;
 }
 __device__ __forceinline__ int key_block(Key key) {
-    return key == empty_key ? -1 : static_cast<int>(static_cast<std::uint32_t>(key));
+    return key >> 32 == 0 ? -1 : static_cast<int>(static_cast<std::uint32_t>(key));
 }
 /// The score of the upper half of a key; -inf of an empty one.
 __device__ __forceinline__ float score_of_bits(std::uint32_t ordered) {
@@ -63,12 +63,17 @@ __device__ __forceinline__ void store_key(std::uint32_t to, Key key) {
     asm volatile("st.shared.b64 [%0], %1;" ::"r"(to), "l"(key) : "memory");
 }
 
-/// Sorts a to the front of b.
+/// Sorts a to the front of b. Written out because the compiler compares twice, once for each of maximum and minimum.
 __device__ __forceinline__ void larger_first(Key& a, Key& b) {
-    const bool swap = b > a;
-    const Key larger = swap ? b : a;
-    b = swap ? a : b;
-    a = larger;
+    asm("{\n"
+        ".reg .pred p;\n"
+        ".reg .b64 larger;\n"
+        "setp.gt.u64 p, %1, %0;\n"
+        "selp.b64 larger, %1, %0, p;\n"
+        "selp.b64 %1, %0, %1, p;\n"
+        "mov.b64 %0, larger;\n"
+        "}"
+        : "+l"(a), "+l"(b));
 }
 
 /// Sorts 8 keys, largest first, in 19 comparisons.

@@ -6,13 +6,13 @@
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/top_k_key.cuh"
 
-// Exact top-k for short lists (up to 16), one warp for 16 rows, nothing shared between warps.
+// Exact top-k for short lists (fewer than 16), one warp for 16 rows, nothing shared between warps.
 //
-// Every row has a threshold that at least `slots` of its scores reach. Groups of four columns are compared with it by
-// their maximum; a lane appends the groups that reach it, whole, to a buffer of its own in shared memory: straight-line
-// code without branches, shuffles or atomics. Only when a buffer is nearly full, and at the end, single scores are
-// taken out, brought together by row and merged into sorted lists in registers. How full a buffer was never matters to
-// the result.
+// Every row has a threshold that at least `slots` of its scores reach. What reaches it is appended to a buffer that
+// belongs to one lane and one of its rows: straight-line predicated code, no loops, no shuffles, no atomics. At fixed
+// tiles, the same for all warps of a warpgroup (they meet at every product, so one that stops alone stops all), buffers
+// are merged into sorted lists in registers, and the thresholds rise. A buffer that would overflow between them makes
+// the warp empty its buffers and repeat the tile in small steps, so the result never depends on a capacity.
 namespace mobalab::kernels::cuda {
 
 /// Finds a threshold from scores alone, without keeping any: each lane holds the M largest maxima of its groups of 4
@@ -62,208 +62,199 @@ class ShortTopK {
 public:
     static constexpr int Size = Size_;
     static_assert(Size == 8 || Size == 16);
-    static constexpr int staged = 16;           // keys of a row that one merge takes
-    static constexpr int pitch = staged + 1;    // odd: rows start in different banks
-    static constexpr int capacity = 13;         // groups a lane's buffer holds
-    static constexpr int entry_bytes = 16 + 2;  // four scores; column and row
-    static constexpr int staging_bytes = warp_rows * pitch * static_cast<int>(sizeof(Key));
-    static constexpr int shared_bytes = staging_bytes + capacity * 32 * entry_bytes;  // of a warp
-    static_assert(staging_bytes % 16 == 0 && shared_bytes % 16 == 0);
+    static constexpr int group_columns = 4;  // of a lane
+    static constexpr int capacity = 14;      // keys a buffer holds; as many places more as one group can overflow it
+    static constexpr int shared_bytes =      // of a warp
+        (capacity + group_columns) * 2 * 32 * static_cast<int>(sizeof(Key));
+    static constexpr bool surveys = false;
+    /// The first merge is after so many tiles: until then thresholds come from the finder. The others follow at every
+    /// doubling of the tiles, each about as many scores later.
+    static constexpr int first_merge = Size == 8 ? 4 : 2;
 
     __device__ __forceinline__ ShortTopK(unsigned char* shared, int slots, int lane)
-        : staging_(ptx::shared_address(shared)), slots_(slots), lane_(lane) {}
+        : shared_(ptx::shared_address(shared)), slots_(slots), lane_(lane) {}
 
     /// A row without any candidate never collects anything.
-    __device__ __forceinline__ void begin(bool any0, bool any1, bool surveyed) {
+    __device__ __forceinline__ void begin(bool any0, bool any1) {
         // The places that `slots` leaves over in the lists of lanes 0..15 hold keys that nothing beats, so the last
         // place of both halves together is the worst kept.
 #pragma unroll
         for (int i = 0; i < Size; ++i) list_[i] = lane_ < warp_rows && i < Size - slots_ ? ~Key{0} : empty_key;
         threshold_[0] = any0 ? -FLT_MAX : INFINITY;
         threshold_[1] = any1 ? -FLT_MAX : INFINITY;
-        if (surveyed) {
-            raise();
-        } else {
-            finder_.reset();
-        }
+        finder_.reset();
         clear();
     }
 
-    /// The first of two passes: only finds thresholds.
-    __device__ __forceinline__ void begin_survey(int) {
-        finder_.reset();
-    }
-    __device__ __forceinline__ void survey(const float (&d)[64], int) {
-        finder_.add(d);
-    }
-
-    /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf. From the
-    /// highest columns down: what comes after a merge is always a lower block, so it must exceed what was kept.
-    __device__ __forceinline__ void scan(const float (&d)[64], int first_block, bool surveyed) {
-        if (!surveyed) {
-            finder_.add(d);
-            raise();
+    /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf. Tiles come in
+    /// descending order of blocks, and `number` of them, this one included, have passed.
+    __device__ __forceinline__ void scan(const float (&d)[64], int first_block, int number) {
+        const int column = first_block + 2 * (lane_ % 4);
+        const std::uint32_t begin0 = next_[0], begin1 = next_[1];
+        if (number <= first_merge) {
+            find(d);
+            collect_all<tile_groups - 1>(d, column);
+        } else {
+            collect<tile_groups - 1>(d, column, 0, tile_groups - 1);
         }
-        const auto group0 = static_cast<std::uint32_t>(first_block + 2 * (lane_ % 4));
-        int from = tile_groups - 1;
+        bool due = first_block == 0 || merges_after(number);
+        int group = 0;
+        if (__any_sync(full_warp, max(next_[0], next_[1]) >= limit())) {
+            // Once more, in small steps, and with the best thresholds.
+            next_[0] = begin0;
+            next_[1] = begin1;
+            if (number > first_merge) find(d);
+            group = tile_groups;
+            due = true;
+        }
 #pragma unroll 1
-        while ((from = collect<tile_groups - 1>(d, group0, from)) >= 0) flush();
+        while (true) {
+            if (due) merge();
+            if (group == 0) break;
+            --group;
+            collect<tile_groups - 1>(d, column, group, group);
+            due = group == 0 || __any_sync(full_warp, max(next_[0], next_[1]) > limit() - group_columns * slot_bytes);
+        }
     }
 
-    /// Afterwards final_key(r, 0) is the best of row r.
+    /// Afterwards final_key(r, 0) is the best of row r. The last tile was the one of block 0.
     __device__ __forceinline__ void end() {
-        flush();
-        finish();
+        Key best[Size];
+#pragma unroll
+        for (int j = 0; j < Size; ++j) {
+            const Key other = __shfl_xor_sync(full_warp, list_[Size - 1 - j], 16);
+            best[j] = list_[j] > other ? list_[j] : other;
+        }
+        merge_bitonic(best);
+        if (lane_ < warp_rows) {
+#pragma unroll
+            for (int j = 0; j < Size; ++j) {
+                if (j >= Size - slots_) store_key(final_address(lane_, j - (Size - slots_)), best[j]);
+            }
+        }
+        __syncwarp();
     }
     __device__ __forceinline__ Key final_key(int row, int slot) const {
-        return load_key(staged_key(row, slot));
+        return load_key(final_address(row, slot));
     }
 
 private:
-    using Finder = ThresholdFinder<Size / 4>;
-    static constexpr std::uint32_t score_stride = 32 * 16;
+    static constexpr std::uint32_t row_bytes = 32 * sizeof(Key), slot_bytes = 2 * row_bytes;
 
     Key list_[Size];  // best first; lanes r and r + 16 each keep the best of half of what row r was offered
     float threshold_[2];
-    Finder finder_;
-    std::uint32_t staging_;     // address of the warp's shared memory
-    std::uint32_t next_score_;  // address of the next entry's scores
+    ThresholdFinder<Size / 4> finder_;
+    std::uint32_t shared_;   // address of the warp's shared memory: [place][half][lane] of (block, score)
+    std::uint32_t next_[2];  // address of the lane's next place, for both rows; row 1 is row_bytes further
     int slots_, lane_;
 
-    // Addresses. Those of group numbers follow from those of scores: their strides have the ratio 8.
-    __device__ __forceinline__ std::uint32_t staged_key(int row, int i) const {
-        return staging_ + (row * pitch + i) * static_cast<int>(sizeof(Key));
+    __device__ __forceinline__ std::uint32_t first() const {
+        return shared_ + lane_ * sizeof(Key);
     }
-    __device__ __forceinline__ std::uint32_t first_score() const {
-        return staging_ + staging_bytes + 16 * lane_;
+    __device__ __forceinline__ std::uint32_t limit() const {
+        return first() + capacity * slot_bytes;
     }
-    __device__ __forceinline__ std::uint32_t group_of(std::uint32_t score) const {
-        return staging_ + staging_bytes + capacity * score_stride + (score - staging_ - staging_bytes) / 8;
+    __device__ __forceinline__ std::uint32_t final_address(int row, int slot) const {
+        return shared_ + (row * (Size + 1) + slot) * sizeof(Key);  // odd pitch: rows start in different banks
     }
     __device__ __forceinline__ void clear() {
-        next_score_ = first_score();
+        next_[0] = next_[1] = first();
     }
-    __device__ __forceinline__ bool nearly_full() const {
-        return next_score_ - staging_ >= staging_bytes + (capacity - 1) * score_stride;
+    static __device__ __forceinline__ bool merges_after(int number) {
+        return number >= first_merge && (number & (number - 1)) == 0;
     }
 
-    /// Appends a group of row `Half` if it reaches the threshold.
-    template <int Group, int Half>
-    __device__ __forceinline__ void append(const float (&d)[64], float largest, std::uint32_t group0) {
-        constexpr int i = 8 * Group + 2 * Half;
+    /// Appends one score if it reaches the threshold.
+    template <int Half>
+    __device__ __forceinline__ void append(float score, int block) {
         asm volatile(
             "{\n"
             ".reg .pred p;\n"
             "setp.ge.f32 p, %1, %2;\n"
-            "@p st.shared.v2.f32 [%0], {%3, %4};\n"
-            "@p st.shared.v2.f32 [%0 + 8], {%5, %6};\n"
-            "@p st.shared.u16 [%7], %8;\n"
-            "@p add.u32 %0, %0, %9;\n"
+            "@p st.shared.u32 [%0 + %4], %3;\n"
+            "@p st.shared.f32 [%0 + %4 + 4], %1;\n"
+            "@p add.u32 %0, %0, %5;\n"
             "}"
-            : "+r"(next_score_)
-            : "f"(largest), "f"(threshold_[Half]), "f"(d[i]), "f"(d[i + 1]), "f"(d[i + 4]), "f"(d[i + 5]),
-              "r"(group_of(next_score_)), "r"(group0 + 16 * Group + Half), "n"(score_stride)
+            : "+r"(next_[Half])
+            : "f"(score), "f"(threshold_[Half]), "r"(block), "n"(Half * row_bytes), "n"(slot_bytes)
             : "memory");
     }
 
-    /// Appends the groups from number `from` down; returns the group before which a buffer must be emptied, or -1.
-    template <int Group>
-    __device__ __forceinline__ int collect(const float (&d)[64], std::uint32_t group0, int from) {
-        const float largest0 = group_max(d, Group, 0), largest1 = group_max(d, Group, 1);
-        const bool reached = largest0 >= threshold_[0] || largest1 >= threshold_[1];
-        if (__any_sync(full_warp, reached && Group <= from)) {
-            if (__any_sync(full_warp, nearly_full())) return Group;
-            append<Group, 0>(d, largest0, group0);
-            append<Group, 1>(d, largest1, group0);
-        }
-        if constexpr (Group > 0) {
-            return collect<Group - 1>(d, group0, from);
-        } else {
-            return -1;
-        }
+    /// Appends what reaches the threshold in one group of one row.
+    template <int Group, int Half>
+    __device__ __forceinline__ void append_group(const float (&d)[64], int column) {
+        constexpr int i = 8 * Group + 2 * Half;
+        append<Half>(d[i], column + 16 * Group);
+        append<Half>(d[i + 1], column + 16 * Group + 1);
+        append<Half>(d[i + 4], column + 16 * Group + 8);
+        append<Half>(d[i + 5], column + 16 * Group + 9);
+        next_[Half] = min(next_[Half], limit());
     }
 
-    __device__ __forceinline__ void raise() {
+    /// For tiles in which hardly any group has nothing to append.
+    template <int Group>
+    __device__ __forceinline__ void collect_all(const float (&d)[64], int column) {
+        append_group<Group, 0>(d, column);
+        append_group<Group, 1>(d, column);
+        if constexpr (Group > 0) collect_all<Group - 1>(d, column);
+    }
+
+    /// The groups [low, high] only.
+    template <int Group>
+    __device__ __forceinline__ void collect(const float (&d)[64], int column, int low, int high) {
+        if (Group >= low && Group <= high) {
+            if (__any_sync(full_warp, group_max(d, Group, 0) >= threshold_[0])) append_group<Group, 0>(d, column);
+            if (__any_sync(full_warp, group_max(d, Group, 1) >= threshold_[1])) append_group<Group, 1>(d, column);
+        }
+        if constexpr (Group > 0) collect<Group - 1>(d, column, low, high);
+    }
+
+    /// Raises the thresholds by what the finder sees in this tile.
+    __device__ __forceinline__ void find(const float (&d)[64]) {
+        finder_.add(d);
 #pragma unroll
         for (int h = 0; h < 2; ++h) threshold_[h] = fmaxf(threshold_[h], finder_.threshold(h));
     }
 
     /// Empties the buffers into the lists; the thresholds then exceed what every list kept worst.
-    __device__ __forceinline__ void flush() {
-        const int count = static_cast<int>((next_score_ - first_score()) / score_stride);
-        const int longest = __reduce_max_sync(full_warp, count);
-        int fill0 = 0, fill1 = 0;  // staged keys of both rows, the same in all lanes of a quad
+    __device__ __forceinline__ void merge() {
+        __syncwarp();
+        const int count0 = static_cast<int>((next_[0] - first()) / slot_bytes);
+        const int count1 = static_cast<int>((next_[1] - first()) / slot_bytes);
+        const int longest = __reduce_max_sync(full_warp, max(count0, count1));
+        // This lane takes row lane % 16, and of the four buffers of that row the first or the last two.
+        const int row = lane_ % warp_rows, source = 4 * (row % 8) + 2 * (lane_ / warp_rows);
+        const int counts = count0 | (count1 << 16);
+        const int shift = row < 8 ? 0 : 16;
+        const int count_a = (__shfl_sync(full_warp, counts, source) >> shift) & 0xffff;
+        const int count_b = (__shfl_sync(full_warp, counts, source + 1) >> shift) & 0xffff;
+        std::uint32_t from = shared_ + source * sizeof(Key) + (row < 8 ? 0 : row_bytes);
 #pragma unroll 1
-        for (int e = 0; e < longest; ++e) stage(e, e < count, fill0, fill1);
-        merge(fill0, fill1);
+        for (int place = 0; place < longest; place += 4) {
+            Key fresh[8];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                float a, b;
+                std::uint32_t block_a, block_b;
+                asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                             : "=r"(block_a), "=f"(a), "=r"(block_b), "=f"(b)
+                             : "r"(from + i * slot_bytes)
+                             : "memory");
+                fresh[2 * i] = place + i < count_a ? make_key(a, block_a) : empty_key;
+                fresh[2 * i + 1] = place + i < count_b ? make_key(b, block_b) : empty_key;
+            }
+            from += 4 * slot_bytes;
+            keep(fresh);
+        }
         clear();
-        const float worst = score_of_bits(worst_kept());
-        // A list that is not full keeps -inf at worst.
-        const float above = worst == -INFINITY ? worst : next_above(worst);
+        const float above = next_above(score_of_bits(worst_kept()));
         threshold_[0] = fmaxf(threshold_[0], __shfl_sync(full_warp, above, lane_ / 4));
         threshold_[1] = fmaxf(threshold_[1], __shfl_sync(full_warp, above, lane_ / 4 + 8));
-    }
-
-    /// Moves the scores of entry e that reach the threshold to the staging area of their rows.
-    __device__ __forceinline__ void stage(int e, bool exists, int& fill0, int& fill1) {
-        float x[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-        std::uint32_t group = 0;
-        const std::uint32_t score = first_score() + e * score_stride;
-        if (exists) {
-            asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                         : "=f"(x[0]), "=f"(x[1]), "=f"(x[2]), "=f"(x[3])
-                         : "r"(score)
-                         : "memory");
-            asm volatile("ld.shared.u16 %0, [%1];" : "=r"(group) : "r"(group_of(score)) : "memory");
-        }
-        const bool second = (group & 1) != 0;
-        const float threshold = second ? threshold_[1] : threshold_[0];
-        int mine = 0;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) mine += x[i] >= threshold ? 1 : 0;
-        // Where they go: an exclusive sum over the quad, both rows in one integer.
-        mine = second ? mine << 16 : mine;
-        int sum = mine;
-        int other = __shfl_up_sync(full_warp, sum, 1, 4);
-        if (lane_ % 4 >= 1) sum += other;
-        other = __shfl_up_sync(full_warp, sum, 2, 4);
-        if (lane_ % 4 >= 2) sum += other;
-        const int total = __shfl_sync(full_warp, sum, 3, 4);
-        if (__any_sync(full_warp, fill0 + (total & 0xffff) > staged || fill1 + (total >> 16) > staged)) {
-            merge(fill0, fill1);
-            fill0 = fill1 = 0;
-        }
-        sum -= mine;
-        std::uint32_t to =
-            second ? staged_key(lane_ / 4 + 8, fill1 + (sum >> 16)) : staged_key(lane_ / 4, fill0 + (sum & 0xffff));
-        const std::uint32_t block = group & ~1u;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            if (x[i] >= threshold) {
-                store_key(to, (static_cast<Key>(__float_as_uint(x[i])) << 32) | (block + (i & 1) + (i & 2) * 4));
-                to += sizeof(Key);
-            }
-        }
-        fill0 += total & 0xffff;
-        fill1 += total >> 16;
-    }
-
-    /// Merges the staged scores of all rows into the lists.
-    __device__ __forceinline__ void merge(int fill0, int fill1) {
         __syncwarp();
-        const int fill = of_row(fill0, fill1, lane_);
-        const int half = lane_ / warp_rows;
-        const std::uint32_t from = staged_key(lane_ % warp_rows, half);
-        Key fresh[8];
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            fresh[i] = empty_key;
-            if (2 * i + half < fill) {
-                const Key raw = load_key(from + 2 * i * sizeof(Key));
-                fresh[i] =
-                    make_key(__uint_as_float(static_cast<std::uint32_t>(raw >> 32)), static_cast<std::uint32_t>(raw));
-            }
-        }
+    }
+
+    /// Merges 8 keys into the list.
+    __device__ __forceinline__ void keep(Key (&fresh)[8]) {
         sort(fresh);
         // The larger of a descending and an ascending sequence, element by element, is bitonic and holds the largest.
 #pragma unroll
@@ -272,7 +263,6 @@ private:
             kept = fresh[7 - i] > kept ? fresh[7 - i] : kept;
         }
         merge_bitonic(list_);
-        __syncwarp();
     }
 
     /// The score bits of the Size-th best of both halves: of i from this half and Size - i from the other, for the best
@@ -288,24 +278,6 @@ private:
 #pragma unroll
         for (int i = 1; i < Size; ++i) worst = max(worst, min(mine[i - 1], other[Size - 1 - i]));
         return worst;
-    }
-
-    /// Brings both halves together, in the staging area.
-    __device__ __forceinline__ void finish() {
-        Key best[Size];
-#pragma unroll
-        for (int j = 0; j < Size; ++j) {
-            const Key other = __shfl_xor_sync(full_warp, list_[Size - 1 - j], 16);
-            best[j] = list_[j] > other ? list_[j] : other;
-        }
-        merge_bitonic(best);
-        if (lane_ < warp_rows) {
-#pragma unroll
-            for (int j = 0; j < Size; ++j) {
-                if (j >= Size - slots_) store_key(staged_key(lane_, j - (Size - slots_)), best[j]);
-            }
-        }
-        __syncwarp();
     }
 };
 
