@@ -12,7 +12,8 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr int target_threads = 256;  // at most, of a thread block
+constexpr int most_threads = 256;  // of a thread block
+constexpr int conv_threads = 128;  // a convolution needs many registers: smaller thread blocks fill a processor better
 constexpr int loads_in_flight = 8;
 
 struct Params {
@@ -66,7 +67,7 @@ __device__ void write_split(void* high, void* low, std::int64_t at, float mean) 
 
 /// Width 0: of the keys as they are.
 template <typename T, int Width>
-__global__ void __launch_bounds__(target_threads) centroid_kernel(const Params p) {
+__global__ void __launch_bounds__(most_threads) centroid_kernel(const Params p) {
     extern __shared__ float partial[];  // [block][split][head_dim]
     std::int32_t index = static_cast<std::int32_t>(blockIdx.x);
     const int head = index % p.heads_k;  // heads innermost: neighbours share DRAM pages
@@ -150,7 +151,9 @@ __global__ void block_base_kernel(const Sequences sequences, int block_size, std
     }
 }
 
-Params make_params(const Problem& problem, ConstTensor k, const std::int32_t* block_base, CentroidOutput out) {
+/// threads: of a thread block, or more where a block of keys needs them.
+Params make_params(const Problem& problem, ConstTensor k, const std::int32_t* block_base, CentroidOutput out,
+                   int threads) {
     Params p{};
     p.sequences = make_sequences(problem);
     p.k = k.data;
@@ -161,9 +164,9 @@ Params make_params(const Problem& problem, ConstTensor k, const std::int32_t* bl
     p.block_size = static_cast<std::int32_t>(problem.block_size);
     p.blocks_max = static_cast<std::int32_t>((problem.seqlen_k + problem.block_size - 1) / problem.block_size);
     p.chunks = p.head_dim / chunk_elements;
-    p.run = std::max(16, p.block_size * p.chunks / target_threads);
+    p.run = std::max(16, p.block_size * p.chunks / most_threads);
     p.split = p.block_size / p.run;
-    p.blocks_per_group = std::max(1, target_threads / (p.chunks * p.split));
+    p.blocks_per_group = std::max(1, threads / (p.chunks * p.split));
     p.groups = (p.blocks_max + p.blocks_per_group - 1) / p.blocks_per_group;
     p.block_base = block_base;
     p.out = out;
@@ -204,7 +207,7 @@ Status make_block_base(const Problem& problem, void* workspace, cudaStream_t str
 
 Status launch_centroids(const Problem& problem, ConstTensor k, const std::int32_t* block_base, CentroidOutput out,
                         cudaStream_t stream) {
-    const Params p = make_params(problem, k, block_base, out);
+    const Params p = make_params(problem, k, block_base, out, most_threads);
     if (problem.dtype == DataType::bf16) {
         launch<__nv_bfloat16, 0>(p, stream);
     } else {
@@ -215,7 +218,7 @@ Status launch_centroids(const Problem& problem, ConstTensor k, const std::int32_
 
 Status launch_conv_centroids(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor convolved,
                              const std::int32_t* block_base, CentroidOutput out, cudaStream_t stream) {
-    Params p = make_params(problem, k, block_base, out);
+    Params p = make_params(problem, k, block_base, out, conv_threads);
     p.weight = weight;
     p.convolved = convolved.data;
     p.convolved_token = convolved.stride_token;

@@ -42,15 +42,13 @@ Status launch_route_shape(RouteArguments& arguments, cudaStream_t stream) {
 template <typename T, int HeadDim>
 Status launch_route_lists(RouteArguments& arguments, cudaStream_t stream) {
     constexpr bool wide = HeadDim > 128;
-    constexpr int short_groups = wide ? 2 : 3, short_stages = HeadDim == 64 ? 4 : wide ? 1 : 2;
+    constexpr int stages = HeadDim == 64 ? 4 : wide ? 1 : 2;
     constexpr int long_groups = wide ? 1 : 2;
-    RouteParams& p = arguments.params;
-    if (p.slots < 16) {
-        if (p.slots < 8) {
-            return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<8>, short_groups, short_stages>>(arguments,
-                                                                                                        stream);
-        }
-        return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<16>, 2, short_stages>>(arguments, stream);
+    if (arguments.params.slots < 8) {
+        return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<8, 16>, wide ? 2 : 3, stages>>(arguments, stream);
+    }
+    if (arguments.params.slots < 16) {
+        return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<16, wide ? 16 : 24>, 2, stages>>(arguments, stream);
     }
     return launch_route_shape<T, RouteShape<HeadDim, LongTopK, long_groups, 2>>(arguments, stream);
 }

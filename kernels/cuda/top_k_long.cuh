@@ -16,11 +16,12 @@
 // buffer was never matters to the result.
 namespace mobalab::kernels::cuda {
 
-/// 128 keys of each of two rows, key i in lane i / 4, register i % 4; two for more instructions in flight.
-struct KeyPair128 {
-    Key k[2][4];
+/// The best 64 keys of each of two rows, sorted: key i in lane i / 2, register i % 2. Two rows for more instructions in
+/// flight.
+struct SortedRows {
+    Key best[2][2];
 
-    /// Largest first, by a bitonic network.
+    /// Sorts what is in `best`, largest first, by a bitonic network.
     __device__ __forceinline__ void sort(int lane) {
         stage<2, 1>(lane);
         stage<4, 2>(lane);
@@ -28,35 +29,60 @@ struct KeyPair128 {
         stage<16, 8>(lane);
         stage<32, 16>(lane);
         stage<64, 32>(lane);
-        stage<128, 64>(lane);
+    }
+
+    /// Takes 32 more keys of each row, one a lane.
+    __device__ __forceinline__ void merge(Key (&more)[2], int lane) {
+        stage_more<2, 1>(more, lane);
+        stage_more<4, 2>(more, lane);
+        stage_more<8, 4>(more, lane);
+        stage_more<16, 8>(more, lane);
+        stage_more<32, 16>(more, lane);
+        // The larger of a descending and an ascending sequence, element by element, is bitonic and holds the largest.
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+#pragma unroll
+            for (int row = 0; row < 2; ++row) {
+                const Key other = __shfl_sync(full_warp, more[row], 63 - 2 * lane - r);
+                if (lane >= 16 && other > best[row][r]) best[row][r] = other;
+            }
+        }
+        stage<64, 32>(lane);
     }
 
 private:
-    /// Merges sequences of Length / 2 to sequences of Length; those with i & Length ascend.
+    /// Keeps the larger or the smaller of a key and the one of lane ^ Distance.
+    template <int Distance>
+    static __device__ __forceinline__ void exchange(Key& key, bool want_larger) {
+        const Key other = __shfl_xor_sync(full_warp, key, Distance);
+        key = (key > other) == want_larger ? key : other;
+    }
+
+    /// Merges sequences of Length / 2 to sequences of Length, descending where (i & Length) == 0.
     template <int Length, int Distance>
     __device__ __forceinline__ void stage(int lane) {
+        const bool descending = (2 * lane & Length) == 0;
 #pragma unroll
-        for (int r = 0; r < 4; ++r) {
-            const bool descending = Length >= 4 ? (4 * lane & Length) == 0 : (r & Length) == 0;
-            if constexpr (Distance >= 4) {
-                const bool want_larger = ((4 * lane & Distance) == 0) == descending;
+        for (int row = 0; row < 2; ++row) {
+            if constexpr (Distance > 1) {
+                const bool want_larger = ((2 * lane & Distance) == 0) == descending;
 #pragma unroll
-                for (int row = 0; row < 2; ++row) {
-                    const Key other = __shfl_xor_sync(full_warp, k[row][r], Distance / 4);
-                    k[row][r] = (k[row][r] > other) == want_larger ? k[row][r] : other;
-                }
-            } else if ((r & Distance) == 0) {
-#pragma unroll
-                for (int row = 0; row < 2; ++row) {
-                    Key &a = k[row][r], &b = k[row][r + Distance];
-                    const bool swap = (a < b) == descending;
-                    const Key front = swap ? b : a;
-                    b = swap ? a : b;
-                    a = front;
-                }
+                for (int r = 0; r < 2; ++r) exchange<Distance / 2>(best[row][r], want_larger);
+            } else {
+                const bool swap = (best[row][0] < best[row][1]) == descending;
+                const Key front = swap ? best[row][1] : best[row][0];
+                best[row][1] = swap ? best[row][0] : best[row][1];
+                best[row][0] = front;
             }
         }
         if constexpr (Distance > 1) stage<Length, Distance / 2>(lane);
+    }
+    template <int Length, int Distance>
+    __device__ __forceinline__ void stage_more(Key (&more)[2], int lane) {
+        const bool want_larger = ((lane & Distance) == 0) == ((lane & Length) == 0);
+#pragma unroll
+        for (int row = 0; row < 2; ++row) exchange<Distance>(more[row], want_larger);
+        if constexpr (Distance > 1) stage_more<Length, Distance / 2>(more, lane);
     }
 };
 
@@ -191,24 +217,25 @@ private:
 #pragma unroll 1
         for (int pair = 0; pair < warp_rows / 2; ++pair) {
             if ((rows >> (2 * pair) & 3u) == 0) continue;
-            KeyPair128 keys;
+            const int filled[2] = {__shfl_sync(full_warp, count, 2 * pair),
+                                   __shfl_sync(full_warp, count, 2 * pair + 1)};
+            const auto load = [&](int row, int at) {
+                return at < filled[row] ? buffer(2 * pair + row)[at] : empty_key;
+            };
+            SortedRows sorted;
 #pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                const int filled = __shfl_sync(full_warp, count, 2 * pair + i);
-#pragma unroll
-                for (int r = 0; r < 4; ++r) {
-                    const int at = 32 * r + lane_;
-                    keys.k[i][r] = at < filled ? buffer(2 * pair + i)[at] : empty_key;
-                }
+            for (int i = 0; i < 4; ++i) sorted.best[i / 2][i % 2] = load(i / 2, 32 * (i % 2) + lane_);
+            sorted.sort(lane_);
+#pragma unroll 1
+            for (int at = 64; at < max(filled[0], filled[1]); at += 32) {
+                Key more[2] = {load(0, at + lane_), load(1, at + lane_)};
+                sorted.merge(more, lane_);
             }
-            keys.sort(lane_);
             __syncwarp();
 #pragma unroll
-            for (int i = 0; i < 2; ++i) {
-#pragma unroll
-                for (int r = 0; r < 4; ++r) {
-                    if (4 * lane_ + r < slots_) buffer(2 * pair + i)[4 * lane_ + r] = keys.k[i][r];
-                }
+            for (int i = 0; i < 4; ++i) {
+                const int at = 2 * lane_ + i % 2;
+                if (at < slots_) buffer(2 * pair + i / 2)[at] = sorted.best[i / 2][i % 2];
             }
             __syncwarp();
             const int row = lane_ / 4;

@@ -9,10 +9,11 @@
 // Exact top-k for short lists (fewer than 16), one warp for 16 rows, nothing shared between warps.
 //
 // Every row has a threshold that at least `slots` of its scores reach. What reaches it is appended to a buffer that
-// belongs to one lane and one of its rows: straight-line predicated code, no loops, no shuffles, no atomics. At fixed
-// tiles, the same for all warps of a warpgroup (they meet at every product, so one that stops alone stops all), buffers
-// are merged into sorted lists in registers, and the thresholds rise. A buffer that would overflow between them makes
-// the warp empty its buffers and repeat the tile in small steps, so the result never depends on a capacity.
+// belongs to one lane and one of its rows: straight-line predicated code, no loops, no shuffles, no atomics. After a
+// few tiles, at every doubling of the tiles (each lets about as many scores pass) and at the end, buffers are merged
+// into sorted lists in registers, and the thresholds rise. That is in all warps of a warpgroup at the same tile: they
+// meet at every product, so one that stops alone stops all. A buffer that would overflow in between makes the warp
+// empty its buffers and repeat the tile in small steps, so the result never depends on a capacity.
 namespace mobalab::kernels::cuda {
 
 /// Finds a threshold from scores alone, without keeping any: each lane holds the M largest maxima of its groups of 4
@@ -57,18 +58,15 @@ struct ThresholdFinder {
 };
 
 /// The state of one warp over the tiles of its 16 rows. Size: a power of two, at least `slots` + 1.
-template <int Size_>
+template <int Size_, int Capacity>
 class ShortTopK {
 public:
     static constexpr int Size = Size_;
     static_assert(Size == 8 || Size == 16);
-    static constexpr int group_columns = 4;  // of a lane
-    static constexpr int capacity = 14;      // keys a buffer holds; as many places more as one group can overflow it
-    static constexpr int shared_bytes =      // of a warp
-        (capacity + group_columns) * 2 * 32 * static_cast<int>(sizeof(Key));
+    static constexpr int capacity = Capacity;  // keys a buffer holds; two places more take what would overflow it
+    static constexpr int shared_bytes = (capacity + 2) * 2 * 32 * static_cast<int>(sizeof(Key));  // of a warp
     static constexpr bool surveys = false;
-    /// The first merge is after so many tiles: until then thresholds come from the finder. The others follow at every
-    /// doubling of the tiles, each about as many scores later.
+    /// Until the first merge thresholds come from the finder, and hardly any group has nothing to append.
     static constexpr int first_merge = Size == 8 ? 4 : 2;
 
     __device__ __forceinline__ ShortTopK(unsigned char* shared, int slots, int lane)
@@ -95,9 +93,9 @@ public:
             find(d);
             collect_all<tile_groups - 1>(d, column);
         } else {
-            collect<tile_groups - 1>(d, column, 0, tile_groups - 1);
+            collect<tile_groups - 1>(d, column, groups_reaching(d));
         }
-        bool due = first_block == 0 || merges_after(number);
+        bool due = first_block == 0 || (number >= first_merge && (number & (number - 1)) == 0);
         int group = 0;
         if (__any_sync(full_warp, max(next_[0], next_[1]) >= limit())) {
             // Once more, in small steps, and with the best thresholds.
@@ -112,7 +110,7 @@ public:
             if (due) merge();
             if (group == 0) break;
             --group;
-            collect<tile_groups - 1>(d, column, group, group);
+            collect<tile_groups - 1>(d, column, groups_reaching(d) & (3u << (2 * group)));
             due = group == 0 || __any_sync(full_warp, max(next_[0], next_[1]) > limit() - group_columns * slot_bytes);
         }
     }
@@ -139,6 +137,7 @@ public:
     }
 
 private:
+    static constexpr int group_columns = 4;  // of a lane
     static constexpr std::uint32_t row_bytes = 32 * sizeof(Key), slot_bytes = 2 * row_bytes;
 
     Key list_[Size];  // best first; lanes r and r + 16 each keep the best of half of what row r was offered
@@ -160,10 +159,6 @@ private:
     __device__ __forceinline__ void clear() {
         next_[0] = next_[1] = first();
     }
-    static __device__ __forceinline__ bool merges_after(int number) {
-        return number >= first_merge && (number & (number - 1)) == 0;
-    }
-
     /// Appends one score if it reaches the threshold.
     template <int Half>
     __device__ __forceinline__ void append(float score, int block) {
@@ -184,14 +179,13 @@ private:
     template <int Group, int Half>
     __device__ __forceinline__ void append_group(const float (&d)[64], int column) {
         constexpr int i = 8 * Group + 2 * Half;
-        append<Half>(d[i], column + 16 * Group);
-        append<Half>(d[i + 1], column + 16 * Group + 1);
-        append<Half>(d[i + 4], column + 16 * Group + 8);
-        append<Half>(d[i + 5], column + 16 * Group + 9);
-        next_[Half] = min(next_[Half], limit());
+#pragma unroll
+        for (int j = 0; j <= 4; j += 4) {
+            append<Half>(d[i + j], column + 16 * Group + 2 * j);
+            append<Half>(d[i + j + 1], column + 16 * Group + 2 * j + 1);
+            next_[Half] = min(next_[Half], limit());
+        }
     }
-
-    /// For tiles in which hardly any group has nothing to append.
     template <int Group>
     __device__ __forceinline__ void collect_all(const float (&d)[64], int column) {
         append_group<Group, 0>(d, column);
@@ -199,17 +193,24 @@ private:
         if constexpr (Group > 0) collect_all<Group - 1>(d, column);
     }
 
-    /// The groups [low, high] only.
-    template <int Group>
-    __device__ __forceinline__ void collect(const float (&d)[64], int column, int low, int high) {
-        if (Group >= low && Group <= high) {
-            if (__any_sync(full_warp, group_max(d, Group, 0) >= threshold_[0])) append_group<Group, 0>(d, column);
-            if (__any_sync(full_warp, group_max(d, Group, 1) >= threshold_[1])) append_group<Group, 1>(d, column);
+    /// Bit 2 * group + half: some lane has something to append.
+    __device__ __forceinline__ std::uint32_t groups_reaching(const float (&d)[64]) const {
+        std::uint32_t reaching = 0;
+#pragma unroll
+        for (int i = 0; i < 2 * tile_groups; ++i) {
+            if (group_max(d, i / 2, i % 2) >= threshold_[i % 2]) reaching |= 1u << i;
         }
-        if constexpr (Group > 0) collect<Group - 1>(d, column, low, high);
+        return __reduce_or_sync(full_warp, reaching);
+    }
+    /// The same for the marked groups.
+    template <int Group>
+    __device__ __forceinline__ void collect(const float (&d)[64], int column, std::uint32_t marked) {
+        if ((marked & (1u << (2 * Group))) != 0) append_group<Group, 0>(d, column);
+        if ((marked & (2u << (2 * Group))) != 0) append_group<Group, 1>(d, column);
+        if constexpr (Group > 0) collect<Group - 1>(d, column, marked);
     }
 
-    /// Raises the thresholds by what the finder sees in this tile.
+    /// Raises the thresholds to what the finder sees in this tile.
     __device__ __forceinline__ void find(const float (&d)[64]) {
         finder_.add(d);
 #pragma unroll

@@ -2,7 +2,7 @@
 // every shape are checked against double precision first.
 //
 //   cuda_routing_bench [--route] [seqlen ...]      without arguments: the tables of tests/perf/NOTES_cuda_routing.md
-//   --route: without lists and key convolution
+//   --route: without lists
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -189,20 +189,30 @@ void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t bloc
     std::fflush(stdout);
 }
 
+/// The key convolution alone, and with the centroids of its output in one pass and in two.
 void bench_conv(std::int64_t n) {
     const Problem p = make_problem(n, 16, 128, 128, 8);
     const std::int64_t elements = p.tokens_k() * 16 * 128;
     const DeviceBuffer keys(static_cast<std::size_t>(elements) * 2), out(static_cast<std::size_t>(elements) * 2);
+    const DeviceBuffer centroids(static_cast<std::size_t>(p.blocks() * 16 * 128) * 2);
     const DeviceBuffer weight(16 * 128 * 5 * 4);
     fill_normal<<<1024, 256>>>(keys.as<__nv_bfloat16>(), elements, 2);
     check_cuda(cudaMemset(weight.get(), 0, weight.bytes()), "memset");
+    const Tensor to = {out.get(), 2048, 128};
+    const ConstTensor from = {keys.get(), 2048, 128}, convolved = {out.get(), 2048, 128};
+    const cuda::CentroidOutput pooled = {nullptr, centroids.get(), nullptr};
     for (const int width : {3, 5}) {
-        const double ms = median_ms([&] {
-            must(cuda::launch_key_conv(p, {keys.get(), 2048, 128}, weight.as<float>(), width, {out.get(), 2048, 128},
-                                       nullptr));
+        const auto conv = [&] { must(cuda::launch_key_conv(p, from, weight.as<float>(), width, to, nullptr)); };
+        const double ms = median_ms(conv);
+        const double apart = median_ms([&] {
+            conv();
+            must(cuda::launch_centroids(p, convolved, nullptr, pooled, nullptr));
         });
-        std::printf("key convolution n %ld width %d: %.3f ms, %.0f GB/s\n", n, width, ms,
-                    static_cast<double>(elements) * 4e-6 / ms);
+        const double fused = median_ms([&] {
+            must(cuda::launch_conv_centroids(p, from, weight.as<float>(), width, to, nullptr, pooled, nullptr));
+        });
+        std::printf("key convolution n %ld width %d: %.3f ms, %.0f GB/s; with centroids %.3f ms, fused %.3f ms\n", n,
+                    width, ms, static_cast<double>(elements) * 4e-6 / ms, apart, fused);
     }
 }
 
@@ -241,7 +251,7 @@ int main(int argc, char** argv) {
                 bench(n, 16, 128, 128, 8, false, values);
                 bench(n, 16, 128, 16, 64, false, values);
             }
-            if (with_lists) bench_conv(n);
+            bench_conv(n);
         }
     } catch (const std::exception& error) {
         std::printf("%s\n", error.what());
