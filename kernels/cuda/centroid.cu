@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "kernels/cuda/centroid.h"
@@ -164,7 +165,8 @@ Params make_params(const Problem& problem, ConstTensor k, const std::int32_t* bl
     p.block_size = static_cast<std::int32_t>(problem.block_size);
     p.blocks_max = static_cast<std::int32_t>((problem.seqlen_k + problem.block_size - 1) / problem.block_size);
     p.chunks = p.head_dim / chunk_elements;
-    p.run = std::max(16, p.block_size * p.chunks / most_threads);
+    const auto run = static_cast<unsigned>(std::max(16, p.block_size * p.chunks / most_threads));
+    p.run = static_cast<std::int32_t>(std::bit_ceil(run));  // divides the block
     p.split = p.block_size / p.run;
     p.blocks_per_group = std::max(1, threads / (p.chunks * p.split));
     p.groups = (p.blocks_max + p.blocks_per_group - 1) / p.blocks_per_group;
