@@ -16,7 +16,7 @@ namespace mobalab::kernels {
 ///     topk is 1; scores may always be null);
 ///   - there is work: compute_centroids has a block, route* has a query and topk > 1, *_forward has a query (topk may
 ///   be
-///     1), attention_backward and key_conv_forward and key_conv_centroids have a key. attention_backward may have no
+///     1), attention_backward, key_conv_forward and key_conv_centroids have a key. attention_backward may have no
 ///     queries and key_conv_backward no keys: what they write is then zero.
 ///   - execution.workspace is 256-byte aligned and holds workspace_size() bytes, where that is not 0.
 /// An entry that is nullptr is an operation the backend does not offer; callers get StatusCode::unsupported.
