@@ -16,8 +16,8 @@ namespace mobalab::kernels {
 ///     topk is 1; scores may always be null);
 ///   - there is work: compute_centroids has a block, route* has a query and topk > 1, *_forward has a query (topk may
 ///   be
-///     1), attention_backward and key_conv_forward have a key. attention_backward may have no queries and
-///     key_conv_backward no keys: what they write is then zero.
+///     1), attention_backward, key_conv_forward and key_conv_centroids have a key. attention_backward may have no
+///     queries and key_conv_backward no keys: what they write is then zero.
 ///   - execution.workspace is 256-byte aligned and holds workspace_size() bytes, where that is not 0.
 /// An entry that is nullptr is an operation the backend does not offer; callers get StatusCode::unsupported.
 struct BackendTable {
@@ -43,6 +43,9 @@ struct BackendTable {
                                const Execution&);
     Status (*key_conv_backward)(const Problem&, ConstTensor k, const float* weight, int width, ConstTensor d_out,
                                 Tensor dk, float* d_weight, const Execution&);
+    /// May be null where the two operations it fuses are offered: they then run one after the other.
+    Status (*key_conv_centroids)(const Problem&, ConstTensor k, const float* weight, int width, Tensor out,
+                                 void* centroids, const Execution&) = nullptr;
 };
 
 const BackendTable& cpu_backend();            // cpu/backend.cc

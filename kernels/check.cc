@@ -138,7 +138,9 @@ bool is_conv(Operation operation) {
 }
 
 Side side_of(Operation operation) {
-    return is_conv(operation) || operation == Operation::centroids ? Side::keys : Side::queries_and_keys;
+    const bool keys =
+        is_conv(operation) || operation == Operation::centroids || operation == Operation::key_conv_centroids;
+    return keys ? Side::keys : Side::queries_and_keys;
 }
 
 }  // namespace

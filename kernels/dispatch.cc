@@ -205,6 +205,25 @@ Status key_conv_forward(const Problem& p, ConstTensor k, const float* weight, in
     });
 }
 
+Status key_conv_centroids(const Problem& p, ConstTensor k, const float* weight, int width, Tensor out, void* centroids,
+                          const Execution& execution) {
+    return guarded([&]() -> Status {
+        const BackendTable* table = find_backend(execution.backend);
+        const bool fused = table != nullptr && table->key_conv_centroids != nullptr;
+        const bool apart =
+            table != nullptr && table->key_conv_forward != nullptr && table->compute_centroids != nullptr;
+        if (Status s = prepare(table, fused || apart, Operation::key_conv_centroids, p, execution); !s.ok()) return s;
+        if (Status s = check_conv(p, weight, width); !s.ok()) return s;
+        if (Status s = resolve_k("k", p, k); !s.ok()) return s;
+        if (Status s = resolve_k("out", p, out); !s.ok()) return s;
+        if (Status s = check_pointer("centroids", centroids, p.blocks() * p.heads_k * p.head_dim); !s.ok()) return s;
+        if (p.tokens_k() == 0) return {};
+        if (fused) return table->key_conv_centroids(p, k, weight, width, out, centroids, execution);
+        if (Status s = table->key_conv_forward(p, k, weight, width, out, execution); !s.ok()) return s;
+        return table->compute_centroids(p, {out.data, out.stride_token, out.stride_head}, centroids, execution);
+    });
+}
+
 Status key_conv_backward(const Problem& p, ConstTensor k, const float* weight, int width, ConstTensor d_out, Tensor dk,
                          float* d_weight, const Execution& execution) {
     return guarded([&]() -> Status {

@@ -103,6 +103,7 @@ enum class Operation {
     key_conv_backward,
     key_conv_forward,
     route_with_centroids,
+    key_conv_centroids,
 };
 
 /// Bytes of workspace `operation` needs; 0 on the CPU backends (they manage their own memory). Depends on the integers
@@ -150,6 +151,11 @@ inline constexpr int max_conv_width = 8;
 /// overlap `k`.
 Status key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
                         const Execution& execution);
+
+/// key_conv_forward() and compute_centroids() of its output, bit for bit, in one pass over the keys where the backend
+/// can. centroids: see compute_centroids().
+Status key_conv_centroids(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
+                          void* centroids, const Execution& execution);
 
 /// Gradients of key_conv_forward: dk like k, d_weight fp32 like weight; both fully written.
 Status key_conv_backward(const Problem& problem, ConstTensor k, const float* weight, int width, ConstTensor d_out,

@@ -18,6 +18,7 @@ static_assert(static_cast<int>(mk::Backend::cuda) == MOBALAB_CUDA);
 static_assert(static_cast<int>(mk::Centroids::fp32) == MOBALAB_CENTROIDS_FP32);
 static_assert(static_cast<int>(mk::StatusCode::device_error) == MOBALAB_DEVICE_ERROR);
 static_assert(static_cast<int>(mk::Operation::key_conv_backward) == MOBALAB_OP_KEY_CONV_BACKWARD);
+static_assert(static_cast<int>(mk::Operation::key_conv_centroids) == MOBALAB_OP_KEY_CONV_CENTROIDS);
 
 MobalabStatus report(MobalabStatus code, std::string_view text, char* message, size_t message_size) {
     if (code != MOBALAB_OK && message != nullptr && message_size > 0) {
@@ -111,7 +112,7 @@ MobalabStatus mobalab_backend_available(int32_t backend, char* message, size_t m
 
 MobalabStatus mobalab_workspace_size(int32_t operation, const MobalabProblem* problem, int32_t backend, uint64_t* bytes,
                                      char* message, size_t message_size) {
-    if (bytes == nullptr || !in_range(operation, MOBALAB_OP_KEY_CONV_BACKWARD)) {
+    if (bytes == nullptr || !in_range(operation, MOBALAB_OP_KEY_CONV_CENTROIDS)) {
         return report(MOBALAB_INVALID_ARGUMENT, "bytes is null or operation is none of MobalabOperation", message,
                       message_size);
     }
@@ -169,6 +170,15 @@ MobalabStatus mobalab_key_conv_forward(const MobalabProblem* problem, MobalabTen
                                        char* message, size_t message_size) {
     return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
         return mk::key_conv_forward(p, in_tensor(k), weight, width, out_tensor(out), to_execution(*execution));
+    });
+}
+
+MobalabStatus mobalab_key_conv_centroids(const MobalabProblem* problem, MobalabTensor k, const float* weight,
+                                         int32_t width, MobalabTensor out, void* centroids,
+                                         const MobalabExecution* execution, char* message, size_t message_size) {
+    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
+        return mk::key_conv_centroids(p, in_tensor(k), weight, width, out_tensor(out), centroids,
+                                      to_execution(*execution));
     });
 }
 

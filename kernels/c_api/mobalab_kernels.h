@@ -39,7 +39,10 @@ typedef enum {
     MOBALAB_OP_ATTENTION_FORWARD = 2,
     MOBALAB_OP_MOBA_FORWARD = 3,
     MOBALAB_OP_ATTENTION_BACKWARD = 4,
-    MOBALAB_OP_KEY_CONV_BACKWARD = 5
+    MOBALAB_OP_KEY_CONV_BACKWARD = 5,
+    MOBALAB_OP_KEY_CONV_FORWARD = 6,
+    MOBALAB_OP_ROUTE_WITH_CENTROIDS = 7,
+    MOBALAB_OP_KEY_CONV_CENTROIDS = 8
 } MobalabOperation;
 
 typedef struct {
@@ -104,6 +107,10 @@ MobalabStatus mobalab_attention_backward(const MobalabProblem* problem, MobalabT
 MobalabStatus mobalab_key_conv_forward(const MobalabProblem* problem, MobalabTensor k, const float* weight,
                                        int32_t width, MobalabTensor out, const MobalabExecution* execution,
                                        char* message, size_t message_size);
+
+MobalabStatus mobalab_key_conv_centroids(const MobalabProblem* problem, MobalabTensor k, const float* weight,
+                                         int32_t width, MobalabTensor out, void* centroids,
+                                         const MobalabExecution* execution, char* message, size_t message_size);
 
 MobalabStatus mobalab_key_conv_backward(const MobalabProblem* problem, MobalabTensor k, const float* weight,
                                         int32_t width, MobalabTensor d_out, MobalabTensor dk, float* d_weight,

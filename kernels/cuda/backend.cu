@@ -44,6 +44,7 @@ struct RouteWorkspace {
 std::size_t workspace_size_of(Operation operation, const Problem& problem) {
     switch (operation) {
         case Operation::centroids:
+        case Operation::key_conv_centroids:
             return block_base_size(problem);
         case Operation::route:
             return RouteWorkspace(problem, nullptr, true).bytes;
@@ -63,18 +64,22 @@ std::size_t workspace_size_of(Operation operation, const Problem& problem) {
     return 0;
 }
 
-Status cuda_compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution) {
-    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
-    const cudaStream_t stream = stream_of(execution);
-    const std::int32_t* block_base = nullptr;
-    if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
+CentroidOutput centroid_output(const Problem& problem, void* centroids) {
     CentroidOutput out;
     if (problem.centroids == Centroids::fp32) {
         out.full = static_cast<float*>(centroids);
     } else {
         out.high = centroids;
     }
-    return launch_centroids(problem, k, block_base, out, stream);
+    return out;
+}
+
+Status cuda_compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
+    const cudaStream_t stream = stream_of(execution);
+    const std::int32_t* block_base = nullptr;
+    if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
+    return launch_centroids(problem, k, block_base, centroid_output(problem, centroids), stream);
 }
 
 Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
@@ -135,6 +140,18 @@ Status cuda_key_conv_forward(const Problem& problem, ConstTensor k, const float*
     return launch_key_conv(problem, k, weight, width, out, stream_of(execution));
 }
 
+Status cuda_key_conv_centroids(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
+                               void* centroids, const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("out", out.data, out.stride_token, out.stride_head, problem.heads_k); !s.ok())
+        return s;
+    const cudaStream_t stream = stream_of(execution);
+    const std::int32_t* block_base = nullptr;
+    if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
+    return launch_conv_centroids(problem, k, weight, width, out, block_base, centroid_output(problem, centroids),
+                                 stream);
+}
+
 Status cuda_key_conv_backward(const Problem& problem, ConstTensor k, const float* weight, int width, ConstTensor d_out,
                               Tensor dk, float* d_weight, const Execution& execution) {
     const auto check = [&](const char* name, const auto& tensor) {
@@ -162,7 +179,8 @@ const BackendTable& cuda_backend() {
                                            .moba_forward = cuda_moba_forward,
                                            .attention_backward = cuda_attention_backward,
                                            .key_conv_forward = cuda_key_conv_forward,
-                                           .key_conv_backward = cuda_key_conv_backward};
+                                           .key_conv_backward = cuda_key_conv_backward,
+                                           .key_conv_centroids = cuda_key_conv_centroids};
     return table;
 }
 

@@ -1,16 +1,20 @@
 #include <algorithm>
+#include <bit>
+#include <utility>
 
 #include "kernels/cuda/centroid.h"
 #include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/key_conv.cuh"
 #include "kernels/cuda/sequences.h"
 #include "kernels/cuda/status.h"
 
-// Memory-bound: every key is read once, 16 bytes a thread, 8 loads in flight. The threads of a block of keys each sum
-// rows_per_thread rows or more; their partial sums meet in shared memory in a fixed order.
+// Memory-bound: every key is read once, 16 bytes a thread. The threads of a block of keys each sum a run of consecutive
+// keys, as they are or convolved and rounded; their partial sums meet in shared memory in a fixed order.
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr int target_threads = 256;
+constexpr int most_threads = 256;  // of a thread block
+constexpr int conv_threads = 128;  // a convolution needs many registers: smaller thread blocks fill a processor better
 constexpr int loads_in_flight = 8;
 
 struct Params {
@@ -20,30 +24,38 @@ struct Params {
     std::int32_t heads_k, head_dim, block_size;
     std::int32_t blocks_max;        // of the longest sequence
     std::int32_t chunks;            // 16-byte chunks of a row
+    std::int32_t run;               // keys of a thread
     std::int32_t split;             // threads that share one chunk column of a block
     std::int32_t blocks_per_group;  // blocks of one thread block
     std::int32_t groups;            // thread blocks per sequence and head
     const std::int32_t* block_base;
     CentroidOutput out;
+    const float* weight;  // of a convolution: [heads_k, head_dim, width]
+    void* convolved;
+    std::int64_t convolved_token, convolved_head;
 };
 
 template <typename T>
-__device__ void add_rows(const Params& p, const T* row0, int first, int rows, float (&sum)[chunk_elements]) {
-    for (int r = first; r < rows; r += p.split * loads_in_flight) {
+__device__ __forceinline__ void add(const uint4& chunk, float (&sum)[chunk_elements]) {
+    float x[chunk_elements];
+    unpack<T>(chunk, x);
+#pragma unroll
+    for (int e = 0; e < chunk_elements; ++e) sum[e] += x[e];
+}
+
+/// Adds the keys [first, last) of a sequence. k: this thread's channels of its key 0.
+template <typename T>
+__device__ __forceinline__ void add_run(const T* k, std::int64_t stride_token, int first, int last,
+                                        float (&sum)[chunk_elements]) {
+    for (int t = first; t < last; t += loads_in_flight) {
         uint4 chunk[loads_in_flight];
 #pragma unroll
         for (int i = 0; i < loads_in_flight; ++i) {
-            const int row = r + i * p.split;
-            chunk[i] =
-                row < rows ? __ldg(reinterpret_cast<const uint4*>(row0 + row * p.stride_token)) : uint4{0, 0, 0, 0};
+            const bool inside = t + i < last;
+            chunk[i] = inside ? __ldg(reinterpret_cast<const uint4*>(k + (t + i) * stride_token)) : uint4{0, 0, 0, 0};
         }
 #pragma unroll
-        for (int i = 0; i < loads_in_flight; ++i) {
-            float x[chunk_elements];
-            unpack<T>(chunk[i], x);
-#pragma unroll
-            for (int e = 0; e < chunk_elements; ++e) sum[e] += x[e];
-        }
+        for (int i = 0; i < loads_in_flight; ++i) add<T>(chunk[i], sum);
     }
 }
 
@@ -54,8 +66,9 @@ __device__ void write_split(void* high, void* low, std::int64_t at, float mean) 
     if (low != nullptr) static_cast<T*>(low)[at] = from_float<T>(mean - to_float(rounded));
 }
 
-template <typename T>
-__global__ void __launch_bounds__(512) centroid_kernel(const Params p) {
+/// Width 0: of the keys as they are.
+template <typename T, int Width>
+__global__ void __launch_bounds__(most_threads) centroid_kernel(const Params p) {
     extern __shared__ float partial[];  // [block][split][head_dim]
     std::int32_t index = static_cast<std::int32_t>(blockIdx.x);
     const int head = index % p.heads_k;  // heads innermost: neighbours share DRAM pages
@@ -71,11 +84,24 @@ __global__ void __launch_bounds__(512) centroid_kernel(const Params p) {
     const int local = static_cast<int>(threadIdx.x) / per_block;
     const int within = static_cast<int>(threadIdx.x) % per_block;
     const int share = within / p.chunks, chunk = within % p.chunks;
-    const int first_key = (block0 + local) * p.block_size;
+    const int block_begin = (block0 + local) * p.block_size;
+    const int first = block_begin + share * p.run;
+    const int last = min(first + p.run, s.sk);
     float sum[chunk_elements] = {};
-    const T* row0 = static_cast<const T*>(p.k) + (static_cast<std::int64_t>(s.k_begin) + first_key) * p.stride_token +
-                    head * p.stride_head + chunk * chunk_elements;
-    add_rows<T>(p, row0, share, min(p.block_size, s.sk - first_key), sum);
+    const T* k =
+        static_cast<const T*>(p.k) + s.k_begin * p.stride_token + head * p.stride_head + chunk * chunk_elements;
+    if constexpr (Width == 0) {
+        add_run<T>(k, p.stride_token, first, last, sum);
+    } else {
+        float w[chunk_elements][Width];
+        load_weight<Width>(p.weight + static_cast<std::int64_t>(head) * p.head_dim * Width, chunk, w);
+        T* out = static_cast<T*>(p.convolved) + s.k_begin * p.convolved_token + head * p.convolved_head +
+                 chunk * chunk_elements;
+        convolve_run<T, Width>(k, p.stride_token, w, first, last, [&](int token, const uint4& y) {
+            *reinterpret_cast<uint4*>(out + token * p.convolved_token) = y;
+            add<T>(y, sum);
+        });
+    }
     float* mine = partial + (local * p.split + share) * p.head_dim + chunk * chunk_elements;
 #pragma unroll
     for (int e = 0; e < chunk_elements; ++e) mine[e] = sum[e];
@@ -126,6 +152,44 @@ __global__ void block_base_kernel(const Sequences sequences, int block_size, std
     }
 }
 
+/// threads: of a thread block, or more where a block of keys needs them.
+Params make_params(const Problem& problem, ConstTensor k, const std::int32_t* block_base, CentroidOutput out,
+                   int threads) {
+    Params p{};
+    p.sequences = make_sequences(problem);
+    p.k = k.data;
+    p.stride_token = k.stride_token;
+    p.stride_head = k.stride_head;
+    p.heads_k = static_cast<std::int32_t>(problem.heads_k);
+    p.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    p.block_size = static_cast<std::int32_t>(problem.block_size);
+    p.blocks_max = static_cast<std::int32_t>((problem.seqlen_k + problem.block_size - 1) / problem.block_size);
+    p.chunks = p.head_dim / chunk_elements;
+    const auto run = static_cast<unsigned>(std::max(16, p.block_size * p.chunks / most_threads));
+    p.run = static_cast<std::int32_t>(std::bit_ceil(run));  // divides the block
+    p.split = p.block_size / p.run;
+    p.blocks_per_group = std::max(1, threads / (p.chunks * p.split));
+    p.groups = (p.blocks_max + p.blocks_per_group - 1) / p.blocks_per_group;
+    p.block_base = block_base;
+    p.out = out;
+    return p;
+}
+
+template <typename T, int Width>
+void launch(const Params& p, cudaStream_t stream) {
+    const auto grid = static_cast<unsigned>(p.sequences.batch * p.groups * p.heads_k);
+    const int threads = p.chunks * p.split * p.blocks_per_group;
+    const std::size_t shared = static_cast<std::size_t>(p.blocks_per_group) * p.split * p.head_dim * sizeof(float);
+    centroid_kernel<T, Width><<<grid, threads, shared, stream>>>(p);
+}
+
+template <typename T, std::size_t... I>
+void launch_width(const Params& p, int width, cudaStream_t stream, std::index_sequence<I...>) {
+    using Launch = void (*)(const Params&, cudaStream_t);
+    static constexpr Launch table[] = {launch<T, static_cast<int>(I) + min_conv_width>...};
+    table[width - min_conv_width](p, stream);
+}
+
 }  // namespace
 
 std::size_t block_base_size(const Problem& problem) {
@@ -145,29 +209,27 @@ Status make_block_base(const Problem& problem, void* workspace, cudaStream_t str
 
 Status launch_centroids(const Problem& problem, ConstTensor k, const std::int32_t* block_base, CentroidOutput out,
                         cudaStream_t stream) {
-    Params p{};
-    p.sequences = make_sequences(problem);
-    p.k = k.data;
-    p.stride_token = k.stride_token;
-    p.stride_head = k.stride_head;
-    p.heads_k = static_cast<std::int32_t>(problem.heads_k);
-    p.head_dim = static_cast<std::int32_t>(problem.head_dim);
-    p.block_size = static_cast<std::int32_t>(problem.block_size);
-    p.blocks_max = static_cast<std::int32_t>((problem.seqlen_k + problem.block_size - 1) / problem.block_size);
-    p.chunks = p.head_dim / chunk_elements;
-    const std::int32_t rows_per_thread = std::min(p.block_size, p.block_size > 256 ? 32 : 16);
-    p.split = p.block_size / rows_per_thread;
-    p.blocks_per_group = std::max(1, target_threads / (p.chunks * p.split));
-    p.groups = (p.blocks_max + p.blocks_per_group - 1) / p.blocks_per_group;
-    p.block_base = block_base;
-    p.out = out;
-    const int threads = p.chunks * p.split * p.blocks_per_group;
-    const auto grid = static_cast<unsigned>(problem.batch * p.groups * p.heads_k);
-    const std::size_t shared = static_cast<std::size_t>(p.blocks_per_group) * p.split * p.head_dim * sizeof(float);
+    const Params p = make_params(problem, k, block_base, out, most_threads);
     if (problem.dtype == DataType::bf16) {
-        centroid_kernel<__nv_bfloat16><<<grid, threads, shared, stream>>>(p);
+        launch<__nv_bfloat16, 0>(p, stream);
     } else {
-        centroid_kernel<__half><<<grid, threads, shared, stream>>>(p);
+        launch<__half, 0>(p, stream);
+    }
+    return launch_status("centroid_kernel");
+}
+
+Status launch_conv_centroids(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor convolved,
+                             const std::int32_t* block_base, CentroidOutput out, cudaStream_t stream) {
+    Params p = make_params(problem, k, block_base, out, conv_threads);
+    p.weight = weight;
+    p.convolved = convolved.data;
+    p.convolved_token = convolved.stride_token;
+    p.convolved_head = convolved.stride_head;
+    constexpr std::make_index_sequence<max_conv_width - min_conv_width + 1> widths;
+    if (problem.dtype == DataType::bf16) {
+        launch_width<__nv_bfloat16>(p, width, stream, widths);
+    } else {
+        launch_width<__half>(p, width, stream, widths);
     }
     return launch_status("centroid_kernel");
 }

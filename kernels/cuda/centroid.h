@@ -28,6 +28,11 @@ struct CentroidOutput {
 Status launch_centroids(const Problem& problem, ConstTensor k, const std::int32_t* block_base, CentroidOutput out,
                         cudaStream_t stream);
 
+/// The key convolution, and the means of its rounded output, in one pass: the bits of launch_key_conv() followed by
+/// launch_centroids().
+Status launch_conv_centroids(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor convolved,
+                             const std::int32_t* block_base, CentroidOutput out, cudaStream_t stream);
+
 /// Splits fp32 centroids into high and low halves of the dtype of the problem.
 Status launch_split_centroids(const Problem& problem, const float* full, void* high, void* low, cudaStream_t stream);
 

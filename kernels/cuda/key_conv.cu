@@ -1,6 +1,6 @@
 #include <utility>
 
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/key_conv.cuh"
 #include "kernels/cuda/key_conv.h"
 #include "kernels/cuda/sequences.h"
 #include "kernels/cuda/status.h"
@@ -11,7 +11,6 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr int run = 32;
-constexpr int loads_in_flight = 4;
 constexpr int threads_per_block = 128;
 
 struct Params {
@@ -26,25 +25,6 @@ struct Params {
     std::int64_t work;  // threads with something to do
 };
 
-__device__ __forceinline__ float silu(float x) {
-    return __fdividef(x, 1.0f + __expf(-x));
-}
-
-/// keys[Width - 1 + i] is token i, the ones before it its past.
-template <typename T, int Width, int Keys>
-__device__ __forceinline__ uint4 convolved(const float (&w)[chunk_elements][Width],
-                                           const float (&keys)[Keys][chunk_elements], int i) {
-    float y[chunk_elements];
-#pragma unroll
-    for (int e = 0; e < chunk_elements; ++e) {
-        float z = 0.0f;
-#pragma unroll
-        for (int l = 0; l < Width; ++l) z = fmaf(w[e][l], keys[Width - 1 + i - l][e], z);
-        y[e] = keys[Width - 1 + i][e] + silu(z);
-    }
-    return pack<T>(y);
-}
-
 template <typename T, int Width>
 __global__ void __launch_bounds__(threads_per_block, 2) key_conv_kernel(const Params p) {
     std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * threads_per_block + threadIdx.x;
@@ -58,40 +38,12 @@ __global__ void __launch_bounds__(threads_per_block, 2) key_conv_kernel(const Pa
     const int last = min(first + run, s.sk);
 
     float w[chunk_elements][Width];
-    const float* weight = p.weight + (static_cast<std::int64_t>(head) * p.head_dim + chunk * chunk_elements) * Width;
-#pragma unroll
-    for (int e = 0; e < chunk_elements; ++e) {
-#pragma unroll
-        for (int l = 0; l < Width; ++l) w[e][l] = __ldg(weight + e * Width + l);
-    }
+    load_weight<Width>(p.weight + static_cast<std::int64_t>(head) * p.head_dim * Width, chunk, w);
     const T* k = static_cast<const T*>(p.k) + s.k_begin * p.k_token + head * p.k_head + chunk * chunk_elements;
     T* out = static_cast<T*>(p.out) + s.k_begin * p.out_token + head * p.out_head + chunk * chunk_elements;
-    const auto load = [&](int token) {
-        const bool inside = token >= 0 && token < last;
-        return inside ? __ldg(reinterpret_cast<const uint4*>(k + token * p.k_token)) : uint4{0, 0, 0, 0};
-    };
-
-    float keys[Width - 1 + loads_in_flight][chunk_elements];
-#pragma unroll
-    for (int l = 1; l < Width; ++l) unpack<T>(load(first - l), keys[Width - 1 - l]);
-    for (int token0 = first; token0 < last; token0 += loads_in_flight) {
-        uint4 ahead[loads_in_flight];
-#pragma unroll
-        for (int i = 0; i < loads_in_flight; ++i) ahead[i] = load(token0 + i);
-#pragma unroll
-        for (int i = 0; i < loads_in_flight; ++i) unpack<T>(ahead[i], keys[Width - 1 + i]);
-#pragma unroll
-        for (int i = 0; i < loads_in_flight; ++i) {
-            if (token0 + i < last) {
-                *reinterpret_cast<uint4*>(out + (token0 + i) * p.out_token) = convolved<T, Width>(w, keys, i);
-            }
-        }
-#pragma unroll
-        for (int l = 0; l < Width - 1; ++l) {
-#pragma unroll
-            for (int e = 0; e < chunk_elements; ++e) keys[l][e] = keys[l + loads_in_flight][e];
-        }
-    }
+    convolve_run<T, Width>(k, p.k_token, w, first, last, [&](int token, const uint4& y) {
+        *reinterpret_cast<uint4*>(out + token * p.out_token) = y;
+    });
 }
 
 template <typename T, int Width>

@@ -52,7 +52,7 @@ Status check_limits(Operation operation, const Problem& problem) {
     if (Status s = check_most("tokens of k", problem.tokens_k(), most_tokens); !s.ok()) return s;
     if (is_conv(operation)) return {};
     if (Status s = check_one_of("block_size", problem.block_size, block_sizes); !s.ok()) return s;
-    if (operation == Operation::centroids) return {};
+    if (operation == Operation::centroids || operation == Operation::key_conv_centroids) return {};
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
     const std::int64_t keys_per_list = std::max<std::int64_t>(problem.block_size, 128);

@@ -9,7 +9,8 @@
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/sequences.h"
-#include "kernels/cuda/top_k.cuh"
+#include "kernels/cuda/top_k_long.cuh"
+#include "kernels/cuda/top_k_short.cuh"
 
 // Scores and exact top-k in one pass. A persistent thread block has one producer warp, which keeps the copy engine
 // busy, and `Groups` warpgroups of 64 query rows each. A work item is one head and Groups * 64 rows; the tiles of 128
@@ -19,13 +20,13 @@ namespace mobalab::kernels::cuda {
 struct RouteParams {
     Sequences sequences;
     std::int32_t heads_q, heads_per_key_head, slots;
-    std::int32_t block_shift;        // log2 of the block size
-    std::uint32_t slots_inverse;     // ceil(2^20 / slots): divides up to 2^10 by a multiplication
-    std::int32_t blocks_max;         // of the longest sequence
-    const std::int32_t* block_base;  // null: sequence b starts at block b * blocks_max
-    std::int32_t parts;              // 1, or 2 with low halves
-    std::int32_t row_tiles;          // items per (sequence, head)
-    std::int32_t items;
+    std::int32_t block_shift;                   // log2 of the block size
+    std::uint32_t slots_inverse;                // ceil(2^20 / slots): divides up to 2^10 by a multiplication
+    std::int32_t blocks_max;                    // of the longest sequence
+    const std::int32_t* block_base;             // null: sequence b starts at block b * blocks_max
+    std::int32_t parts;                         // 1, or 2 with low halves
+    std::int32_t row_tiles;                     // items per (sequence, head)
+    std::int32_t step_b, step_head, step_tile;  // from one item of a thread block to its next
     std::int64_t tokens_q;
     std::int32_t* selection;
     float* scores;
@@ -34,16 +35,11 @@ struct RouteParams {
 inline constexpr int route_tile_blocks = 128;
 inline constexpr int route_group_rows = 64;
 
-/// Items of up to so many tiles are scored twice: the first pass only finds bounds, so the second keeps little more
-/// than the winners. Matrix products are cheaper than merging lists until bounds of earlier tiles are good.
-inline constexpr int route_two_pass_tiles = 8;
-
 /// Shapes of one instantiation: HeadDim is padded to a multiple of 64.
-template <int HeadDim_, typename Lists_, int Groups_, int QueryStages_, int CentroidStages_>
+template <int HeadDim_, typename TopK_, int Groups_, int CentroidStages_>
 struct RouteShape {
-    using Lists = Lists_;
-    static constexpr int HeadDim = HeadDim_, Groups = Groups_;
-    static constexpr int QueryStages = QueryStages_, CentroidStages = CentroidStages_;
+    using TopK = TopK_;
+    static constexpr int HeadDim = HeadDim_, Groups = Groups_, CentroidStages = CentroidStages_;
     static constexpr int rows = Groups * route_group_rows;
     static constexpr int threads = (Groups + 1) * 128;
     // A thread starts with 65536 / threads registers; with more than one group the producers give theirs to the
@@ -52,14 +48,12 @@ struct RouteShape {
     static constexpr int consumer_registers = Groups == 3 ? 160 : 240;
     static constexpr int panels = HeadDim / 64;
     static constexpr int query_panel_bytes = route_group_rows * 128;
-    static constexpr int query_bytes = Groups * panels * query_panel_bytes;
+    static constexpr int query_bytes = panels * query_panel_bytes;  // of a group
     static constexpr int centroid_panel_bytes = route_tile_blocks * 128;
     static constexpr int centroid_bytes = panels * centroid_panel_bytes;
-    static constexpr int lists_bytes = Groups * 4 * Lists::warp_keys * static_cast<int>(sizeof(Key));
-    static constexpr int parking_bytes = Groups * 4 * WarpTopK<Lists>::parking_floats * static_cast<int>(sizeof(float));
-    static constexpr int barriers = 2 * (QueryStages + CentroidStages);
+    static constexpr int barriers = 2 * (Groups + CentroidStages);
     static constexpr int shared_bytes =
-        1024 + QueryStages * query_bytes + CentroidStages * centroid_bytes + lists_bytes + parking_bytes + barriers * 8;
+        1024 + Groups * query_bytes + CentroidStages * centroid_bytes + Groups * 4 * TopK::shared_bytes + barriers * 8;
     static_assert(shared_bytes <= 227 * 1024);
 };
 
@@ -67,18 +61,17 @@ template <typename Shape>
 struct RouteShared {
     unsigned char* queries;
     unsigned char* centroids;
-    Key* lists;
-    float* parking;
-    std::uint64_t *query_full, *query_empty, *centroid_full, *centroid_empty;
+    unsigned char* top_k;
+    std::uint64_t *query_full, *query_empty;  // of each group
+    std::uint64_t *centroid_full, *centroid_empty;
 
     __device__ __forceinline__ explicit RouteShared(unsigned char* raw) {
         queries = raw + (1024 - ptx::shared_address(raw) % 1024) % 1024;
-        centroids = queries + Shape::QueryStages * Shape::query_bytes;
-        parking = reinterpret_cast<float*>(centroids + Shape::CentroidStages * Shape::centroid_bytes);
-        lists = reinterpret_cast<Key*>(parking + Shape::parking_bytes / 4);
-        query_full = reinterpret_cast<std::uint64_t*>(lists + Shape::lists_bytes / 8);
-        query_empty = query_full + Shape::QueryStages;
-        centroid_full = query_empty + Shape::QueryStages;
+        centroids = queries + Shape::Groups * Shape::query_bytes;
+        top_k = centroids + Shape::CentroidStages * Shape::centroid_bytes;
+        query_full = reinterpret_cast<std::uint64_t*>(top_k + Shape::Groups * 4 * Shape::TopK::shared_bytes);
+        query_empty = query_full + Shape::Groups;
+        centroid_full = query_empty + Shape::Groups;
         centroid_empty = centroid_full + Shape::CentroidStages;
     }
 };
@@ -96,7 +89,33 @@ struct RingIndex {
     }
 };
 
-/// What producer and consumers derive alike from an item's number.
+/// The items of a thread block, one after the other: every gridDim.x-th of (sequence, head, rows), without divisions.
+struct RouteCursor {
+    int b, head, tile;
+
+    __device__ __forceinline__ explicit RouteCursor(const RouteParams& p) {
+        const int index = static_cast<int>(blockIdx.x), pair = index / p.row_tiles;
+        tile = index % p.row_tiles;
+        head = pair % p.heads_q;
+        b = pair / p.heads_q;
+    }
+    __device__ __forceinline__ bool valid(const RouteParams& p) const { return b < p.sequences.batch; }
+    __device__ __forceinline__ void advance(const RouteParams& p) {
+        b += p.step_b;
+        head += p.step_head;
+        tile += p.step_tile;
+        if (tile >= p.row_tiles) {
+            tile -= p.row_tiles;
+            ++head;
+        }
+        if (head >= p.heads_q) {
+            head -= p.heads_q;
+            ++b;
+        }
+    }
+};
+
+/// What producer and consumers derive alike from an item's place.
 struct RouteItem {
     Sequence sequence;
     int b, head;
@@ -104,15 +123,12 @@ struct RouteItem {
     int tiles;   ///< centroid tiles that some row of the item needs
     int passes;  ///< over these tiles
 
-    __device__ __forceinline__ RouteItem(const RouteParams& p, int index, int rows, bool two_passes) {
-        const int pair = index / p.row_tiles;
-        b = pair / p.heads_q;
-        head = pair % p.heads_q;
-        sequence = p.sequences.at(b);
-        row0 = (p.row_tiles - 1 - index % p.row_tiles) * rows;  // long rows first
+    __device__ __forceinline__ RouteItem(const RouteParams& p, const RouteCursor& at, int rows, bool surveys)
+        : sequence(p.sequences.at(at.b)), b(at.b), head(at.head) {
+        row0 = (p.row_tiles - 1 - at.tile) * rows;  // long rows first
         const int last = min(row0 + rows, sequence.sq) - 1;
         tiles = last < row0 ? 0 : (candidates(p, last) + route_tile_blocks - 1) / route_tile_blocks;
-        passes = two_passes && tiles <= route_two_pass_tiles ? 2 : 1;
+        passes = surveys && tiles > 2 ? 2 : 1;  // one that keeps nothing of two tiles is not worth it
     }
     /// Blocks entirely before the block of a row's position.
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {
@@ -123,24 +139,23 @@ struct RouteItem {
 template <typename Shape>
 __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtensorMap* queries, const CUtensorMap* high,
                                               const CUtensorMap* low, const RouteShared<Shape>& shared) {
-    RingIndex<Shape::QueryStages> q;
+    std::uint32_t item_parity = 0;
     RingIndex<Shape::CentroidStages> c;
-    for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
-        const RouteItem item(p, index, Shape::rows, Shape::Lists::find_bounds);
+    for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
+        const RouteItem item(p, cursor, Shape::rows, Shape::TopK::surveys);
         if (item.tiles == 0) continue;
-        ptx::mbarrier_wait(shared.query_empty + q.stage, q.parity ^ 1);
-        ptx::mbarrier_arrive_expect(shared.query_full + q.stage, Shape::query_bytes);
-        unsigned char* to = shared.queries + q.stage * Shape::query_bytes;
 #pragma unroll
         for (int group = 0; group < Shape::Groups; ++group) {
+            ptx::mbarrier_wait(shared.query_empty + group, item_parity ^ 1);
+            ptx::mbarrier_arrive_expect(shared.query_full + group, Shape::query_bytes);
 #pragma unroll
             for (int panel = 0; panel < Shape::panels; ++panel) {
-                ptx::tensor_load_3d(to + (group * Shape::panels + panel) * Shape::query_panel_bytes, queries,
-                                    panel * 64, item.head, item.sequence.q_begin + item.row0 + group * route_group_rows,
-                                    shared.query_full + q.stage);
+                ptx::tensor_load_3d(
+                    shared.queries + group * Shape::query_bytes + panel * Shape::query_panel_bytes, queries, panel * 64,
+                    item.head, item.sequence.q_begin + item.row0 + group * route_group_rows, shared.query_full + group);
             }
         }
-        q.advance();
+        item_parity ^= 1;
         const int key_head = item.head / p.heads_per_key_head;
         const int base = p.block_base != nullptr ? __ldg(p.block_base + item.b) : item.b * p.blocks_max;
         for (int pass = 0; pass < item.passes; ++pass) {
@@ -190,10 +205,12 @@ __device__ __forceinline__ void route_multiply(float (&d)[64], const unsigned ch
     ptx::wgmma_keep(d);
 }
 
-/// Columns that are no candidate of their row become -inf.
-__device__ __forceinline__ void route_mask(float (&d)[64], int first_column, int candidates0, int candidates1) {
+/// Columns that are no candidate of their row become -inf; those below `least` are candidates of every row.
+__device__ __forceinline__ void route_mask(float (&d)[64], int first_column, int candidates0, int candidates1,
+                                           int least) {
 #pragma unroll
     for (int i = 0; i < 64; i += 4) {
+        if (2 * (i + 4) <= least) continue;
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
             const int column = first_column + 2 * i + e;
@@ -204,14 +221,14 @@ __device__ __forceinline__ void route_mask(float (&d)[64], int first_column, int
 }
 
 /// Writes the lists of a warp's rows: one contiguous run of integers.
-template <typename Lists>
-__device__ __forceinline__ void route_store(const RouteParams& p, const RouteItem& item, const Key* lists, int row0,
+template <typename TopK>
+__device__ __forceinline__ void route_store(const RouteParams& p, const RouteItem& item, const TopK* top, int row0,
                                             int lane) {
     const int rows = min(warp_rows, item.sequence.sq - row0);
     const std::int64_t at = (item.head * p.tokens_q + item.sequence.q_begin + row0) * p.slots;
     for (int i = lane; i < rows * p.slots; i += 32) {
         const int row = static_cast<int>((static_cast<std::uint32_t>(i) * p.slots_inverse) >> 20);
-        const Key key = lists == nullptr ? empty_key : Lists::final_list(lists, row)[i - row * p.slots];
+        const Key key = top == nullptr ? empty_key : top->final_key(row, i - row * p.slots);
         p.selection[at + i] = key_block(key);
         if (p.scores != nullptr) p.scores[at + i] = key_score(key);
     }
@@ -222,35 +239,32 @@ __device__ __forceinline__ void route_consume(const RouteParams& p, const RouteS
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int group = warp / 4;
-    RingIndex<Shape::QueryStages> q;
+    const unsigned char* queries = shared.queries + group * Shape::query_bytes;
+    std::uint32_t item_parity = 0;
     RingIndex<Shape::CentroidStages> c;
-    WarpTopK<typename Shape::Lists> top;
-    top.shared = shared.lists + warp * Shape::Lists::warp_keys;
-    top.parking = shared.parking + warp * WarpTopK<typename Shape::Lists>::parking_floats;
-    top.lane = lane;
-    top.slots = p.slots;
+    typename Shape::TopK top(shared.top_k + warp * Shape::TopK::shared_bytes, p.slots, lane);
 
-    for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
-        const RouteItem item(p, index, Shape::rows, Shape::Lists::find_bounds);
+    for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
+        const RouteItem item(p, cursor, Shape::rows, Shape::TopK::surveys);
         const int row0 = item.row0 + warp * warp_rows;
         const int sq = item.sequence.sq;
         if (item.tiles == 0) {
-            route_store<typename Shape::Lists>(p, item, nullptr, row0, lane);
+            route_store<typename Shape::TopK>(p, item, nullptr, row0, lane);
             continue;
         }
-        const int mine = row0 + lane / 4;
-        const int candidates0 = mine < sq ? item.candidates(p, mine) : 0;
-        const int candidates1 = mine + 8 < sq ? item.candidates(p, mine + 8) : 0;
+        const auto row_candidates = [&](int offset) {
+            const int row = row0 + lane / 4 + offset;
+            return row < sq ? item.candidates(p, row) : 0;
+        };
         // What the warp needs at all, and from where on (down) no column needs a mask.
         const int most = row0 < sq ? item.candidates(p, min(row0 + warp_rows, sq) - 1) : 0;
         const int least = row0 + warp_rows <= sq ? item.candidates(p, row0) : 0;
         const int group_row0 = item.row0 + group * route_group_rows;
         const int group_most = group_row0 < sq ? item.candidates(p, min(group_row0 + route_group_rows, sq) - 1) : 0;
-        ptx::mbarrier_wait(shared.query_full + q.stage, q.parity);
-        const unsigned char* queries =
-            shared.queries + q.stage * Shape::query_bytes + group * Shape::panels * Shape::query_panel_bytes;
+        ptx::mbarrier_wait(shared.query_full + group, item_parity);
+        item_parity ^= 1;
         // One pass over the tiles, the highest blocks first; `use` sees the scores that are not masked as a whole.
-        const auto pass = [&](const auto& use) {
+        const auto pass = [&](bool last_pass, const auto& use) {
             for (int tile = item.tiles - 1; tile >= 0; --tile) {
                 const int first = tile * route_tile_blocks;
                 float d[64];
@@ -264,24 +278,29 @@ __device__ __forceinline__ void route_consume(const RouteParams& p, const RouteS
                     if (lane == 0) ptx::mbarrier_arrive(shared.centroid_empty + c.stage);
                     c.advance();
                 }
+                // The next item's queries arrive while this one's last tile is looked through.
+                if (last_pass && tile == 0 && lane == 0) ptx::mbarrier_arrive(shared.query_empty + group);
                 if (first >= most) continue;
-                if (first + route_tile_blocks > least) route_mask(d, first + 2 * (lane % 4), candidates0, candidates1);
+                if (first + route_tile_blocks > least) {
+                    route_mask(d, first + 2 * (lane % 4), row_candidates(0), row_candidates(8), least - first);
+                }
                 use(d, first);
             }
         };
-        float found0 = -INFINITY, found1 = -INFINITY;
-        if (item.passes > 1) {
-            typename WarpTopK<typename Shape::Lists>::Finder finder;
-            pass([&](const float(&d)[64], int) { finder.add(d); });
-            found0 = finder.bound(0);
-            found1 = finder.bound(1);
+        if constexpr (Shape::TopK::surveys) {
+            if (item.passes > 1) {
+                top.begin_survey();
+                pass(false, [&](const float(&d)[64], int) { top.survey(d); });
+            }
+            top.begin(row_candidates(0) > 0, row_candidates(8) > 0, item.passes > 1);
+        } else {
+            top.begin(row_candidates(0) > 0, row_candidates(8) > 0);
         }
-        top.begin(candidates0 == 0 ? INFINITY : found0, candidates1 == 0 ? INFINITY : found1);
-        pass([&](const float(&d)[64], int first) { top.scan(d, first, item.passes > 1); });
-        if (lane == 0) ptx::mbarrier_arrive(shared.query_empty + q.stage);
-        q.advance();
+        pass(true, [&](const float(&d)[64], int first) { top.scan(d, first, item.tiles - first / route_tile_blocks); });
         top.end();
-        route_store<typename Shape::Lists>(p, item, top.shared, row0, lane);
+        int stored_row0 = row0;
+        asm volatile("" : "+r"(stored_row0));  // addresses computed ahead of the loops would cost registers in them
+        route_store(p, item, &top, stored_row0, lane);
         __syncwarp();
     }
 }
@@ -294,9 +313,9 @@ __global__ void __launch_bounds__(Shape::threads, 1)
     const RouteShared<Shape> shared(raw);
     if (threadIdx.x == 0) {
         constexpr int consumer_warps = Shape::Groups * 4;
-        for (int i = 0; i < Shape::QueryStages; ++i) {
+        for (int i = 0; i < Shape::Groups; ++i) {
             ptx::mbarrier_init(shared.query_full + i, 1);
-            ptx::mbarrier_init(shared.query_empty + i, consumer_warps);
+            ptx::mbarrier_init(shared.query_empty + i, 4);
         }
         for (int i = 0; i < Shape::CentroidStages; ++i) {
             ptx::mbarrier_init(shared.centroid_full + i, 1);

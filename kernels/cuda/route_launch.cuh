@@ -28,8 +28,11 @@ Status launch_route_shape(RouteArguments& arguments, cudaStream_t stream) {
         return s;
     }
     p.row_tiles = (p.sequences.seqlen_q + Shape::rows - 1) / Shape::rows;
-    p.items = p.sequences.batch * p.heads_q * p.row_tiles;
-    const int grid = std::min(arguments.processors, p.items);
+    const int pairs = p.sequences.batch * p.heads_q;
+    const int grid = std::min(arguments.processors, pairs * p.row_tiles);
+    p.step_tile = grid % p.row_tiles;
+    p.step_head = grid / p.row_tiles % p.heads_q;
+    p.step_b = grid / p.row_tiles / p.heads_q;
     kernel<<<static_cast<unsigned>(grid), Shape::threads, Shape::shared_bytes, stream>>>(p, arguments.queries,
                                                                                          arguments.high, arguments.low);
     return launch_status("route_kernel");
@@ -39,23 +42,15 @@ Status launch_route_shape(RouteArguments& arguments, cudaStream_t stream) {
 template <typename T, int HeadDim>
 Status launch_route_lists(RouteArguments& arguments, cudaStream_t stream) {
     constexpr bool wide = HeadDim > 128;
-    constexpr int groups = wide ? 2 : 3, query_stages = wide ? 1 : 2;
-    constexpr int centroid_stages = HeadDim == 64 ? 4 : wide ? 1 : 2;
-    constexpr int shared_groups = wide ? 1 : 2;
-    const int slots = arguments.params.slots;
-    if (slots <= 7) {
-        using Shape = RouteShape<HeadDim, RegisterLists<7>, groups, query_stages, centroid_stages>;
-        return launch_route_shape<T, Shape>(arguments, stream);
+    constexpr int stages = HeadDim == 64 ? 4 : wide ? 1 : 2;
+    constexpr int long_groups = wide ? 1 : 2;
+    if (arguments.params.slots < 8) {
+        return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<8, 16>, wide ? 2 : 3, stages>>(arguments, stream);
     }
-    if (slots <= 15) {
-        using Shape = RouteShape<HeadDim, RegisterLists<15>, groups, query_stages, centroid_stages>;
-        return launch_route_shape<T, Shape>(arguments, stream);
+    if (arguments.params.slots < 16) {
+        return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<16, wide ? 16 : 24>, 2, stages>>(arguments, stream);
     }
-    if (slots <= 32) {
-        return launch_route_shape<T, RouteShape<HeadDim, SharedLists<32>, shared_groups, 1, 2>>(arguments, stream);
-    }
-    return launch_route_shape<T, RouteShape<HeadDim, SharedLists<64>, shared_groups, 1, HeadDim == 64 ? 2 : 1>>(
-        arguments, stream);
+    return launch_route_shape<T, RouteShape<HeadDim, LongTopK, long_groups, 2>>(arguments, stream);
 }
 
 template <typename T>

@@ -241,6 +241,19 @@ Convolved run_conv(const Target& target, const Case& c, const std::vector<float>
     return {std::move(status), decode(out.read<std::byte>(), c.p.dtype)};
 }
 
+ConvolvedAndPooled run_conv_centroids(const Target& target, const Case& c, const std::vector<float>& weight,
+                                      int width) {
+    const Call call(target, c, Operation::key_conv_centroids);
+    const DataType dtype = c.p.centroids == Centroids::fp32 ? DataType::fp32 : c.p.dtype;
+    const Buffer k = call.upload(c.k);
+    const Buffer w = call.upload_raw(weight);
+    const Buffer out = call.output(c.k.size());
+    const Buffer centroids = call.output(static_cast<std::size_t>(call.p.blocks() * c.p.heads_k * c.p.head_dim), dtype);
+    Status status =
+        key_conv_centroids(call.p, input(k), floats(w), width, output(out), centroids.data(), call.execution);
+    return {std::move(status), decode(out.read<std::byte>(), c.p.dtype), decode(centroids.read<std::byte>(), dtype)};
+}
+
 ConvGradients run_conv_backward(const Target& target, const Case& c, const std::vector<float>& weight, int width,
                                 const std::vector<float>& d_out) {
     const Call call(target, c, Operation::key_conv_backward);

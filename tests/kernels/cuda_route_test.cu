@@ -509,6 +509,7 @@ std::vector<Shape> shapes() {
     for (const std::int64_t block : {16, 32, 64, 128, 256, 512}) {
         add({"Block" + std::to_string(block), {3000, 3000}, {3000, 3000}, 4, 2, 128, block, 8});
     }
+    add({"Block512HeadDim96", {1500}, {1500}, 2, 1, 96, 512, 3});
     add({"WideTopK64", {1100}, {1100}, 2, 1, 256, 16, 64});
     add({"WideTopK16", {1100}, {1100}, 2, 1, 256, 16, 16});
     add({"ManyTiles", {9000}, {9000}, 1, 1, 128, 16, 8});

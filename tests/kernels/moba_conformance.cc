@@ -402,6 +402,24 @@ TEST_P(MobaConformance, KeyConvolution) {
     }
 }
 
+/// Fused or not, the same bits.
+TEST_P(MobaConformance, KeyConvolutionWithCentroids) {
+    int turn = 0;
+    for (Case c : standard_cases(GetParam())) {
+        for (const int width : widths_for(turn++)) {
+            SCOPED_TRACE(c.name + ", width " + std::to_string(width));
+            const std::vector<float> weight =
+                normal(static_cast<std::size_t>(c.p.heads_k * c.p.head_dim * width), DataType::fp32, 33);
+            const ConvolvedAndPooled got = run_conv_centroids(GetParam(), c, weight, width);
+            ASSERT_TRUE(got.status.ok()) << got.status.message;
+            const Convolved convolved = run_conv(GetParam(), c, weight, width);
+            EXPECT_TRUE(same_bits(got.out, convolved.out));
+            c.k = convolved.out;
+            EXPECT_TRUE(same_bits(got.centroids, run_centroids(GetParam(), c).centroids));
+        }
+    }
+}
+
 TEST_P(MobaConformance, KeyConvolutionGradients) {
     int turn = 0;
     for (const Case& c : standard_cases(GetParam())) {

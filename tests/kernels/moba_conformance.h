@@ -77,6 +77,10 @@ struct Convolved {
     Status status;
     std::vector<float> out;
 };
+struct ConvolvedAndPooled {
+    Status status;
+    std::vector<float> out, centroids;
+};
 struct ConvGradients {
     Status status;
     std::vector<float> dk, d_weight;
@@ -95,6 +99,7 @@ Attention run_moba(const Target& target, const Case& c);
 Gradients run_backward(const Target& target, const Case& c, const Attention& forward,
                        const std::vector<std::int32_t>& selection);
 Convolved run_conv(const Target& target, const Case& c, const std::vector<float>& weight, int width);
+ConvolvedAndPooled run_conv_centroids(const Target& target, const Case& c, const std::vector<float>& weight, int width);
 ConvGradients run_conv_backward(const Target& target, const Case& c, const std::vector<float>& weight, int width,
                                 const std::vector<float>& d_out);
 /// moba_forward with every tensor spread out (stride_token and stride_head larger than contiguous); the gaps of `out`
@@ -122,7 +127,9 @@ protected:
     void SetUp() override;
 };
 
-inline void PrintTo(const Target& target, std::ostream* out) { *out << target.name; }
+inline void PrintTo(const Target& target, std::ostream* out) {
+    *out << target.name;
+}
 
 inline std::string target_name(const testing::TestParamInfo<Target>& info) {
     return info.param.name;

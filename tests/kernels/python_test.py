@@ -95,6 +95,9 @@ class PythonModule(unittest.TestCase):
             return keys + z / (1 + np.exp(-z))
 
         np.testing.assert_allclose(mk.key_conv_forward(k, weight), convolve(k.astype(float), weight), atol=1e-5)
+        out, centroids = mk.key_conv_centroids(k, weight, BLOCK)
+        np.testing.assert_array_equal(out, mk.key_conv_forward(k, weight))
+        np.testing.assert_array_equal(centroids, mk.compute_centroids(out, BLOCK))
         d_out = rng.standard_normal(k.shape).astype(np.float32)
         dk, dw = mk.key_conv_backward(k, weight, d_out)
         for which, gradient in ((0, dk), (1, dw)):

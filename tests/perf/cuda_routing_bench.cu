@@ -1,10 +1,12 @@
 // Times the routing half of the CUDA backend: centroids, route, key-major lists; medians of CUDA events. A few rows of
 // every shape are checked against double precision first.
 //
-//   cuda_routing_bench [seqlen ...]      without arguments: the table of tests/perf/NOTES_cuda_routing.md
+//   cuda_routing_bench [--route] [seqlen ...]      without arguments: the tables of tests/perf/NOTES_cuda_routing.md
+//   --route: without lists
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 
 #include "kernels/cuda/centroid.h"
@@ -30,6 +32,29 @@ __global__ void fill_normal(__nv_bfloat16* out, std::int64_t count, std::uint64_
         const float u = (static_cast<float>(x >> 40) + 0.5f) * 0x1p-24f,
                     v = static_cast<float>(x & 0xffffff) * 0x1p-24f;
         out[i] = __float2bfloat16(sqrtf(-2.0f * logf(u)) * cospif(2.0f * v));
+    }
+}
+
+enum class Values {
+    normal,
+    equal,      // every score ties
+    ascending,  // every block beats all blocks after it, and blocks are scanned from the last to the first
+};
+
+const char* name_of(Values values) {
+    return values == Values::normal ? "normal" : values == Values::equal ? "equal" : "ascending";
+}
+
+/// Queries (1, 1, 0, ...), keys (high, low, 0, ...): a score is high + low, exactly.
+__global__ void fill_ordered(__nv_bfloat16* q, __nv_bfloat16* keys, std::int64_t count, int row, int head_dim,
+                             int seqlen, int block_size, bool ascending) {
+    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
+        const int element = static_cast<int>(i % head_dim);
+        const int block = static_cast<int>(i / row % seqlen) / block_size;
+        const int rank = ascending ? seqlen / block_size - block : 1;
+        q[i] = __float2bfloat16(element < 2 ? 1.0f : 0.0f);
+        keys[i] = __float2bfloat16(static_cast<float>(element == 0 ? rank / 128 * 128 : element == 1 ? rank % 128 : 0));
     }
 }
 
@@ -72,8 +97,9 @@ Problem make_problem(std::int64_t n, std::int64_t heads, std::int64_t d, std::in
     return p;
 }
 
-void check_rows(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& centroids, const DeviceBuffer& selection) {
-    const RowCheck check = {p.head_dim, p.routed()};
+void check_rows(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& centroids, const DeviceBuffer& selection,
+                bool exact) {
+    const RowCheck check = {p.head_dim, p.routed(), exact};
     const std::vector<float> c = from_bits(centroids.read<std::uint16_t>(), p.dtype);
     const auto blocks = (p.seqlen_k + p.block_size - 1) / p.block_size;
     std::vector<std::uint16_t> row(static_cast<std::size_t>(p.head_dim));
@@ -105,19 +131,22 @@ std::int64_t scratch_rows(const Problem& p) {
     return std::max<std::int64_t>(q_bytes, std::int64_t{1} << 30) / (2 * p.head_dim + 4);
 }
 
-void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t block, std::int64_t k) {
+void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t block, std::int64_t k, bool with_lists,
+           Values values = Values::normal) {
     const Problem p = make_problem(n, heads, d, block, k);
     const std::int64_t elements = p.tokens_q() * heads * d;
     const DeviceBuffer q(static_cast<std::size_t>(elements) * 2), keys(static_cast<std::size_t>(elements) * 2);
-    fill_normal<<<1024, 256>>>(q.as<__nv_bfloat16>(), elements, 1);
-    fill_normal<<<1024, 256>>>(keys.as<__nv_bfloat16>(), elements, 2);
+    if (values == Values::normal) {
+        fill_normal<<<1024, 256>>>(q.as<__nv_bfloat16>(), elements, 1);
+        fill_normal<<<1024, 256>>>(keys.as<__nv_bfloat16>(), elements, 2);
+    } else {
+        fill_ordered<<<1024, 256>>>(q.as<__nv_bfloat16>(), keys.as<__nv_bfloat16>(), elements,
+                                    static_cast<int>(heads * d), static_cast<int>(d), static_cast<int>(n),
+                                    static_cast<int>(block), values == Values::ascending);
+    }
     const DeviceBuffer centroids(static_cast<std::size_t>(p.blocks() * heads * d) * 2);
     const DeviceBuffer selection(static_cast<std::size_t>(p.tokens_q() * heads * p.routed()) * 4);
     const ConstTensor qt = {q.get(), heads * d, d}, kt = {keys.get(), heads * d, d};
-    const cuda::ListPlan whole = cuda::make_list_plan(p, {std::int64_t{1} << 31, 16});
-    const cuda::ListPlan capped = cuda::make_list_plan(p, {scratch_rows(p), 16});
-    const DeviceBuffer lists(std::max(cuda::list_workspace_size(whole), cuda::list_workspace_size(capped)));
-
     const auto run_centroids = [&] {
         must(cuda::launch_centroids(p, kt, nullptr, {nullptr, centroids.get(), nullptr}, nullptr));
     };
@@ -125,47 +154,65 @@ void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t bloc
         must(cuda::launch_route(p, qt, centroids.get(), nullptr, nullptr, selection.as<std::int32_t>(), nullptr,
                                 nullptr));
     };
-    const auto run_lists = [&](const cuda::ListPlan& plan) {
-        for (std::int32_t c = 0; c < plan.chunks(); ++c) {
-            cuda::ListView view;
-            must(cuda::build_lists(plan, c, selection.as<std::int32_t>(), lists.get(), nullptr, view));
-        }
-    };
     run_centroids();
     run_route();
     check_cuda(cudaDeviceSynchronize(), "route");
-    check_rows(p, q, centroids, selection);
+    check_rows(p, q, centroids, selection, values != Values::normal);
 
     const double t_centroids = median_ms(run_centroids);
     const double t_route = median_ms(run_route);
-    const double t_whole = whole.chunks() == 1 ? median_ms([&] { run_lists(whole); }) : 0.0;
-    const double t_capped = median_ms([&] { run_lists(capped); });
-    const double t_all = median_ms([&] {
-        run_centroids();
-        run_route();
-        run_lists(capped);
-    });
     const double blocks = static_cast<double>(n) / static_cast<double>(block);
     const double flop = static_cast<double>(2 * heads * n) * blocks * static_cast<double>(d);  // causal half
-    std::printf("%7ld %3ld %4ld %4ld %3ld | %8.3f %8.3f (%4.0f TF/s) %8.3f %8.3f (%2d chunks) | all %8.3f\n", n, heads,
-                d, block, k, t_centroids, t_route, flop / t_route * 1e-9, t_whole, t_capped, capped.chunks(), t_all);
+    std::printf("%7ld %3ld %4ld %4ld %3ld %-9s | %8.3f %8.3f (%4.0f TF/s)", n, heads, d, block, k, name_of(values),
+                t_centroids, t_route, flop / t_route * 1e-9);
+    if (with_lists) {
+        const cuda::ListPlan whole = cuda::make_list_plan(p, {std::int64_t{1} << 31, 16});
+        const cuda::ListPlan capped = cuda::make_list_plan(p, {scratch_rows(p), 16});
+        const DeviceBuffer lists(std::max(cuda::list_workspace_size(whole), cuda::list_workspace_size(capped)));
+
+        const auto run_lists = [&](const cuda::ListPlan& plan) {
+            for (std::int32_t c = 0; c < plan.chunks(); ++c) {
+                cuda::ListView view;
+                must(cuda::build_lists(plan, c, selection.as<std::int32_t>(), lists.get(), nullptr, view));
+            }
+        };
+        const double t_whole = whole.chunks() == 1 ? median_ms([&] { run_lists(whole); }) : 0.0;
+        const double t_capped = median_ms([&] { run_lists(capped); });
+        const double t_all = median_ms([&] {
+            run_centroids();
+            run_route();
+            run_lists(capped);
+        });
+        std::printf(" %8.3f %8.3f (%2d chunks) | all %8.3f", t_whole, t_capped, capped.chunks(), t_all);
+    }
+    std::printf("\n");
     std::fflush(stdout);
 }
 
+/// The key convolution alone, and with the centroids of its output in one pass and in two.
 void bench_conv(std::int64_t n) {
     const Problem p = make_problem(n, 16, 128, 128, 8);
     const std::int64_t elements = p.tokens_k() * 16 * 128;
     const DeviceBuffer keys(static_cast<std::size_t>(elements) * 2), out(static_cast<std::size_t>(elements) * 2);
+    const DeviceBuffer centroids(static_cast<std::size_t>(p.blocks() * 16 * 128) * 2);
     const DeviceBuffer weight(16 * 128 * 5 * 4);
     fill_normal<<<1024, 256>>>(keys.as<__nv_bfloat16>(), elements, 2);
     check_cuda(cudaMemset(weight.get(), 0, weight.bytes()), "memset");
+    const Tensor to = {out.get(), 2048, 128};
+    const ConstTensor from = {keys.get(), 2048, 128}, convolved = {out.get(), 2048, 128};
+    const cuda::CentroidOutput pooled = {nullptr, centroids.get(), nullptr};
     for (const int width : {3, 5}) {
-        const double ms = median_ms([&] {
-            must(cuda::launch_key_conv(p, {keys.get(), 2048, 128}, weight.as<float>(), width, {out.get(), 2048, 128},
-                                       nullptr));
+        const auto conv = [&] { must(cuda::launch_key_conv(p, from, weight.as<float>(), width, to, nullptr)); };
+        const double ms = median_ms(conv);
+        const double apart = median_ms([&] {
+            conv();
+            must(cuda::launch_centroids(p, convolved, nullptr, pooled, nullptr));
         });
-        std::printf("key convolution n %ld width %d: %.3f ms, %.0f GB/s\n", n, width, ms,
-                    static_cast<double>(elements) * 4e-6 / ms);
+        const double fused = median_ms([&] {
+            must(cuda::launch_conv_centroids(p, from, weight.as<float>(), width, to, nullptr, pooled, nullptr));
+        });
+        std::printf("key convolution n %ld width %d: %.3f ms, %.0f GB/s; with centroids %.3f ms, fused %.3f ms\n", n,
+                    width, ms, static_cast<double>(elements) * 4e-6 / ms, apart, fused);
     }
 }
 
@@ -178,23 +225,32 @@ int main(int argc, char** argv) {
         std::printf("%s\n", s.message.c_str());
         return 0;
     }
-    std::vector<std::int64_t> sizes = {8192, 16384, 32768, 65536, 131072, 262144, 524288};
-    if (argc > 1) {
-        sizes.clear();
-        for (int i = 1; i < argc; ++i) sizes.push_back(std::atol(argv[i]));
+    bool with_lists = true;
+    std::vector<std::int64_t> sizes;
+    for (int i = 1; i < argc; ++i) {
+        if (std::strcmp(argv[i], "--route") == 0) {
+            with_lists = false;
+        } else {
+            sizes.push_back(std::atol(argv[i]));
+        }
     }
-    std::printf(
-        "seqlen heads  d    B   k | centroids    route               lists    lists, capped scratch    (ms, batch 2, "
-        "bf16)\n");
+    if (sizes.empty()) sizes = {8192, 16384, 32768, 65536, 131072, 262144, 524288};
+    std::printf("seqlen heads d B k values | centroids, route%s (ms, batch 2, bf16)\n",
+                with_lists ? ", lists, lists with capped scratch" : "");
     try {
         for (const std::int64_t n : sizes) {
-            bench(n, 16, 128, 128, 8);
-            if (n == 65536 || n == 262144) bench(n, 16, 128, 64, 8);
+            bench(n, 16, 128, 128, 8, with_lists);
+            if (n == 65536 || n == 262144) bench(n, 16, 128, 64, 8, with_lists);
+            if (n == 524288) bench(n, 16, 128, 128, 8, false, Values::ascending);
             if (n != 65536) continue;
-            bench(n, 32, 64, 64, 8);
-            bench(n, 16, 128, 256, 8);
-            bench(n, 16, 128, 128, 16);
-            bench(n, 16, 128, 16, 64);
+            bench(n, 32, 64, 64, 8, with_lists);
+            bench(n, 16, 128, 256, 8, with_lists);
+            bench(n, 16, 128, 128, 16, with_lists);
+            bench(n, 16, 128, 16, 64, with_lists);
+            for (const Values values : {Values::equal, Values::ascending}) {
+                bench(n, 16, 128, 128, 8, false, values);
+                bench(n, 16, 128, 16, 64, false, values);
+            }
             bench_conv(n);
         }
     } catch (const std::exception& error) {

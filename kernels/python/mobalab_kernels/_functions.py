@@ -82,11 +82,15 @@ def _run(name, operation, problem, like, threads, *arguments):
     return workspace  # kept alive until the call is enqueued; torch's allocator is stream-ordered
 
 
+def _centroids(p, k):
+    blocks = p.total_blocks if p.cu_seqlens_k else p.batch * -(-p.seqlen_k // p.block_size)
+    return _arrays.empty(k, (blocks, p.heads_k, p.head_dim), "float32" if p.centroids else None)
+
+
 def compute_centroids(k, block_size, *, fp32=False, cu_seqlens_k=None, threads=0):
     """[blocks, heads, dim] block means in k's dtype (or fp32)."""
     p = _problem(k, k, block_size, 1, cu_seqlens_k, cu_seqlens_k, fp32)
-    blocks = p.total_blocks if cu_seqlens_k is not None else p.batch * -(-p.seqlen_k // block_size)
-    out = _arrays.empty(k, (blocks, p.heads_k, p.head_dim), "float32" if fp32 else None)
+    out = _centroids(p, k)
     _run("compute_centroids", "centroids", p, k, threads, _arrays.tensor(k), _ptr(out))
     return out
 
@@ -147,6 +151,16 @@ def key_conv_forward(k, weight, *, cu_seqlens_k=None, threads=0, **lengths):
     _library.call("key_conv_forward", ctypes.byref(p), _arrays.tensor(k), _ptr(weight), ctypes.c_int32(weight.shape[-1]),
                   _arrays.tensor(out), ctypes.byref(execution))
     return out
+
+
+def key_conv_centroids(k, weight, block_size, *, fp32=False, cu_seqlens_k=None, threads=0, **lengths):
+    """(k', its block means): key_conv_forward and compute_centroids of its output in one pass."""
+    p = _problem(k, k, block_size, 1, cu_seqlens_k, cu_seqlens_k, fp32, **lengths)
+    _check_weight(k, weight)
+    out, centroids = _arrays.empty(k, tuple(k.shape)), _centroids(p, k)
+    _run("key_conv_centroids", "key_conv_centroids", p, k, threads, _arrays.tensor(k), _ptr(weight),
+         ctypes.c_int32(weight.shape[-1]), _arrays.tensor(out), _ptr(centroids))
+    return out, centroids
 
 
 def key_conv_backward(k, weight, d_out, *, cu_seqlens_k=None, threads=0, **lengths):

@@ -16,6 +16,7 @@ OPERATIONS = {
     "moba_forward": 3,
     "attention_backward": 4,
     "key_conv_backward": 5,
+    "key_conv_centroids": 8,
 }
 
 
