@@ -152,10 +152,13 @@ private:
 
     /// Whole points side by side, each on one thread. Alone a point has all threads.
     void deal_points() {
-        dealer_.begin(plan_.budget.threads, [this](const std::string& request) {
+        const auto answer = [this](const std::string& request) {
             const std::size_t space = request.find(' ');
             return record_of(simulate_whole(std::stoul(request), parse_record(request.substr(space + 1))));
-        });
+        };
+        if (!dealer_.begin(plan_.budget.threads, answer)) {
+            return;
+        }
         std::vector<std::size_t> indices;
         for (std::size_t index = 0; index < points_.size() && dealer_.helpers() > 0; ++index) {
             const std::uint64_t chunk = sim::chunk_trials(plan_.points[index]);
@@ -189,7 +192,10 @@ private:
     /// One point after the other, each on all threads of all ranks.
     void deal_chunks() {
         ChunkComputers computers(plan_.points, plan_.budget);
-        dealer_.begin(plan_.budget.threads, [&](const std::string& request) { return computers.answer(request); });
+        const auto answer = [&](const std::string& request) { return computers.answer(request); };
+        if (!dealer_.begin(plan_.budget.threads, answer)) {
+            return;
+        }
         for (std::size_t index = 0; index < points_.size(); ++index) {
             if (!points_[index].finished) {
                 simulate_point(index);

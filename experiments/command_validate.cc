@@ -89,8 +89,10 @@ private:
         evidence.tie_rule.resize(plan_.jobs.size());
         evidence.candidate_rule.resize(plan_.jobs.size());
         WorkDealer& dealer = work_dealer();
-        dealer.begin(kernel_.parallel_key_sets(),
-                     [this](const std::string& request) { return bytes_of(check_rules(std::stoul(request))); });
+        if (!dealer.begin(kernel_.parallel_key_sets(),
+                          [this](const std::string& request) { return bytes_of(check_rules(std::stoul(request))); })) {
+            return;
+        }
         parallel_for(plan_.jobs.size(), kernel_.parallel_key_sets() + dealer.helpers(), [&](std::size_t j) {
             const auto reply = dealer.ask(std::to_string(j));
             const std::vector<std::int64_t> checks = reply ? numbers_of(*reply) : check_rules(j);

@@ -81,8 +81,7 @@ std::vector<std::int64_t> run_unit(const ProbeJob& job, const KernelUnderTest& k
     std::vector<std::int64_t> record;
     for (std::int64_t g = unit.first; g < unit.last; ++g) {
         if (interrupted()) {
-            throw Interrupted(stop_cause() +
-                              " in the kernel's probes; with --out the same command goes on with --resume");
+            throw Interrupted(stop_cause() + " in the kernel's probes; with --out the same command and --resume go on");
         }
         append(probe_key_set(job, kernel, g), record);
     }
@@ -152,8 +151,10 @@ std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const Kerne
         std::accumulate(units.begin(), units.end(), 0.0, [](double sum, const Unit& unit) { return sum + unit.work; });
     const auto run_numbered = [&](std::size_t i) { return run_unit(jobs[units[i].job], kernel, units[i]); };
     WorkDealer& dealer = work_dealer();
-    dealer.begin(workers(jobs, kernel),
-                 [&](const std::string& request) { return bytes_of(run_numbered(std::stoul(request))); });
+    if (!dealer.begin(workers(jobs, kernel),
+                      [&](const std::string& request) { return bytes_of(run_numbered(std::stoul(request))); })) {
+        return counts;
+    }
     double done = 0.0;
     std::mutex mutex;
     parallel_for(units.size(), workers(jobs, kernel) + dealer.helpers(), [&](std::size_t i) {

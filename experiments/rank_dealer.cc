@@ -22,6 +22,8 @@ constexpr int pieces_a_thread = 2;
 /// After a signal, what is being computed elsewhere may still come.
 constexpr auto patience = 300ms;
 
+constexpr const char* how_to_go_on = "; with --out the same command and --resume go on, on any number of ranks";
+
 }  // namespace
 
 RankDealer::RankDealer(std::vector<RankPlace> places, int own_cores)
@@ -65,7 +67,7 @@ bool RankDealer::wait(std::unique_lock<std::mutex>& lock, const std::function<bo
     return true;
 }
 
-void RankDealer::begin(int, const Handler&) {
+bool RankDealer::begin(int, const Handler&) {
     std::unique_lock lock(mutex_);
     ready_.assign(places_.size(), 0);
     ready_[0] = 1;
@@ -74,7 +76,7 @@ void RankDealer::begin(int, const Handler&) {
         wait(lock, [&] { return !failure_.empty() || std::find(ready_.begin(), ready_.end(), 0) == ready_.end(); });
     check_failure();
     if (!came) {
-        throw Interrupted(stop_cause() + " before the work was dealt");
+        throw Interrupted(stop_cause() + " while the work was dealt" + how_to_go_on);
     }
     slots_.clear();
     for (int depth = 0; depth < pieces_a_thread; ++depth) {
@@ -86,6 +88,7 @@ void RankDealer::begin(int, const Handler&) {
     for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
         free_.insert(slot);
     }
+    return true;
 }
 
 int RankDealer::helpers() const {
@@ -107,7 +110,7 @@ std::optional<std::string> RankDealer::ask(const std::string& request) {
     const bool came = wait(lock, [&] { return slot.reply.has_value() || !failure_.empty(); });
     check_failure();
     if (!came) {
-        throw Interrupted(stop_cause() + " while other ranks computed");
+        throw Interrupted(stop_cause() + " while the ranks computed" + how_to_go_on);
     }
     free_.insert(number);
     return std::move(*slot.reply);

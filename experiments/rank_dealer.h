@@ -29,7 +29,7 @@ public:
     bool helps() const override { return false; }
     int own_cores() const override { return own_cores_; }
     int ranks() const override { return static_cast<int>(places_.size()); }
-    void begin(int threads, const Handler& handler) override;
+    bool begin(int threads, const Handler& handler) override;
     int helpers() const override;
     std::optional<std::string> ask(const std::string& request) override;
     std::string lost_rank() const override;

@@ -102,7 +102,7 @@ Message RankHelper::next_message() {
     }
 }
 
-void RankHelper::begin(int threads, const Handler& handler) {
+bool RankHelper::begin(int threads, const Handler& handler) {
     while (!std::exchange(begun_, false)) {
         const Message message = next_message();
         if (message.note == Note::abort) {
@@ -115,6 +115,7 @@ void RankHelper::begin(int threads, const Handler& handler) {
     }
     mailbox_.post(0, Note::ready, std::to_string(std::max(1, threads)));
     serve(std::max(1, threads), handler);
+    return false;
 }
 
 void RankHelper::serve(int threads, const Handler& handler) {

@@ -22,7 +22,7 @@ public:
     bool helps() const override { return true; }
     int own_cores() const override { return own_cores_; }
     int ranks() const override { return ranks_; }
-    void begin(int threads, const Handler& handler) override;
+    bool begin(int threads, const Handler& handler) override;
     int helpers() const override { return 0; }
     std::optional<std::string> ask(const std::string&) override { return std::nullopt; }
     std::string lost_rank() const override { return ""; }

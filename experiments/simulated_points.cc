@@ -33,7 +33,7 @@ std::vector<std::int64_t> rank_histogram(const RoutingPoint& point, const Simula
     const sim::SimulationResult result =
         sim::simulate(point, budget, {}, [](const sim::Progress&) { return !interrupted(); });
     if (result.reason == sim::StopReason::interrupted) {
-        throw Interrupted(stop_cause() + " in the simulation; with --out the same command goes on with --resume");
+        throw Interrupted(stop_cause() + " in the simulation; with --out the same command and --resume go on");
     }
     const std::vector<std::uint64_t>& ranks = result.progress.stats.rank_histogram;
     return {ranks.begin(), ranks.end()};
@@ -46,11 +46,13 @@ std::vector<std::vector<std::int64_t>> rank_histograms(
     SimulationSettings one_thread = settings;
     one_thread.threads = 1;
     WorkDealer& dealer = work_dealer();
-    dealer.begin(settings.threads, [&](const std::string& request) {
-        return bytes_of(rank_histogram(points.at(std::stoul(request)), one_thread));
-    });
-    const bool shared = dealer.helpers() > 0;
     std::vector<std::vector<std::int64_t>> histograms(points.size());
+    if (!dealer.begin(settings.threads, [&](const std::string& request) {
+            return bytes_of(rank_histogram(points.at(std::stoul(request)), one_thread));
+        })) {
+        return histograms;
+    }
+    const bool shared = dealer.helpers() > 0;
     std::size_t done = 0;
     std::mutex mutex;
     parallel_for(points.size(), shared ? settings.threads + dealer.helpers() : 1, [&](std::size_t i) {

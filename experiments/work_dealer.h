@@ -30,9 +30,10 @@ public:
     /// Ranks of the run, 1 when alone.
     virtual int ranks() const = 0;
 
-    /// Begins a section. Rank 0 returns when the other ranks are ready for it. The others answer requests on `threads`
-    /// threads and return when rank 0 begins the next section; when it ends, Dismissed is thrown.
-    virtual void begin(int threads, const Handler& handler) = 0;
+    /// Begins a section. True on rank 0, when the other ranks are ready for it: the caller sees that the section is done.
+    /// The others answer requests on `threads` threads until rank 0 begins the next section, and get false: the section
+    /// is over and its results are elsewhere. When rank 0 needs them no longer, Dismissed is thrown.
+    virtual bool begin(int threads, const Handler& handler) = 0;
 
     /// Pieces the other ranks hold at once in this section: how many threads more can wait in ask(). 0 when alone.
     virtual int helpers() const = 0;
