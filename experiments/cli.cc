@@ -213,6 +213,7 @@ int run_command(const Subcommand& command, const std::vector<std::string>& args,
         return exit_ok;
     }
     const Arguments arguments = parse_arguments(command, args);
+    work_dealer().set_task(command.name + " " + arguments.settings());
     if (!work_dealer().helps()) {
         return command.run(arguments, terminal);
     }

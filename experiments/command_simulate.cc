@@ -156,7 +156,7 @@ private:
             const std::size_t space = request.find(' ');
             return record_of(simulate_whole(std::stoul(request), parse_record(request.substr(space + 1))));
         };
-        if (!dealer_.begin(plan_.budget.threads, answer)) {
+        if (!dealer_.begin(plan_.budget.threads, "", answer)) {
             return;
         }
         std::vector<std::size_t> indices;
@@ -193,7 +193,7 @@ private:
     void deal_chunks() {
         ChunkComputers computers(plan_.points, plan_.budget);
         const auto answer = [&](const std::string& request) { return computers.answer(request); };
-        if (!dealer_.begin(plan_.budget.threads, answer)) {
+        if (!dealer_.begin(plan_.budget.threads, "", answer)) {
             return;
         }
         for (std::size_t index = 0; index < points_.size(); ++index) {

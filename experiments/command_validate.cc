@@ -89,7 +89,7 @@ private:
         evidence.tie_rule.resize(plan_.jobs.size());
         evidence.candidate_rule.resize(plan_.jobs.size());
         WorkDealer& dealer = work_dealer();
-        if (!dealer.begin(kernel_.parallel_key_sets(),
+        if (!dealer.begin(kernel_.parallel_key_sets(), kernel_.device(),
                           [this](const std::string& request) { return bytes_of(check_rules(std::stoul(request))); })) {
             return;
         }

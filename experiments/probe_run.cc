@@ -77,6 +77,11 @@ void append(const KeySetCounts& counts, std::vector<std::int64_t>& record) {
     record.insert(record.end(), counts.misses.begin(), counts.misses.end());
 }
 
+// What all ranks must route with.
+std::string name_of(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
+    return fmt::format("{} {}", kernel.device(), jobs.empty() ? "" : to_string(jobs.front().shape.dtype));
+}
+
 std::vector<std::int64_t> run_unit(const ProbeJob& job, const KernelUnderTest& kernel, const Unit& unit) {
     std::vector<std::int64_t> record;
     for (std::int64_t g = unit.first; g < unit.last; ++g) {
@@ -151,7 +156,7 @@ std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const Kerne
         std::accumulate(units.begin(), units.end(), 0.0, [](double sum, const Unit& unit) { return sum + unit.work; });
     const auto run_numbered = [&](std::size_t i) { return run_unit(jobs[units[i].job], kernel, units[i]); };
     WorkDealer& dealer = work_dealer();
-    if (!dealer.begin(workers(jobs, kernel),
+    if (!dealer.begin(workers(jobs, kernel), name_of(jobs, kernel),
                       [&](const std::string& request) { return bytes_of(run_numbered(std::stoul(request))); })) {
         return counts;
     }

@@ -67,11 +67,11 @@ bool RankDealer::wait(std::unique_lock<std::mutex>& lock, const std::function<bo
     return true;
 }
 
-bool RankDealer::begin(int, const Handler&) {
+bool RankDealer::begin(int, const std::string& agreed, const Handler&) {
     std::unique_lock lock(mutex_);
     ready_.assign(places_.size(), 0);
     ready_[0] = 1;
-    tell_all(Note::begin);
+    tell_all(Note::begin, task() + " " + agreed);
     const bool came =
         wait(lock, [&] { return !failure_.empty() || std::find(ready_.begin(), ready_.end(), 0) == ready_.end(); });
     check_failure();
@@ -116,9 +116,9 @@ std::optional<std::string> RankDealer::ask(const std::string& request) {
     return std::move(*slot.reply);
 }
 
-void RankDealer::tell_all(Note note) {
+void RankDealer::tell_all(Note note, const std::string& text) {
     for (int rank = 1; rank < ranks(); ++rank) {
-        outgoing_.push_back({rank, note, ""});
+        outgoing_.push_back({rank, note, text});
     }
     posted_.notify_one();
 }

@@ -29,7 +29,7 @@ public:
     bool helps() const override { return false; }
     int own_cores() const override { return own_cores_; }
     int ranks() const override { return static_cast<int>(places_.size()); }
-    bool begin(int threads, const Handler& handler) override;
+    bool begin(int threads, const std::string& agreed, const Handler& handler) override;
     int helpers() const override;
     std::optional<std::string> ask(const std::string& request) override;
     std::string lost_rank() const override;
@@ -46,7 +46,7 @@ private:
         std::optional<std::string> reply = std::nullopt;
     };
 
-    void tell_all(Note note);
+    void tell_all(Note note, const std::string& text = "");
     void speak(const std::stop_token& stop);
     void take(const Message& message);
     bool wait(std::unique_lock<std::mutex>& lock, const std::function<bool()>& ready);

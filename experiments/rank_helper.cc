@@ -1,5 +1,6 @@
 #include "experiments/rank_helper.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -102,16 +103,23 @@ Message RankHelper::next_message() {
     }
 }
 
-bool RankHelper::begin(int threads, const Handler& handler) {
-    while (!std::exchange(begun_, false)) {
-        const Message message = next_message();
+bool RankHelper::begin(int threads, const std::string& agreed, const Handler& handler) {
+    while (!begun_) {
+        Message message = next_message();
         if (message.note == Note::abort) {
             ::_exit(exit_error);
         }
         if (message.note == Note::quit) {
             throw Dismissed{};
         }
-        begun_ = message.note == Note::begin;
+        if (message.note == Note::begin) {
+            begun_ = std::move(message.text);
+        }
+    }
+    const std::string wanted = *std::exchange(begun_, std::nullopt);
+    const std::string mine = task() + " " + agreed;
+    if (wanted != mine) {
+        throw std::runtime_error(fmt::format("was asked for something else ({}) than rank 0 ({})", mine, wanted));
     }
     mailbox_.post(0, Note::ready, std::to_string(std::max(1, threads)));
     serve(std::max(1, threads), handler);
@@ -139,7 +147,7 @@ void RankHelper::serve(int threads, const Handler& handler) {
         }
         switch (message->note) {
             case Note::begin:
-                begun_ = true;
+                begun_ = std::move(message->text);
                 return;
             case Note::quit:
                 interrupt();  // pieces nobody waits for any more

@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -22,7 +23,7 @@ public:
     bool helps() const override { return true; }
     int own_cores() const override { return own_cores_; }
     int ranks() const override { return ranks_; }
-    bool begin(int threads, const Handler& handler) override;
+    bool begin(int threads, const std::string& agreed, const Handler& handler) override;
     int helpers() const override { return 0; }
     std::optional<std::string> ask(const std::string&) override { return std::nullopt; }
     std::string lost_rank() const override { return ""; }
@@ -43,7 +44,7 @@ private:
     int own_cores_;
     int ranks_;
     RankMailbox mailbox_;
-    bool begun_ = false;  ///< the next section's begin has come
+    std::optional<std::string> begun_;  ///< the next section's begin has come, with this text
 };
 
 }  // namespace mobalab::experiments

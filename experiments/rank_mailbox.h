@@ -10,7 +10,7 @@ namespace mobalab::experiments {
 
 /// What ranks say to each other.
 enum class Note : int {
-    begin,    ///< rank 0: the next section
+    begin,    ///< rank 0: the next section; text: what must be the same on every rank
     ready,    ///< helper: in that section; text: its threads
     request,  ///< rank 0: slot and piece
     reply,    ///< helper: slot and result

@@ -47,7 +47,7 @@ std::vector<std::vector<std::int64_t>> rank_histograms(
     one_thread.threads = 1;
     WorkDealer& dealer = work_dealer();
     std::vector<std::vector<std::int64_t>> histograms(points.size());
-    if (!dealer.begin(settings.threads, [&](const std::string& request) {
+    if (!dealer.begin(settings.threads, "", [&](const std::string& request) {
             return bytes_of(rank_histogram(points.at(std::stoul(request)), one_thread));
         })) {
         return histograms;

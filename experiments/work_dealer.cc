@@ -8,7 +8,7 @@ public:
     bool helps() const override { return false; }
     int own_cores() const override { return 0; }
     int ranks() const override { return 1; }
-    bool begin(int, const Handler&) override { return true; }
+    bool begin(int, const std::string&, const Handler&) override { return true; }
     int helpers() const override { return 0; }
     std::optional<std::string> ask(const std::string&) override { return std::nullopt; }
     std::string lost_rank() const override { return ""; }

@@ -174,6 +174,17 @@ TEST_F(Ranks, AMistakeIsReportedOnce) {
     EXPECT_EQ(errors_in(text), 1) << text;
 }
 
+TEST_F(Ranks, RanksThatWereAskedForSomethingElseAreRefused) {
+    std::vector<std::string> args = on_ranks(1, "simulate --model gaussian --trials 1000 --seed 1");
+    const std::vector<std::string> other =
+        words(": -n 1 " MOBALAB_PROGRAM " simulate --model gaussian --trials 1000 --seed 2");
+    args.insert(args.end(), other.begin(), other.end());
+    EXPECT_EQ(Program(args, log()).wait(), 2);
+    const std::string text = slurp(log());
+    EXPECT_NE(text.find("): was asked for something else (simulate "), std::string::npos) << text;
+    EXPECT_EQ(errors_in(text), 1) << text;
+}
+
 TEST_F(Ranks, CommandsThatAreNotDealtRunOnce) {
     ASSERT_EQ(run(3, "theory --model gaussian " + out()), 0) << slurp(log());
     const std::string bytes = take_file();
