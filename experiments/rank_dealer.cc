@@ -40,7 +40,8 @@ std::string RankDealer::lost_rank() const {
     // Other hosts are watched by mpirun, which then stops this process with a signal.
     for (std::size_t rank = 1; rank < places_.size(); ++rank) {
         const RankPlace& place = places_[rank];
-        if (place.host == places_[0].host && ::kill(static_cast<pid_t>(place.process), 0) != 0 && errno == ESRCH) {
+        const bool here = place.host == places_[0].host && place.process_space == places_[0].process_space;
+        if (here && ::kill(static_cast<pid_t>(place.process), 0) != 0 && errno == ESRCH) {
             return name_of(static_cast<int>(rank));
         }
     }

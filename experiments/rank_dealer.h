@@ -16,6 +16,7 @@ namespace mobalab::experiments {
 /// Where a rank runs.
 struct RankPlace {
     std::string host;
+    std::string process_space;  ///< in which `process` is a number: containers of a host have their own
     std::int64_t process = 0;
 };
 

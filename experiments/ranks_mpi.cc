@@ -76,16 +76,20 @@ void choose_cuda_device(int local_rank) {
 std::vector<RankPlace> places_of_all(int ranks) {
     struct Card {
         char host[256];
+        char process_space[64];
         std::int64_t process;
     };
     Card mine{};
     ::gethostname(mine.host, sizeof mine.host - 1);
+    if (::readlink("/proc/self/ns/pid", mine.process_space, sizeof mine.process_space - 1) < 0) {
+        mine.process_space[0] = '\0';
+    }
     mine.process = ::getpid();
     std::vector<Card> cards(static_cast<std::size_t>(ranks));
     MPI_Allgather(&mine, sizeof mine, MPI_BYTE, cards.data(), sizeof mine, MPI_BYTE, MPI_COMM_WORLD);
     std::vector<RankPlace> places;
     for (const Card& card : cards) {
-        places.push_back({card.host, card.process});
+        places.push_back({card.host, card.process_space, card.process});
     }
     return places;
 }

@@ -17,16 +17,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
-/// About a quarter of a second of one core at twelve points, some of them stopped by their misses; sanitizers are some
-/// 20 times slower.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int kills = 15;
-const std::string stop = "--trials 4e3 --max-misses 25e2 ";
 #else
 constexpr int kills = 50;
-const std::string stop = "--trials 7e4 --max-misses 42e3 ";
 #endif
-const std::string sweep = "simulate --model gaussian --head-dim 32:384:+32 --candidates 150 --threads 1 " + stop;
+/// Twelve points, some of them stopped by their misses.
+const std::string sweep = "simulate --model gaussian --head-dim 32:384:+32 --candidates 150 --threads 1 ";
 
 std::uint64_t journalled_trials(const std::string& journal) {
     std::uint64_t trials = 0;
@@ -41,6 +38,8 @@ class Kill : public testing::Test {
 protected:
     Kill() {
         ::setenv("SOURCE_DATE_EPOCH", "1700000000", 1);
+        const std::int64_t trials = trials_that_take(0.2, sweep, log());
+        stop_ = fmt::format("--trials {} --max-misses {} ", trials, trials * 3 / 5);
         const auto start = Clock::now();
         EXPECT_EQ(run("a.h5"), 0) << slurp(log());
         whole_ = Seconds(Clock::now() - start).count();
@@ -54,7 +53,7 @@ protected:
 
     std::string log() const { return folder_ / "log"; }
     std::vector<std::string> command(const std::string& name) const {
-        return mobalab_command(sweep + "--resume --out " + (folder_ / name));
+        return mobalab_command(sweep + stop_ + "--resume --out " + (folder_ / name));
     }
     int run(const std::string& name) { return Program(command(name), log()).wait(); }
 
@@ -65,6 +64,7 @@ protected:
     }
 
     TemporaryFolder folder_;
+    std::string stop_;
     double whole_ = 0.0;
     std::string expected_;
     std::mt19937 random_;

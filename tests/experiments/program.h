@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <fstream>
 #include <functional>
 #include <stdexcept>
@@ -102,6 +103,20 @@ inline bool wait_until(const std::function<bool()>& so) {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     return true;
+}
+
+/// How many trials make the simulation of `line` take at least so long here: samplers, machines and sanitizers differ
+/// a hundredfold.
+inline std::int64_t trials_that_take(double seconds, const std::string& line, const std::string& log) {
+    for (std::int64_t trials = 2000;; trials *= 3) {
+        const auto start = std::chrono::steady_clock::now();
+        if (Program(mobalab_command(line + " --trials " + std::to_string(trials)), log).wait() != 0) {
+            throw std::runtime_error(slurp(log));
+        }
+        if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() >= seconds) {
+            return trials;
+        }
+    }
 }
 
 }  // namespace mobalab::experiments
