@@ -5,6 +5,7 @@
 #include "analysis/routing_point.h"
 #include "experiments/subcommand.h"
 #include "experiments/values.h"
+#include "experiments/work_dealer.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -33,6 +34,16 @@ const Arguments::Value& Arguments::at(const std::string& name) const {
 Arguments Arguments::without(const std::string& name) const {
     Arguments rest = *this;
     rest.values_.erase(name);
+    return rest;
+}
+
+Arguments Arguments::without_output() const {
+    Arguments rest = *this;
+    for (const char* name : {"out", "force", "resume"}) {
+        if (has(name)) {
+            rest.values_[name] = {};
+        }
+    }
     return rest;
 }
 
@@ -117,6 +128,11 @@ std::vector<Flag> output_flags() {
 std::vector<Flag> engine_flags(const std::string& seed) {
     return {{"seed", "N", seed, "seed of the random streams; the same seed gives the same counts"},
             {"threads", "N", "0", "worker threads, 0 for all; results do not depend on it"}};
+}
+
+int worker_threads(const Arguments& arguments) {
+    const auto threads = static_cast<int>(arguments.integer("threads", 0, 4096));
+    return threads > 0 ? threads : work_dealer().own_cores();
 }
 
 }  // namespace mobalab::experiments

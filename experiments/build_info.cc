@@ -20,6 +20,7 @@ BuildInfo make_build_info() {
     info.build_type = MOBALAB_BUILD_TYPE;
     info.sanitizer = MOBALAB_SANITIZER;
     info.cuda_compiler = MOBALAB_CUDA_COMPILER;
+    info.mpi = std::string(MOBALAB_HAVE_MPI) == "ON";
     info.build = fmt::format("{}, {}, {}{}{}", info.build_type, info.compiler, info.flags,
                              info.cuda_compiler.empty() ? ", without CUDA" : ", CUDA " + info.cuda_compiler,
                              info.sanitizer.empty() ? "" : ", sanitizer " + info.sanitizer);

@@ -14,6 +14,7 @@ struct BuildInfo {
     std::string build_type;
     std::string sanitizer;      ///< empty: none
     std::string cuda_compiler;  ///< empty: built without CUDA
+    bool mpi;                   ///< mpirun can share a run among ranks
 };
 
 const BuildInfo& build_info();

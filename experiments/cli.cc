@@ -13,6 +13,7 @@
 #include "experiments/build_info.h"
 #include "experiments/results_file.h"
 #include "experiments/values.h"
+#include "experiments/work_dealer.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -211,7 +212,12 @@ int run_command(const Subcommand& command, const std::vector<std::string>& args,
         terminal.out << help_of(command);
         return exit_ok;
     }
-    return command.run(parse_arguments(command, args), terminal);
+    const Arguments arguments = parse_arguments(command, args);
+    work_dealer().set_task(command.name + " " + arguments.settings());
+    if (!work_dealer().helps()) {
+        return command.run(arguments, terminal);
+    }
+    return command.dealt ? command.run(arguments.without_output(), terminal) : exit_ok;
 }
 
 int dispatch(const std::vector<std::string>& args, Terminal& terminal) {

@@ -31,6 +31,7 @@ std::string json_text(const CudaInfo& cuda) {
                                            {"flags", build.flags},
                                            {"sanitizer", build.sanitizer},
                                            {"cuda_compiler", build.cuda_compiler},
+                                           {"mpi", build.mpi},
                                            {"results_schema_version", results_schema_version},
                                            {"cpu", cpu_name()},
                                            {"threads", cpu_threads()},
@@ -41,11 +42,13 @@ std::string json_text(const CudaInfo& cuda) {
 std::string human_text(const CudaInfo& cuda) {
     const BuildInfo& build = build_info();
     std::string text = fmt::format(
-        "mobalab {}\n  commit    {}\n  build     {}{}\n  compiler  {}\n  flags     {}\n  results   schema version {}\n"
+        "mobalab {}\n  commit    {}\n  build     {}{}\n  compiler  {}\n  flags     {}\n  mpi       {}\n  results   "
+        "schema version {}\n"
         "  cpu       {}, {} thread{}\n",
         build.version, build.git_commit, build.build_type,
         build.sanitizer.empty() ? "" : ", sanitizer " + build.sanitizer, build.compiler, build.flags,
-        results_schema_version, cpu_name(), cpu_threads(), cpu_threads() == 1 ? "" : "s");
+        build.mpi ? "built in: mpirun shares a run among machines" : "built without", results_schema_version,
+        cpu_name(), cpu_threads(), cpu_threads() == 1 ? "" : "s");
     if (!cuda.trouble.empty()) {
         text += fmt::format("  cuda      none: {}\n", cuda.trouble);
     }

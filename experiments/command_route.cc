@@ -114,10 +114,11 @@ Subcommand route_command() {
          {"route --seq-len 8K:128K:x2 --out route.h5", "longer and longer sequences, to a results file"}},
         "",
         [](const Arguments& arguments, Terminal& terminal) {
-            const int threads = static_cast<int>(arguments.integer("threads", 0, 4096));
+            const int threads = worker_threads(arguments);
             const std::string device = arguments.choice("device", {"cpu", "cuda", "auto"});
             return run_route(arguments, terminal, *kernel_for_device(device, threads));
-        }};
+        },
+        true};
 }
 
 }  // namespace mobalab::experiments

@@ -2,11 +2,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <ostream>
 
 #include "analysis/binomial_interval.h"
 #include "experiments/build_info.h"
 #include "experiments/interrupt.h"
+#include "experiments/number_bytes.h"
+#include "experiments/parallel_for.h"
 #include "experiments/point_grid.h"
 #include "experiments/progress.h"
 #include "experiments/resumable_output.h"
@@ -15,6 +20,7 @@
 #include "experiments/subcommands.h"
 #include "experiments/table_text.h"
 #include "experiments/values.h"
+#include "experiments/work_dealer.h"
 #include "sim/engine.h"
 
 namespace mobalab::experiments {
@@ -22,6 +28,10 @@ namespace {
 
 using analysis::RoutingPoint;
 using Clock = std::chrono::steady_clock;
+
+/// Points of at most this many chunks (a quarter of a second of one core) are dealt whole to a thread of a rank, longer
+/// ones chunk by chunk to all.
+constexpr std::uint64_t most_chunks_dealt_whole = 256;
 
 /// A journal record is written at most this often within a point: what a killed run may lose.
 constexpr std::chrono::milliseconds record_period(50);
@@ -41,7 +51,7 @@ Plan plan_of(const Arguments& arguments) {
     stop.target_relative_error = arguments.real("target-relative-error", 0.0, 1.0);
     stop.max_seconds = arguments.real("max-seconds", 0.0, 1e9);
     plan.budget.seed = static_cast<std::uint64_t>(arguments.integer("seed", 0));
-    plan.budget.threads = static_cast<int>(arguments.integer("threads", 0, 4096));
+    plan.budget.threads = worker_threads(arguments);
     plan.confidence = arguments.real("confidence", 0.5, 1.0 - 1e-12);
     arguments.choice("device", {"cpu"});
     return plan;
@@ -78,7 +88,43 @@ double fraction_done(const sim::Progress& progress, const sim::StopRule& stop) {
     return std::min(fraction, 1.0);
 }
 
-/// Runs the points one after the other and keeps the journal and the display up to date.
+/// The other ranks' side of a point dealt in chunks.
+class ChunkComputers {
+public:
+    ChunkComputers(const std::vector<RoutingPoint>& points, const sim::Budget& budget)
+        : points_(points), budget_(budget) {}
+
+    static std::string request(std::size_t index, sim::TrialRange range) {
+        const std::int64_t numbers[] = {static_cast<std::int64_t>(index), static_cast<std::int64_t>(range.begin),
+                                        static_cast<std::int64_t>(range.end)};
+        return bytes_of(std::span<const std::int64_t>(numbers));
+    }
+
+    std::string answer(const std::string& request) {
+        const std::vector<std::int64_t> numbers = numbers_of(request);
+        const auto computer = computer_of(static_cast<std::size_t>(numbers.at(0)));
+        return bytes_of(
+            (*computer)({static_cast<std::uint64_t>(numbers.at(1)), static_cast<std::uint64_t>(numbers.at(2))}));
+    }
+
+private:
+    std::shared_ptr<const sim::ChunkComputer> computer_of(std::size_t index) {
+        const std::lock_guard lock(mutex_);
+        if (computer_ == nullptr || index != index_) {
+            computer_ = std::make_shared<const sim::ChunkComputer>(points_.at(index), budget_);
+            index_ = index;
+        }
+        return computer_;
+    }
+
+    const std::vector<RoutingPoint>& points_;
+    const sim::Budget& budget_;
+    std::mutex mutex_;
+    std::size_t index_ = 0;  ///< of the point at work
+    std::shared_ptr<const sim::ChunkComputer> computer_;
+};
+
+/// Runs the points, alone or with other ranks, and keeps the journal and the display up to date.
 class Run {
 public:
     Run(const Plan& plan, ResumableOutput* output, Terminal& terminal)
@@ -90,11 +136,8 @@ public:
     }
 
     std::vector<PointProgress> finish() {
-        for (std::size_t index = 0; index < points_.size(); ++index) {
-            if (!points_[index].finished) {
-                simulate_point(index);
-            }
-        }
+        deal_points();
+        deal_chunks();
         return points_;
     }
 
@@ -107,28 +150,97 @@ private:
         return sum / static_cast<double>(points_.size());
     }
 
+    /// Whole points side by side, each on one thread. Alone a point has all threads.
+    void deal_points() {
+        const auto answer = [this](const std::string& request) {
+            const std::size_t space = request.find(' ');
+            return record_of(simulate_whole(std::stoul(request), parse_record(request.substr(space + 1))));
+        };
+        if (!dealer_.begin(plan_.budget.threads, "", answer)) {
+            return;
+        }
+        std::vector<std::size_t> indices;
+        for (std::size_t index = 0; index < points_.size() && dealer_.helpers() > 0; ++index) {
+            const std::uint64_t chunk = sim::chunk_trials(plan_.points[index]);
+            if (!points_[index].finished && plan_.budget.stop.max_trials / chunk < most_chunks_dealt_whole) {
+                indices.push_back(index);
+            }
+        }
+        std::mutex mutex;
+        parallel_for(indices.size(), plan_.budget.threads + dealer_.helpers(), [&](std::size_t i) {
+            const std::size_t index = indices[i];
+            const auto reply = dealer_.ask(fmt::format("{} {}", index, record_of(points_[index])));
+            PointProgress point = reply ? parse_record(*reply) : simulate_whole(index, points_[index]);
+            const std::lock_guard lock(mutex);
+            points_[index] = std::move(point);
+            record(index);
+            if (!points_[index].finished) {
+                stop_here(index);
+            }
+            show(index);
+        });
+    }
+
+    PointProgress simulate_whole(std::size_t index, const PointProgress& start) const {
+        sim::Budget budget = plan_.budget;
+        budget.threads = 1;
+        const sim::SimulationResult result = sim::simulate(plan_.points[index], budget, start.progress,
+                                                           [](const sim::Progress&) { return !interrupted(); });
+        return {result.progress, result.reason != sim::StopReason::interrupted, result.reason};
+    }
+
+    /// One point after the other, each on all threads of all ranks.
+    void deal_chunks() {
+        ChunkComputers computers(plan_.points, plan_.budget);
+        const auto answer = [&](const std::string& request) { return computers.answer(request); };
+        if (!dealer_.begin(plan_.budget.threads, "", answer)) {
+            return;
+        }
+        for (std::size_t index = 0; index < points_.size(); ++index) {
+            if (!points_[index].finished) {
+                simulate_point(index);
+            }
+        }
+    }
+
+    sim::ChunkHelpers helpers(std::size_t index) const {
+        return {dealer_.helpers(), [this, index](sim::TrialRange range) -> std::optional<sim::TrialStats> {
+                    const auto reply = dealer_.ask(ChunkComputers::request(index, range));
+                    return reply ? std::optional(stats_of(*reply)) : std::nullopt;
+                }};
+    }
+
     void simulate_point(std::size_t index) {
         const sim::Progress start = points_[index].progress;
+        sim::Budget budget = plan_.budget;
+        budget.helpers = helpers(index);
         const auto observe = [this, index](const sim::Progress& progress) { return this->observe(index, progress); };
-        const sim::SimulationResult result = sim::simulate(plan_.points[index], plan_.budget, start, observe);
-        const bool stopped = result.reason == sim::StopReason::interrupted;
-        points_[index] = {result.progress, !stopped, result.reason};
+        try {
+            const sim::SimulationResult result = sim::simulate(plan_.points[index], budget, start, observe);
+            points_[index] = {result.progress, result.reason != sim::StopReason::interrupted, result.reason};
+        } catch (const Interrupted&) {
+            // a rank does not answer; what was counted before is in points_[index]
+        }
         record(index);
-        if (stopped) {
+        if (!points_[index].finished) {
             stop_here(index);
         }
     }
 
     bool observe(std::size_t index, const sim::Progress& progress) {
+        points_[index].progress = progress;
         if (Clock::now() - last_look_ >= record_period) {
             last_look_ = Clock::now();
-            points_[index].progress = progress;
             record(index);
-            display_.update(whole_fraction(),
-                            fmt::format("point {} of {}: {} trials, {} misses", index + 1, points_.size(),
-                                        progress.stats.trials, progress.stats.misses));
+            show(index);
         }
         return !interrupted();
+    }
+
+    void show(std::size_t index) {
+        const sim::TrialStats& stats = points_[index].progress.stats;
+        display_.update(whole_fraction(), fmt::format("point {} of {}: {} trials, {} misses", index + 1, points_.size(),
+                                                      stats.trials, stats.misses));
     }
 
     void record(std::size_t index) {
@@ -138,13 +250,14 @@ private:
     }
 
     [[noreturn]] void stop_here(std::size_t index) const {
-        throw Interrupted(fmt::format("interrupted in point {} of {}; {}", index + 1, points_.size(),
+        throw Interrupted(fmt::format("{} in point {} of {}; {}", stop_cause(), index + 1, points_.size(),
                                       output_ != nullptr ? "the same command with --resume goes on from here"
                                                          : "with --out a run can be resumed"));
     }
 
     const Plan& plan_;
     ResumableOutput* output_;
+    WorkDealer& dealer_ = work_dealer();
     ProgressDisplay display_;
     std::vector<PointProgress> points_;
     Clock::time_point last_look_ = Clock::now();
@@ -283,7 +396,8 @@ Subcommand simulate_command() {
              {"simulate --model gaussian,sphere,vector --trials 1e4 --json",
               "three models beside each other, for a program"}},
             "",
-            run_simulate};
+            run_simulate,
+            true};
 }
 
 }  // namespace mobalab::experiments

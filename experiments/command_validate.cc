@@ -7,6 +7,7 @@
 #include "analysis/binomial_interval.h"
 #include "experiments/column_builder.h"
 #include "experiments/comparisons.h"
+#include "experiments/number_bytes.h"
 #include "experiments/parallel_for.h"
 #include "experiments/point_grid.h"
 #include "experiments/probe_commands.h"
@@ -15,6 +16,7 @@
 #include "experiments/subcommands.h"
 #include "experiments/validate_report.h"
 #include "experiments/values.h"
+#include "experiments/work_dealer.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -86,12 +88,26 @@ private:
     void check_rules(Evidence& evidence) {
         evidence.tie_rule.resize(plan_.jobs.size());
         evidence.candidate_rule.resize(plan_.jobs.size());
-        parallel_for(plan_.jobs.size(), kernel_.parallel_key_sets(), [&](std::size_t j) {
-            const ProbeJob& job = plan_.jobs[j];
-            const std::int64_t topk = std::max<std::int64_t>(2, job.largest_topk());
-            evidence.tie_rule[j] = check_tie_rule(job.shape, topk, kernel_);
-            evidence.candidate_rule[j] = check_candidate_rule(job.shape, topk, kernel_);
+        WorkDealer& dealer = work_dealer();
+        if (!dealer.begin(kernel_.parallel_key_sets(), kernel_.device(),
+                          [this](const std::string& request) { return bytes_of(check_rules(std::stoul(request))); })) {
+            return;
+        }
+        parallel_for(plan_.jobs.size(), kernel_.parallel_key_sets() + dealer.helpers(), [&](std::size_t j) {
+            const auto reply = dealer.ask(std::to_string(j));
+            const std::vector<std::int64_t> checks = reply ? numbers_of(*reply) : check_rules(j);
+            evidence.tie_rule[j] = {.rows = checks.at(0), .violations = checks.at(1)};
+            evidence.candidate_rule[j] = {.rows = checks.at(2), .violations = checks.at(3)};
         });
+    }
+
+    // Rows and violations of the tie rule, then of the rule of candidates.
+    std::vector<std::int64_t> check_rules(std::size_t j) const {
+        const ProbeJob& job = plan_.jobs[j];
+        const std::int64_t topk = std::max<std::int64_t>(2, job.largest_topk());
+        const RuleCheck ties = check_tie_rule(job.shape, topk, kernel_);
+        const RuleCheck candidates = check_candidate_rule(job.shape, topk, kernel_);
+        return {ties.rows, ties.violations, candidates.rows, candidates.violations};
     }
 
     // The probes' own selections must keep to the rule of candidates as well.
@@ -228,10 +244,11 @@ Subcommand validate_command() {
          {"validate --dtype bf16 --probes 1e6 --json", "sixteen-bit tensors and a million probes, for a program"}},
         "",
         [](const Arguments& arguments, Terminal& terminal) {
-            const int threads = static_cast<int>(arguments.integer("threads", 0, 4096));
+            const int threads = worker_threads(arguments);
             const std::string device = arguments.choice("device", {"cpu", "cuda", "auto"});
             return run_validate(arguments, terminal, *kernel_for_device(device, threads));
-        }};
+        },
+        true};
 }
 
 }  // namespace mobalab::experiments

@@ -8,6 +8,8 @@ packages=(
     g++ cmake ninja-build git
     libeigen3-dev libboost-dev libboost-program-options-dev libhdf5-dev librandom123-dev libfmt-dev
     nlohmann-json3-dev
+    # a run on many machines; without them it runs on one
+    libopenmpi-dev openmpi-bin
     # tests and benchmarks
     libgtest-dev libgmock-dev libbenchmark-dev
     # figures, notebook, page

@@ -30,4 +30,8 @@ bool interrupted() {
     return signalled;
 }
 
+void interrupt() {
+    signalled = true;
+}
+
 }  // namespace mobalab::experiments

@@ -14,7 +14,10 @@ public:
 /// process at once.
 void stop_on_signals();
 
-/// A signal came.
+/// A signal came, or interrupt() was called.
 bool interrupted();
+
+/// As if a signal had come.
+void interrupt();
 
 }  // namespace mobalab::experiments

@@ -31,7 +31,7 @@ ProbeSettings probe_settings(const Arguments& arguments) {
     settings.trials = arguments.integer("probes", 2, std::int64_t{1} << 40U);
     settings.key_sets = arguments.integer("key-sets", 0, settings.trials / 2);
     settings.seed = static_cast<std::uint64_t>(arguments.integer("seed", 0));
-    settings.threads = static_cast<int>(arguments.integer("threads", 0, 4096));
+    settings.threads = worker_threads(arguments);
     return settings;
 }
 

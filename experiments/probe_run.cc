@@ -7,8 +7,10 @@
 #include <numeric>
 
 #include "experiments/interrupt.h"
+#include "experiments/number_bytes.h"
 #include "experiments/parallel_for.h"
 #include "experiments/values.h"
+#include "experiments/work_dealer.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -75,6 +77,22 @@ void append(const KeySetCounts& counts, std::vector<std::int64_t>& record) {
     record.insert(record.end(), counts.misses.begin(), counts.misses.end());
 }
 
+// What all ranks must route with.
+std::string name_of(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
+    return fmt::format("{} {}", kernel.device(), jobs.empty() ? "" : to_string(jobs.front().shape.dtype));
+}
+
+std::vector<std::int64_t> run_unit(const ProbeJob& job, const KernelUnderTest& kernel, const Unit& unit) {
+    std::vector<std::int64_t> record;
+    for (std::int64_t g = unit.first; g < unit.last; ++g) {
+        if (interrupted()) {
+            throw Interrupted(stop_cause() + " in the kernel's probes; with --out the same command and --resume go on");
+        }
+        append(probe_key_set(job, kernel, g), record);
+    }
+    return record;
+}
+
 // Takes the counts of a unit from its record; false when the record is not one of this job.
 bool restore(const ProbeJob& job, const std::vector<std::int64_t>& record, const Unit& unit, JobCounts& counts) {
     auto at = record.begin();
@@ -136,9 +154,15 @@ std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const Kerne
     const std::vector<Unit> units = units_of(jobs);
     const double total =
         std::accumulate(units.begin(), units.end(), 0.0, [](double sum, const Unit& unit) { return sum + unit.work; });
+    const auto run_numbered = [&](std::size_t i) { return run_unit(jobs[units[i].job], kernel, units[i]); };
+    WorkDealer& dealer = work_dealer();
+    if (!dealer.begin(workers(jobs, kernel), name_of(jobs, kernel),
+                      [&](const std::string& request) { return bytes_of(run_numbered(std::stoul(request))); })) {
+        return counts;
+    }
     double done = 0.0;
     std::mutex mutex;
-    parallel_for(units.size(), workers(jobs, kernel), [&](std::size_t i) {
+    parallel_for(units.size(), workers(jobs, kernel) + dealer.helpers(), [&](std::size_t i) {
         const Unit& unit = units[i];
         const ProbeJob& job = jobs[unit.job];
         const auto number = static_cast<std::int64_t>(i);
@@ -149,16 +173,15 @@ std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const Kerne
             found = record.has_value() && restore(job, *record, unit, counts[unit.job]);
         }
         std::vector<std::int64_t> record;
-        for (std::int64_t g = unit.first; g < unit.last && !found; ++g) {
-            if (interrupted()) {
-                throw Interrupted("stopped in the kernel's probes");
-            }
-            KeySetCounts& target = counts[unit.job][static_cast<std::size_t>(g)];
-            target = probe_key_set(job, kernel, g);
-            append(target, record);
+        if (!found) {
+            const auto reply = dealer.ask(std::to_string(i));
+            record = reply ? numbers_of(*reply) : run_numbered(i);
         }
         const std::lock_guard lock(mutex);
         if (!found) {
+            if (!restore(job, record, unit, counts[unit.job])) {
+                throw std::logic_error("probes: the counts of a unit do not fit its job");
+            }
             journal.record(number, record);
         }
         done += unit.work;

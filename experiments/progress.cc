@@ -6,6 +6,8 @@
 #include <cmath>
 #include <ostream>
 
+#include "experiments/work_dealer.h"
+
 namespace mobalab::experiments {
 namespace {
 
@@ -20,7 +22,11 @@ double in_seconds(ProgressDisplay::Clock::duration time) {
 }  // namespace
 
 ProgressDisplay::ProgressDisplay(Terminal& terminal, std::string title)
-    : terminal_(terminal), title_(std::move(title)), start_(Clock::now()), last_shown_(start_) {}
+    : terminal_(terminal), title_(std::move(title)), start_(Clock::now()), last_shown_(start_) {
+    if (work_dealer().ranks() > 1) {
+        title_ += fmt::format(" on {} ranks", work_dealer().ranks());
+    }
+}
 
 ProgressDisplay::~ProgressDisplay() {
     if (shown_width_ > 0) {

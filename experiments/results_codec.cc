@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "experiments/results_file.h"
+#include "experiments/seal.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -372,7 +373,7 @@ std::vector<char> encode_results(const Results& results) {
     require(size < 0 ? -1 : 0);
     std::vector<char> bytes(static_cast<std::size_t>(size));
     require(H5Fget_file_image(file, bytes.data(), bytes.size()) == size ? 0 : -1);
-    return bytes;
+    return sealed(std::move(bytes));
 }
 
 Results decode_results(std::vector<char> bytes, const std::string& path) {
@@ -382,6 +383,7 @@ Results decode_results(std::vector<char> bytes, const std::string& path) {
         throw FileError(fmt::format("{}: {}: it is empty", path, damaged));
     }
     try {
+        bytes = unsealed(std::move(bytes));
         const Handle access = in_memory_access();
         require(H5Pset_file_image(access, bytes.data(), bytes.size()));
         const Handle file(H5Fopen("results in memory", H5F_ACC_RDONLY, access), H5Fclose);

@@ -60,7 +60,7 @@ inline constexpr std::int64_t results_schema_version = 1;
 /// Layout: a group per table; in it a dimension scale and one 1-D dataset per column (int64, float64 or UTF-8 strings)
 /// with attributes `units`, `long_name` and, where there is one, `definition`. Root attributes: schema ("mobalab
 /// results"), schema_version, subcommand, task, command, settings, seed (absent when there is none), version,
-/// git_commit, build, device, utc_time.
+/// git_commit, build, device, utc_time. Behind the HDF5 file's end stands a seal (seal.h); HDF5 readers do not see it.
 struct Results {
     std::string subcommand;  ///< "simulate", ...
     std::string task;        ///< what was computed (task_id()); equal tasks give equal tables
@@ -91,7 +91,7 @@ std::string task_id(const std::string& canonical_text);
 std::vector<char> encode_results(const Results& results);
 
 /// Inverse of encode_results. `path` is for messages. Throws FileError for anything that is not a results file of this
-/// schema version: foreign, truncated, damaged.
+/// schema version: foreign, truncated, damaged, changed by another program.
 Results decode_results(std::vector<char> bytes, const std::string& path);
 
 /// Reads a results file. Throws FileError.

@@ -5,9 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <mutex>
 #include <numeric>
 
 #include "experiments/interrupt.h"
+#include "experiments/number_bytes.h"
+#include "experiments/parallel_for.h"
+#include "experiments/work_dealer.h"
 #include "sim/engine.h"
 
 namespace mobalab::experiments {
@@ -29,10 +33,51 @@ std::vector<std::int64_t> rank_histogram(const RoutingPoint& point, const Simula
     const sim::SimulationResult result =
         sim::simulate(point, budget, {}, [](const sim::Progress&) { return !interrupted(); });
     if (result.reason == sim::StopReason::interrupted) {
-        throw Interrupted("stopped in the simulation");
+        throw Interrupted(stop_cause() + " in the simulation; with --out the same command and --resume go on");
     }
     const std::vector<std::uint64_t>& ranks = result.progress.stats.rank_histogram;
     return {ranks.begin(), ranks.end()};
+}
+
+// Of every point. Alone one after the other on all threads; with other ranks side by side, each on one thread.
+std::vector<std::vector<std::int64_t>> rank_histograms(
+    const std::vector<RoutingPoint>& points, const SimulationSettings& settings, UnitJournal& journal,
+    std::int64_t first_unit, const std::function<void(double, const std::string&)>& progress) {
+    SimulationSettings one_thread = settings;
+    one_thread.threads = 1;
+    WorkDealer& dealer = work_dealer();
+    std::vector<std::vector<std::int64_t>> histograms(points.size());
+    if (!dealer.begin(settings.threads, "", [&](const std::string& request) {
+            return bytes_of(rank_histogram(points.at(std::stoul(request)), one_thread));
+        })) {
+        return histograms;
+    }
+    const bool shared = dealer.helpers() > 0;
+    std::size_t done = 0;
+    std::mutex mutex;
+    parallel_for(points.size(), shared ? settings.threads + dealer.helpers() : 1, [&](std::size_t i) {
+        const std::int64_t unit = first_unit + static_cast<std::int64_t>(i);
+        std::unique_lock lock(mutex);
+        const auto record = journal.find(unit);
+        lock.unlock();
+        std::vector<std::int64_t> ranks;
+        if (record) {
+            ranks = *record;
+        } else if (const auto reply = dealer.ask(std::to_string(i))) {
+            ranks = numbers_of(*reply);
+        } else {
+            ranks = rank_histogram(points[i], shared ? one_thread : settings);
+        }
+        lock.lock();
+        if (!record) {
+            journal.record(unit, ranks);
+        }
+        histograms[i] = std::move(ranks);
+        ++done;
+        progress(static_cast<double>(done) / static_cast<double>(points.size()),
+                 fmt::format("simulation: {}, {} of {}", to_string(points[i].model), done, points.size()));
+    });
+    return histograms;
 }
 
 // A block beaten by `routed` or more noise blocks is lost.
@@ -48,23 +93,22 @@ std::vector<SimulatedMisses> simulate_points(const std::vector<RoutingPoint>& po
                                              const SimulationSettings& settings, UnitJournal& journal,
                                              std::int64_t first_unit,
                                              const std::function<void(double, const std::string&)>& progress) {
-    std::map<std::string, std::vector<std::int64_t>> runs;  // by the point without its topk
-    std::vector<SimulatedMisses> result;
+    std::map<std::string, std::size_t> places;  // in `questions`, by the point without its topk
+    std::vector<RoutingPoint> questions;
+    std::vector<std::size_t> place_of_point;
     for (const RoutingPoint& point : points) {
         RoutingPoint question = point;
         question.topk = std::min<std::int64_t>(2, point.candidates + 1);
-        const auto [run, fresh] = runs.try_emplace(analysis::canonical_text(question));
+        const auto [place, fresh] = places.try_emplace(analysis::canonical_text(question), questions.size());
         if (fresh) {
-            const std::int64_t unit = first_unit + std::ssize(runs) - 1;
-            const auto record = journal.find(unit);
-            run->second = record ? *record : rank_histogram(question, settings);
-            if (!record) {
-                journal.record(unit, run->second);
-            }
+            questions.push_back(question);
         }
-        result.push_back(misses_at(run->second, point.routed()));
-        progress(static_cast<double>(result.size()) / static_cast<double>(points.size()),
-                 fmt::format("simulation: {}, point {} of {}", to_string(point.model), result.size(), points.size()));
+        place_of_point.push_back(place->second);
+    }
+    const auto histograms = rank_histograms(questions, settings, journal, first_unit, progress);
+    std::vector<SimulatedMisses> result;
+    for (std::size_t i = 0; i < points.size(); ++i) {
+        result.push_back(misses_at(histograms[place_of_point[i]], points[i].routed()));
     }
     return result;
 }

@@ -63,6 +63,9 @@ public:
     /// The full command as typed, quoted for a shell, without --force and --resume (they do not change a result).
     const std::string& command_line() const { return command_line_; }
 
+    /// The same, as if no output file was asked for.
+    Arguments without_output() const;
+
     /// Every flag with a value, config file and defaults included, except --config and those about the output file;
     /// what a reader needs when the config file is gone.
     std::string settings() const;
@@ -89,6 +92,7 @@ struct Subcommand {
     std::vector<Example> examples;
     std::string positional;  ///< flag that takes a bare argument (`mobalab export results.h5`); empty: none
     std::function<int(const Arguments&, Terminal&)> run;
+    bool dealt = false;  ///< the ranks of an mpirun share its work (work_dealer.h)
 };
 
 /// Every subcommand, in the order of the help.
@@ -101,5 +105,8 @@ std::vector<Flag> operator+(std::vector<Flag> first, const std::vector<Flag>& se
 std::vector<Flag> json_flag();
 std::vector<Flag> output_flags();                         ///< --out, --force
 std::vector<Flag> engine_flags(const std::string& seed);  ///< --seed, --threads
+
+/// --threads; by default this rank's share of its host's cores, 0 (all) when alone.
+int worker_threads(const Arguments& arguments);
 
 }  // namespace mobalab::experiments

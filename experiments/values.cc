@@ -23,7 +23,7 @@ constexpr std::size_t most_values = 100'000;
 
 /// The double `text` spells, all of it; nothing otherwise.
 bool read_double(std::string_view text, double& value) {
-    if (text.starts_with('+')) {
+    if (text.starts_with('+') && !text.starts_with("+-")) {
         text.remove_prefix(1);
     }
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -31,6 +31,17 @@ bool read_double(std::string_view text, double& value) {
 }
 
 enum class Reading { ok, not_a_number, not_whole, too_large };
+
+/// Digits of a decimal without leading and trailing zeros.
+std::size_t significant_digits(std::string_view text) {
+    std::string digits;
+    for (const char letter : text.substr(0, text.find_first_of("eE"))) {
+        if (letter >= '0' && letter <= '9' && (letter != '0' || !digits.empty())) {
+            digits += letter;
+        }
+    }
+    return digits.find_last_not_of('0') + 1;
+}
 
 /// Digits, digits with an exponent (1e6), or digits with K (1024) or M (1024^2).
 Reading read_integer(std::string_view text, std::int64_t& value) {
@@ -53,6 +64,9 @@ Reading read_integer(std::string_view text, std::int64_t& value) {
     }
     if (std::abs(scaled) > 9007199254740992.0) {  // 2^53: beyond it the double may not be what was typed
         return Reading::too_large;
+    }
+    if (significant_digits(text) > 15) {  // the double may be whole where the number typed is not
+        return Reading::not_whole;
     }
     value = static_cast<std::int64_t>(scaled);
     return Reading::ok;
@@ -194,10 +208,11 @@ std::vector<Value> parse_list(std::string_view flag, std::string_view text, Rang
         }
         check_count(flag, text, values.size());
     }
-    for (auto value = values.begin(); value != values.end(); ++value) {
-        if (std::find(values.begin(), value, *value) != value) {
-            refuse(flag, text, fmt::format("{} appears twice; a list names each value once", *value));
-        }
+    std::vector<Value> sorted = values;
+    std::sort(sorted.begin(), sorted.end());
+    const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
+    if (twice != sorted.end()) {
+        refuse(flag, text, fmt::format("{} appears twice; a list names each value once", *twice));
     }
     return values;
 }

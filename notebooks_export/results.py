@@ -1,5 +1,7 @@
 """Opens a mobalab results file: HDF5 with one group a table, checked before anything is drawn."""
 
+import hashlib
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import xarray as xr
 SCHEMA = "mobalab results"
 SCHEMA_VERSIONS = (1,)
 """Schema versions this reader understands."""
+
+SEAL_MARK = b"\nmobalab seal "
 
 POINT_TABLES = ("validate", "simulate", "route", "theory")
 """Tables with one row a routing point, the richest first."""
@@ -102,6 +106,7 @@ def _inspect(path):
             pass
     except OSError as error:
         raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
+    _check_seal(path)
     if not h5py.is_hdf5(path):
         raise ExportError(f"{path}: is not an HDF5 file; mobalab results files are written with --out FILE.h5")
     try:
@@ -117,6 +122,18 @@ def _inspect(path):
         raise ExportError(f"{path}: holds no table (found: {', '.join(found) or 'nothing'}); expected one of "
                           f"{', '.join(POINT_TABLES + ('bench',))}")
     return groups, attributes
+
+
+def _check_seal(path):
+    """Refuses a file that is not what mobalab wrote (experiments/seal.h); one without a seal was changed on purpose."""
+    data = path.read_bytes()
+    end = data.rfind(SEAL_MARK)
+    if end < 0 or len(data) - end != len(SEAL_MARK) + 37:
+        return
+    digest = hashlib.sha1(uuid.NAMESPACE_OID.bytes + data[:end]).digest()
+    if data[end + len(SEAL_MARK):-1] != str(uuid.UUID(bytes=digest[:16], version=5)).encode():
+        raise ExportError(f"{path}: is damaged (its bytes are not those its seal was made of); run the command that "
+                          "wrote it again")
 
 
 def _check_schema(path, attributes):

@@ -99,12 +99,12 @@ void check_start(const Progress& start, const Chunks& chunks, const RoutingPoint
     }
 }
 
-/// The threads asked for, but no more than there are chunks left.
+/// The threads asked for and those that wait for helpers, but no more than there are chunks left.
 int thread_count(const Budget& budget, const Chunks& chunks, std::uint64_t trials_done) {
     const auto wanted =
         budget.threads > 0 ? static_cast<unsigned>(budget.threads) : std::thread::hardware_concurrency();
     const std::uint64_t left = chunks.count_of(chunks.max_trials) - trials_done / chunks.size;
-    return static_cast<int>(std::clamp<std::uint64_t>(wanted, 1, left));
+    return static_cast<int>(std::clamp<std::uint64_t>(wanted + static_cast<unsigned>(budget.helpers.chunks), 1, left));
 }
 
 /// Standard error of the miss estimate over the estimate; +inf without a miss.
@@ -218,7 +218,11 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
             const std::uint64_t begin = std::exchange(next_trial, chunks.end_of_chunk_with(next_trial));
             return TrialRange{begin, next_trial};
         };
-        const auto compute = [&](TrialRange range) { return run_chunk(*sampler, point, range); };
+        const ChunkHelpers& helpers = budget.helpers;
+        const auto compute = [&](TrialRange range) {
+            std::optional<TrialStats> stats = helpers.chunks > 0 ? helpers.compute(range) : std::nullopt;
+            return stats ? std::move(*stats) : run_chunk(*sampler, point, range);
+        };
         const auto collect = [&](const TrialStats& stats) {
             collector.take(stats);
             return !collector.stopped();
@@ -226,6 +230,17 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
         ChunkRunner(next, compute, collect).run(thread_count(budget, chunks, start.stats.trials));
     }
     return collector.result();
+}
+
+ChunkComputer::ChunkComputer(const RoutingPoint& point, const Budget& budget) : point_(point) {
+    analysis::validate(point);
+    sampler_ = make_sampler(point, stream_key(budget.seed, stream_identity(point)));
+}
+
+ChunkComputer::~ChunkComputer() = default;
+
+TrialStats ChunkComputer::operator()(TrialRange range) const {
+    return run_chunk(*sampler_, point_, range);
 }
 
 std::uint64_t chunk_trials(const RoutingPoint& point) {

@@ -2,12 +2,17 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string_view>
 
 #include "analysis/routing_point.h"
+#include "sim/chunk_runner.h"
 #include "sim/trial_stats.h"
 
 namespace mobalab::sim {
+
+class Sampler;
 
 /// When to stop; the first rule met wins. Rules are looked at after whole chunks, in chunk order, so the counts do not
 /// depend on the number of threads (max_seconds excepted: it depends on the clock and says so in StopReason).
@@ -18,13 +23,21 @@ struct StopRule {
     double max_seconds = 0.0;              ///< 0: not a rule
 };
 
+/// Other processes that compute chunks as well.
+struct ChunkHelpers {
+    int chunks = 0;  ///< they hold at once; as many threads more wait in `compute`
+    /// Has a chunk computed there, as ChunkComputer would; nothing when no helper is free.
+    std::function<std::optional<TrialStats>(TrialRange)> compute = {};
+};
+
 enum class StopReason { trials, misses, relative_error, seconds, interrupted };
 std::string_view to_string(StopReason reason);
 
 struct Budget {
     StopRule stop;
     std::uint64_t seed = 1;
-    int threads = 0;  ///< 0: all hardware threads
+    int threads = 0;            ///< 0: all hardware threads
+    ChunkHelpers helpers = {};  ///< none by default
 };
 
 /// Chunks [0, chunks) done, with their counts; the last one may have been cut by max_trials. What a checkpoint stores,
@@ -48,6 +61,19 @@ using ChunkObserver = std::function<bool(const Progress&)>;
 /// Throws analysis::InputError for a bad point or budget, or a start that cannot be of this point.
 SimulationResult simulate(const analysis::RoutingPoint& point, const Budget& budget, const Progress& start = {},
                           const ChunkObserver& observer = {});
+
+/// Computes chunks of one point for a simulate() in another process. Safe to call from several threads.
+class ChunkComputer {
+public:
+    /// Of `budget` only the seed counts. Throws analysis::InputError for a bad point.
+    ChunkComputer(const analysis::RoutingPoint& point, const Budget& budget);
+    ~ChunkComputer();
+    TrialStats operator()(TrialRange range) const;
+
+private:
+    analysis::RoutingPoint point_;
+    std::unique_ptr<Sampler> sampler_;
+};
 
 /// Trials of one chunk of this point: fixed by the point alone.
 std::uint64_t chunk_trials(const analysis::RoutingPoint& point);

@@ -18,6 +18,13 @@ elseif(MOBALAB_SANITIZE)
   message(FATAL_ERROR "MOBALAB_SANITIZE=${MOBALAB_SANITIZE}: must be empty, address or thread")
 endif()
 
+if(MOBALAB_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "MOBALAB_FUZZ=ON, but the compiler is ${CMAKE_CXX_COMPILER_ID}; use clang++")
+  endif()
+  list(APPEND sanitize_flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
+endif()
+
 target_compile_options(mobalab_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${cxx_flags};${sanitize_flags}>")
 target_link_options(mobalab_options INTERFACE ${sanitize_flags})
 

@@ -4,6 +4,7 @@
 
 #include "captured.h"
 #include "experiments/results_file.h"
+#include "mutations.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -115,6 +116,32 @@ TEST(Journal, AJournalOfLargeLiveRecordsIsNotRewrittenEachTime) {
         journal.record(i, std::string(100, 'y'));
     }
     EXPECT_EQ(Journal::resume(folder / "j").records().size(), 200U);
+}
+
+TEST(Journal, DamagedItIsRefusedOrHoldsOnlyRecordsThatWereWritten) {
+    const TemporaryFolder folder;
+    const auto written = write_sample(folder / "whole");
+    const std::string text = slurp(folder / "whole");
+    Mutator mutator(20251125);
+    int refused = 0;
+    int fewer = 0;
+    for (int i = 0; i < 2000; ++i) {
+        spill(folder / "damaged", mutator.damaged(text));
+        try {
+            const Journal journal = Journal::resume(folder / "damaged");
+            for (const auto& record : journal.records()) {
+                ASSERT_NE(std::find(written.begin(), written.end(),
+                                    std::pair<std::int64_t, std::string>(record.first, record.second)),
+                          written.end())
+                    << "case " << i;
+            }
+            fewer += journal.records().size() < 3 ? 1 : 0;
+        } catch (const FileError&) {
+            ++refused;
+        }
+    }
+    EXPECT_GT(refused, 600);
+    EXPECT_GT(fewer, 20);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "captured.h"
 #include "experiments/atomic_file.h"
+#include "experiments/seal.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -109,7 +110,7 @@ TEST(ResultsFile, CutAnywhereItIsRefused) {
 TEST(ResultsFile, ForeignFilesAreRefused) {
     const std::string text = "a text file, longer than the signature of HDF5";
     EXPECT_NE(refusal({text.begin(), text.end()}), "accepted");
-    EXPECT_EQ(refusal(replaced(encode_results(sample()), "mobalab results", "another results")),
+    EXPECT_EQ(refusal(sealed(replaced(unsealed(encode_results(sample())), "mobalab results", "another results"))),
               "x.h5: is an HDF5 file but not a mobalab results file");
 }
 

@@ -1,21 +1,14 @@
 // Kills the program itself, again and again, and compares what a continued run leaves with what an uninterrupted one
 // does.
 
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <spawn.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
-#include <chrono>
-#include <csignal>
 #include <random>
-#include <thread>
 
-#include "captured.h"
 #include "experiments/results_file.h"
-
-extern char** environ;
+#include "program.h"
+#include "small_disk.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -33,55 +26,19 @@ const std::string work = "simulate --model gaussian --head-dim 64,256 --candidat
 /// One thread, so that a machine of many cores does not finish it before it can be killed.
 const std::string slow_work = work + "--threads 1 ";
 
-class Program {
-public:
-    explicit Program(const std::string& line, const std::string& log) {
-        std::vector<std::string> args = words(line);
-        args.insert(args.begin(), MOBALAB_PROGRAM);
-        std::vector<char*> pointers;
-        for (std::string& arg : args) {
-            pointers.push_back(arg.data());
-        }
-        pointers.push_back(nullptr);
-        posix_spawn_file_actions_t actions;
-        posix_spawn_file_actions_init(&actions);
-        posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-        posix_spawn_file_actions_addopen(&actions, 2, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-        if (::posix_spawn(&child_, MOBALAB_PROGRAM, &actions, nullptr, pointers.data(), environ) != 0) {
-            throw std::runtime_error("cannot run " MOBALAB_PROGRAM);
-        }
-        posix_spawn_file_actions_destroy(&actions);
-    }
-
-    void send(int signal) const { ::kill(child_, signal); }
-
-    /// Exit code, or minus the signal that ended it.
-    int wait() const {
-        int status = 0;
-        ::waitpid(child_, &status, 0);
-        return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-    }
-
-private:
-    pid_t child_ = 0;
-};
-
 class Resume : public testing::Test {
 protected:
     Resume() { ::setenv("SOURCE_DATE_EPOCH", "1700000000", 1); }
     ~Resume() override { ::unsetenv("SOURCE_DATE_EPOCH"); }
 
-    int run(const std::string& line) { return Program(line, log()).wait(); }
+    int run(const std::string& line) { return Program(mobalab_command(line), log()).wait(); }
     std::string log() const { return folder_ / "log"; }
     std::string out(const std::string& name) const { return "--out " + (folder_ / name); }
 
     /// Leaves an interrupted run's journal at `name`.
     void interrupt(const std::string& name) {
-        const Program program(slow_work + out(name), log());
-        const auto give_up = Clock::now() + std::chrono::minutes(2);
-        while (slurp(folder_ / (name + ".journal")).find("chunks") == std::string::npos && Clock::now() < give_up) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        }
+        const Program program(mobalab_command(slow_work + out(name)), log());
+        wait_until([&] { return slurp(folder_ / (name + ".journal")).find("chunks") != std::string::npos; });
         program.send(SIGKILL);
         ASSERT_EQ(program.wait(), -SIGKILL) << "the run was over before it could be killed";
     }
@@ -101,7 +58,7 @@ TEST_F(Resume, KilledAtRandomMomentsItEndsWithTheSameBytes) {
 
     int kills = 0;
     for (int attempt = 0; attempt < 8; ++attempt) {
-        const Program program(slow_work + out("a.h5") + " --resume", log());
+        const Program program(mobalab_command(slow_work + out("a.h5") + " --resume"), log());
         std::this_thread::sleep_for(
             std::chrono::duration<double>(std::uniform_real_distribution<double>(0.0, 0.15 * whole.count())(random)));
         program.send(SIGKILL);
@@ -199,7 +156,7 @@ TEST_F(Resume, ATornJournalIsContinued) {
 TEST_F(Resume, ForceReplacesAnOldFileOnlyAtTheEnd) {
     ASSERT_EQ(run("theory --model gaussian " + out("a.h5")), 0);
     const std::string old_file = slurp(folder_ / "a.h5");
-    const Program program("simulate --model gaussian --trials 1e15 --force " + out("a.h5"), log());
+    const Program program(mobalab_command("simulate --model gaussian --trials 1e15 --force " + out("a.h5")), log());
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     program.send(SIGKILL);
     ASSERT_EQ(program.wait(), -SIGKILL);
@@ -207,11 +164,8 @@ TEST_F(Resume, ForceReplacesAnOldFileOnlyAtTheEnd) {
 }
 
 TEST_F(Resume, CtrlCStopsPolitelyAndTheRunGoesOn) {
-    const Program program(slow_work + out("a.h5"), log());
-    const auto give_up = Clock::now() + std::chrono::minutes(2);
-    while (slurp(folder_ / "a.h5.journal").find("chunks") == std::string::npos && Clock::now() < give_up) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    const Program program(mobalab_command(slow_work + out("a.h5")), log());
+    wait_until([&] { return slurp(folder_ / "a.h5.journal").find("chunks") != std::string::npos; });
     program.send(SIGINT);
     EXPECT_EQ(program.wait(), 2);
     EXPECT_NE(slurp(log()).find("mobalab simulate: error: interrupted in point "), std::string::npos) << slurp(log());
@@ -220,13 +174,12 @@ TEST_F(Resume, CtrlCStopsPolitelyAndTheRunGoesOn) {
 }
 
 TEST_F(Resume, ASecondProcessOnTheSameFileIsRefused) {
-    const Program first("simulate --model gaussian --trials 1e15 " + out("a.h5"), log());
-    const auto give_up = Clock::now() + std::chrono::minutes(2);
-    while (!std::filesystem::exists(folder_ / "a.h5.journal") && Clock::now() < give_up) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    const Program first(mobalab_command("simulate --model gaussian --trials 1e15 " + out("a.h5")), log());
+    wait_until([&] { return std::filesystem::exists(folder_ / "a.h5.journal"); });
     const std::string second_log = folder_ / "second";
-    EXPECT_EQ(Program("simulate --model gaussian --trials 1e15 --resume " + out("a.h5"), second_log).wait(), 2);
+    EXPECT_EQ(
+        Program(mobalab_command("simulate --model gaussian --trials 1e15 --resume " + out("a.h5")), second_log).wait(),
+        2);
     EXPECT_EQ(slurp(second_log), "mobalab simulate: error: " + (folder_ / "a.h5") +
                                      ": another mobalab is writing it; wait for it or give another --out\n");
     first.send(SIGKILL);
@@ -264,6 +217,41 @@ TEST_F(Resume, AFullDiskLosesNothing) {
     }
     EXPECT_EQ(run(slow_work + out("a.h5") + " --resume"), 0) << slurp(log());
     EXPECT_EQ(slurp(folder_ / "a.h5"), slurp(folder_ / "uninterrupted.h5"));
+}
+
+TEST_F(Resume, ADiskThatFillsUpLosesNothing) {
+    std::filesystem::create_directory(folder_ / "disk");
+    const SmallDisk disk(folder_ / "disk", "1m");
+    if (!disk.mounted()) {
+        GTEST_SKIP() << "no file system can be mounted here";
+    }
+    const std::string line = slow_work + "--resume " + out("disk/a.h5");
+    ASSERT_EQ(run(line), 0) << slurp(log());
+    const std::string whole = slurp(folder_ / "disk/a.h5");
+    std::filesystem::remove(folder_ / "disk/a.h5");
+    for (const std::size_t room : {0U, 4096U, 8192U, 16384U}) {
+        disk.fill(room);
+        EXPECT_EQ(run(line), 2) << "room for " << room;
+        const std::string text = slurp(log());
+        EXPECT_NE(text.find("No space left on device"), std::string::npos) << text;
+        EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+        EXPECT_FALSE(std::filesystem::exists(folder_ / "disk/a.h5"));
+        EXPECT_FALSE(std::filesystem::exists(folder_ / "disk/a.h5.new"));
+    }
+    std::filesystem::remove(disk.filler());
+    EXPECT_EQ(run(line), 0) << slurp(log());
+    EXPECT_EQ(slurp(folder_ / "disk/a.h5"), whole);
+}
+
+TEST_F(Resume, AReadOnlyFolderIsAnErrorBeforeAnyWork) {
+    std::filesystem::create_directory(folder_ / "disk");
+    const SmallDisk disk(folder_ / "disk", "1m");
+    if (!disk.mounted() || !disk.make_read_only()) {
+        GTEST_SKIP() << "no file system can be mounted here";
+    }
+    const std::string path = folder_ / "disk/a.h5";
+    EXPECT_EQ(run("simulate --model gaussian --trials 1e15 --out " + path), 2);
+    EXPECT_EQ(slurp(log()), "mobalab simulate: error: " + path + ": cannot be written: Read-only file system\n");
 }
 
 TEST_F(Resume, AFullDiskBehindStdoutIsAnError) {

@@ -74,6 +74,10 @@ TEST(Values, RefusedIntegers) {
     EXPECT_EQ(refused_integers("0x10"), "block-size = 0x10: must be a whole number, like 64, 8K (8192) or 1e6");
     EXPECT_EQ(refused_integers("inf"), "block-size = inf: must be a whole number, like 64, 8K (8192) or 1e6");
     EXPECT_EQ(refused_integers("64.4"), "block-size = 64.4: must be a whole number; nearest valid: 64");
+    EXPECT_EQ(refused_integers("+-5"), "block-size = +-5: must be a whole number, like 64, 8K (8192) or 1e6");
+    // Its double is whole.
+    EXPECT_EQ(refused_integers("1000000.00000000001"),
+              "block-size = 1000000.00000000001: must be a whole number; nearest valid: 1000000");
     EXPECT_EQ(refused_integers("99999999999999999999"),
               "block-size = 99999999999999999999: is too large; nearest valid: 1000000000");
     EXPECT_EQ(refused_integers("9007199254740993000M"),

@@ -1,6 +1,7 @@
 """Figures, notebook and page from results files whole, small, one-sided and broken."""
 
 import contextlib
+import hashlib
 import io
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import uuid
 import xml.etree.ElementTree
 from pathlib import Path
 from unittest import mock
@@ -294,6 +296,17 @@ class BadInput(TemporaryFolder):
             with self.subTest(share=share):
                 (self.folder / "cut.h5").write_bytes(whole[:int(share * len(whole))])
                 self.assert_refused(self.folder / "cut.h5", "cut.h5")
+
+    def test_damaged_sealed_file(self):
+        path = self.write()
+        data = path.read_bytes()
+        digest = hashlib.sha1(uuid.NAMESPACE_OID.bytes + data).digest()
+        sealed = data + b"\nmobalab seal " + str(uuid.UUID(bytes=digest[:16], version=5)).encode() + b"\n"
+        path.write_bytes(sealed)
+        open_results(path)
+        middle = len(data) // 2
+        path.write_bytes(sealed[:middle] + bytes([sealed[middle] ^ 1]) + sealed[middle + 1:])
+        self.assert_refused(path, "is damaged", "seal")
 
     def test_foreign_hdf5(self):
         with h5py.File(self.folder / "foreign.h5", "w") as file:

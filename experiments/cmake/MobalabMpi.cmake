@@ -1,0 +1,11 @@
+# Finds OpenMPI and sets MOBALAB_HAVE_MPI. Without it the program runs on one machine.
+set(MOBALAB_HAVE_MPI OFF)
+if(NOT MOBALAB_MPI STREQUAL "OFF")
+  find_package(MPI QUIET COMPONENTS C)
+  if(MPI_C_FOUND)
+    set(MOBALAB_HAVE_MPI ON)
+  elseif(MOBALAB_MPI STREQUAL "ON")
+    message(FATAL_ERROR "MOBALAB_MPI=ON, but MPI was not found; install libopenmpi-dev or use MOBALAB_MPI=AUTO")
+  endif()
+endif()
+message(STATUS "MPI: ${MOBALAB_HAVE_MPI}")

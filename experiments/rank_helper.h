@@ -1,0 +1,50 @@
+#pragma once
+
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <condition_variable>
+
+#include "experiments/rank_mailbox.h"
+#include "experiments/work_dealer.h"
+
+namespace mobalab::experiments {
+
+/// The side of every rank but 0: answers requests. Only the main thread speaks MPI.
+class RankHelper : public WorkDealer {
+public:
+    RankHelper(int own_cores, int ranks) : own_cores_(own_cores), ranks_(ranks) {}
+
+    bool helps() const override { return true; }
+    int own_cores() const override { return own_cores_; }
+    int ranks() const override { return ranks_; }
+    bool begin(int threads, const std::string& agreed, const Handler& handler) override;
+    int helpers() const override { return 0; }
+    std::optional<std::string> ask(const std::string&) override { return std::nullopt; }
+    std::string lost_rank() const override { return ""; }
+
+    /// Tells rank 0 that this rank cannot go on.
+    void fail(const std::string& why) { mailbox_.post(0, Note::failure, why); }
+
+    /// Waits until rank 0 wants nothing more, whatever it still asks.
+    void wait_for_dismissal();
+
+    /// After Dismissed: the last note, once everything before it is out.
+    void say_farewell();
+
+private:
+    Message next_message();
+    void serve(int threads, const Handler& handler);
+
+    int own_cores_;
+    int ranks_;
+    RankMailbox mailbox_;
+    std::optional<std::string> begun_;  ///< the next section's begin has come, with this text
+};
+
+}  // namespace mobalab::experiments
