@@ -34,6 +34,17 @@ std::uint64_t trials_a_chunk(const Sampler& sampler) {
     return std::clamp(static_cast<std::uint64_t>(std::min(trials, 1e18)), std::uint64_t{1}, kMaxChunkTrials);
 }
 
+std::unique_ptr<Sampler> sampler_of(const RoutingPoint& point, const Budget& budget) {
+    const Method method = budget.method.value_or(native_method(point.model));
+    check_method(point, method);
+    if (!counts_trials(method)) {
+        throw InputError(fmt::format("method = {}: counts no trials; use vector, affinity, block or threshold",
+                                     to_string(method)));
+    }
+    const Kernels& kernels = budget.instruction_set ? kernels_of(*budget.instruction_set) : default_kernels();
+    return make_sampler(method, {point, stream_key(budget.seed, stream_identity(point, method)), &kernels});
+}
+
 std::size_t rank_bins(const RoutingPoint& point) {
     return static_cast<std::size_t>(std::min(point.candidates, kMaxRankBins));
 }
@@ -200,7 +211,7 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
                           const ChunkObserver& observer) {
     analysis::validate(point);
     check_budget(budget);
-    const auto sampler = make_sampler(point, stream_key(budget.seed, stream_identity(point)));
+    const auto sampler = sampler_of(point, budget);
     const Chunks chunks{trials_a_chunk(*sampler), budget.stop.max_trials};
     check_start(start, chunks, point);
 
@@ -228,9 +239,11 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
     return collector.result();
 }
 
-std::uint64_t chunk_trials(const RoutingPoint& point) {
+std::uint64_t chunk_trials(const RoutingPoint& point, std::optional<Method> method) {
     analysis::validate(point);
-    return trials_a_chunk(*make_sampler(point, PhiloxKey{}));
+    Budget budget;
+    budget.method = method;
+    return trials_a_chunk(*sampler_of(point, budget));
 }
 
 }  // namespace mobalab::sim

@@ -2,9 +2,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string_view>
 
 #include "analysis/routing_point.h"
+#include "sim/instruction_set.h"
+#include "sim/method.h"
 #include "sim/trial_stats.h"
 
 namespace mobalab::sim {
@@ -25,6 +28,9 @@ struct Budget {
     StopRule stop;
     std::uint64_t seed = 1;
     int threads = 0;  ///< 0: all hardware threads
+    std::optional<Method> method = std::nullopt;  ///< a counting method; empty: native_method() of the model
+    /// What the loops run on, for tests: every set gives the same counts. Empty: default_kernels().
+    std::optional<InstructionSet> instruction_set = std::nullopt;
 };
 
 /// Chunks [0, chunks) done, with their counts; the last one may have been cut by max_trials. What a checkpoint stores,
@@ -43,13 +49,13 @@ struct SimulationResult {
 /// Called from one thread at a time, in chunk order, after each chunk counted. Returning false interrupts.
 using ChunkObserver = std::function<bool(const Progress&)>;
 
-/// Runs the sampler of point.model until a stop rule is met. The counts are a function of (seed, point, stop rule)
-/// alone: not of threads, chunk scheduling or resume. `start` continues an earlier run of the same point and seed.
-/// Throws analysis::InputError for a bad point or budget, or a start that cannot be of this point.
+/// Runs the sampler of budget.method until a stop rule is met. The counts are a function of (seed, point, method, stop
+/// rule) alone: not of threads, chunk scheduling or resume. `start` continues an earlier run of the same point, method
+/// and seed. Throws analysis::InputError for a bad point or budget, or a start that cannot be of this point.
 SimulationResult simulate(const analysis::RoutingPoint& point, const Budget& budget, const Progress& start = {},
                           const ChunkObserver& observer = {});
 
-/// Trials of one chunk of this point: fixed by the point alone.
-std::uint64_t chunk_trials(const analysis::RoutingPoint& point);
+/// Trials of one chunk of this point: fixed by the point and the method (empty: native_method()) alone.
+std::uint64_t chunk_trials(const analysis::RoutingPoint& point, std::optional<Method> method = std::nullopt);
 
 }  // namespace mobalab::sim

@@ -1,9 +1,10 @@
-// Every model against its exact hit probability. Each comparison is an exact binomial test with a false alarm of 1e-9;
+// Every method of every model against its exact hit probability, and the methods against each other. Each comparison is an exact binomial test with a false alarm of 1e-9;
 // that they have power is checked by comparing with a slightly wrong point, which must fail.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,10 @@ RoutingPoint point_of(Model model, const Case& c) {
     return point;
 }
 
-TrialStats run(const RoutingPoint& point, std::uint64_t trials, std::uint64_t seed) {
+TrialStats run(const RoutingPoint& point, std::uint64_t trials, std::uint64_t seed,
+               std::optional<Method> method = std::nullopt) {
     Budget budget;
+    budget.method = method;
     budget.seed = seed;
     budget.stop.max_trials = std::max<std::uint64_t>(10, trials / kSlower);
     return simulate(point, budget).progress.stats;
@@ -71,10 +74,18 @@ const std::vector<Case> kCases = {
     {64, 16, 31, 5, 1, 0.0, 0.0, 100'000}, {32, 8, 12, 3, 3, 0.2, -0.2, 100'000},
 };
 
-class Agreement : public ::testing::TestWithParam<Model> {
+struct Rung {
+    Model model;
+    Method method;
+};
+
+class Agreement : public ::testing::TestWithParam<Rung> {
 protected:
+    static TrialStats run_rung(const RoutingPoint& point, std::uint64_t trials, std::uint64_t seed) {
+        return run(point, trials, seed, GetParam().method);
+    }
     static std::uint64_t trials(const Case& c) {
-        if (GetParam() != Model::vector) {
+        if (GetParam().method != Method::vector) {
             return c.trials;
         }
         const std::int64_t elements = c.candidates * c.block_size * c.head_dim;
@@ -82,22 +93,29 @@ protected:
     }
 };
 INSTANTIATE_TEST_SUITE_P(models, Agreement,
-                         ::testing::Values(Model::gaussian, Model::gaussian_fixed, Model::sphere, Model::vector),
-                         [](const auto& test) { return "model" + std::to_string(static_cast<int>(test.param)); });
+                         ::testing::Values(Rung{Model::gaussian, Method::block}, Rung{Model::gaussian, Method::threshold},
+                                           Rung{Model::gaussian_fixed, Method::block},
+                                           Rung{Model::gaussian_fixed, Method::threshold},
+                                           Rung{Model::sphere, Method::affinity}, Rung{Model::sphere, Method::block},
+                                           Rung{Model::sphere, Method::threshold}, Rung{Model::vector, Method::vector}),
+                         [](const auto& test) {
+                             return "model" + std::to_string(static_cast<int>(test.param.model)) + "_" +
+                                    std::string(to_string(test.param.method));
+                         });
 
 TEST_P(Agreement, agrees_with_the_exact_probability) {
     const std::uint64_t seed = testing::test_seed();
     for (const Case& c : kCases) {
-        const RoutingPoint point = point_of(GetParam(), c);
-        const TrialStats stats = run(point, trials(c), seed);
+        const RoutingPoint point = point_of(GetParam().model, c);
+        const TrialStats stats = run_rung(point, trials(c), seed);
         EXPECT_GT(p_value(stats, point), kFalseAlarm) << describe(point, stats);
     }
 }
 
 // The ranks serve every topk.
 TEST_P(Agreement, agrees_at_every_topk_of_one_run) {
-    RoutingPoint point = point_of(GetParam(), {64, 16, 40, 2, 1, 0.8, 0.0, 100'000});
-    const TrialStats stats = run(point, GetParam() == Model::vector ? 10'000 : 100'000, testing::test_seed() + 1);
+    RoutingPoint point = point_of(GetParam().model, {64, 16, 40, 2, 1, 0.8, 0.0, 100'000});
+    const TrialStats stats = run_rung(point, GetParam().method == Method::vector ? 10'000 : 100'000, testing::test_seed() + 1);
     TrialStats at_topk = stats;
     for (std::int64_t routed = 39; routed >= 0; --routed) {
         if (routed < 39) {
@@ -114,9 +132,9 @@ TEST_P(Agreement, agrees_at_every_topk_of_one_run) {
 // or topk rule off by one is topk + 1. Each must be found in 10^6 trials (10^4 of real vectors, or under sanitizers,
 // find a variance 30 % off).
 TEST_P(Agreement, a_slightly_wrong_model_is_caught) {
-    const bool vectors = GetParam() == Model::vector;
-    const RoutingPoint point = point_of(GetParam(), {64, 16, 20, 4, 1, 0.8, 0.0, 0});
-    const TrialStats stats = run(point, vectors ? 10'000 * kSlower : 1'000'000, testing::test_seed() + 2);
+    const bool vectors = GetParam().method == Method::vector;
+    const RoutingPoint point = point_of(GetParam().model, {64, 16, 20, 4, 1, 0.8, 0.0, 0});
+    const TrialStats stats = run_rung(point, vectors ? 10'000 * kSlower : 1'000'000, testing::test_seed() + 2);
     RoutingPoint wrong = point;
     wrong.topk += 1;
     EXPECT_LT(p_value(stats, wrong), kFalseAlarm);
@@ -131,9 +149,9 @@ TEST_P(Agreement, a_slightly_wrong_model_is_caught) {
 }
 
 TEST_P(Agreement, edges_are_certain) {
-    const Model model = GetParam();
+    const Model model = GetParam().model;
     const auto misses = [&](const Case& c) {
-        const TrialStats stats = run(point_of(model, c), c.trials, 1);
+        const TrialStats stats = run_rung(point_of(model, c), c.trials, 1);
         EXPECT_EQ(stats.rank_histogram.size(), static_cast<std::size_t>(std::min<std::int64_t>(c.candidates, 512)));
         return stats.misses * kSlower;
     };

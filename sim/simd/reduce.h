@@ -1,0 +1,34 @@
+#pragma once
+
+#include "sim/simd/lanes.h"
+#include "sim/tiles.h"
+
+namespace mobalab::sim::MOBALAB_SIMD {
+
+/// Sum of a run of affinities. The fixed inner width is what lets the compiler keep short runs in vector registers.
+inline std::int64_t sum_affinities(const std::int32_t* affinities, std::size_t count) {
+    constexpr std::size_t kWidth = 16;
+    std::int64_t total = 0;
+    for (; count >= kWidth; count -= kWidth, affinities += kWidth) {
+        for (std::size_t i = 0; i < kWidth; ++i) {
+            total += affinities[i];
+        }
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        total += affinities[i];
+    }
+    return total;
+}
+
+/// Scores above and at `bound`; fewer than 2^32 scores.
+inline AboveEqual compare_scores(const float* scores, std::size_t count, float bound) {
+    std::uint32_t above = 0;
+    std::uint32_t equal = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        above += scores[i] > bound ? 1U : 0U;
+        equal += scores[i] == bound ? 1U : 0U;
+    }
+    return {above, equal};
+}
+
+}  // namespace mobalab::sim::MOBALAB_SIMD
