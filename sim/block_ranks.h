@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "sim/instruction_set.h"
@@ -27,7 +28,8 @@ public:
     std::uint64_t rank() const { return above_; }
 
 private:
-    void close_block();
+    void close_block(std::int64_t sum);
+    static constexpr std::size_t kSums = 128;
 
     const Shape& shape_;
     const Kernels& kernels_;

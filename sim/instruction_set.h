@@ -33,6 +33,7 @@ struct Kernels {
     void (*fill_scores)(float* out, std::size_t count, PhiloxKey key, std::uint64_t subsequence,
                         std::uint64_t first_draw, const ScoreTable& table);  ///< sim/simd/fill_scores.h
     std::int64_t (*sum_affinities)(const std::int32_t* affinities, std::size_t count);
+    void (*sum_blocks)(std::int64_t* sums, const std::int32_t* affinities, std::size_t block_size, std::size_t blocks);
     AboveEqual (*compare_scores)(const float* scores, std::size_t count, float bound);
     void (*vector_affinities)(std::int32_t* out, std::size_t count, PhiloxKey key, std::uint64_t trial,
                               std::uint64_t first_row, const QuadOperands* quads,

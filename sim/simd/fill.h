@@ -25,11 +25,16 @@ inline void fill_part_of_tile(float* out, std::size_t skip, std::size_t count, P
     constexpr std::size_t kSmall = 8;  // a short tail should not pay for a whole tile
     float buffer[4 * kSmall];
     while (count > 0) {
-        fill_whole_tile<kSmall>(buffer, key, subsequence, draw + skip / (4 * kSmall) * kSmall);
+        const std::uint64_t small_draw = draw + skip / (4 * kSmall) * kSmall;
         const std::size_t offset = skip % (4 * kSmall);
         const std::size_t left = 4 * kSmall - offset;
         const std::size_t used = count < left ? count : left;
-        std::memcpy(out, buffer + offset, used * sizeof *out);
+        if (used == 4 * kSmall) {
+            fill_whole_tile<kSmall>(out, key, subsequence, small_draw);
+        } else {
+            fill_whole_tile<kSmall>(buffer, key, subsequence, small_draw);
+            std::memcpy(out, buffer + offset, used * sizeof *out);
+        }
         out += used;
         skip += used;
         count -= used;

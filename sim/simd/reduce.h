@@ -20,6 +20,25 @@ inline std::int64_t sum_affinities(const std::int32_t* affinities, std::size_t c
     return total;
 }
 
+/// sums[i] = affinities of the i-th run of block_size.
+inline void sum_blocks(std::int64_t* sums, const std::int32_t* affinities, std::size_t block_size, std::size_t blocks) {
+    if (block_size == 1) {
+        for (std::size_t i = 0; i < blocks; ++i) {
+            sums[i] = affinities[i];
+        }
+        return;
+    }
+    if (block_size == 16) {  // a width known to the compiler stays in registers
+        for (std::size_t i = 0; i < blocks; ++i) {
+            sums[i] = sum_affinities(affinities + 16 * i, 16);
+        }
+        return;
+    }
+    for (std::size_t i = 0; i < blocks; ++i) {
+        sums[i] = sum_affinities(affinities + block_size * i, block_size);
+    }
+}
+
 /// Scores above and at `bound`; fewer than 2^32 scores.
 inline AboveEqual compare_scores(const float* scores, std::size_t count, float bound) {
     std::uint32_t above = 0;
