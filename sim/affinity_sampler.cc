@@ -15,9 +15,9 @@ public:
     explicit AffinitySampler(const SamplerInput& input)
         : key_(input.key),
           kernels_(*input.kernels),
-          shape_{static_cast<std::uint64_t>(input.point.block_size), static_cast<std::uint64_t>(input.point.cluster_size),
-                 std::llround(input.point.delta_mu_eff() * static_cast<double>(kAffinityScale)),
-                 input.point.candidates},
+          shape_{
+              static_cast<std::uint64_t>(input.point.block_size), static_cast<std::uint64_t>(input.point.cluster_size),
+              std::llround(input.point.delta_mu_eff() * static_cast<double>(kAffinityScale)), input.point.candidates},
           exponent_(affinity_exponent(input.point.head_dim)) {}
 
     void count_ranks(std::uint64_t first_trial, std::uint64_t trials,

@@ -34,7 +34,7 @@ std::optional<StopReason> reason_to_stop(const StopRule& stop, const Conditional
 }  // namespace
 
 ConditionalSampler::ConditionalSampler(const analysis::RoutingPoint& point, std::uint64_t seed)
-    : key_(stream_key(seed, stream_identity(point, Method::conditional))), table_(miss_at_noise_rank_table(point)) {}
+    : key_(stream_key(seed, stream_identity(point, Method::conditional))), weights_(miss_weights(point)) {}
 
 double ConditionalSampler::Sums::relative_error() const {
     const auto n = static_cast<double>(trials);
@@ -53,7 +53,7 @@ ConditionalSampler::Sums ConditionalSampler::sums(std::uint64_t first_trial, std
         const std::uint64_t run = std::min({end - first_trial, std::uint64_t{kRun}, same_high_half});
         kernels.signal_words(words.data(), {key_, first_trial, static_cast<std::uint32_t>(run), 0});
         for (std::size_t i = 0; i < run; ++i) {
-            const double weight = std::clamp(octave_value(table_.coefficients.data(), words[i]), 0.0, 1.0);
+            const double weight = std::max(0.0, octave_value(weights_.table.coefficients.data(), words[i]));
             sums.weight += weight;
             sums.squared_weight += weight * weight;
         }
@@ -63,10 +63,10 @@ ConditionalSampler::Sums ConditionalSampler::sums(std::uint64_t first_trial, std
     return sums;
 }
 
-double ConditionalSampler::relative_variance() const {
+ConditionalSampler::Moments ConditionalSampler::moments() const {
     double mean = 0.0;
     double square = 0.0;
-    const double* c = table_.coefficients.data();
+    const double* c = weights_.table.coefficients.data();
     for (int half = 0; half < 2; ++half) {
         for (int octave = 1; octave < OctaveTable::kOctaves; ++octave) {
             for (int piece = 0; piece < OctaveTable::kPieces; ++piece) {
@@ -86,7 +86,7 @@ double ConditionalSampler::relative_variance() const {
             }
         }
     }
-    return square / (mean * mean) - 1.0;
+    return {mean, square / (mean * mean) - 1.0};
 }
 
 ConditionalResult simulate_conditional(const analysis::RoutingPoint& point, const Budget& budget,

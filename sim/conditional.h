@@ -4,13 +4,14 @@
 #include <functional>
 
 #include "sim/engine.h"
-#include "sim/octave_table.h"
+#include "sim/score_curves.h"
 
 namespace mobalab::sim {
 
 /// Conditional Monte Carlo: the signal block is missed where its score is below T, the K-th largest noise score, so
-/// P(miss) = E[w], w = P(S < T | T). A trial draws T through its Beta law and averages the weight; a miss need never
-/// happen, and the relative variance is about 1 at any probability (K = 1 needs most: tens at 1e-9).
+/// P(miss) = E[w], w = P(S < T | T). A trial draws T, by importance sampling, and averages the weight
+/// (sim/score_curves.h, MissWeights): a miss need never happen, and the relative variance of a weight is of order 1 at
+/// any probability.
 ///
 /// Where the signal score is fixed, or K is 0 or above n_c, w takes only the values 0 and 1 or is constant: there the
 /// closed form of method exact is taken instead (check_method refuses the point).
@@ -30,12 +31,20 @@ public:
     };
     Sums sums(std::uint64_t first_trial, std::uint64_t trials) const;
 
-    /// Variance of one weight over its squared mean, by quadrature: what a run will see.
-    double relative_variance() const;
+    /// Mean of one weight, and its variance over the squared mean, by quadrature over the uniform it is drawn from:
+    /// what a run will see.
+    struct Moments {
+        double mean;
+        double relative_variance;
+    };
+    Moments moments() const;
+
+    /// The power of the importance sampling.
+    double power() const { return weights_.power; }
 
 private:
     PhiloxKey key_;
-    OctaveTable table_;
+    MissWeights weights_;
 };
 
 struct ConditionalResult {

@@ -39,8 +39,8 @@ std::unique_ptr<Sampler> sampler_of(const RoutingPoint& point, const Budget& bud
     const Method method = budget.method.value_or(native_method(point.model));
     check_method(point, method);
     if (!counts_trials(method)) {
-        throw InputError(fmt::format("method = {}: counts no trials; use vector, affinity, block or threshold",
-                                     to_string(method)));
+        throw InputError(
+            fmt::format("method = {}: counts no trials; use vector, affinity, block or threshold", to_string(method)));
     }
     const Kernels& kernels = budget.instruction_set ? kernels_of(*budget.instruction_set) : default_kernels();
     return make_sampler(method, {point, stream_key(budget.seed, stream_identity(point, method)), &kernels});
@@ -253,6 +253,8 @@ std::string_view to_string(StopReason reason) {
             return "seconds";
         case StopReason::interrupted:
             return "interrupted";
+        case StopReason::exact:
+            return "exact";
     }
     throw std::logic_error("to_string: not a StopReason");
 }

@@ -21,7 +21,7 @@ struct StopRule {
     double max_seconds = 0.0;              ///< 0: not a rule
 };
 
-enum class StopReason { trials, misses, relative_error, seconds, interrupted };
+enum class StopReason { trials, misses, relative_error, seconds, interrupted, exact };  ///< exact: nothing to draw
 std::string_view to_string(StopReason reason);
 
 /// Where trials are drawn. The counts are the same.
@@ -31,9 +31,9 @@ std::string_view to_string(Device device);
 struct Budget {
     StopRule stop;
     std::uint64_t seed = 1;
-    int threads = 0;  ///< 0: all hardware threads
+    int threads = 0;                              ///< 0: all hardware threads
     std::optional<Method> method = std::nullopt;  ///< a counting method; empty: native_method() of the model
-    Device device = Device::cpu;  ///< cuda: the current device; methods vector, affinity and threshold
+    Device device = Device::cpu;                  ///< cuda: the current device; methods vector, affinity and threshold
     /// What the CPU's loops run on, for tests: every set gives the same counts. Empty: default_kernels().
     std::optional<InstructionSet> instruction_set = std::nullopt;
 };

@@ -15,9 +15,8 @@
 namespace mobalab::sim {
 namespace {
 
-constexpr std::array<std::pair<InstructionSet, std::string_view>, 3> kNames = {{{InstructionSet::baseline, "baseline"},
-                                                                                {InstructionSet::avx2, "avx2"},
-                                                                                {InstructionSet::avx512, "avx512"}}};
+constexpr std::array<std::pair<InstructionSet, std::string_view>, 3> kNames = {
+    {{InstructionSet::baseline, "baseline"}, {InstructionSet::avx2, "avx2"}, {InstructionSet::avx512, "avx512"}}};
 
 bool processor_has(InstructionSet set) {
 #if defined(MOBALAB_SIM_X86)
@@ -60,8 +59,8 @@ InstructionSet parse_instruction_set(std::string_view name) {
             return set;
         }
     }
-    throw analysis::InputError(
-        fmt::format("MOBALAB_SIMD = '{}': must be one of baseline, avx2, avx512; leave it unset for the fastest", name));
+    throw analysis::InputError(fmt::format(
+        "MOBALAB_SIMD = '{}': must be one of baseline, avx2, avx512; leave it unset for the fastest", name));
 }
 
 const std::vector<InstructionSet>& available_instruction_sets() {

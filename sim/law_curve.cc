@@ -107,10 +107,10 @@ void LawCurve::fit(double from, double to, int depth) {
     const Piece piece{centre, half_width, logits_at(to).driver, Chebyshev<kPoints>::through(driver),
                       Chebyshev<kPoints>::through(passenger)};
     const auto [least, most] = std::minmax_element(passenger.begin(), passenger.end());
-    const bool passenger_matters = *least < kNoUpperTail && *most > -kMostLogit;
-    const bool fits = piece.driver.tail() <= kTolerance * std::max(1.0, std::abs(driver[kPoints / 2])) &&
-                      (!passenger_matters ||
-                       piece.passenger.tail() <= kTolerance * std::max(1.0, std::abs(passenger[kPoints / 2])));
+    const bool passenger_matters = *least<kNoUpperTail&& * most> - kMostLogit;
+    const bool fits =
+        piece.driver.tail() <= kTolerance * std::max(1.0, std::abs(driver[kPoints / 2])) &&
+        (!passenger_matters || piece.passenger.tail() <= kTolerance * std::max(1.0, std::abs(passenger[kPoints / 2])));
     if (fits || depth == kMaxDepth || pieces_.size() >= kMaxPieces) {
         pieces_.push_back(piece);
         return;
@@ -133,8 +133,8 @@ LawCurve::Place LawCurve::place(double driver_logit) const {
         return {&*found, 1.0};
     }
     std::uintmax_t steps = 50;
-    const auto bracket =
-        boost::math::tools::toms748_solve(off, -1.0, 1.0, low, high, boost::math::tools::eps_tolerance<double>(50), steps);
+    const auto bracket = boost::math::tools::toms748_solve(off, -1.0, 1.0, low, high,
+                                                           boost::math::tools::eps_tolerance<double>(50), steps);
     return {&*found, 0.5 * (bracket.first + bracket.second)};
 }
 

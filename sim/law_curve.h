@@ -22,8 +22,9 @@ double lower_logit(const analysis::LogLaw& at);
 /// is the lower tail of the second (`passenger`)? With the driver's tail uniform this is how a trial is drawn without
 /// drawing scores; the pair of tails is what signal detection calls the ROC curve.
 ///
-/// Both logits are kept as Chebyshev pieces over the score, split until their tails are below 2e-10 (or, at the end of a
-/// passenger's bounded support, until the piece is negligible); that is the relative error of the tails that at() gives.
+/// Both logits are kept as Chebyshev pieces over the score, split until their tails are below 2e-10 (or, at the end of
+/// a passenger's bounded support, until the piece is negligible); that is the relative error of the tails that at()
+/// gives.
 class LawCurve {
 public:
     /// Over driver logits [from, to]; `knots` ascending; `mean` and `sd` of the driver say where to look first.

@@ -20,11 +20,11 @@ using analysis::Model;
 using analysis::RoutingPoint;
 
 constexpr std::array<std::pair<Method, std::string_view>, 6> kNames = {{{Method::vector, "vector"},
-                                                                       {Method::affinity, "affinity"},
-                                                                       {Method::block, "block"},
-                                                                       {Method::threshold, "threshold"},
-                                                                       {Method::conditional, "conditional"},
-                                                                       {Method::exact, "exact"}}};
+                                                                        {Method::affinity, "affinity"},
+                                                                        {Method::block, "block"},
+                                                                        {Method::threshold, "threshold"},
+                                                                        {Method::conditional, "conditional"},
+                                                                        {Method::exact, "exact"}}};
 
 bool is_normal(Model model) {
     return model == Model::gaussian || model == Model::gaussian_fixed;
@@ -37,8 +37,8 @@ bool has_random_threshold(const RoutingPoint& point) {
 
 // Nanoseconds of one core, measured (tests/perf/NOTES_sim.md): a trial, and the tables.
 constexpr double kConditionalTrial = 8.0;
-constexpr double kConditionalTables = 3e7;
-constexpr double kThresholdTables = 1e7;
+constexpr double kConditionalTables = 2e7;
+constexpr double kThresholdTables = 5e6;
 
 double threshold_trial(const RoutingPoint& point) {
     return 0.17 * static_cast<double>(point.noise_blocks()) + 10.0;
@@ -61,8 +61,8 @@ Method parse_method(std::string_view name) {
             return method;
         }
     }
-    throw InputError(fmt::format(
-        "method = '{}': must be one of vector, affinity, block, threshold, conditional, exact", name));
+    throw InputError(
+        fmt::format("method = '{}': must be one of vector, affinity, block, threshold, conditional, exact", name));
 }
 
 Method native_method(Model model) {
@@ -99,7 +99,7 @@ MethodChoice choose_method(const RoutingPoint& point, double target_relative_err
     constexpr double kRoom = 1.5;
     const bool counting_fits = kRoom * counting_trials < max_trials;
     if (has_random_threshold(point)) {
-        const double trials = ConditionalSampler(point, 0).relative_variance() / squares;
+        const double trials = ConditionalSampler(point, 0).moments().relative_variance / squares;
         const double cost = kConditionalTables + trials * kConditionalTrial;
         if (kRoom * trials < max_trials && !(counting_fits && counting_cost < cost)) {
             return {Method::conditional, fmt::format("about {:.2g} weighted trials reach the target", trials)};

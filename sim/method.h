@@ -41,8 +41,8 @@ struct MethodChoice {
 };
 
 /// Without a target (target_relative_error = 0) the native method. With one, the cheaper of threshold and conditional
-/// if it reaches the target within max_trials, else exact. Costs are predicted from the exact answer, so the choice is a
-/// function of the arguments alone.
+/// if it reaches the target within max_trials, else exact. Costs are predicted from the exact answer, so the choice is
+/// a function of the arguments alone.
 MethodChoice choose_method(const analysis::RoutingPoint& point, double target_relative_error, double max_trials);
 
 }  // namespace mobalab::sim

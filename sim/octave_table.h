@@ -10,9 +10,9 @@
 namespace mobalab::sim {
 
 /// A smooth positive function of a uniform variable U as piecewise polynomials of degree 7, so that a trial needs no
-/// logarithm and no inverse: every octave of U and of 1 - U, down to 2^-53, is cut into 8 pieces. One 64-bit word is one
-/// U: bit 63 says which half, the low 52 bits the distance from the nearer end, (m + 1/2) 2^-53. Evaluated with +, -, *
-/// and fma of doubles alone: the same table gives the same bits on every machine.
+/// logarithm and no inverse: every octave of U and of 1 - U, down to 2^-53, is cut into 8 pieces. One 64-bit word is
+/// one U: bit 63 says which half, the low 52 bits the distance from the nearer end, (m + 1/2) 2^-53. Evaluated with +,
+/// -, * and fma of doubles alone: the same table gives the same bits on every machine.
 struct OctaveTable {
     static constexpr int kOctaves = 53;
     static constexpr int kPieces = 8;

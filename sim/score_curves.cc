@@ -1,10 +1,16 @@
 #include "sim/score_curves.h"
 
-#include <boost/math/special_functions/beta.hpp>
+#include <algorithm>
 #include <cmath>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "analysis/affinity_sum.h"
+#include "analysis/binomial_tail.h"
 #include "analysis/hit_problem.h"
+#include "analysis/log_space.h"
+#include "analysis/normal_law.h"
 #include "sim/law_curve.h"
 
 namespace mobalab::sim {
@@ -54,6 +60,88 @@ private:
     std::shared_ptr<const analysis::AffinitySum> sum_;
 };
 
+/// Law of the K-th largest of n independent noise scores: it is above s when K or more of them are.
+class NoiseRankLaw final : public analysis::ScoreLaw {
+public:
+    NoiseRankLaw(std::shared_ptr<const analysis::ScoreLaw> noise, std::int64_t noise_blocks, std::int64_t slots)
+        : noise_(std::move(noise)), count_(noise_blocks, slots) {}
+
+    /// Tails alone: nobody here asks for the density.
+    analysis::LogLaw at(const analysis::Score& score) const override {
+        const analysis::LogLaw noise = noise_->at(score);
+        const analysis::LogTails tails = count_.at(noise.upper, noise.lower);
+        return {tails.upper, tails.lower, std::nan("")};
+    }
+
+private:
+    std::shared_ptr<const analysis::ScoreLaw> noise_;
+    analysis::BinomialTail count_;
+};
+
+/// log P(S < T) as a function of log V, V = P(a T' drawn likewise is higher).
+class MissCurve {
+public:
+    explicit MissCurve(const RoutingPoint& point) : MissCurve(laws_of(point), point) {}
+
+    double log_miss(double log_v) const {
+        const double logit = curve_.passenger_logit(analysis::log_one_minus_exp(log_v) - log_v);
+        return logit < 0.0 ? logit - std::log1p(std::exp(logit)) : -std::log1p(std::exp(-logit));
+    }
+
+    static constexpr double kLeastLogV = -600.0;
+
+private:
+    MissCurve(const TopKProblem& problem, const RoutingPoint& point)
+        : curve_({std::make_shared<NoiseRankLaw>(problem.noise, point.noise_blocks(), point.routed()),
+                  problem.noise_low, problem.noise_high},
+                 signal_law(problem), problem.knots, rank_mean(problem, point), 0.3 * problem.noise_sd, -kLastLogit,
+                 -kLeastLogV) {}
+
+    /// Blom's approximation: where to look first.
+    static double rank_mean(const TopKProblem& problem, const RoutingPoint& point) {
+        const double share =
+            (static_cast<double>(point.routed()) - 0.375) / (static_cast<double>(point.noise_blocks()) + 0.25);
+        const double mean = problem.noise_mean + problem.noise_sd * analysis::normal_upper_quantile(share);
+        return std::clamp(mean, problem.noise_low + 0.01 * problem.noise_sd,
+                          problem.noise_high - 0.01 * problem.noise_sd);
+    }
+
+    LawCurve curve_;
+};
+
+/// The a >= 1 with the least a int w^2 V^(1 - 1/a) dV, the second moment of the weights.
+double best_power(const MissCurve& curve) {
+    constexpr double kStep = 0.25;
+    std::vector<double> log_w2;  // at log V = -kStep (i + 1/2)
+    for (double log_v = -0.5 * kStep; log_v > MissCurve::kLeastLogV; log_v -= kStep) {
+        log_w2.push_back(2.0 * curve.log_miss(log_v));
+        if (log_v < log_w2.front() - 40.0) {
+            break;  // V itself is negligible, whatever the weight
+        }
+    }
+    constexpr double kMostPower = 16.0;
+    double best = 1.0;
+    double least = INFINITY;
+    for (double power = 1.0; power <= kMostPower; power *= 1.15) {
+        double peak = -INFINITY;
+        for (std::size_t i = 0; i < log_w2.size(); ++i) {
+            const double log_v = -kStep * (static_cast<double>(i) + 0.5);
+            peak = std::max(peak, log_w2[i] + (2.0 - 1.0 / power) * log_v);
+        }
+        double sum = 0.0;
+        for (std::size_t i = 0; i < log_w2.size(); ++i) {
+            const double log_v = -kStep * (static_cast<double>(i) + 0.5);
+            sum += std::exp(log_w2[i] + (2.0 - 1.0 / power) * log_v - peak);
+        }
+        const double moment = std::log(power) + peak + std::log(sum);
+        if (moment < least) {
+            least = moment;
+            best = power;
+        }
+    }
+    return best;
+}
+
 ScoreTable table_of_sum(std::int64_t head_dim, std::int64_t terms, double unit) {
     const auto sum = analysis::affinity_sum(head_dim, terms);
     const auto end = static_cast<double>(terms);
@@ -79,24 +167,14 @@ OctaveTable noise_above_signal_table(const RoutingPoint& point) {
     });
 }
 
-OctaveTable miss_at_noise_rank_table(const RoutingPoint& point) {
-    const TopKProblem problem = laws_of(point);
-    const auto a = static_cast<double>(point.routed());
-    const auto b = static_cast<double>(point.noise_blocks() - point.routed() + 1);
-    /// Lower logit of the noise score whose upper tail U has P(Beta <= U) as given.
-    const auto noise_logit = [&](double from_end, bool upper) {
-        double complement = 0.0;
-        const double tail = upper ? boost::math::ibetac_inv(a, b, from_end, &complement)
-                                  : boost::math::ibeta_inv(a, b, from_end, &complement);
-        return std::log(complement) - std::log(tail);
-    };
-    const double from = noise_logit(0x1p-54, true) - 0.1;
-    const double to = noise_logit(0x1p-54, false) + 0.1;
-    const LawCurve curve(noise_law(problem), signal_law(problem), problem.knots, problem.noise_mean, problem.noise_sd,
-                         from, to);
-    return OctaveTable::of([&](double from_end, bool upper) {
-        return logistic_of_minus(-curve.passenger_logit(noise_logit(from_end, upper)));
-    });
+MissWeights miss_weights(const RoutingPoint& point) {
+    const MissCurve curve(point);
+    const double power = best_power(curve);
+    return {OctaveTable::of([&](double from_end, bool upper) {
+                const double log_y = upper ? std::log1p(-from_end) : std::log(from_end);
+                return std::exp(curve.log_miss(power * log_y) + (power - 1.0) * log_y) * power;
+            }),
+            power};
 }
 
 BlockScoreTables block_score_tables(const RoutingPoint& point) {

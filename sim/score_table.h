@@ -13,8 +13,8 @@ namespace mobalab::sim {
 /// octaves of U, so that the tail, which ends at 2^-33, is as exact as the middle.
 ///
 /// Error: 1e-6 of a standard deviation (interpolation) plus one float rounding, 6e-8 of the score; the probability of
-/// exceeding any score is right to about 1e-5 of itself at the far end and 1e-6 in the middle
-/// (tests/sim/block_sampler_test.cc measures it).
+/// exceeding any score is right to 5e-6 of itself down to a tail of 1e-4, and to 1e-4 at the far end
+/// (tests/sim/score_curves_test.cc measures it).
 struct ScoreTable {
     static constexpr std::size_t kOctaves = 32;
     static constexpr std::size_t kCoefficients = 7;
@@ -46,9 +46,8 @@ MOBALAB_SIM_INLINE Float table_score(typename Ops<Float>::Word word, Lookup look
 }
 
 inline float table_score(const ScoreTable& table, std::uint32_t word) {
-    return table_score<float>(word, [&](std::size_t power, std::int32_t octave) {
-        return table.c[power][static_cast<std::size_t>(octave)];
-    });
+    return table_score<float>(
+        word, [&](std::size_t power, std::int32_t octave) { return table.c[power][static_cast<std::size_t>(octave)]; });
 }
 
 }  // namespace mobalab::sim

@@ -38,7 +38,9 @@ struct Ops<float> {
     static MOBALAB_SIM_INLINE float fma(float a, float b, float c) { return std::fma(a, b, c); }
 
     /// Of a normal number x = +- m 2^e: e, and m in [1, 2).
-    static MOBALAB_SIM_INLINE float exponent(float x) { return of_int(signed_of((bits(x) & 0x7fffffffU) >> 23U) - 127); }
+    static MOBALAB_SIM_INLINE float exponent(float x) {
+        return of_int(signed_of((bits(x) & 0x7fffffffU) >> 23U) - 127);
+    }
     static MOBALAB_SIM_INLINE float mantissa(float x) { return of_bits((bits(x) & 0x007fffffU) | 0x3f800000U); }
 
     /// The root of a number in [1e-7, 1e3], correctly rounded. On the device: the fast path of sqrt.rn, which is right

@@ -21,9 +21,9 @@ public:
         : key_(input.key),
           kernels_(*input.kernels),
           head_dim_(input.point.head_dim),
-          shape_{static_cast<std::uint64_t>(input.point.block_size), static_cast<std::uint64_t>(input.point.cluster_size),
-                 std::llround(input.point.delta_mu_eff() * static_cast<double>(kAffinityScale)),
-                 input.point.candidates} {}
+          shape_{
+              static_cast<std::uint64_t>(input.point.block_size), static_cast<std::uint64_t>(input.point.cluster_size),
+              std::llround(input.point.delta_mu_eff() * static_cast<double>(kAffinityScale)), input.point.candidates} {}
 
     void count_ranks(std::uint64_t first_trial, std::uint64_t trials,
                      std::span<std::uint64_t> histogram) const override {
@@ -65,9 +65,10 @@ private:
 std::unique_ptr<Sampler> make_vector_sampler(const SamplerInput& input) {
     const analysis::RoutingPoint& point = input.point;
     if (point.head_dim > kMaxVectorHeadDim) {
-        throw analysis::InputError(fmt::format("head_dim = {}: method vector takes at most {}; nearest valid value is "
-                                               "{}, or use method affinity",
-                                               point.head_dim, kMaxVectorHeadDim, kMaxVectorHeadDim));
+        throw analysis::InputError(
+            fmt::format("head_dim = {}: method vector takes at most {}; nearest valid value is "
+                        "{}, or use method affinity",
+                        point.head_dim, kMaxVectorHeadDim, kMaxVectorHeadDim));
     }
     check_draws(point, static_cast<double>(point.candidates) * static_cast<double>(point.block_size) + 1, 0x1p32);
     return std::make_unique<VectorSampler>(input);

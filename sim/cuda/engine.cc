@@ -100,14 +100,16 @@ bool has_method(Method method) {
 CudaSampler::CudaSampler(Method method, const analysis::RoutingPoint& point, PhiloxKey key)
     : state_(std::make_unique<State>()) {
     if (!has_method(method)) {
-        throw analysis::InputError(fmt::format("method = {}: has no CUDA kernel; use method vector, affinity or "
-                                               "threshold, or device cpu",
-                                               to_string(method)));
+        throw analysis::InputError(
+            fmt::format("method = {}: has no CUDA kernel; use method vector, affinity or "
+                        "threshold, or device cpu",
+                        to_string(method)));
     }
     if (method == Method::vector && point.head_dim > kMostVectorHeadDim) {
-        throw analysis::InputError(fmt::format("head_dim = {}: method vector on a CUDA device takes at most {}; nearest "
-                                               "valid value is {}, or use device cpu",
-                                               point.head_dim, kMostVectorHeadDim, kMostVectorHeadDim));
+        throw analysis::InputError(
+            fmt::format("head_dim = {}: method vector on a CUDA device takes at most {}; nearest "
+                        "valid value is {}, or use device cpu",
+                        point.head_dim, kMostVectorHeadDim, kMostVectorHeadDim));
     }
     state_->method = method;
     state_->segment = segment_trials(method, point);

@@ -14,8 +14,8 @@ constexpr std::uint32_t kTile = 1024;  ///< tokens whose affinities are held at 
 struct AffinityKeys {
     static __device__ void begin_trial(const KeyTrials&, std::uint64_t) {}
 
-    static __device__ void fill(std::int32_t* out, std::uint32_t count, const KeyTrials& trials,
-                                std::uint64_t trial, std::uint64_t first_token) {
+    static __device__ void fill(std::int32_t* out, std::uint32_t count, const KeyTrials& trials, std::uint64_t trial,
+                                std::uint64_t first_token) {
         for (std::uint32_t i = threadIdx.x; 2 * i < count; i += kThreads) {
             const Words w = device_philox(trials.key, trial, first_token / 2 + i);
             out[2 * i] = affinity(w.x[0], w.x[1], trials.exponent);
@@ -38,8 +38,8 @@ struct VectorKeys {
         const auto quads = static_cast<std::uint32_t>((trials.head_dim + 3) / 4);
         Quad* quad = shared_quads;
         float* squares = reinterpret_cast<float*>(quad + quads);  // [quads][2]
-        const auto round1_high = static_cast<std::uint32_t>(
-            (static_cast<std::uint64_t>(static_cast<std::uint32_t>(trial)) * kM1) >> 32U);
+        const auto round1_high =
+            static_cast<std::uint32_t>((static_cast<std::uint64_t>(static_cast<std::uint32_t>(trial)) * kM1) >> 32U);
         for (std::uint32_t j = threadIdx.x; j < quads; j += kThreads) {
             const Words w = device_philox(trials.key, trial, static_cast<std::uint64_t>(j) << 32U);
             const std::int64_t left = trials.head_dim - 4 * static_cast<std::int64_t>(j);
@@ -70,8 +70,8 @@ struct VectorKeys {
         __syncthreads();
     }
 
-    static __device__ void fill(std::int32_t* out, std::uint32_t count, const KeyTrials& trials,
-                                std::uint64_t trial, std::uint64_t first_token) {
+    static __device__ void fill(std::int32_t* out, std::uint32_t count, const KeyTrials& trials, std::uint64_t trial,
+                                std::uint64_t first_token) {
         for (std::uint32_t i = threadIdx.x; i < count; i += kThreads) {
             out[i] = key_affinity(trials, trial, static_cast<std::uint32_t>(1 + first_token + i));
         }
@@ -146,8 +146,8 @@ __global__ void __launch_bounds__(kThreads) key_trials_kernel(KeyTrials trials, 
         std::int64_t signal = 0;  // score of the signal block, once complete
         std::uint32_t above = 0;
         for (std::uint64_t begin = 0; begin < tokens; begin += kTile) {
-            const auto count = static_cast<std::uint32_t>(min(static_cast<unsigned long long>(kTile),
-                                                              static_cast<unsigned long long>(tokens - begin)));
+            const auto count = static_cast<std::uint32_t>(
+                min(static_cast<unsigned long long>(kTile), static_cast<unsigned long long>(tokens - begin)));
             Keys::fill(affinities, count, trials, trial, begin);
             __syncthreads();
             if (begin < trials.cluster_size) {  // the cluster's tokens count through cluster_sum
@@ -215,9 +215,9 @@ __global__ void __launch_bounds__(kThreads) key_trials_kernel(KeyTrials trials, 
             for (const std::uint32_t part : above_of_warp) {
                 rank += part;
             }
-            atomicAdd(&list.histograms[static_cast<std::size_t>(segment.histogram) * list.bins +
-                                       min(rank, list.bins - 1)],
-                      1U);
+            atomicAdd(
+                &list.histograms[static_cast<std::size_t>(segment.histogram) * list.bins + min(rank, list.bins - 1)],
+                1U);
         }
         __syncthreads();
     }

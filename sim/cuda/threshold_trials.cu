@@ -42,7 +42,7 @@ struct DigitCount {
     std::uint32_t least_difference = 0xffffffffU;  ///< halfwise minimum of digit xor threshold: 0 is a tie
 
     __device__ __forceinline__ void add(std::uint32_t word, std::uint32_t both, std::uint32_t upper) {
-        below += word < upper ? 1U : 0U;            // the high halves decide: the low half of `upper` is 0
+        below += word < upper ? 1U : 0U;  // the high halves decide: the low half of `upper` is 0
         below += (word << 16U) < upper ? 1U : 0U;
         least_difference = __vminu2(least_difference, word ^ both);
     }
@@ -134,16 +134,16 @@ __global__ void __launch_bounds__(kThreads) threshold_kernel(ThresholdTrials tri
         const bool active = mine < segment.trials;
         const std::uint64_t trial = segment.first_trial + mine;
         const Words signal = device_philox(trials.key, trial, 0);
-        const std::uint64_t threshold = octave_threshold(
-            trials.coefficients, (static_cast<std::uint64_t>(signal.x[1]) << 32U) | signal.x[0]);
+        const std::uint64_t threshold =
+            octave_threshold(trials.coefficients, (static_cast<std::uint64_t>(signal.x[1]) << 32U) | signal.x[0]);
         const TrialOperands operands = trial_operands(static_cast<std::uint32_t>(trial), trials.key);
         DigitCount count;
         for (std::uint32_t first = 0; first < all_draws; first += kDrawTile) {
             const std::uint32_t draws = min(kDrawTile, all_draws - first);
             __syncthreads();
             for (std::uint32_t d = threadIdx.x; d < draws; d += kThreads) {
-                shared.draws[d] = draw_operands(1 + first + d, static_cast<std::uint32_t>(segment.first_trial >> 32U),
-                                                trials.key);
+                shared.draws[d] =
+                    draw_operands(1 + first + d, static_cast<std::uint32_t>(segment.first_trial >> 32U), trials.key);
             }
             __syncthreads();
             add_draws(count, shared, operands, trials.key, threshold, first, draws, trials.noise_blocks);

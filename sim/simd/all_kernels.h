@@ -10,8 +10,9 @@
 namespace mobalab::sim::MOBALAB_SIMD {
 
 inline constexpr Kernels kernels(InstructionSet set) {
-    return {set,          fill_gaussian,     fill_affinities, fill_scores,   sum_affinities, sum_blocks, compare_scores,
-            vector_affinities, signal_words, thresholds_of,   count_digits, tied_blocks};
+    return {set,          fill_gaussian,  fill_affinities,   fill_scores,  sum_affinities,
+            sum_blocks,   compare_scores, vector_affinities, signal_words, thresholds_of,
+            count_digits, tied_blocks};
 }
 
 }  // namespace mobalab::sim::MOBALAB_SIMD

@@ -10,8 +10,8 @@ namespace mobalab::sim::MOBALAB_SIMD {
 /// table[octave] lane by lane.
 MOBALAB_SIM_INLINE F32 lookup(const float* table, I32 octave) {
 #if defined(__AVX512F__)
-    return reinterpret_cast<F32>(_mm512_permutex2var_ps(_mm512_load_ps(table), reinterpret_cast<__m512i>(octave),
-                                                        _mm512_load_ps(table + 16)));
+    return reinterpret_cast<F32>(
+        _mm512_permutex2var_ps(_mm512_load_ps(table), reinterpret_cast<__m512i>(octave), _mm512_load_ps(table + 16)));
 #else
     F32 result{};
     for (std::size_t i = 0; i < 2 * kLanes; ++i) {

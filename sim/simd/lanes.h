@@ -52,8 +52,8 @@ MOBALAB_SIM_INLINE U64 multiply_low_halves(U64 a, U64 b) {
 /// The low halves of the lanes of two registers, side by side: a's in the even, b's in the odd 32-bit lanes.
 MOBALAB_SIM_INLINE U32 pack_low_halves(U64 a, U64 b) {
 #if defined(__AVX512F__)
-    return reinterpret_cast<U32>(_mm512_mask_shuffle_epi32(reinterpret_cast<__m512i>(a), 0xaaaa,
-                                                           reinterpret_cast<__m512i>(b), _MM_PERM_CCAA));
+    return reinterpret_cast<U32>(
+        _mm512_mask_shuffle_epi32(reinterpret_cast<__m512i>(a), 0xaaaa, reinterpret_cast<__m512i>(b), _MM_PERM_CCAA));
 #elif defined(__AVX2__)
     return reinterpret_cast<U32>(
         _mm256_blend_epi32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b << 32U), 0xaa));
@@ -107,8 +107,8 @@ struct Ops<MOBALAB_SIMD::F32> {
 
     static MOBALAB_SIM_INLINE F32 mantissa(F32 x) {
 #if defined(__AVX512F__)
-        return reinterpret_cast<F32>(_mm512_maskz_getmant_ps(0xffff, reinterpret_cast<__m512>(x), _MM_MANT_NORM_1_2,
-                                                             _MM_MANT_SIGN_zero));
+        return reinterpret_cast<F32>(
+            _mm512_maskz_getmant_ps(0xffff, reinterpret_cast<__m512>(x), _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero));
 #else
         return of_bits((bits(x) & 0x007fffffU) | 0x3f800000U);
 #endif
@@ -116,11 +116,11 @@ struct Ops<MOBALAB_SIMD::F32> {
 
     static MOBALAB_SIM_INLINE F32 fma(F32 a, F32 b, F32 c) {
 #if defined(__AVX512F__)
-        return reinterpret_cast<F32>(_mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b),
-                                                     reinterpret_cast<__m512>(c)));
+        return reinterpret_cast<F32>(
+            _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
 #elif defined(__FMA__)
-        return reinterpret_cast<F32>(_mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b),
-                                                     reinterpret_cast<__m256>(c)));
+        return reinterpret_cast<F32>(
+            _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
 #else
         F32 result{};
         for (std::size_t i = 0; i < kWidth; ++i) {

@@ -69,8 +69,8 @@ MOBALAB_SIM_INLINE void fill_tile(PhiloxTile<kBlocks>& tile, PhiloxKey key, std:
     static_assert(std::endian::native == std::endian::little);
     const U64 base = lane_numbers() + (draw & kLowHalf);
     for (std::size_t i = 0; i < kBlocks; i += kLanes) {
-        PhiloxLanes lanes[1] = {{{base + i, all_lanes(draw >> 32U), all_lanes(subsequence & kLowHalf),
-                                  all_lanes(subsequence >> 32U)}}};
+        PhiloxLanes lanes[1] = {
+            {{base + i, all_lanes(draw >> 32U), all_lanes(subsequence & kLowHalf), all_lanes(subsequence >> 32U)}}};
         philox_rounds<0>(lanes, key);
         const U64(&x)[4] = lanes[0].x;
         const U32 first = pack_low_halves(x[0], x[2]);

@@ -201,7 +201,7 @@ inline std::size_t tied_blocks(std::uint32_t* blocks, std::size_t room, std::uin
             const std::uint32_t x = tile.first[i];
             const std::uint32_t y = tile.second[i];
             any |= (x & 0xffffU) == digit || (x >> 16U) == digit || (y & 0xffffU) == digit || (y >> 16U) == digit ? 1U
-                                                                                                               : 0U;
+                                                                                                                  : 0U;
         }
         const std::uint64_t past = (first_draw + kBlocks - 1) * std::uint64_t{8};
         const auto end = static_cast<std::uint32_t>(past < run.noise_blocks ? past : run.noise_blocks);

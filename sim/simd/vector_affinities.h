@@ -13,7 +13,8 @@ struct KeySums {
     F32 norm2;
 };
 
-/// What a register of rows has in common over all quads: the state after three rounds but for the parts of QuadOperands.
+/// What a register of rows has in common over all quads: the state after three rounds but for the parts of
+/// QuadOperands.
 struct RowLanes {
     U64 x2_after_2;
     U64 x0_after_3;

@@ -64,9 +64,8 @@ void run(const Case& c, int repeats) {
     std::sort(times.begin(), times.end());
     const double rate = static_cast<double>(trials) / times[times.size() / 2];
     std::printf("%-10.*s d=%-4ld B=%-4ld n=%-5ld %10.4g trials/s %10.4g %s/s\n",
-                static_cast<int>(to_string(c.method).size()), to_string(c.method).data(),
-                static_cast<long>(c.head_dim), static_cast<long>(c.block_size), static_cast<long>(c.candidates), rate,
-                rate * c.numbers, c.unit);
+                static_cast<int>(to_string(c.method).size()), to_string(c.method).data(), static_cast<long>(c.head_dim),
+                static_cast<long>(c.block_size), static_cast<long>(c.candidates), rate, rate * c.numbers, c.unit);
     std::fflush(stdout);
 }
 

@@ -139,8 +139,7 @@ void threshold_tables(benchmark::State& state) {
     point.block_size = 16;
     point.candidates = 1024;
     for (auto _ : state) {
-        benchmark::DoNotOptimize(
-            make_sampler(Method::threshold, {point, PhiloxKey{1, 2}, &default_kernels()}));
+        benchmark::DoNotOptimize(make_sampler(Method::threshold, {point, PhiloxKey{1, 2}, &default_kernels()}));
     }
 }
 BENCHMARK(threshold_tables)->Unit(benchmark::kMillisecond);

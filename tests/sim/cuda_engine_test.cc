@@ -31,8 +31,8 @@ protected:
 TEST_F(CudaEngine, words_are_those_of_curand) {
     for (const PhiloxKey key : {PhiloxKey{0, 0}, PhiloxKey{0xdeadbeef, 0xfffffffe}}) {
         for (const std::uint64_t subsequence : {std::uint64_t{0}, std::uint64_t{0xfedcba9876543210}}) {
-            for (const std::uint64_t draw :
-                 {std::uint64_t{0}, std::uint64_t{0xfffffffe}, (std::uint64_t{1} << 48U) + 5, std::uint64_t{1} << 61U}) {
+            for (const std::uint64_t draw : {std::uint64_t{0}, std::uint64_t{0xfffffffe}, (std::uint64_t{1} << 48U) + 5,
+                                             std::uint64_t{1} << 61U}) {
                 const auto words = testing::curand_words(key.as_curand_seed(), subsequence, 4 * draw, 12);
                 for (std::uint64_t i = 0; i < 12; ++i) {
                     ASSERT_EQ(words[i], philox_block(key, subsequence, draw + i / 4)[i % 4])
@@ -80,8 +80,8 @@ RoutingPoint point_of(Model model, const Shape& s) {
     return point;
 }
 
-// Tiles of 1024 tokens: blocks that end inside, at and beyond a tile, one candidate, one key a block, every remainder of
-// head_dim by 4, scores that tie (head_dim beyond the 2^-30 step).
+// Tiles of 1024 tokens: blocks that end inside, at and beyond a tile, one candidate, one key a block, every remainder
+// of head_dim by 4, scores that tie (head_dim beyond the 2^-30 step).
 const std::vector<Shape> kShapes = {
     {64, 16, 64, 8, 1, 0.9, 0.0, 3000},  {64, 16, 1024, 8, 3, 0.9, 0.2, 200}, {2, 1, 40, 3, 1, 0.9, 0.0, 3000},
     {3, 7, 333, 4, 2, 0.6, 0.3, 1000},   {33, 100, 31, 4, 1, 0.8, 0.0, 1000}, {66, 1500, 3, 2, 40, 0.5, 0.1, 300},
@@ -99,8 +99,8 @@ TEST_F(CudaEngine, counts_are_those_of_the_cpu) {
             budget.stop.max_trials = method == Method::threshold ? 50 * shape.trials : shape.trials;
             const TrialStats cpu = simulate(point, budget).progress.stats;
             budget.device = Device::cuda;
-            EXPECT_EQ(simulate(point, budget).progress.stats, cpu) << to_string(method) << ", "
-                                                                  << analysis::canonical_text(point);
+            EXPECT_EQ(simulate(point, budget).progress.stats, cpu)
+                << to_string(method) << ", " << analysis::canonical_text(point);
             misses += cpu.misses;
         }
         EXPECT_GT(misses, 0U);

@@ -312,10 +312,10 @@ TEST(Engine, checkpoints_of_another_point_are_refused) {
 TEST(Engine, every_stop_reason_has_a_name) {
     std::set<std::string_view> names;
     for (const auto reason : {StopReason::trials, StopReason::misses, StopReason::relative_error, StopReason::seconds,
-                              StopReason::interrupted}) {
+                              StopReason::interrupted, StopReason::exact}) {
         names.insert(to_string(reason));
     }
-    EXPECT_EQ(names.size(), 5U);
+    EXPECT_EQ(names.size(), 6U);
 }
 
 TEST(StreamIdentity, leaves_out_topk_and_seq_len_alone) {

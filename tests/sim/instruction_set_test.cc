@@ -114,8 +114,7 @@ std::int32_t plain_vector_affinity(std::uint64_t trial, std::uint64_t row, std::
         const auto w = philox_block(kKey, trial, (j << 32U) + row);
         for (std::size_t pair = 0; pair < 2; ++pair) {
             const PolarPairOf<float> polar = polar_normal_pair(w[2 * pair], w[2 * pair + 1]);
-            const float along =
-                std::fma(polar.sin, quads[j].odd_coords[pair], polar.cos * quads[j].even_coords[pair]);
+            const float along = std::fma(polar.sin, quads[j].odd_coords[pair], polar.cos * quads[j].even_coords[pair]);
             dot[pair] = std::fma(polar.radius, along, dot[pair]);
             const std::int64_t used = head_dim - 4 * static_cast<std::int64_t>(j) - 2 * static_cast<std::int64_t>(pair);
             const float first = polar.radius * polar.cos;
@@ -132,7 +131,8 @@ TEST_P(EverySet, vector_affinity_is_the_documented_function_of_the_words) {
             make_quad_operands(quads, kKey, trial, head_dim);
             double norm2 = 0.0;
             for (const QuadOperands& quad : quads) {
-                for (const float x : {quad.even_coords[0], quad.even_coords[1], quad.odd_coords[0], quad.odd_coords[1]}) {
+                for (const float x :
+                     {quad.even_coords[0], quad.even_coords[1], quad.odd_coords[0], quad.odd_coords[1]}) {
                     norm2 += static_cast<double>(x) * static_cast<double>(x);
                 }
             }
@@ -209,9 +209,8 @@ TEST_P(EverySet, tied_blocks_are_all_found) {
 }
 
 TEST_P(EverySet, thresholds_follow_the_table) {
-    OctaveTable table = OctaveTable::of([](double from_end, bool upper) {
-        return 0x1p64 * (upper ? 1.0 - 0.5 * from_end : 0.5 * from_end);
-    });
+    OctaveTable table = OctaveTable::of(
+        [](double from_end, bool upper) { return 0x1p64 * (upper ? 1.0 - 0.5 * from_end : 0.5 * from_end); });
     std::vector<std::uint64_t> words(1001);
     for (std::size_t i = 0; i < words.size(); ++i) {
         const auto w = philox_block(kKey, i, 0);

@@ -1,5 +1,6 @@
-// Every method of every model against its exact hit probability, and the methods against each other. Each comparison is an exact binomial test with a false alarm of 1e-9;
-// that they have power is checked by comparing with a slightly wrong point, which must fail.
+// Every method of every model against its exact hit probability, and the methods against each other. Each comparison is
+// an exact binomial test with a false alarm of 1e-9; that they have power is checked by comparing with a slightly wrong
+// point, which must fail.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -93,7 +94,8 @@ protected:
     }
 };
 INSTANTIATE_TEST_SUITE_P(models, Agreement,
-                         ::testing::Values(Rung{Model::gaussian, Method::block}, Rung{Model::gaussian, Method::threshold},
+                         ::testing::Values(Rung{Model::gaussian, Method::block},
+                                           Rung{Model::gaussian, Method::threshold},
                                            Rung{Model::gaussian_fixed, Method::block},
                                            Rung{Model::gaussian_fixed, Method::threshold},
                                            Rung{Model::sphere, Method::affinity}, Rung{Model::sphere, Method::block},
@@ -115,7 +117,8 @@ TEST_P(Agreement, agrees_with_the_exact_probability) {
 // The ranks serve every topk.
 TEST_P(Agreement, agrees_at_every_topk_of_one_run) {
     RoutingPoint point = point_of(GetParam().model, {64, 16, 40, 2, 1, 0.8, 0.0, 100'000});
-    const TrialStats stats = run_rung(point, GetParam().method == Method::vector ? 10'000 : 100'000, testing::test_seed() + 1);
+    const TrialStats stats =
+        run_rung(point, GetParam().method == Method::vector ? 10'000 : 100'000, testing::test_seed() + 1);
     TrialStats at_topk = stats;
     for (std::int64_t routed = 39; routed >= 0; --routed) {
         if (routed < 39) {
