@@ -150,7 +150,7 @@ TEST(Cli, MistakesInTheRun) {
               "mobalab simulate: error: threads = 5000: must be between 0 and 4096; nearest valid: 4096\n");
     EXPECT_EQ(error_of("simulate --max-seconds -1"),
               "mobalab simulate: error: max-seconds = -1: must be between 0 and 1000000000; nearest valid: 0\n");
-    EXPECT_EQ(error_of("simulate --device cuda"), "mobalab simulate: error: device = cuda: must be cpu\n");
+    EXPECT_EQ(error_of("simulate --device gpu"), "mobalab simulate: error: device = gpu: must be one of cpu, cuda, auto; nearest valid: cpu\n");
     EXPECT_EQ(error_of("simulate --force"),
               "mobalab simulate: error: force, resume: are about a results file; name it with --out\n");
     EXPECT_EQ(
