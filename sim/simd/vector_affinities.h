@@ -50,15 +50,35 @@ MOBALAB_SIM_INLINE F32 add_to_dot(F32 dot, const PolarPairOf<F32>& polar, const 
     return O::fma(polar.radius, along, dot);
 }
 
-/// dot / norm in steps of 2^-30, one a 64-bit lane.
-MOBALAB_SIM_INLINE void store_affinities(std::int32_t* out, const KeySums& sums) {
+/// Keys of a register: even and odd lanes added up, in the low halves of the 64-bit lanes.
+MOBALAB_SIM_INLINE U64 whole_sums(F32 partial) {
+    return reinterpret_cast<U64>(partial + reinterpret_cast<F32>(reinterpret_cast<U64>(partial) >> 32U));
+}
+
+/// dot / norm in steps of 2^-30 of the keys of two registers, side by side for one root and one division.
+MOBALAB_SIM_INLINE U64 affinities_of(const KeySums& even, const KeySums& odd) {
     using O = Ops<F32>;
-    const auto odd_lanes = [](F32 x) { return reinterpret_cast<F32>(reinterpret_cast<U64>(x) >> 32U); };
-    const F32 dot = sums.dot + odd_lanes(sums.dot);
-    const F32 norm2 = sums.norm2 + odd_lanes(sums.norm2);
-    const U32 steps = reinterpret_cast<U32>(O::to_int(dot / O::sqrt(norm2) * kAffinityScale));
+    const F32 dot = reinterpret_cast<F32>(pack_low_halves(whole_sums(even.dot), whole_sums(odd.dot)));
+    const F32 norm2 = reinterpret_cast<F32>(pack_low_halves(whole_sums(even.norm2), whole_sums(odd.norm2)));
+    return reinterpret_cast<U64>(O::to_int(dot / O::sqrt(norm2) * kAffinityScale));
+}
+
+MOBALAB_SIM_INLINE void store_low_halves(std::int32_t* out, U64 lanes) {
     for (std::size_t i = 0; i < kLanes; ++i) {
-        out[i] = static_cast<std::int32_t>(steps[2 * i]);
+        out[i] = static_cast<std::int32_t>(lanes[i]);
+    }
+}
+
+template <std::size_t kSets>
+MOBALAB_SIM_INLINE void store_affinities(std::int32_t* out, const KeySums (&sums)[kSets]) {
+#pragma GCC unroll 8
+    for (std::size_t s = 0; s < kSets; s += 2) {
+        const std::size_t other = s + 1 < kSets ? s + 1 : s;
+        const U64 steps = affinities_of(sums[s], sums[other]);
+        store_low_halves(out + s * kLanes, steps);
+        if (other != s) {
+            store_low_halves(out + other * kLanes, steps >> 32U);
+        }
     }
 }
 
@@ -151,9 +171,7 @@ inline void vector_affinities(std::int32_t* out, std::size_t count, PhiloxKey ke
             add_part_of_quad(sums, words, quads[last], head_dim % 4, rows, quads[0], key);
         }
         std::int32_t steps[kGroup];
-        for (std::size_t s = 0; s < kSets; ++s) {
-            store_affinities(steps + s * kLanes, sums[s]);
-        }
+        store_affinities(steps, sums);
         const std::size_t left = count - i < kGroup ? count - i : kGroup;
         std::memcpy(out + i, steps, left * sizeof *steps);
     }
