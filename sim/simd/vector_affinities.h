@@ -170,10 +170,13 @@ inline void vector_affinities(std::int32_t* out, std::size_t count, PhiloxKey ke
         } else {
             add_part_of_quad(sums, words, quads[last], head_dim % 4, rows, quads[0], key);
         }
-        std::int32_t steps[kGroup];
-        store_affinities(steps, sums);
-        const std::size_t left = count - i < kGroup ? count - i : kGroup;
-        std::memcpy(out + i, steps, left * sizeof *steps);
+        if (count - i >= kGroup) {
+            store_affinities(out + i, sums);
+        } else {
+            std::int32_t steps[kGroup];
+            store_affinities(steps, sums);
+            std::memcpy(out + i, steps, (count - i) * sizeof *steps);
+        }
     }
 }
 
