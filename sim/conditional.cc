@@ -66,12 +66,13 @@ ConditionalSampler::Sums ConditionalSampler::sums(std::uint64_t first_trial, std
 ConditionalSampler::Moments ConditionalSampler::moments() const {
     double mean = 0.0;
     double square = 0.0;
-    const double* c = weights_.table.coefficients.data();
+    const double* p = weights_.table.coefficients.data();
     for (int half = 0; half < 2; ++half) {
-        for (int octave = 1; octave < OctaveTable::kOctaves; ++octave) {
-            for (int piece = 0; piece < OctaveTable::kPieces; ++piece) {
-                const double* p = c + ((half * OctaveTable::kOctaves + octave) * OctaveTable::kPieces + piece) *
-                                          OctaveTable::kCoefficients;
+        for (int octave = 0; octave < OctaveTable::kOctaves; ++octave) {
+            for (int piece = 0; piece < OctaveTable::kPieces; ++piece, p += OctaveTable::kCoefficients) {
+                if (octave == 0) {
+                    continue;  // a single number
+                }
                 const double width = std::ldexp(1.0 / OctaveTable::kPieces, octave - 1 - OctaveTable::kOctaves);
                 const auto value = [&](double t) {
                     double sum = 0.0;

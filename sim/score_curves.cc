@@ -112,28 +112,24 @@ private:
 /// The a >= 1 with the least a int w^2 V^(1 - 1/a) dV, the second moment of the weights.
 double best_power(const MissCurve& curve) {
     constexpr double kStep = 0.25;
-    std::vector<double> log_w2;  // at log V = -kStep (i + 1/2)
-    for (double log_v = -0.5 * kStep; log_v > MissCurve::kLeastLogV; log_v -= kStep) {
-        log_w2.push_back(2.0 * curve.log_miss(log_v));
-        if (log_v < log_w2.front() - 40.0) {
+    const auto log_v = [](std::size_t i) { return -kStep * (static_cast<double>(i) + 0.5); };
+    std::vector<double> log_w2;
+    while (log_v(log_w2.size()) > MissCurve::kLeastLogV) {
+        log_w2.push_back(2.0 * curve.log_miss(log_v(log_w2.size())));
+        if (log_v(log_w2.size()) < log_w2.front() - 40.0) {
             break;  // V itself is negligible, whatever the weight
         }
     }
-    constexpr double kMostPower = 16.0;
+    constexpr int kPowers = 20;  // 1 to 14.2
     double best = 1.0;
-    double least = INFINITY;
-    for (double power = 1.0; power <= kMostPower; power *= 1.15) {
-        double peak = -INFINITY;
-        for (std::size_t i = 0; i < log_w2.size(); ++i) {
-            const double log_v = -kStep * (static_cast<double>(i) + 0.5);
-            peak = std::max(peak, log_w2[i] + (2.0 - 1.0 / power) * log_v);
+    double least = HUGE_VAL;
+    for (int i = 0; i < kPowers; ++i) {
+        const double power = std::pow(1.15, i);
+        double moment = -HUGE_VAL;
+        for (std::size_t j = 0; j < log_w2.size(); ++j) {
+            moment = analysis::log_sum_exp(moment, log_w2[j] + (2.0 - 1.0 / power) * log_v(j));
         }
-        double sum = 0.0;
-        for (std::size_t i = 0; i < log_w2.size(); ++i) {
-            const double log_v = -kStep * (static_cast<double>(i) + 0.5);
-            sum += std::exp(log_w2[i] + (2.0 - 1.0 / power) * log_v - peak);
-        }
-        const double moment = std::log(power) + peak + std::log(sum);
+        moment += std::log(power);
         if (moment < least) {
             least = moment;
             best = power;
