@@ -190,10 +190,10 @@ inline void count_digits(std::uint32_t* below, std::uint8_t* ties, const std::ui
 /// *next past what was looked at, and returns how many were stored.
 inline std::size_t tied_blocks(std::uint32_t* blocks, std::size_t room, std::uint32_t* next, const TrialRun& run,
                                std::uint16_t digit) {
-    constexpr std::uint32_t kBlocks = 64;
+    constexpr std::size_t kBlocks = 64;
     std::size_t found = 0;
     while (*next < run.noise_blocks && found + 8 * kBlocks <= room) {
-        const std::uint32_t first_draw = (1 + *next / 8) & ~std::uint32_t{kBlocks - 1};
+        const std::uint32_t first_draw = (1 + *next / 8) & ~static_cast<std::uint32_t>(kBlocks - 1);
         PhiloxTile<kBlocks> tile;
         fill_tile(tile, run.key, run.first_trial, first_draw);
         std::uint32_t any = 0;

@@ -72,7 +72,7 @@ void run(const Case& c, int repeats) {
 }  // namespace
 
 int main(int argc, char** argv) {
-    const int repeats = argc > 1 ? std::atoi(argv[1]) : 5;
+    const int repeats = argc > 1 ? static_cast<int>(std::strtol(argv[1], nullptr, 10)) : 5;
     const std::string trouble = cuda::device_trouble();
     if (!trouble.empty()) {
         std::fprintf(stderr, "cuda_sim_bench: %s\n", trouble.c_str());
