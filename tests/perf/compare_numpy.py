@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The samplers of `mobalab simulate` against NumPy (numpy_monte_carlo.py), in turns on the same two cores.
 
-    tests/perf/compare_numpy.py build/bin/mobalab [--pairs 5] [--processes 2]
+    tests/perf/compare_numpy.py build/bin/mobalab [--pairs 5] [--processes 2] [--only vector]
 
 Every row is the median over the pairs of (CPU seconds a trial of NumPy) / (CPU seconds a trial of mobalab), each program
 with as many threads or processes as cores are given, start included for mobalab, excluded for NumPy. CPU time and not
@@ -97,12 +97,15 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", help="rows of this method only")
     arguments = parser.parse_args()
     print("| method | NumPy | d, B, n | trials a CPU second | numbers a CPU second | NumPy trials a CPU second | "
           "ratio, median (range) | goal |\n|---|---|---|---|---|---|---|---|")
     for row in ROWS:
-        compare(arguments.binary, row, arguments.pairs, arguments.processes)
-    compare_rare(arguments.binary, arguments.pairs, arguments.processes)
+        if arguments.only in (None, row[0]):
+            compare(arguments.binary, row, arguments.pairs, arguments.processes)
+    if arguments.only in (None, "conditional"):
+        compare_rare(arguments.binary, arguments.pairs, arguments.processes)
 
 
 if __name__ == "__main__":
