@@ -2,6 +2,8 @@
 // samplers is random numbers consumed a second (scores, keys, vector elements), with trials a second beside it.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <random>
 #include <vector>
@@ -59,6 +61,41 @@ void affinity_fill(benchmark::State& state) {
 }
 BENCHMARK(affinity_fill)->Arg(2)->Arg(64);
 
+/// Cycles a second of this core while it runs vector code: a chain of dependent additions, one cycle each.
+double clock_rate() {
+    std::vector<float> warm_up(1 << 16);
+    double best = 0.0;
+    for (int round = 0; round < 20; ++round) {
+        fill_gaussian(warm_up, PhiloxKey{1, 2}, 0);
+        constexpr int kAdditions = 1 << 20;
+        std::uint64_t x = 1;
+        const auto start = std::chrono::steady_clock::now();
+        for (int i = 0; i < kAdditions; i += 8) {
+            for (int j = 0; j < 8; ++j) {
+                x += 3;
+                asm volatile("" : "+r"(x));
+            }
+        }
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        best = std::max(best, kAdditions / seconds.count());
+    }
+    return best;
+}
+
+/// Numbers a second that a core with AVX-512 in two passes could reach if it issued its two vector operations in every
+/// cycle (counted in tests/perf/NOTES_sim.md); 0 where nobody counted.
+double issue_bound(Method method) {
+    if (default_kernels().set != InstructionSet::avx512) {
+        return 0.0;
+    }
+    static const double clock = clock_rate();
+    constexpr double kVectorOperations = 89.0 / 32.0;  // the root's 20 cycles of one of four pipes count for 8
+    constexpr double kThresholdOperations = 60.0 / 64.0;
+    return method == Method::vector      ? 2.0 * clock / kVectorOperations
+           : method == Method::threshold ? 2.0 * clock / kThresholdOperations
+                                         : 0.0;
+}
+
 /// Arguments: model, method, head_dim, block_size, candidates.
 void sampler(benchmark::State& state) {
     analysis::RoutingPoint point;
@@ -86,6 +123,9 @@ void sampler(benchmark::State& state) {
     }
     state.SetItemsProcessed(static_cast<std::int64_t>(next) * numbers);
     state.counters["trials"] = benchmark::Counter(static_cast<double>(next), benchmark::Counter::kIsRate);
+    if (const double bound = issue_bound(method); bound > 0.0) {
+        state.counters["bound"] = bound;
+    }
     state.SetLabel(std::string(to_string(point.model)) + ' ' + std::string(to_string(method)));
 }
 void rungs(benchmark::internal::Benchmark* bench) {
