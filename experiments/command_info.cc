@@ -7,6 +7,7 @@
 #include "experiments/cuda_info.h"
 #include "experiments/results_file.h"
 #include "experiments/subcommands.h"
+#include "sim/instruction_set.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -35,6 +36,7 @@ std::string json_text(const CudaInfo& cuda) {
                                            {"results_schema_version", results_schema_version},
                                            {"cpu", cpu_name()},
                                            {"threads", cpu_threads()},
+                                           {"simulation_instruction_set", to_string(sim::default_kernels().set)},
                                            {"cuda", json_of(cuda)}};
     return object.dump(1) + "\n";
 }
@@ -44,11 +46,11 @@ std::string human_text(const CudaInfo& cuda) {
     std::string text = fmt::format(
         "mobalab {}\n  commit    {}\n  build     {}{}\n  compiler  {}\n  flags     {}\n  mpi       {}\n  results   "
         "schema version {}\n"
-        "  cpu       {}, {} thread{}\n",
+        "  cpu       {}, {} thread{}; the simulation runs on {}\n",
         build.version, build.git_commit, build.build_type,
         build.sanitizer.empty() ? "" : ", sanitizer " + build.sanitizer, build.compiler, build.flags,
         build.mpi ? "built in: mpirun shares a run among machines" : "built without", results_schema_version,
-        cpu_name(), cpu_threads(), cpu_threads() == 1 ? "" : "s");
+        cpu_name(), cpu_threads(), cpu_threads() == 1 ? "" : "s", to_string(sim::default_kernels().set));
     if (!cuda.trouble.empty()) {
         text += fmt::format("  cuda      none: {}\n", cuda.trouble);
     }

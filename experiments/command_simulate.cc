@@ -7,9 +7,9 @@
 #include <optional>
 #include <ostream>
 
-#include "analysis/binomial_interval.h"
 #include "experiments/build_info.h"
 #include "experiments/interrupt.h"
+#include "experiments/miss_estimate.h"
 #include "experiments/number_bytes.h"
 #include "experiments/parallel_for.h"
 #include "experiments/point_grid.h"
@@ -20,6 +20,7 @@
 #include "experiments/subcommands.h"
 #include "experiments/table_text.h"
 #include "experiments/values.h"
+#include "sim/cuda/engine.h"
 #include "experiments/work_dealer.h"
 #include "sim/engine.h"
 
@@ -38,9 +39,61 @@ constexpr std::chrono::milliseconds record_period(50);
 
 struct Plan {
     std::vector<RoutingPoint> points;
+    std::vector<sim::MethodChoice> choices;  ///< one a point
     sim::Budget budget;
+    bool any_device;  ///< --device auto: CUDA where the method has a kernel
     double confidence;
+
+    /// The budget with the point's method and device.
+    sim::Budget budget_of(std::size_t index) const {
+        sim::Budget of_point = budget;
+        of_point.method = choices[index].method;
+        if (any_device && sim::cuda::has_method(choices[index].method)) {
+            of_point.device = sim::Device::cuda;
+        }
+        return of_point;
+    }
 };
+
+/// Every point's method: the one asked for, or by --method auto the one that costs least.
+std::vector<sim::MethodChoice> choices_of(const Plan& plan, const std::string& method) {
+    const sim::StopRule& stop = plan.budget.stop;
+    std::vector<sim::MethodChoice> choices;
+    for (const RoutingPoint& point : plan.points) {
+        if (method != "auto") {
+            choices.push_back({sim::parse_method(method), "asked for"});
+            sim::check_method(point, choices.back().method);
+        } else {
+            const double target = stop.max_misses > 0 ? 0.0 : stop.target_relative_error;
+            choices.push_back(sim::choose_method(point, target, static_cast<double>(stop.max_trials)));
+        }
+        if (choices.back().method == sim::Method::conditional && stop.max_misses > 0) {
+            throw analysis::InputError(
+                "max-misses: method conditional counts no misses; use --target-relative-error, or --method threshold");
+        }
+    }
+    return choices;
+}
+
+void set_device(Plan& plan, const std::string& device) {
+    const std::string trouble = device == "cpu" ? "" : sim::cuda::device_trouble();
+    plan.any_device = device == "auto" && trouble.empty();
+    if (device != "cuda") {
+        return;
+    }
+    if (!trouble.empty()) {
+        throw analysis::InputError(fmt::format("device = cuda: {}; use cpu", trouble));
+    }
+    for (const sim::MethodChoice& choice : plan.choices) {
+        if (sim::counts_trials(choice.method) && !sim::cuda::has_method(choice.method)) {
+            throw analysis::InputError(
+                fmt::format("device = cuda: method {} has no CUDA kernel; use --method vector, "
+                            "affinity or threshold, or device auto",
+                            to_string(choice.method)));
+        }
+    }
+    plan.budget.device = sim::Device::cuda;
+}
 
 Plan plan_of(const Arguments& arguments) {
     Plan plan;
@@ -53,7 +106,9 @@ Plan plan_of(const Arguments& arguments) {
     plan.budget.seed = static_cast<std::uint64_t>(arguments.integer("seed", 0));
     plan.budget.threads = worker_threads(arguments);
     plan.confidence = arguments.real("confidence", 0.5, 1.0 - 1e-12);
-    arguments.choice("device", {"cpu"});
+    plan.choices = choices_of(
+        plan, arguments.choice("method", {"auto", "vector", "affinity", "block", "threshold", "conditional", "exact"}));
+    set_device(plan, arguments.choice("device", {"cpu", "cuda", "auto"}));
     return plan;
 }
 
@@ -65,8 +120,9 @@ std::string canonical_text(const Plan& plan) {
         "}\n",
         results_schema_version, plan.budget.seed, stop.max_trials, stop.max_misses,
         shortest(stop.target_relative_error), shortest(stop.max_seconds), shortest(plan.confidence));
-    for (const RoutingPoint& point : plan.points) {
-        text += fmt::format("{};seq_len={}\n", analysis::canonical_text(point), point.seq_len);
+    for (std::size_t i = 0; i < plan.points.size(); ++i) {
+        text += fmt::format("{};seq_len={};method={}\n", analysis::canonical_text(plan.points[i]),
+                            plan.points[i].seq_len, to_string(plan.choices[i].method));
     }
     return text;
 }
@@ -91,8 +147,7 @@ double fraction_done(const sim::Progress& progress, const sim::StopRule& stop) {
 /// The other ranks' side of a point dealt in chunks.
 class ChunkComputers {
 public:
-    ChunkComputers(const std::vector<RoutingPoint>& points, const sim::Budget& budget)
-        : points_(points), budget_(budget) {}
+    explicit ChunkComputers(const Plan& plan) : plan_(plan) {}
 
     static std::string request(std::size_t index, sim::TrialRange range) {
         const std::int64_t numbers[] = {static_cast<std::int64_t>(index), static_cast<std::int64_t>(range.begin),
@@ -111,14 +166,13 @@ private:
     std::shared_ptr<const sim::ChunkComputer> computer_of(std::size_t index) {
         const std::lock_guard lock(mutex_);
         if (computer_ == nullptr || index != index_) {
-            computer_ = std::make_shared<const sim::ChunkComputer>(points_.at(index), budget_);
+            computer_ = std::make_shared<const sim::ChunkComputer>(plan_.points.at(index), plan_.budget_of(index));
             index_ = index;
         }
         return computer_;
     }
 
-    const std::vector<RoutingPoint>& points_;
-    const sim::Budget& budget_;
+    const Plan& plan_;
     std::mutex mutex_;
     std::size_t index_ = 0;  ///< of the point at work
     std::shared_ptr<const sim::ChunkComputer> computer_;
@@ -161,8 +215,7 @@ private:
         }
         std::vector<std::size_t> indices;
         for (std::size_t index = 0; index < points_.size() && dealer_.helpers() > 0; ++index) {
-            const std::uint64_t chunk = sim::chunk_trials(plan_.points[index]);
-            if (!points_[index].finished && plan_.budget.stop.max_trials / chunk < most_chunks_dealt_whole) {
+            if (!points_[index].finished && dealt_whole(index)) {
                 indices.push_back(index);
             }
         }
@@ -181,9 +234,21 @@ private:
         });
     }
 
+    bool dealt_whole(std::size_t index) const {
+        const sim::Budget budget = plan_.budget_of(index);
+        if (!sim::counts_trials(*budget.method) || budget.device == sim::Device::cuda) {
+            return true;
+        }
+        const std::uint64_t chunk = sim::chunk_trials(plan_.points[index], budget.method);
+        return budget.stop.max_trials / chunk < most_chunks_dealt_whole;
+    }
+
     PointProgress simulate_whole(std::size_t index, const PointProgress& start) const {
-        sim::Budget budget = plan_.budget;
+        sim::Budget budget = plan_.budget_of(index);
         budget.threads = 1;
+        if (!sim::counts_trials(*budget.method)) {
+            return estimate_without_counts(plan_.points[index], *budget.method, budget);
+        }
         const sim::SimulationResult result = sim::simulate(plan_.points[index], budget, start.progress,
                                                            [](const sim::Progress&) { return !interrupted(); });
         return {result.progress, result.reason != sim::StopReason::interrupted, result.reason};
@@ -191,7 +256,7 @@ private:
 
     /// One point after the other, each on all threads of all ranks.
     void deal_chunks() {
-        ChunkComputers computers(plan_.points, plan_.budget);
+        ChunkComputers computers(plan_);
         const auto answer = [&](const std::string& request) { return computers.answer(request); };
         if (!dealer_.begin(plan_.budget.threads, "", answer)) {
             return;
@@ -211,8 +276,16 @@ private:
     }
 
     void simulate_point(std::size_t index) {
+        sim::Budget budget = plan_.budget_of(index);
+        if (!sim::counts_trials(*budget.method)) {
+            points_[index] = estimate_without_counts(plan_.points[index], *budget.method, budget);
+            record(index);
+            if (!points_[index].finished) {
+                stop_here(index);
+            }
+            return;
+        }
         const sim::Progress start = points_[index].progress;
-        sim::Budget budget = plan_.budget;
         budget.helpers = helpers(index);
         const auto observe = [this, index](const sim::Progress& progress) { return this->observe(index, progress); };
         try {
@@ -263,42 +336,44 @@ private:
     Clock::time_point last_look_ = Clock::now();
 };
 
-std::string interval_definition(double confidence) {
-    return fmt::format("Clopper-Pearson interval of sim_misses of sim_trials, confidence {}", shortest(confidence));
-}
-
-std::vector<Column> simulation_columns(const std::vector<PointProgress>& points, double confidence) {
+std::vector<Column> simulation_columns(const Plan& plan, const std::vector<PointProgress>& points) {
     std::vector<std::int64_t> trials;
     std::vector<std::int64_t> misses;
     std::vector<double> miss;
     std::vector<double> low;
     std::vector<double> high;
     std::vector<std::string> reasons;
-    for (const PointProgress& point : points) {
-        const sim::TrialStats& stats = point.progress.stats;
-        const analysis::Interval interval = analysis::clopper_pearson(
-            static_cast<double>(stats.misses), static_cast<double>(stats.trials), 1.0 - confidence);
-        trials.push_back(static_cast<std::int64_t>(stats.trials));
-        misses.push_back(static_cast<std::int64_t>(stats.misses));
-        miss.push_back(interval.value);
-        low.push_back(interval.low);
-        high.push_back(interval.high);
-        reasons.emplace_back(sim::to_string(point.reason));
+    std::vector<std::string> methods;
+    std::vector<std::string> method_reasons;
+    for (std::size_t i = 0; i < points.size(); ++i) {
+        const sim::Method method = plan.choices[i].method;
+        const MissEstimate estimate = miss_estimate(plan.points[i], method, points[i], plan.confidence);
+        trials.push_back(estimate.trials);
+        misses.push_back(estimate.misses);
+        miss.push_back(estimate.miss);
+        low.push_back(estimate.low);
+        high.push_back(estimate.high);
+        reasons.emplace_back(sim::to_string(points[i].reason));
+        methods.emplace_back(sim::to_string(method));
+        method_reasons.push_back(plan.choices[i].reason);
     }
-    const std::string definition = interval_definition(confidence);
-    return {{"sim_trials", "simulated trials", "1", std::move(trials)},
-            {"sim_misses", "trials whose signal block was not routed", "1", std::move(misses)},
-            {"sim_miss", "simulated miss probability", "1", std::move(miss), "sim_misses / sim_trials"},
-            {"sim_miss_low", "lower end of the interval of sim_miss", "1", std::move(low), definition},
-            {"sim_miss_high", "upper end of the interval of sim_miss", "1", std::move(high), definition},
-            {"sim_stop_reason", "stop rule that ended the point", "", std::move(reasons)}};
+    const std::string definition = interval_definition(plan.confidence);
+    return {
+        {"sim_method", "method of the simulation", "", std::move(methods)},
+        {"sim_method_reason", "why that method was taken", "", std::move(method_reasons)},
+        {"sim_trials", "simulated trials", "1", std::move(trials)},
+        {"sim_misses", "trials whose signal block was not routed; -1: the method counts none", "1", std::move(misses)},
+        {"sim_miss", "simulated miss probability", "1", std::move(miss), miss_definition()},
+        {"sim_miss_low", "lower end of the interval of sim_miss", "1", std::move(low), definition},
+        {"sim_miss_high", "upper end of the interval of sim_miss", "1", std::move(high), definition},
+        {"sim_stop_reason", "stop rule that ended the point", "", std::move(reasons)}};
 }
 
 Table simulation_table(const Plan& plan, const std::vector<PointProgress>& points) {
     Table table;
     table.name = "simulate";
     table.columns = point_columns(plan.points);
-    for (auto&& columns : {theory_columns(plan.points), simulation_columns(points, plan.confidence)}) {
+    for (auto&& columns : {theory_columns(plan.points), simulation_columns(plan, points)}) {
         table.columns.insert(table.columns.end(), columns.begin(), columns.end());
     }
     table.attributes = {{"interval", interval_definition(plan.confidence)}, {"confidence", plan.confidence}};
@@ -310,7 +385,9 @@ void print(const Table& table, std::uint64_t seed, const Arguments& arguments, T
         Table with_seed = table;
         with_seed.columns.push_back(
             {"seed", "", "", std::vector<std::int64_t>(table.rows(), static_cast<std::int64_t>(seed))});
-        terminal.out << json_table(with_seed, {{"sim_trials", "trials"},
+        terminal.out << json_table(with_seed, {{"sim_method", "method"},
+                                               {"sim_method_reason", "method_reason"},
+                                               {"sim_trials", "trials"},
                                                {"sim_misses", "misses"},
                                                {"sim_miss", "miss"},
                                                {"sim_miss_low", "low"},
@@ -318,8 +395,10 @@ void print(const Table& table, std::uint64_t seed, const Arguments& arguments, T
                                                {"sim_stop_reason", "stop_reason"}});
         return;
     }
+    std::vector<ShownColumn> parameters = point_parameters();
+    parameters.push_back({"sim_method", "method"});
     terminal.out << fmt::format("seed {}, ", seed)
-                 << human_table(table, point_parameters(),
+                 << human_table(table, parameters,
                                 {{"sim_trials", "trials"},
                                  {"sim_misses", "misses"},
                                  {"sim_miss", "miss"},
@@ -377,16 +456,23 @@ Subcommand simulate_command() {
             "block is not among the blocks the query attends to. A point stops at the first stop rule met. The counts "
             "follow from seed, point and stop rule alone, whatever the number of threads.\n"
             "\n"
-            "low and high are the Clopper-Pearson interval of the miss probability; exact_miss is the theory of the "
-            "model.\n"
+            "low and high are the Clopper-Pearson interval of the miss probability (method conditional: of a mean of "
+            "weights, by the central limit theorem on the log scale; exact: its error); exact_miss is the theory of "
+            "the model.\n"
             "\n"
             "With --out the run can be killed at any moment and continued with --resume; the file ends with the same "
             "bytes as that of an uninterrupted run.",
             point_flags() + stop_flags() + engine_flags("1") +
-                std::vector<Flag>{{"device", "NAME", "cpu", "where to draw: cpu"},
+                std::vector<Flag>{{"method", "NAME", "auto",
+                                   "vector, affinity, block, threshold, conditional, exact; auto: the model's own, or "
+                                   "with --target-relative-error the cheapest that reaches it"},
+                                  {"device", "NAME", "cpu",
+                                   "where to draw: cpu, cuda, or auto (cuda where it can); the counts are the same"},
                                   {"confidence", "P", "0.95", "confidence of the intervals"}} +
                 resumable_output_flags() + json_flag(),
             {{"simulate --trials 1e6", "one point with the default flags, a million trials"},
+             {"simulate --head-dim 2048 --block-size 16 --target-relative-error 0.01",
+              "a miss of one in 10^15, to one percent in a fraction of a second"},
              {"simulate --head-dim 64,128 --block-size 32:512:x2 --max-misses 1000 --trials 1e7",
               "ten points, each to 1000 misses (3 % standard error)"},
              {"simulate --target-relative-error 0.01 --max-seconds 60 --trials 1e9 --out miss.h5",

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <functional>
+#include <thread>
 
 #include "analysis/hit_probability.h"
 #include "analysis/paper_formulas.h"
+#include "experiments/parallel_for.h"
 #include "experiments/values.h"
 
 namespace mobalab::experiments {
@@ -209,15 +211,16 @@ std::vector<Column> point_columns(const std::vector<RoutingPoint>& points) {
 }
 
 std::vector<Column> theory_columns(const std::vector<RoutingPoint>& points) {
-    std::vector<double> hit;
-    std::vector<double> miss;
-    std::vector<double> log_miss;
-    for (const RoutingPoint& point : points) {
-        const analysis::HitProbability probability = analysis::exact_hit_probability(point);
-        hit.push_back(probability.hit());
-        miss.push_back(probability.miss());
-        log_miss.push_back(probability.log_miss);
-    }
+    std::vector<double> hit(points.size());
+    std::vector<double> miss(points.size());
+    std::vector<double> log_miss(points.size());
+    const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    parallel_for(points.size(), threads, [&](std::size_t i) {
+        const analysis::HitProbability probability = analysis::exact_hit_probability(points[i]);
+        hit[i] = probability.hit();
+        miss[i] = probability.miss();
+        log_miss[i] = probability.log_miss;
+    });
     return {column_of<double>(points, "snr", "delta_mu_eff sqrt(d / (2 B))", analysis::snr),
             column_of<double>(points, "pairwise_miss", "paper: one noise block outranks the signal block",
                               analysis::pairwise_miss),

@@ -9,7 +9,8 @@ namespace mobalab::experiments {
 namespace {
 
 constexpr sim::StopReason all_reasons[] = {sim::StopReason::trials, sim::StopReason::misses,
-                                           sim::StopReason::relative_error, sim::StopReason::seconds};
+                                           sim::StopReason::relative_error, sim::StopReason::seconds,
+                                           sim::StopReason::exact};
 
 sim::StopReason parse_reason(const std::string& name) {
     for (const sim::StopReason reason : all_reasons) {
@@ -24,13 +25,17 @@ sim::StopReason parse_reason(const std::string& name) {
 
 std::string record_of(const PointProgress& point) {
     const sim::Progress& progress = point.progress;
-    return nlohmann::json{{"chunks", progress.chunks},
-                          {"seconds", progress.seconds},
-                          {"trials", progress.stats.trials},
-                          {"misses", progress.stats.misses},
-                          {"ranks", progress.stats.rank_histogram},
-                          {"finished", point.finished ? std::string(sim::to_string(point.reason)) : ""}}
-        .dump();
+    nlohmann::json json{{"chunks", progress.chunks},
+                        {"seconds", progress.seconds},
+                        {"trials", progress.stats.trials},
+                        {"misses", progress.stats.misses},
+                        {"ranks", progress.stats.rank_histogram},
+                        {"finished", point.finished ? std::string(sim::to_string(point.reason)) : ""}};
+    if (point.weighted.trials > 0) {
+        json["weight"] = point.weighted.weight;
+        json["squared_weight"] = point.weighted.squared_weight;
+    }
+    return json.dump();
 }
 
 PointProgress parse_record(const std::string& record) {
@@ -45,6 +50,11 @@ PointProgress parse_record(const std::string& record) {
         const auto finished = json.at("finished").get<std::string>();
         point.finished = !finished.empty();
         point.reason = point.finished ? parse_reason(finished) : sim::StopReason::interrupted;
+        if (json.contains("weight")) {
+            point.weighted.trials = point.progress.stats.trials;
+            json.at("weight").get_to(point.weighted.weight);
+            json.at("squared_weight").get_to(point.weighted.squared_weight);
+        }
         point.progress.stats.check();
         return point;
     } catch (const nlohmann::json::exception& error) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/conditional.h"
 #include "sim/engine.h"
 
 namespace mobalab::experiments {
@@ -14,6 +15,7 @@ struct PointProgress {
     sim::Progress progress;
     bool finished = false;
     sim::StopReason reason = sim::StopReason::interrupted;  ///< why it finished
+    sim::ConditionalSampler::Sums weighted = {};            ///< of method conditional, which counts no misses
 };
 
 /// One line of JSON, for the journal.

@@ -4,12 +4,9 @@
 #include <cstdint>
 
 #include "sim/philox.h"
+#include "sim/tiles.h"
 
 namespace mobalab::sim {
-
-/// Affinities of one tile: two a Philox block, words (w0, w1) and (w2, w3).
-inline constexpr std::size_t kAffinityTile = 128;
-inline constexpr std::size_t kSmallAffinityTile = 16;
 
 /// out[i] = affinity (sim/transforms.h, steps of 2^-30) number first + i of the subsequence, for whole tiles: `count`
 /// and `first` are multiples of kSmallAffinityTile; whole multiples of kAffinityTile are fastest.

@@ -8,15 +8,10 @@
 #include <mutex>
 #include <optional>
 
+#include "sim/trial_range.h"
 #include "sim/trial_stats.h"
 
 namespace mobalab::sim {
-
-/// Trials [begin, end).
-struct TrialRange {
-    std::uint64_t begin;
-    std::uint64_t end;
-};
 
 /// Computes chunks on several threads and hands the results over in chunk order, one at a time, so that whoever takes
 /// them decides when to stop exactly as a single thread would. Chunks computed ahead of a stop are dropped.

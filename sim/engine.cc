@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "sim/chunk_runner.h"
+#include "sim/cuda/engine.h"
 #include "sim/sampler.h"
 
 namespace mobalab::sim {
@@ -32,6 +33,17 @@ constexpr int kMaxThreads = 4096;
 std::uint64_t trials_a_chunk(const Sampler& sampler) {
     const double trials = kChunkCost / sampler.trial_cost();
     return std::clamp(static_cast<std::uint64_t>(std::min(trials, 1e18)), std::uint64_t{1}, kMaxChunkTrials);
+}
+
+std::unique_ptr<Sampler> sampler_of(const RoutingPoint& point, const Budget& budget) {
+    const Method method = budget.method.value_or(native_method(point.model));
+    check_method(point, method);
+    if (!counts_trials(method)) {
+        throw InputError(
+            fmt::format("method = {}: counts no trials; use vector, affinity, block or threshold", to_string(method)));
+    }
+    const Kernels& kernels = budget.instruction_set ? kernels_of(*budget.instruction_set) : default_kernels();
+    return make_sampler(method, {point, stream_key(budget.seed, stream_identity(point, method)), &kernels});
 }
 
 std::size_t rank_bins(const RoutingPoint& point) {
@@ -145,6 +157,51 @@ TrialStats run_chunk(const Sampler& sampler, const RoutingPoint& point, TrialRan
     return stats;
 }
 
+/// CPU work that a CUDA device does in some 20 ms: long against a launch, short against an interrupt.
+constexpr double kDeviceBatchCost = 5e9;
+constexpr std::size_t kMaxDeviceChunks = 4096;
+
+/// Chunks in launches of many. Where a rule looks at counts every chunk has its own histogram, so that the run ends at
+/// the chunk a CPU would end at; else a launch is one long chunk.
+void run_on_cuda(const RoutingPoint& point, const Budget& budget, const Sampler& sampler, const ChunkRunner::Next& next,
+                 const ChunkRunner::Collect& collect) {
+    const Method method = budget.method.value_or(native_method(point.model));
+    cuda::CudaSampler device(method, point, stream_key(budget.seed, stream_identity(point, method)));
+    const bool apart = budget.stop.max_misses > 0 || budget.stop.target_relative_error > 0;
+    const std::size_t bins = rank_bins(point);
+    double batch_cost = kDeviceBatchCost / 64;  // a run that is soon over should not compute much ahead
+    for (bool go_on = true; go_on;) {
+        std::vector<TrialRange> ranges;
+        double cost = 0.0;
+        for (std::size_t chunk = 0; cost < batch_cost && (!apart || chunk < kMaxDeviceChunks); ++chunk) {
+            const std::optional<TrialRange> range = next();
+            if (!range) {
+                go_on = false;
+                break;
+            }
+            cost += sampler.trial_cost() * static_cast<double>(range->end - range->begin);
+            if (apart || ranges.empty()) {
+                ranges.push_back(*range);
+            } else {
+                ranges.back().end = range->end;
+            }
+        }
+        batch_cost = std::min(2 * batch_cost, kDeviceBatchCost);
+        std::vector<std::uint64_t> histograms(ranges.size() * bins);
+        device.count_ranks(ranges, histograms, bins);
+        for (std::size_t i = 0; i < ranges.size(); ++i) {
+            TrialStats stats;
+            stats.trials = ranges[i].end - ranges[i].begin;
+            const auto first = histograms.begin() + static_cast<std::ptrdiff_t>(i * bins);
+            stats.rank_histogram.assign(first, first + static_cast<std::ptrdiff_t>(bins));
+            stats.misses = count_misses(stats.rank_histogram, point);
+            if (!collect(stats)) {
+                return;
+            }
+        }
+    }
+}
+
 /// Takes finished chunks in order and decides when the run ends.
 class Collector {
 public:
@@ -180,6 +237,10 @@ private:
 
 }  // namespace
 
+std::string_view to_string(Device device) {
+    return device == Device::cuda ? "cuda" : "cpu";
+}
+
 std::string_view to_string(StopReason reason) {
     switch (reason) {
         case StopReason::trials:
@@ -192,6 +253,8 @@ std::string_view to_string(StopReason reason) {
             return "seconds";
         case StopReason::interrupted:
             return "interrupted";
+        case StopReason::exact:
+            return "exact";
     }
     throw std::logic_error("to_string: not a StopReason");
 }
@@ -200,7 +263,7 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
                           const ChunkObserver& observer) {
     analysis::validate(point);
     check_budget(budget);
-    const auto sampler = make_sampler(point, stream_key(budget.seed, stream_identity(point)));
+    const auto sampler = sampler_of(point, budget);
     const Chunks chunks{trials_a_chunk(*sampler), budget.stop.max_trials};
     check_start(start, chunks, point);
 
@@ -218,23 +281,27 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
             const std::uint64_t begin = std::exchange(next_trial, chunks.end_of_chunk_with(next_trial));
             return TrialRange{begin, next_trial};
         };
-        const ChunkHelpers& helpers = budget.helpers;
-        const auto compute = [&](TrialRange range) {
-            std::optional<TrialStats> stats = helpers.chunks > 0 ? helpers.compute(range) : std::nullopt;
-            return stats ? std::move(*stats) : run_chunk(*sampler, point, range);
-        };
         const auto collect = [&](const TrialStats& stats) {
             collector.take(stats);
             return !collector.stopped();
         };
-        ChunkRunner(next, compute, collect).run(thread_count(budget, chunks, start.stats.trials));
+        if (budget.device == Device::cuda) {
+            run_on_cuda(point, budget, *sampler, next, collect);
+        } else {
+            const ChunkHelpers& helpers = budget.helpers;
+            const auto compute = [&](TrialRange range) {
+                std::optional<TrialStats> stats = helpers.chunks > 0 ? helpers.compute(range) : std::nullopt;
+                return stats ? std::move(*stats) : run_chunk(*sampler, point, range);
+            };
+            ChunkRunner(next, compute, collect).run(thread_count(budget, chunks, start.stats.trials));
+        }
     }
     return collector.result();
 }
 
 ChunkComputer::ChunkComputer(const RoutingPoint& point, const Budget& budget) : point_(point) {
     analysis::validate(point);
-    sampler_ = make_sampler(point, stream_key(budget.seed, stream_identity(point)));
+    sampler_ = sampler_of(point, budget);
 }
 
 ChunkComputer::~ChunkComputer() = default;
@@ -243,9 +310,11 @@ TrialStats ChunkComputer::operator()(TrialRange range) const {
     return run_chunk(*sampler_, point_, range);
 }
 
-std::uint64_t chunk_trials(const RoutingPoint& point) {
+std::uint64_t chunk_trials(const RoutingPoint& point, std::optional<Method> method) {
     analysis::validate(point);
-    return trials_a_chunk(*make_sampler(point, PhiloxKey{}));
+    Budget budget;
+    budget.method = method;
+    return trials_a_chunk(*sampler_of(point, budget));
 }
 
 }  // namespace mobalab::sim

@@ -8,6 +8,8 @@
 
 #include "analysis/routing_point.h"
 #include "sim/chunk_runner.h"
+#include "sim/instruction_set.h"
+#include "sim/method.h"
 #include "sim/trial_stats.h"
 
 namespace mobalab::sim {
@@ -30,14 +32,22 @@ struct ChunkHelpers {
     std::function<std::optional<TrialStats>(TrialRange)> compute = {};
 };
 
-enum class StopReason { trials, misses, relative_error, seconds, interrupted };
+enum class StopReason { trials, misses, relative_error, seconds, interrupted, exact };  ///< exact: nothing to draw
 std::string_view to_string(StopReason reason);
+
+/// Where trials are drawn. The counts are the same.
+enum class Device { cpu, cuda };
+std::string_view to_string(Device device);
 
 struct Budget {
     StopRule stop;
     std::uint64_t seed = 1;
-    int threads = 0;            ///< 0: all hardware threads
-    ChunkHelpers helpers = {};  ///< none by default
+    int threads = 0;                              ///< 0: all hardware threads
+    ChunkHelpers helpers = {};                    ///< of the CPU's chunks; none by default
+    std::optional<Method> method = std::nullopt;  ///< a counting method; empty: native_method() of the model
+    Device device = Device::cpu;                  ///< cuda: the current device; methods vector, affinity and threshold
+    /// What the CPU's loops run on, for tests: every set gives the same counts. Empty: default_kernels().
+    std::optional<InstructionSet> instruction_set = std::nullopt;
 };
 
 /// Chunks [0, chunks) done, with their counts; the last one may have been cut by max_trials. What a checkpoint stores,
@@ -56,16 +66,16 @@ struct SimulationResult {
 /// Called from one thread at a time, in chunk order, after each chunk counted. Returning false interrupts.
 using ChunkObserver = std::function<bool(const Progress&)>;
 
-/// Runs the sampler of point.model until a stop rule is met. The counts are a function of (seed, point, stop rule)
-/// alone: not of threads, chunk scheduling or resume. `start` continues an earlier run of the same point and seed.
-/// Throws analysis::InputError for a bad point or budget, or a start that cannot be of this point.
+/// Runs the sampler of budget.method until a stop rule is met. The counts are a function of (seed, point, method, stop
+/// rule) alone: not of threads, chunk scheduling or resume. `start` continues an earlier run of the same point, method
+/// and seed. Throws analysis::InputError for a bad point or budget, or a start that cannot be of this point.
 SimulationResult simulate(const analysis::RoutingPoint& point, const Budget& budget, const Progress& start = {},
                           const ChunkObserver& observer = {});
 
 /// Computes chunks of one point for a simulate() in another process. Safe to call from several threads.
 class ChunkComputer {
 public:
-    /// Of `budget` only the seed counts. Throws analysis::InputError for a bad point.
+    /// Of `budget` the seed, the method and the instruction set count. Throws analysis::InputError for a bad point.
     ChunkComputer(const analysis::RoutingPoint& point, const Budget& budget);
     ~ChunkComputer();
     TrialStats operator()(TrialRange range) const;
@@ -75,7 +85,7 @@ private:
     std::unique_ptr<Sampler> sampler_;
 };
 
-/// Trials of one chunk of this point: fixed by the point alone.
-std::uint64_t chunk_trials(const analysis::RoutingPoint& point);
+/// Trials of one chunk of this point: fixed by the point and the method (empty: native_method()) alone.
+std::uint64_t chunk_trials(const analysis::RoutingPoint& point, std::optional<Method> method = std::nullopt);
 
 }  // namespace mobalab::sim

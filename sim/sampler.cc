@@ -8,29 +8,27 @@
 namespace mobalab::sim {
 namespace {
 
-using analysis::Model;
-
 struct Entry {
-    Model model;
-    std::unique_ptr<Sampler> (*make)(const analysis::RoutingPoint&, PhiloxKey);
+    Method method;
+    std::unique_ptr<Sampler> (*make)(const SamplerInput&);
 };
 
 constexpr std::array kSamplers = {
-    Entry{Model::gaussian, make_gaussian_sampler},
-    Entry{Model::gaussian_fixed, make_gaussian_sampler},
-    Entry{Model::sphere, make_sphere_sampler},
-    Entry{Model::vector, make_vector_sampler},
+    Entry{Method::vector, make_vector_sampler},
+    Entry{Method::affinity, make_affinity_sampler},
+    Entry{Method::block, make_block_sampler},
+    Entry{Method::threshold, make_threshold_sampler},
 };
 
 }  // namespace
 
-std::unique_ptr<Sampler> make_sampler(const analysis::RoutingPoint& point, PhiloxKey key) {
+std::unique_ptr<Sampler> make_sampler(Method method, const SamplerInput& input) {
     for (const Entry& entry : kSamplers) {
-        if (entry.model == point.model) {
-            return entry.make(point, key);
+        if (entry.method == method) {
+            return entry.make(input);
         }
     }
-    throw std::logic_error("make_sampler: a model without a sampler");
+    throw std::logic_error("make_sampler: a method that counts no trials");
 }
 
 std::uint64_t signal_block_index(PhiloxKey key, std::uint64_t trial, std::int64_t candidates) {
@@ -38,20 +36,25 @@ std::uint64_t signal_block_index(PhiloxKey key, std::uint64_t trial, std::int64_
     return (word * static_cast<std::uint64_t>(candidates)) >> 32U;  // bias below candidates / 2^32
 }
 
-void check_draws(const analysis::RoutingPoint& point, double draws_per_trial) {
-    if (draws_per_trial > static_cast<double>(kIndexDraw)) {
+void check_draws(const analysis::RoutingPoint& point, double draws_per_trial, double room) {
+    if (draws_per_trial > room) {
         throw analysis::InputError(fmt::format(
             "head_dim = {}, block_size = {}, candidates = {}: one trial of model {} needs {:.3g} random blocks, the "
-            "counter has room for {:.3g}; use model gaussian-fixed, which needs one number a block",
+            "counter has room for {:.3g}; use method threshold, or model gaussian-fixed, which needs one number a "
+            "block",
             point.head_dim, point.block_size, point.candidates, analysis::to_string(point.model), draws_per_trial,
-            static_cast<double>(kIndexDraw)));
+            room));
     }
 }
 
-std::uint64_t stream_identity(const analysis::RoutingPoint& point) {
+std::uint64_t stream_identity(const analysis::RoutingPoint& point, Method method) {
     analysis::RoutingPoint stream = point;
     stream.topk = 1;
-    return hash_text(analysis::canonical_text(stream));
+    std::string text = analysis::canonical_text(stream);
+    if (method != native_method(point.model)) {
+        text += fmt::format(";method={}", to_string(method));
+    }
+    return hash_text(text);
 }
 
 }  // namespace mobalab::sim

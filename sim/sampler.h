@@ -7,6 +7,8 @@
 #include <span>
 
 #include "analysis/routing_point.h"
+#include "sim/instruction_set.h"
+#include "sim/method.h"
 #include "sim/philox.h"
 
 namespace mobalab::sim {
@@ -24,34 +26,43 @@ public:
     virtual void count_ranks(std::uint64_t first_trial, std::uint64_t trials,
                              std::span<std::uint64_t> histogram) const = 0;
 
-    /// Work of one trial, in units of about a nanosecond: sizes the chunks.
+    /// Work of one trial, in units of about a nanosecond: sizes the chunks. A function of the point and method alone.
     virtual double trial_cost() const = 0;
 };
 
-/// The sampler of point.model. `point` has passed validate(). Throws analysis::InputError for a point too large for the
-/// counter layout.
-std::unique_ptr<Sampler> make_sampler(const analysis::RoutingPoint& point, PhiloxKey key);
+/// What a sampler is made from; `point` has passed validate() and check_method().
+struct SamplerInput {
+    analysis::RoutingPoint point;
+    PhiloxKey key;
+    const Kernels* kernels;
+};
+
+/// The sampler of a counting method. Throws analysis::InputError for a point too large for the counter layout.
+std::unique_ptr<Sampler> make_sampler(Method method, const SamplerInput& input);
 
 // One constructor a file; make_sampler holds the table.
-std::unique_ptr<Sampler> make_gaussian_sampler(const analysis::RoutingPoint& point, PhiloxKey key);
-std::unique_ptr<Sampler> make_sphere_sampler(const analysis::RoutingPoint& point, PhiloxKey key);
-std::unique_ptr<Sampler> make_vector_sampler(const analysis::RoutingPoint& point, PhiloxKey key);
+std::unique_ptr<Sampler> make_vector_sampler(const SamplerInput& input);
+std::unique_ptr<Sampler> make_affinity_sampler(const SamplerInput& input);
+std::unique_ptr<Sampler> make_block_sampler(const SamplerInput& input);
+std::unique_ptr<Sampler> make_threshold_sampler(const SamplerInput& input);
 
 /// Index of the signal block among `candidates` blocks in this trial. Its own draw, far from all others, so that
 /// samplers ask for it only when scores tie. Noise block b = 0, 1, ... then has index b + (b >= signal index).
 inline constexpr std::uint64_t kIndexDraw = std::uint64_t{1} << 48U;  ///< 2^50 as an offset of cuRAND
 std::uint64_t signal_block_index(PhiloxKey key, std::uint64_t trial, std::int64_t candidates);
 
-/// Throws analysis::InputError when a trial would need more than kIndexDraw draws.
-void check_draws(const analysis::RoutingPoint& point, double draws_per_trial);
+/// Throws analysis::InputError when a trial would need more than `room` draws.
+void check_draws(const analysis::RoutingPoint& point, double draws_per_trial,
+                 double room = static_cast<double>(kIndexDraw));
 
 /// Adds one trial of this rank to a histogram.
 inline void count_rank(std::span<std::uint64_t> histogram, std::uint64_t rank) {
     ++histogram[static_cast<std::size_t>(std::min<std::uint64_t>(rank, histogram.size() - 1))];
 }
 
-/// Hash that names the stream of a point: of every field of the model but topk, so that points that differ in topk (or
-/// in how they were asked for) see the same trials.
-std::uint64_t stream_identity(const analysis::RoutingPoint& point);
+/// Hash that names the stream of a point under a method: of every field of the model but topk, so that points that
+/// differ in topk (or in how they were asked for) see the same trials, and of the method where it is not the model's
+/// native one.
+std::uint64_t stream_identity(const analysis::RoutingPoint& point, Method method);
 
 }  // namespace mobalab::sim

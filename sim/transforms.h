@@ -4,83 +4,152 @@
 #include <cmath>
 #include <cstdint>
 
-/// Functions of random words whose bits are the same on every machine: integer operations, +, -, *, fused multiply-add
-/// and square root alone, each rounded as IEEE 754 says (build with -ffp-contract=off; nvcc with --fmad=false). The
-/// same source serves as the CUDA twin.
+/// Functions of random words whose bits are the same on every machine: integer operations, +, -, *, fused multiply-add,
+/// division and square root alone, each rounded as IEEE 754 says (build with -ffp-contract=off; nvcc with
+/// --fmad=false). One source for one number at a time, for vector registers (sim/simd/lanes.h) and for CUDA.
+///
+/// Always inlined: the same function is compiled for several instruction sets, and no copy may be shared by them.
 #if defined(__CUDACC__)
-#define MOBALAB_SIM_INLINE __host__ __device__ inline
+#define MOBALAB_SIM_INLINE __host__ __device__ __forceinline__
 #else
-#define MOBALAB_SIM_INLINE inline
+#define MOBALAB_SIM_INLINE __attribute__((always_inline)) inline
 #endif
 
 namespace mobalab::sim {
 
-struct Pair {
-    float first;
-    float second;
+/// The operations the transforms are made of, for a float; lanes.h has those of vectors of floats.
+template <class Float>
+struct Ops;
+
+template <>
+struct Ops<float> {
+    using Word = std::uint32_t;
+    using Int = std::int32_t;
+
+    static MOBALAB_SIM_INLINE float all(float x) { return x; }
+    static MOBALAB_SIM_INLINE float of_int(Int x) { return static_cast<float>(x); }
+    static MOBALAB_SIM_INLINE Int to_int(float x) { return static_cast<Int>(x); }  ///< towards zero
+    static MOBALAB_SIM_INLINE Int signed_of(Word x) { return static_cast<Int>(x); }
+    static MOBALAB_SIM_INLINE Int all_int(Int x) { return x; }
+    static MOBALAB_SIM_INLINE Word unsigned_of(Int x) { return static_cast<Word>(x); }
+    static MOBALAB_SIM_INLINE Word bits(float x) { return std::bit_cast<Word>(x); }
+    static MOBALAB_SIM_INLINE float of_bits(Word x) { return std::bit_cast<float>(x); }
+    static MOBALAB_SIM_INLINE Int smaller(Int a, Int b) { return a < b ? a : b; }
+    static MOBALAB_SIM_INLINE float fma(float a, float b, float c) { return std::fma(a, b, c); }
+
+    /// Of a normal number x = +- m 2^e: e, and m in [1, 2).
+    static MOBALAB_SIM_INLINE float exponent(float x) {
+        return of_int(signed_of((bits(x) & 0x7fffffffU) >> 23U) - 127);
+    }
+    static MOBALAB_SIM_INLINE float mantissa(float x) { return of_bits((bits(x) & 0x007fffffU) | 0x3f800000U); }
+
+    /// The root of a number in [1e-7, 1e3], correctly rounded. On the device: the fast path of sqrt.rn, which is right
+    /// for every float in that range (tests/sim/cuda_engine_test.cu tries them all).
+    static MOBALAB_SIM_INLINE float sqrt(float x) {
+#if defined(__CUDA_ARCH__)
+        float y;
+        asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+        const float root = __fmul_rn(x, y);
+        return __fmaf_rn(__fmaf_rn(-root, root, x), __fmul_rn(y, 0.5F), root);
+#else
+        return std::sqrt(x);
+#endif
+    }
 };
 
-/// A uniform in (0, 1] and a random sign from one word, in the form both samplers need.
-struct RadiusWord {
-    float minus_two_log;     ///< -2 ln U, U = |int32(w) + 1/2| / 2^31; error below 1.5e-6 + 1.5e-7 of it; > 0
-    std::uint32_t sign_bit;  ///< bit 31: the random sign, to be xored into a float
+template <class Float>
+struct PairOf {
+    Float first;
+    Float second;
 };
+using Pair = PairOf<float>;
+
+/// A uniform in (0, 1] and a random sign from one word, in the form all samplers need.
+template <class Float>
+struct RadiusWordOf {
+    Float minus_two_log;  ///< -2 ln U, U = |int32(w) + 1/2| / 2^31; error below 1.5e-6 + 1.5e-7 of it; > 0
+    typename Ops<Float>::Word sign_bit;  ///< bit 31: the random sign, to be xored into a float
+};
+using RadiusWord = RadiusWordOf<float>;
+
+/// 31 * 2 ln 2 - 2 ln 1.5 + 6e-7.
+inline constexpr float kRadiusBias = static_cast<float>(31 * 1.3862943611198906 - 0.8109301985 + 6e-7);
 
 /// ln from exponent and mantissa: ln U = e ln 2 + ln(1.5) + L(t), t = mantissa - 1.5, L of degree 8. The bias of 6e-7
 /// keeps the result positive at U = 1.
-MOBALAB_SIM_INLINE RadiusWord radius_word(std::uint32_t word) {
-    const float f = static_cast<float>(static_cast<std::int32_t>(word)) + 0.5F;
-    const std::uint32_t bits = std::bit_cast<std::uint32_t>(f);
-    const std::uint32_t magnitude = bits & 0x7fffffffU;
-    const float e = static_cast<float>(static_cast<std::int32_t>(magnitude >> 23U) - 127);
-    const float t = std::bit_cast<float>((magnitude & 0x007fffffU) | 0x3f800000U) - 1.5F;
-    float p = 0.01259990062F;
-    p = std::fma(p, t, -0.02048778353F);
-    p = std::fma(p, t, 0.02852820861F);
-    p = std::fma(p, t, -0.05193460443F);
-    p = std::fma(p, t, 0.09884243513F);
-    p = std::fma(p, t, -0.19758351F);
-    p = std::fma(p, t, 0.4444415766F);
-    p = std::fma(p, t, -1.333332332F);
-    // 31 * 2 ln 2 - 2 ln 1.5 + 6e-7
-    constexpr float kBias = static_cast<float>(31 * 1.3862943611198906 - 0.8109301985 + 6e-7);
-    return {std::fma(p, t, std::fma(e, -1.3862943611198906F, kBias)), bits & 0x80000000U};
+template <class Float = float>
+MOBALAB_SIM_INLINE RadiusWordOf<Float> radius_word(typename Ops<Float>::Word word) {
+    using O = Ops<Float>;
+    const Float f = O::of_int(O::signed_of(word)) + 0.5F;
+    const Float e = O::exponent(f);
+    const Float t = O::mantissa(f) - 1.5F;
+    Float p = O::all(0.01259990062F);
+    p = O::fma(p, t, O::all(-0.02048778353F));
+    p = O::fma(p, t, O::all(0.02852820861F));
+    p = O::fma(p, t, O::all(-0.05193460443F));
+    p = O::fma(p, t, O::all(0.09884243513F));
+    p = O::fma(p, t, O::all(-0.19758351F));
+    p = O::fma(p, t, O::all(0.4444415766F));
+    p = O::fma(p, t, O::all(-1.333332332F));
+    return {O::fma(p, t, O::fma(e, O::all(-1.3862943611198906F), O::all(kRadiusBias))), O::bits(f) & 0x80000000U};
 }
 
 /// cos(pi x), x = int32(word) / 2^32 in [-1/2, 1/2): half a turn, the sign of the radius covers the other half.
-MOBALAB_SIM_INLINE float half_turn_cos(float x) {
-    const float y = x * x;
-    float c = 0.2196967987F;
-    c = std::fma(c, y, -1.331880163F);
-    c = std::fma(c, y, 4.058411915F);
-    c = std::fma(c, y, -4.934792859F);
-    return std::fma(c, y, 0.9999999995F);
+template <class Float>
+MOBALAB_SIM_INLINE Float half_turn_cos(Float x) {
+    using O = Ops<Float>;
+    const Float y = x * x;
+    Float c = O::all(0.2196967987F);
+    c = O::fma(c, y, O::all(-1.331880163F));
+    c = O::fma(c, y, O::all(4.058411915F));
+    c = O::fma(c, y, O::all(-4.934792859F));
+    return O::fma(c, y, O::all(0.9999999995F));
 }
 
 /// sin(pi x), same x.
-MOBALAB_SIM_INLINE float half_turn_sin(float x) {
-    const float y = x * x;
-    float s = 0.07765940834F;
-    s = std::fma(s, y, -0.59829216F);
-    s = std::fma(s, y, 2.55007766F);
-    s = std::fma(s, y, -5.16771009F);
-    return std::fma(s, y, 3.14159264F) * x;
+template <class Float>
+MOBALAB_SIM_INLINE Float half_turn_sin(Float x) {
+    using O = Ops<Float>;
+    const Float y = x * x;
+    Float s = O::all(0.07765940834F);
+    s = O::fma(s, y, O::all(-0.59829216F));
+    s = O::fma(s, y, O::all(2.55007766F));
+    s = O::fma(s, y, O::all(-5.16771009F));
+    return O::fma(s, y, O::all(3.14159264F)) * x;
 }
 
-MOBALAB_SIM_INLINE float half_turn(std::uint32_t word) {
-    return static_cast<float>(static_cast<std::int32_t>(word)) * 0x1p-32F;
+template <class Float = float>
+MOBALAB_SIM_INLINE Float half_turn(typename Ops<Float>::Word word) {
+    return Ops<Float>::of_int(Ops<Float>::signed_of(word)) * 0x1p-32F;
 }
 
-MOBALAB_SIM_INLINE float flip_sign(float x, std::uint32_t sign_bit) {
-    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(x) ^ sign_bit);
+template <class Float>
+MOBALAB_SIM_INLINE Float flip_sign(Float x, typename Ops<Float>::Word sign_bit) {
+    return Ops<Float>::of_bits(Ops<Float>::bits(x) ^ sign_bit);
 }
 
-/// Two independent standard normals from two words: Box and Muller 1958. |z| <= 6.67 (31-bit radius).
-MOBALAB_SIM_INLINE Pair normal_pair(std::uint32_t w0, std::uint32_t w1) {
-    const RadiusWord word = radius_word(w0);
-    const float r = flip_sign(std::sqrt(word.minus_two_log), word.sign_bit);
-    const float x = half_turn(w1);
-    return {r * half_turn_cos(x), r * half_turn_sin(x)};
+/// Two independent standard normals r (cos, sin) from two words (Box and Muller 1958), in polar form.
+template <class Float>
+struct PolarPairOf {
+    Float squared_radius;  ///< > 0
+    Float radius;          ///< with a random sign
+    Float cos;
+    Float sin;
+};
+
+template <class Float = float>
+MOBALAB_SIM_INLINE PolarPairOf<Float> polar_normal_pair(typename Ops<Float>::Word w0, typename Ops<Float>::Word w1) {
+    const RadiusWordOf<Float> word = radius_word<Float>(w0);
+    const Float r = flip_sign(Ops<Float>::sqrt(word.minus_two_log), word.sign_bit);
+    const Float x = half_turn<Float>(w1);
+    return {word.minus_two_log, r, half_turn_cos(x), half_turn_sin(x)};
+}
+
+/// The same two as numbers. |z| <= 6.67 (31-bit radius).
+template <class Float = float>
+MOBALAB_SIM_INLINE PairOf<Float> normal_pair(typename Ops<Float>::Word w0, typename Ops<Float>::Word w1) {
+    const PolarPairOf<Float> polar = polar_normal_pair<Float>(w0, w1);
+    return {polar.radius * polar.cos, polar.radius * polar.sin};
 }
 
 /// 1 - 2^-z for 0 <= z <= 126, relative error below 2e-7 (no cancellation near 0): z = n - f, |f| <= 1/2, and 2^f - 1

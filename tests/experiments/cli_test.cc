@@ -150,7 +150,8 @@ TEST(Cli, MistakesInTheRun) {
               "mobalab simulate: error: threads = 5000: must be between 0 and 4096; nearest valid: 4096\n");
     EXPECT_EQ(error_of("simulate --max-seconds -1"),
               "mobalab simulate: error: max-seconds = -1: must be between 0 and 1000000000; nearest valid: 0\n");
-    EXPECT_EQ(error_of("simulate --device cuda"), "mobalab simulate: error: device = cuda: must be cpu\n");
+    EXPECT_EQ(error_of("simulate --device gpu"),
+              "mobalab simulate: error: device = gpu: must be one of cpu, cuda, auto; nearest valid: cpu\n");
     EXPECT_EQ(error_of("simulate --force"),
               "mobalab simulate: error: force, resume: are about a results file; name it with --out\n");
     EXPECT_EQ(
@@ -301,6 +302,56 @@ TEST(Cli, SimulateStopsByEachRule) {
               "relative-error");
     EXPECT_EQ(rows_of("simulate --model gaussian --max-seconds 0.05 --trials 1e15 --json")[0]["stop_reason"],
               "seconds");
+}
+
+TEST(Cli, SimulateByEveryMethod) {
+    const std::string line = "simulate --block-size 8 --candidates 40 --topk 5 --json --trials 20000";
+    for (const std::string method : {"vector", "affinity", "block", "threshold", "conditional", "exact"}) {
+        const json row = rows_of(line + " --method " + method)[0];
+        const bool counts = method != "conditional" && method != "exact";
+        EXPECT_EQ(row["method"], method);
+        EXPECT_EQ(row["trials"], method == "exact" ? 0 : 20000);
+        EXPECT_EQ(row["misses"].get<std::int64_t>() >= 0, counts) << method;
+        EXPECT_EQ(row["stop_reason"], method == "exact" ? "exact" : "trials");
+        const double exact = row["miss_probability"];
+        // The 95 % intervals of five fixed runs; 0.03 is ten standard errors.
+        EXPECT_NEAR(row["miss"].get<double>(), exact, method == "exact" ? 1e-12 : 0.03) << method;
+        EXPECT_LT(row["low"].get<double>(), row["high"].get<double>());
+        EXPECT_EQ(rows_of(line + " --threads 1 --method " + method)[0], row) << "the same numbers again";
+    }
+}
+
+TEST(Cli, SimulateChoosesTheMethod) {
+    EXPECT_EQ(rows_of("simulate --trials 100 --json")[0]["method"], "affinity");
+    EXPECT_EQ(rows_of("simulate --model gaussian --trials 100 --json")[0]["method"], "block");
+    const json rare = rows_of("simulate --head-dim 2048 --block-size 16 --target-relative-error 0.01 --json")[0];
+    EXPECT_EQ(rare["method"], "conditional");
+    EXPECT_EQ(rare["stop_reason"], "relative-error");
+    EXPECT_LT(rare["miss_probability"].get<double>(), 1e-11);
+    EXPECT_LT(std::abs(std::log(rare["miss"].get<double>() / rare["miss_probability"].get<double>())), 0.06);
+    const json few =
+        rows_of("simulate --head-dim 2048 --block-size 16 --target-relative-error 0.01 --trials 9 --json")[0];
+    EXPECT_EQ(few["method"], "exact");
+    EXPECT_NE(few["method_reason"].get<std::string>().find("no sampler"), std::string::npos);
+}
+
+TEST(Cli, SimulateRefusesMethodsThatCannotAnswer) {
+    EXPECT_EQ(
+        error_of("simulate --model gaussian --method vector"),
+        "mobalab simulate: error: method = vector: model gaussian has block scores only, no keys; use method block "
+        "or threshold, or model sphere\n");
+    EXPECT_EQ(
+        error_of("simulate --method conditional --max-misses 5"),
+        "mobalab simulate: error: max-misses: method conditional counts no misses; use --target-relative-error, or "
+        "--method threshold\n");
+}
+
+TEST(Cli, AFinishedConditionalRunIsReadBack) {
+    const TemporaryFolder folder;
+    const std::string line =
+        "simulate --head-dim 512,1024 --block-size 16 --target-relative-error 0.01 --json --out " + (folder / "c.h5");
+    const json rows = rows_of(line);
+    EXPECT_EQ(rows_of(line + " --resume"), rows);
 }
 
 TEST(Cli, TheSeedOfATableIsPrinted) {

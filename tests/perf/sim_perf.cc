@@ -2,11 +2,14 @@
 // samplers is random numbers consumed a second (scores, keys, vector elements), with trials a second beside it.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <random>
 #include <vector>
 
 #include "sim/affinity.h"
+#include "sim/conditional.h"
 #include "sim/engine.h"
 #include "sim/gaussian.h"
 #include "sim/sampler.h"
@@ -58,16 +61,53 @@ void affinity_fill(benchmark::State& state) {
 }
 BENCHMARK(affinity_fill)->Arg(2)->Arg(64);
 
-/// Arguments: model, head_dim, block_size, candidates.
+/// Cycles a second of this core while it runs vector code: a chain of dependent additions, one cycle each.
+double clock_rate() {
+    std::vector<float> warm_up(1 << 16);
+    double best = 0.0;
+    for (int round = 0; round < 20; ++round) {
+        fill_gaussian(warm_up, PhiloxKey{1, 2}, 0);
+        constexpr int kAdditions = 1 << 20;
+        std::uint64_t x = 1;
+        const auto start = std::chrono::steady_clock::now();
+        for (int i = 0; i < kAdditions; i += 8) {
+            for (int j = 0; j < 8; ++j) {
+                x += 3;
+                asm volatile("" : "+r"(x));
+            }
+        }
+        const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+        best = std::max(best, kAdditions / seconds.count());
+    }
+    return best;
+}
+
+/// Numbers a second that a core with AVX-512 in two passes could reach if it issued its two vector operations in every
+/// cycle (counted in tests/perf/NOTES_sim.md); 0 where nobody counted.
+double issue_bound(Method method) {
+    if (default_kernels().set != InstructionSet::avx512) {
+        return 0.0;
+    }
+    static const double clock = clock_rate();
+    constexpr double kVectorOperations = 89.0 / 32.0;  // the root's 20 cycles of one of four pipes count for 8
+    constexpr double kThresholdOperations = 60.0 / 64.0;
+    return method == Method::vector      ? 2.0 * clock / kVectorOperations
+           : method == Method::threshold ? 2.0 * clock / kThresholdOperations
+                                         : 0.0;
+}
+
+/// Arguments: model, method, head_dim, block_size, candidates.
 void sampler(benchmark::State& state) {
     analysis::RoutingPoint point;
     point.model = static_cast<Model>(state.range(0));
-    point.head_dim = state.range(1);
-    point.block_size = state.range(2);
-    point.candidates = state.range(3);
+    const auto method = static_cast<Method>(state.range(1));
+    point.head_dim = state.range(2);
+    point.block_size = state.range(3);
+    point.candidates = state.range(4);
     point.mu_signal = 0.9;
-    const auto trials_of = make_sampler(point, stream_key(1, stream_identity(point)));
-    const std::uint64_t trials = chunk_trials(point);
+    const auto trials_of =
+        make_sampler(method, {point, stream_key(1, stream_identity(point, method)), &default_kernels()});
+    const std::uint64_t trials = chunk_trials(point, method);
     std::vector<std::uint64_t> histogram(512);
     std::uint64_t next = 0;
     for (auto _ : state) {
@@ -75,27 +115,74 @@ void sampler(benchmark::State& state) {
         next += trials;
     }
     std::int64_t numbers = point.candidates;
-    if (point.model == Model::sphere || point.model == Model::vector) {
+    if (method == Method::affinity || method == Method::vector) {
         numbers *= point.block_size;
     }
-    if (point.model == Model::vector) {
+    if (method == Method::vector) {
         numbers *= point.head_dim;
     }
     state.SetItemsProcessed(static_cast<std::int64_t>(next) * numbers);
     state.counters["trials"] = benchmark::Counter(static_cast<double>(next), benchmark::Counter::kIsRate);
-    state.SetLabel(std::string(to_string(point.model)));
+    if (const double bound = issue_bound(method); bound > 0.0) {
+        state.counters["bound"] = bound;
+    }
+    state.SetLabel(std::string(to_string(point.model)) + ' ' + std::string(to_string(method)));
 }
-BENCHMARK(sampler)
-    ->ArgNames({"model", "d", "B", "c"})
-    ->Args({static_cast<int>(Model::gaussian), 64, 16, 64})
-    ->Args({static_cast<int>(Model::gaussian), 64, 16, 1024})
-    ->Args({static_cast<int>(Model::sphere), 64, 1, 1024})
-    ->Args({static_cast<int>(Model::sphere), 64, 16, 64})
-    ->Args({static_cast<int>(Model::sphere), 64, 16, 1024})
-    ->Args({static_cast<int>(Model::sphere), 128, 64, 511})
-    ->Args({static_cast<int>(Model::sphere), 128, 512, 63})
-    ->Args({static_cast<int>(Model::vector), 64, 16, 64})
-    ->Args({static_cast<int>(Model::vector), 128, 64, 64});
+void rungs(benchmark::internal::Benchmark* bench) {
+    const auto add = [&](Model model, Method method, std::int64_t d, std::int64_t b, std::int64_t c) {
+        bench->Args({static_cast<int>(model), static_cast<int>(method), d, b, c});
+    };
+    for (const std::int64_t candidates : {64, 1024}) {
+        add(Model::gaussian, Method::block, 64, 16, candidates);
+        add(Model::sphere, Method::vector, 64, 16, candidates);
+        add(Model::sphere, Method::affinity, 64, 16, candidates);
+        add(Model::sphere, Method::block, 64, 16, candidates);
+        add(Model::sphere, Method::threshold, 64, 16, candidates);
+    }
+    add(Model::sphere, Method::vector, 128, 64, 64);
+    add(Model::sphere, Method::affinity, 64, 1, 1024);
+    add(Model::sphere, Method::affinity, 128, 512, 63);
+    add(Model::sphere, Method::threshold, 128, 512, 63);
+}
+BENCHMARK(sampler)->ArgNames({"model", "method", "d", "B", "c"})->Apply(rungs);
+
+/// Weighted trials of the conditional sampler.
+void conditional(benchmark::State& state) {
+    analysis::RoutingPoint point;
+    point.head_dim = 1024;
+    point.block_size = 16;
+    point.candidates = 1024;
+    const ConditionalSampler conditional_sampler(point, 1);
+    std::uint64_t next = 0;
+    for (auto _ : state) {
+        benchmark::DoNotOptimize(conditional_sampler.sums(next, 8192));
+        next += 8192;
+    }
+    state.SetItemsProcessed(static_cast<std::int64_t>(next));
+}
+BENCHMARK(conditional);
+
+/// The tables a run begins with.
+void conditional_tables(benchmark::State& state) {
+    analysis::RoutingPoint point;
+    point.head_dim = 1024;
+    point.block_size = 16;
+    point.candidates = 1024;
+    for (auto _ : state) {
+        benchmark::DoNotOptimize(ConditionalSampler(point, 1));
+    }
+}
+BENCHMARK(conditional_tables)->Unit(benchmark::kMillisecond);
+
+void threshold_tables(benchmark::State& state) {
+    analysis::RoutingPoint point;
+    point.block_size = 16;
+    point.candidates = 1024;
+    for (auto _ : state) {
+        benchmark::DoNotOptimize(make_sampler(Method::threshold, {point, PhiloxKey{1, 2}, &default_kernels()}));
+    }
+}
+BENCHMARK(threshold_tables)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace mobalab::sim

@@ -132,7 +132,7 @@ TEST(Engine, counts_are_pinned) {
         {Model::gaussian, 14587071233408191977U},
         {Model::gaussian_fixed, 11730154604392773408U},
         {Model::sphere, 12800099538781706170U},
-        {Model::vector, 1647903549462748718U},
+        {Model::vector, 276629929228174882U},
     }};
     for (const auto& [model, hash] : pinned) {
         const TrialStats stats = simulate(small_point(model), budget_of(2000)).progress.stats;
@@ -312,10 +312,10 @@ TEST(Engine, checkpoints_of_another_point_are_refused) {
 TEST(Engine, every_stop_reason_has_a_name) {
     std::set<std::string_view> names;
     for (const auto reason : {StopReason::trials, StopReason::misses, StopReason::relative_error, StopReason::seconds,
-                              StopReason::interrupted}) {
+                              StopReason::interrupted, StopReason::exact}) {
         names.insert(to_string(reason));
     }
-    EXPECT_EQ(names.size(), 5U);
+    EXPECT_EQ(names.size(), 6U);
 }
 
 TEST(StreamIdentity, leaves_out_topk_and_seq_len_alone) {
@@ -323,12 +323,12 @@ TEST(StreamIdentity, leaves_out_topk_and_seq_len_alone) {
     RoutingPoint same = point;
     same.topk = 17;
     same.seq_len = 4096;
-    EXPECT_EQ(stream_identity(same), stream_identity(point));
-    std::set<std::uint64_t> identities = {stream_identity(point)};
+    EXPECT_EQ(stream_identity(same, Method::affinity), stream_identity(point, Method::affinity));
+    std::set<std::uint64_t> identities = {stream_identity(point, Method::affinity)};
     const auto changed = [&](auto change) {
         RoutingPoint other = point;
         change(other);
-        return identities.insert(stream_identity(other)).second;
+        return identities.insert(stream_identity(other, Method::affinity)).second;
     };
     EXPECT_TRUE(changed([](RoutingPoint& p) { p.model = Model::vector; }));
     EXPECT_TRUE(changed([](RoutingPoint& p) { p.head_dim += 1; }));

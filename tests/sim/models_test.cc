@@ -1,14 +1,17 @@
-// Every model against its exact hit probability. Each comparison is an exact binomial test with a false alarm of 1e-9;
-// that they have power is checked by comparing with a slightly wrong point, which must fail.
+// Every method of every model against its exact hit probability, and the methods against each other. Each comparison is
+// an exact binomial test with a false alarm of 1e-9; that they have power is checked by comparing with a slightly wrong
+// point, which must fail.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "analysis/agreement.h"
 #include "analysis/hit_probability.h"
+#include "sim/conditional.h"
 #include "sim/engine.h"
 #include "statistics.h"
 
@@ -39,8 +42,10 @@ RoutingPoint point_of(Model model, const Case& c) {
     return point;
 }
 
-TrialStats run(const RoutingPoint& point, std::uint64_t trials, std::uint64_t seed) {
+TrialStats run(const RoutingPoint& point, std::uint64_t trials, std::uint64_t seed,
+               std::optional<Method> method = std::nullopt) {
     Budget budget;
+    budget.method = method;
     budget.seed = seed;
     budget.stop.max_trials = std::max<std::uint64_t>(10, trials / kSlower);
     return simulate(point, budget).progress.stats;
@@ -71,10 +76,18 @@ const std::vector<Case> kCases = {
     {64, 16, 31, 5, 1, 0.0, 0.0, 100'000}, {32, 8, 12, 3, 3, 0.2, -0.2, 100'000},
 };
 
-class Agreement : public ::testing::TestWithParam<Model> {
+struct Rung {
+    Model model;
+    Method method;
+};
+
+class Agreement : public ::testing::TestWithParam<Rung> {
 protected:
+    static TrialStats run_rung(const RoutingPoint& point, std::uint64_t trials, std::uint64_t seed) {
+        return run(point, trials, seed, GetParam().method);
+    }
     static std::uint64_t trials(const Case& c) {
-        if (GetParam() != Model::vector) {
+        if (GetParam().method != Method::vector) {
             return c.trials;
         }
         const std::int64_t elements = c.candidates * c.block_size * c.head_dim;
@@ -82,22 +95,31 @@ protected:
     }
 };
 INSTANTIATE_TEST_SUITE_P(models, Agreement,
-                         ::testing::Values(Model::gaussian, Model::gaussian_fixed, Model::sphere, Model::vector),
-                         [](const auto& test) { return "model" + std::to_string(static_cast<int>(test.param)); });
+                         ::testing::Values(Rung{Model::gaussian, Method::block},
+                                           Rung{Model::gaussian, Method::threshold},
+                                           Rung{Model::gaussian_fixed, Method::block},
+                                           Rung{Model::gaussian_fixed, Method::threshold},
+                                           Rung{Model::sphere, Method::affinity}, Rung{Model::sphere, Method::block},
+                                           Rung{Model::sphere, Method::threshold}, Rung{Model::vector, Method::vector}),
+                         [](const auto& test) {
+                             return "model" + std::to_string(static_cast<int>(test.param.model)) + "_" +
+                                    std::string(to_string(test.param.method));
+                         });
 
 TEST_P(Agreement, agrees_with_the_exact_probability) {
     const std::uint64_t seed = testing::test_seed();
     for (const Case& c : kCases) {
-        const RoutingPoint point = point_of(GetParam(), c);
-        const TrialStats stats = run(point, trials(c), seed);
+        const RoutingPoint point = point_of(GetParam().model, c);
+        const TrialStats stats = run_rung(point, trials(c), seed);
         EXPECT_GT(p_value(stats, point), kFalseAlarm) << describe(point, stats);
     }
 }
 
 // The ranks serve every topk.
 TEST_P(Agreement, agrees_at_every_topk_of_one_run) {
-    RoutingPoint point = point_of(GetParam(), {64, 16, 40, 2, 1, 0.8, 0.0, 100'000});
-    const TrialStats stats = run(point, GetParam() == Model::vector ? 10'000 : 100'000, testing::test_seed() + 1);
+    RoutingPoint point = point_of(GetParam().model, {64, 16, 40, 2, 1, 0.8, 0.0, 100'000});
+    const TrialStats stats =
+        run_rung(point, GetParam().method == Method::vector ? 10'000 : 100'000, testing::test_seed() + 1);
     TrialStats at_topk = stats;
     for (std::int64_t routed = 39; routed >= 0; --routed) {
         if (routed < 39) {
@@ -114,9 +136,9 @@ TEST_P(Agreement, agrees_at_every_topk_of_one_run) {
 // or topk rule off by one is topk + 1. Each must be found in 10^6 trials (10^4 of real vectors, or under sanitizers,
 // find a variance 30 % off).
 TEST_P(Agreement, a_slightly_wrong_model_is_caught) {
-    const bool vectors = GetParam() == Model::vector;
-    const RoutingPoint point = point_of(GetParam(), {64, 16, 20, 4, 1, 0.8, 0.0, 0});
-    const TrialStats stats = run(point, vectors ? 10'000 * kSlower : 1'000'000, testing::test_seed() + 2);
+    const bool vectors = GetParam().method == Method::vector;
+    const RoutingPoint point = point_of(GetParam().model, {64, 16, 20, 4, 1, 0.8, 0.0, 0});
+    const TrialStats stats = run_rung(point, vectors ? 10'000 * kSlower : 1'000'000, testing::test_seed() + 2);
     RoutingPoint wrong = point;
     wrong.topk += 1;
     EXPECT_LT(p_value(stats, wrong), kFalseAlarm);
@@ -131,9 +153,9 @@ TEST_P(Agreement, a_slightly_wrong_model_is_caught) {
 }
 
 TEST_P(Agreement, edges_are_certain) {
-    const Model model = GetParam();
+    const Model model = GetParam().model;
     const auto misses = [&](const Case& c) {
-        const TrialStats stats = run(point_of(model, c), c.trials, 1);
+        const TrialStats stats = run_rung(point_of(model, c), c.trials, 1);
         EXPECT_EQ(stats.rank_histogram.size(), static_cast<std::size_t>(std::min<std::int64_t>(c.candidates, 512)));
         return stats.misses * kSlower;
     };
@@ -157,15 +179,47 @@ TEST(Gaussian, no_signal_is_chance) {
     }
 }
 
-// Affinities and real vectors are two samplers of one law. False alarm 1e-9; at miss 0.26 and 10,000 vector trials a
-// difference of 0.04 is found with probability above 0.99.
-TEST(Sphere, affinities_and_vectors_agree) {
+// All methods of one point against each other, two by two: exact tests of two counts, false alarm 1e-9 each; the
+// conditional mean against each count by its standard error (z below 6.1). At miss 0.26 a method whose probability is
+// off by 0.035 (vector), 0.008 (affinity), 0.006 (block, threshold) or 0.003 (conditional) is found with probability
+// above 0.99, so a signal 10 % weaker must be.
+TEST(Methods, agree_two_by_two) {
     const std::uint64_t seed = testing::test_seed() + 4;
-    for (const Case& c : {Case{64, 16, 64, 9, 1, 0.9, 0.0, 10'000}, Case{32, 8, 40, 4, 3, 0.5, 0.3, 40'000}}) {
-        const TrialStats affinity = run(point_of(Model::sphere, c), 10 * c.trials, seed);
-        const TrialStats vector = run(point_of(Model::vector, c), c.trials, seed);
-        EXPECT_GT(analysis::compare_counts(counts_of(affinity), counts_of(vector)).p_value, kFalseAlarm)
-            << affinity.misses << '/' << affinity.trials << " and " << vector.misses << '/' << vector.trials;
+    for (const Case& c : {Case{64, 16, 64, 9, 1, 0.9, 0.0, 0}, Case{32, 8, 40, 4, 3, 0.5, 0.3, 0}}) {
+        const RoutingPoint point = point_of(Model::sphere, c);
+        std::vector<TrialStats> counts;
+        for (const auto& [method, trials] :
+             {std::pair(Method::vector, 20'000), std::pair(Method::affinity, 300'000),
+              std::pair(Method::block, 600'000), std::pair(Method::threshold, 600'000)}) {
+            counts.push_back(run(point, trials, seed, method));
+        }
+        for (std::size_t i = 0; i < counts.size(); ++i) {
+            for (std::size_t j = 0; j < i; ++j) {
+                EXPECT_GT(analysis::compare_counts(counts_of(counts[i]), counts_of(counts[j])).p_value, kFalseAlarm)
+                    << describe(point, counts[i]) << "; " << describe(point, counts[j]);
+            }
+        }
+        Budget budget;
+        budget.seed = seed;
+        budget.stop.max_trials = 100'000;
+        const ConditionalSampler::Sums weights = simulate_conditional(point, budget).sums;
+        const auto z_score = [&](const TrialStats& stats) {
+            const double p = static_cast<double>(stats.misses) / static_cast<double>(stats.trials);
+            const double error = std::hypot(std::sqrt(p * (1.0 - p) / static_cast<double>(stats.trials)),
+                                            weights.mean() * weights.relative_error());
+            return std::abs(p - weights.mean()) / error;
+        };
+        for (const TrialStats& stats : counts) {
+            EXPECT_LT(z_score(stats), testing::kMaxZ) << describe(point, stats);
+        }
+        RoutingPoint weaker = point;
+        weaker.mu_signal *= 0.9;
+        const TrialStats wrong = run(weaker, 600'000, seed, Method::threshold);
+        EXPECT_GT(z_score(wrong), testing::kMaxZ) << "the test has no power";
+        for (const TrialStats& stats : counts) {
+            EXPECT_LT(analysis::compare_counts(counts_of(wrong), counts_of(stats)).p_value, kFalseAlarm)
+                << "the test has no power";
+        }
     }
 }
 

@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <set>
 
-#include "sim/philox_tile.h"
-
 namespace mobalab::sim {
 namespace {
 
@@ -22,22 +20,6 @@ TEST(Philox, known_answers) {
     // Digits of pi: counter 243f6a88 85a308d3 13198a2e 03707344, key a4093822 299f31d0.
     EXPECT_EQ(philox_block({0xa4093822, 0x299f31d0}, 0x0370734413198a2eU, 0x85a308d3243f6a88U),
               (Block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
-}
-
-TEST(Philox, tile_equals_single_blocks_wherever_it_starts) {
-    constexpr std::size_t kBlocks = 16;
-    const PhiloxKey key{0xdeadbeef, 0xfffffffe};
-    for (const std::uint64_t draw : {std::uint64_t{0}, std::uint64_t{0xfffffff0}, std::uint64_t{0x123456789abcdef0}}) {
-        for (const std::uint64_t subsequence : {std::uint64_t{0}, std::uint64_t{0xfedcba9876543210}}) {
-            PhiloxTile<kBlocks> tile;
-            fill_tile(tile, key, subsequence, draw);
-            for (std::size_t i = 0; i < kBlocks; ++i) {
-                const Block expected = philox_block(key, subsequence, draw + i);
-                const Block got{tile.first[2 * i], tile.second[2 * i], tile.first[2 * i + 1], tile.second[2 * i + 1]};
-                ASSERT_EQ(got, expected) << "draw " << draw + i << ", subsequence " << subsequence;
-            }
-        }
-    }
 }
 
 TEST(StreamKey, neighbours_never_collide) {

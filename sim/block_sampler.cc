@@ -1,24 +1,34 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 
-#include "sim/gaussian.h"
 #include "sim/sampler.h"
+#include "sim/score_curves.h"
 
 namespace mobalab::sim {
 namespace {
 
-/// Block scores from the normal models, in units of the noise blocks' standard deviation 1/sqrt(d B) around mu_noise:
-/// the signal block is shift + ratio * z[0], noise block b (b = 0, 1, ...) is z[b + 1], z the trial's stream of
-/// normals.
-class GaussianSampler final : public Sampler {
+using analysis::Model;
+
+/// Block scores drawn from their law, in units of the noise blocks' standard deviation 1/sqrt(d B) around mu_noise:
+/// number 0 of a trial's stream gives the signal block, number b + 1 noise block b. Normal models: numbers are the
+/// stream's normals, the signal block is shift + ratio z[0]. Sphere: numbers are its words, through the inverse
+/// distribution functions of sim/score_table.h.
+class BlockSampler final : public Sampler {
 public:
-    GaussianSampler(const analysis::RoutingPoint& point, PhiloxKey key) : key_(key), candidates_(point.candidates) {
+    explicit BlockSampler(const SamplerInput& input)
+        : key_(input.key), kernels_(*input.kernels), candidates_(input.point.candidates) {
+        const analysis::RoutingPoint& point = input.point;
         const auto head_dim = static_cast<double>(point.head_dim);
         const auto block_size = static_cast<double>(point.block_size);
         shift_ = point.delta_mu_eff() * std::sqrt(head_dim / block_size);
         // gaussian-fixed: the m signal affinities do not vary, r^2 = 1 - m / B.
         const auto random_keys = static_cast<double>(point.block_size - point.cluster_size);
-        ratio_ = point.model == analysis::Model::gaussian_fixed ? std::sqrt(random_keys / block_size) : 1.0;
+        ratio_ = point.model == Model::gaussian_fixed ? std::sqrt(random_keys / block_size) : 1.0;
+        if (point.model == Model::sphere || point.model == Model::vector) {
+            tables_ = block_score_tables(point);
+        }
     }
 
     void count_ranks(std::uint64_t first_trial, std::uint64_t trials,
@@ -39,6 +49,21 @@ private:
         return static_cast<double>(nearest) > x ? std::nextafter(nearest, -INFINITY) : nearest;
     }
 
+    /// `count` scores from number `first` on; room for whole tiles.
+    void fill(float* scores, std::size_t count, std::uint64_t trial, std::uint64_t first) const {
+        if (tables_) {
+            const std::size_t whole_tiles = (count + kScoreTile - 1) / kScoreTile * kScoreTile;
+            kernels_.fill_scores(scores, whole_tiles, key_, trial, first / 4, tables_->noise);
+        } else {
+            kernels_.fill_gaussian(scores, count, key_, trial, first / 4);
+        }
+    }
+
+    double signal_score(std::uint64_t trial, float number) const {
+        const float random = tables_ ? table_score(tables_->signal, philox_block(key_, trial, 0)[0]) : number;
+        return shift_ + ratio_ * static_cast<double>(random);
+    }
+
     std::uint64_t rank(std::uint64_t trial) const {
         std::array<float, kBuffer> z;
         const auto numbers = static_cast<std::size_t>(candidates_);
@@ -46,20 +71,15 @@ private:
         std::uint64_t above = 0;
         for (std::size_t begin = 0; begin < numbers; begin += kBuffer) {
             const std::size_t count = std::min(kBuffer, numbers - begin);
-            fill_gaussian(std::span(z).first(count), key_, trial, begin / 4);
+            fill(z.data(), count, trial, begin);
             if (begin == 0) {
-                signal = shift_ + ratio_ * static_cast<double>(z[0]);
+                signal = signal_score(trial, z[0]);
                 z[0] = -INFINITY;  // the signal block does not beat itself
             }
             const float bound = float_below(signal);
-            std::uint32_t higher = 0;
-            std::uint32_t equal = 0;
-            for (std::size_t i = 0; i < count; ++i) {
-                higher += z[i] > bound ? 1U : 0U;
-                equal += z[i] == bound ? 1U : 0U;
-            }
-            above += higher;
-            if (equal > 0 && static_cast<double>(bound) == signal) {
+            const AboveEqual found = kernels_.compare_scores(z.data(), count, bound);
+            above += found.above;
+            if (found.equal > 0 && static_cast<double>(bound) == signal) {
                 above += ties_won(std::span(z).first(count), bound, begin, trial);
             }
         }
@@ -77,16 +97,18 @@ private:
     }
 
     PhiloxKey key_;
+    const Kernels& kernels_;
     std::int64_t candidates_;
     double shift_ = 0.0;
     double ratio_ = 1.0;
+    std::optional<BlockScoreTables> tables_;
 };
 
 }  // namespace
 
-std::unique_ptr<Sampler> make_gaussian_sampler(const analysis::RoutingPoint& point, PhiloxKey key) {
-    check_draws(point, static_cast<double>(point.candidates) / 4);
-    return std::make_unique<GaussianSampler>(point, key);
+std::unique_ptr<Sampler> make_block_sampler(const SamplerInput& input) {
+    check_draws(input.point, static_cast<double>(input.point.candidates) / 4);
+    return std::make_unique<BlockSampler>(input);
 }
 
 }  // namespace mobalab::sim

@@ -1,0 +1,69 @@
+#include "experiments/miss_estimate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "analysis/binomial_interval.h"
+#include "analysis/hit_probability.h"
+#include "experiments/interrupt.h"
+#include "experiments/values.h"
+#include "sim/conditional.h"
+
+namespace mobalab::experiments {
+namespace {
+
+/// Relative error of analysis::exact_hit_probability().
+constexpr double exact_error = 1e-8;
+
+}  // namespace
+
+MissEstimate miss_estimate(const analysis::RoutingPoint& point, sim::Method method, const PointProgress& progress,
+                           double confidence) {
+    const auto trials = static_cast<std::int64_t>(progress.progress.stats.trials);
+    if (method == sim::Method::exact) {
+        const double miss = analysis::exact_hit_probability(point).miss();
+        return {0, -1, miss, miss * (1.0 - exact_error), std::min(1.0, miss * (1.0 + exact_error))};
+    }
+    if (method == sim::Method::conditional) {
+        const sim::MeanInterval interval = sim::log_normal_interval(progress.weighted, confidence);
+        return {trials, -1, interval.mean, interval.low, interval.high};
+    }
+    const auto misses = static_cast<std::int64_t>(progress.progress.stats.misses);
+    const analysis::Interval interval =
+        analysis::clopper_pearson(static_cast<double>(misses), static_cast<double>(trials), 1.0 - confidence);
+    return {trials, misses, interval.value, interval.low, interval.high};
+}
+
+std::string miss_definition() {
+    return "sim_misses / sim_trials; sim_method conditional: mean of sim_trials weights P(signal score below the K-th "
+           "noise score), drawn by importance sampling; exact: the integral, no trials";
+}
+
+std::string interval_definition(double confidence) {
+    return fmt::format(
+        "Clopper-Pearson interval of sim_misses of sim_trials, confidence {}; sim_method conditional: mean times "
+        "exp(-+ z standard error / mean), the central limit theorem on the log scale; exact: its relative error {}",
+        shortest(confidence), exact_error);
+}
+
+PointProgress estimate_without_counts(const analysis::RoutingPoint& point, sim::Method method,
+                                      const sim::Budget& budget) {
+    PointProgress done;
+    if (method == sim::Method::exact) {
+        done.finished = true;
+        done.reason = sim::StopReason::exact;
+        return done;
+    }
+    const sim::ConditionalResult result = sim::simulate_conditional(point, budget, [] { return !interrupted(); });
+    done.finished = result.reason != sim::StopReason::interrupted;
+    if (done.finished) {  // begun anew after an interruption
+        done.reason = result.reason;
+        done.weighted = result.sums;
+        done.progress.stats.trials = result.sums.trials;
+        done.progress.seconds = result.seconds;
+    }
+    return done;
+}
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "analysis/routing_point.h"
+
+namespace mobalab::sim {
+
+/// How a miss probability is estimated: the rungs of a ladder. Every rung is exact for its model and needs fewer random
+/// numbers than the one before.
+enum class Method {
+    vector,       ///< d normals a key: real vectors (sphere, vector)
+    affinity,     ///< an affinity a key (sphere, vector)
+    block,        ///< a score a block: normal, or the exact law of the block's mean by its inverse
+    threshold,    ///< 16 bits a block, compared with P(noise score > signal score)
+    conditional,  ///< the K-th largest noise score, weighted with P(signal score below it); for rare misses
+    exact,        ///< no sampling: the integral of analysis/
+};
+
+/// "vector", "affinity", "block", "threshold", "conditional", "exact".
+std::string_view to_string(Method method);
+/// Throws analysis::InputError naming the accepted names.
+Method parse_method(std::string_view name);
+
+/// The rung that draws what the model says: block for gaussian and gaussian-fixed, affinity for sphere, vector for
+/// vector.
+Method native_method(analysis::Model model);
+
+/// Whether the method counts misses in trials (all but conditional and exact).
+bool counts_trials(Method method);
+
+/// Throws analysis::InputError when the method cannot answer the point: vectors and affinities of a normal model, or
+/// conditional where no probability is left to draw (see conditional.h).
+void check_method(const analysis::RoutingPoint& point, Method method);
+
+/// The method that costs least, and why it was taken.
+struct MethodChoice {
+    Method method;
+    std::string reason;
+};
+
+/// Without a target (target_relative_error = 0) the native method. With one, the cheaper of threshold and conditional
+/// if it reaches the target within max_trials, else exact. Costs are predicted from the exact answer, so the choice is
+/// a function of the arguments alone.
+MethodChoice choose_method(const analysis::RoutingPoint& point, double target_relative_error, double max_trials);
+
+}  // namespace mobalab::sim

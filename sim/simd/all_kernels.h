@@ -1,0 +1,18 @@
+#pragma once
+
+#include "sim/simd/fill.h"
+#include "sim/simd/fill_scores.h"
+#include "sim/simd/reduce.h"
+#include "sim/simd/tables.h"
+#include "sim/simd/threshold.h"
+#include "sim/simd/vector_affinities.h"
+
+namespace mobalab::sim::MOBALAB_SIMD {
+
+inline constexpr Kernels kernels(InstructionSet set) {
+    return {set,          fill_gaussian,  fill_affinities,   fill_scores,  sum_affinities,
+            sum_blocks,   compare_scores, vector_affinities, signal_words, thresholds_of,
+            count_digits, tied_blocks};
+}
+
+}  // namespace mobalab::sim::MOBALAB_SIMD

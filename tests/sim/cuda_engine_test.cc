@@ -1,0 +1,169 @@
+// The CUDA engine draws the CPU's trials. Skipped with a message where there is no device.
+#include "sim/cuda/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/engine.h"
+#include "sim/gaussian.h"
+#include "tests/sim/cuda_probes.h"
+
+namespace mobalab::sim {
+namespace {
+
+using analysis::Model;
+using analysis::RoutingPoint;
+
+class CudaEngine : public ::testing::Test {
+protected:
+    void SetUp() override {
+        const std::string trouble = cuda::device_trouble();
+        if (!trouble.empty()) {
+            GTEST_SKIP() << trouble;
+        }
+    }
+};
+
+TEST_F(CudaEngine, words_are_those_of_curand) {
+    for (const PhiloxKey key : {PhiloxKey{0, 0}, PhiloxKey{0xdeadbeef, 0xfffffffe}}) {
+        for (const std::uint64_t subsequence : {std::uint64_t{0}, std::uint64_t{0xfedcba9876543210}}) {
+            for (const std::uint64_t draw : {std::uint64_t{0}, std::uint64_t{0xfffffffe}, (std::uint64_t{1} << 48U) + 5,
+                                             std::uint64_t{1} << 61U}) {
+                const auto words = testing::curand_words(key.as_curand_seed(), subsequence, 4 * draw, 12);
+                for (std::uint64_t i = 0; i < 12; ++i) {
+                    ASSERT_EQ(words[i], philox_block(key, subsequence, draw + i / 4)[i % 4])
+                        << "draw " << draw << ", word " << i;
+                }
+                const auto later = testing::curand_words(key.as_curand_seed(), subsequence, 4 * draw + 3, 2);
+                EXPECT_EQ(later[0], words[3]);
+                EXPECT_EQ(later[1], words[4]);
+            }
+        }
+    }
+}
+
+TEST_F(CudaEngine, square_root_is_right_for_every_float_it_may_see) {
+    const testing::SqrtCheck check = testing::check_device_sqrt(1e-7F, 1e3F);
+    EXPECT_EQ(check.wrong, 0U);
+    EXPECT_GT(check.tried, 250'000'000U);
+}
+
+TEST_F(CudaEngine, gaussians_have_the_bits_of_the_cpu) {
+    constexpr std::uint64_t kFirst = (std::uint64_t{1} << 32U) - 1000;
+    for (const std::int64_t count : {1, 7, 1 << 20}) {
+        std::vector<float> host(static_cast<std::size_t>(count));
+        fill_gaussian(host, PhiloxKey{7, 8}, 9, kFirst);
+        EXPECT_EQ(testing::device_gaussians(count, PhiloxKey{7, 8}, 9, kFirst), host) << count;
+    }
+}
+
+struct Shape {
+    std::int64_t head_dim, block_size, candidates, topk, cluster_size;
+    double mu_signal, mu_cluster;
+    std::uint64_t trials;
+};
+
+RoutingPoint point_of(Model model, const Shape& s) {
+    RoutingPoint point;
+    point.model = model;
+    point.head_dim = s.head_dim;
+    point.block_size = s.block_size;
+    point.candidates = s.candidates;
+    point.topk = s.topk;
+    point.cluster_size = s.cluster_size;
+    point.mu_signal = s.mu_signal;
+    point.mu_cluster = s.mu_cluster;
+    return point;
+}
+
+// Tiles of 1024 tokens: blocks that end inside, at and beyond a tile, one candidate, one key a block, every remainder
+// of head_dim by 4, scores that tie (head_dim beyond the 2^-30 step).
+const std::vector<Shape> kShapes = {
+    {64, 16, 64, 8, 1, 0.9, 0.0, 3000},  {64, 16, 1024, 8, 3, 0.9, 0.2, 200}, {2, 1, 40, 3, 1, 0.9, 0.0, 3000},
+    {3, 7, 333, 4, 2, 0.6, 0.3, 1000},   {33, 100, 31, 4, 1, 0.8, 0.0, 1000}, {66, 1500, 3, 2, 40, 0.5, 0.1, 300},
+    {128, 1024, 5, 2, 1, 0.9, 0.0, 100}, {7, 5, 1, 2, 5, 0.3, 0.0, 100},      {130, 64, 700, 8, 64, 0.05, 0.04, 20},
+};
+
+TEST_F(CudaEngine, counts_are_those_of_the_cpu) {
+    for (const Method method : {Method::vector, Method::affinity, Method::threshold}) {
+        std::uint64_t misses = 0;
+        for (const Shape& shape : kShapes) {
+            const RoutingPoint point = point_of(Model::sphere, shape);
+            Budget budget;
+            budget.method = method;
+            budget.seed = 3;
+            budget.stop.max_trials = method == Method::threshold ? 50 * shape.trials : shape.trials;
+            const TrialStats cpu = simulate(point, budget).progress.stats;
+            budget.device = Device::cuda;
+            EXPECT_EQ(simulate(point, budget).progress.stats, cpu)
+                << to_string(method) << ", " << analysis::canonical_text(point);
+            misses += cpu.misses;
+        }
+        EXPECT_GT(misses, 0U);
+    }
+}
+
+TEST_F(CudaEngine, normal_models_have_the_threshold_method) {
+    for (const Model model : {Model::gaussian, Model::gaussian_fixed}) {
+        const RoutingPoint point = point_of(model, {64, 16, 511, 8, 1, 0.9, 0.0, 0});
+        Budget budget;
+        budget.method = Method::threshold;
+        budget.stop.max_trials = 100'000;
+        const TrialStats cpu = simulate(point, budget).progress.stats;
+        budget.device = Device::cuda;
+        EXPECT_EQ(simulate(point, budget).progress.stats, cpu);
+    }
+}
+
+TEST_F(CudaEngine, ties_go_to_the_higher_block_index_as_on_the_cpu) {
+    RoutingPoint point = point_of(Model::sphere, {std::int64_t{4} << 60U, 1, 3, 2, 1, 0.0, 0.0, 0});
+    Budget budget;
+    budget.stop.max_trials = 20'000;
+    const TrialStats cpu = simulate(point, budget).progress.stats;
+    budget.device = Device::cuda;
+    EXPECT_EQ(simulate(point, budget).progress.stats, cpu);
+}
+
+TEST_F(CudaEngine, stop_rules_end_at_the_chunk_the_cpu_ends_at) {
+    const RoutingPoint point = point_of(Model::sphere, {64, 16, 64, 8, 1, 0.9, 0.0, 0});
+    for (const Method method : {Method::affinity, Method::threshold}) {
+        Budget budget;
+        budget.method = method;
+        budget.stop.max_trials = 10'000'000;
+        budget.stop.max_misses = 20'000;
+        const SimulationResult cpu = simulate(point, budget);
+        budget.device = Device::cuda;
+        const SimulationResult device = simulate(point, budget);
+        EXPECT_EQ(device.progress.stats, cpu.progress.stats);
+        EXPECT_EQ(device.progress.chunks, cpu.progress.chunks);
+        EXPECT_EQ(device.reason, StopReason::misses);
+    }
+}
+
+TEST_F(CudaEngine, a_run_begun_on_the_cpu_goes_on_on_the_device) {
+    const RoutingPoint point = point_of(Model::sphere, {64, 16, 64, 8, 1, 0.9, 0.0, 0});
+    Budget budget;
+    budget.method = Method::threshold;
+    budget.stop.max_trials = 300'001;
+    const Progress first = simulate(point, budget).progress;
+    budget.stop.max_trials = 1'000'000;
+    const TrialStats whole = simulate(point, budget).progress.stats;
+    budget.device = Device::cuda;
+    EXPECT_EQ(simulate(point, budget, first).progress.stats, whole);
+}
+
+TEST(CudaEngineInput, methods_without_a_kernel_are_refused) {
+    EXPECT_FALSE(cuda::has_method(Method::block));
+    EXPECT_FALSE(cuda::has_method(Method::exact));
+    Budget budget;
+    budget.device = Device::cuda;
+    budget.method = Method::block;
+    EXPECT_THROW(simulate(RoutingPoint{}, budget), analysis::InputError);
+}
+
+}  // namespace
+}  // namespace mobalab::sim

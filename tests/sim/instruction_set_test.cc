@@ -1,0 +1,251 @@
+// Every instruction set this processor has gives the same bits as the words and formulas the headers promise.
+#include "sim/instruction_set.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "analysis/routing_point.h"
+#include "sim/engine.h"
+#include "sim/octave_table.h"
+#include "sim/transforms.h"
+#include "statistics.h"
+
+namespace mobalab::sim {
+namespace {
+
+using analysis::InputError;
+using analysis::Model;
+using analysis::RoutingPoint;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+constexpr PhiloxKey kKey{0xdeadbeef, 0xfffffffe};
+
+class EverySet : public ::testing::TestWithParam<InstructionSet> {
+protected:
+    const Kernels& kernels = kernels_of(GetParam());
+};
+INSTANTIATE_TEST_SUITE_P(sets, EverySet, ::testing::ValuesIn(available_instruction_sets()),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
+
+TEST(InstructionSets, say_what_this_machine_tested) {
+    std::string names;
+    for (const InstructionSet set : available_instruction_sets()) {
+        names += std::string(to_string(set)) + ' ';
+        EXPECT_EQ(parse_instruction_set(to_string(set)), set);
+    }
+    std::cout << "[     sets ] " << names << '\n';
+    EXPECT_EQ(available_instruction_sets().front(), InstructionSet::baseline);
+    EXPECT_EQ(default_kernels().set,
+              std::getenv("MOBALAB_SIMD") == nullptr ? available_instruction_sets().back() : default_kernels().set);
+    EXPECT_THAT([] { parse_instruction_set("sse9"); }, ThrowsMessage<InputError>(HasSubstr("MOBALAB_SIMD = 'sse9'")));
+}
+
+TEST_P(EverySet, gaussian_is_the_documented_function_of_the_words) {
+    constexpr std::uint64_t kFirst = (std::uint64_t{1} << 32U) - 100;  // crosses into the high counter word
+    std::vector<float> z(1003);
+    kernels.fill_gaussian(z.data(), z.size(), kKey, 0xfedcba9876543210U, kFirst);
+    for (std::size_t i = 0; i < z.size(); ++i) {
+        const auto w = philox_block(kKey, 0xfedcba9876543210U, kFirst + i / 4);
+        const std::size_t pair = i % 4 / 2;
+        const Pair expected = normal_pair(w[2 * pair], w[2 * pair + 1]);
+        ASSERT_EQ(z[i], i % 2 == 0 ? expected.first : expected.second) << i;
+    }
+}
+
+TEST_P(EverySet, affinity_is_the_documented_function_of_the_words) {
+    for (const std::int64_t head_dim : {2, 3, 64, 4096}) {
+        const float exponent = affinity_exponent(head_dim);
+        std::vector<std::int32_t> steps(kAffinityTile + 3 * kSmallAffinityTile);
+        kernels.fill_affinities(steps.data(), steps.size(), kKey, 7, 0, exponent);
+        std::int64_t sum = 0;
+        for (std::size_t i = 0; i < steps.size(); ++i) {
+            const auto w = philox_block(kKey, 7, i / 2);
+            ASSERT_EQ(steps[i], affinity(w[2 * (i % 2)], w[2 * (i % 2) + 1], exponent)) << i;
+            sum += steps[i];
+            ASSERT_EQ(kernels.sum_affinities(steps.data(), i + 1), sum);
+        }
+    }
+}
+
+TEST_P(EverySet, scores_are_the_documented_function_of_the_words) {
+    ScoreTable table;
+    for (std::size_t power = 0; power < ScoreTable::kCoefficients; ++power) {
+        for (std::size_t octave = 0; octave < ScoreTable::kOctaves; ++octave) {
+            table.c[power][octave] = 1.0F / static_cast<float>(1 + power * 37 + octave * 11);
+        }
+    }
+    std::vector<float> scores(4 * kScoreTile);
+    kernels.fill_scores(scores.data(), scores.size(), kKey, 3, kScoreTile / 4, table);
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+        ASSERT_EQ(scores[i], table_score(table, philox_block(kKey, 3, kScoreTile / 4 + i / 4)[i % 4])) << i;
+    }
+}
+
+TEST_P(EverySet, comparisons_count) {
+    std::vector<float> scores(777);
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+        scores[i] = static_cast<float>(i * 31 % 100);
+    }
+    const AboveEqual found = kernels.compare_scores(scores.data(), scores.size(), 90.0F);
+    std::uint32_t above = 0;
+    std::uint32_t equal = 0;
+    for (const float score : scores) {
+        above += score > 90.0F ? 1 : 0;
+        equal += score == 90.0F ? 1 : 0;
+    }
+    EXPECT_EQ(found.above, above);
+    EXPECT_EQ(found.equal, equal);
+}
+
+/// One affinity by the definition in sim/vector_rows.h, one number at a time.
+std::int32_t plain_vector_affinity(std::uint64_t trial, std::uint64_t row, std::span<const QuadOperands> quads,
+                                   std::int64_t head_dim) {
+    float dot[2] = {};
+    float norm2[2] = {};
+    for (std::size_t j = 0; j < quads.size(); ++j) {
+        const auto w = philox_block(kKey, trial, (j << 32U) + row);
+        for (std::size_t pair = 0; pair < 2; ++pair) {
+            const PolarPairOf<float> polar = polar_normal_pair(w[2 * pair], w[2 * pair + 1]);
+            const float along = std::fma(polar.sin, quads[j].odd_coords[pair], polar.cos * quads[j].even_coords[pair]);
+            dot[pair] = std::fma(polar.radius, along, dot[pair]);
+            const std::int64_t used = head_dim - 4 * static_cast<std::int64_t>(j) - 2 * static_cast<std::int64_t>(pair);
+            const float first = polar.radius * polar.cos;
+            norm2[pair] += used >= 2 ? polar.squared_radius : used == 1 ? first * first : 0.0F;
+        }
+    }
+    return static_cast<std::int32_t>((dot[0] + dot[1]) / std::sqrt(norm2[0] + norm2[1]) * kAffinityScale);
+}
+
+TEST_P(EverySet, vector_affinity_is_the_documented_function_of_the_words) {
+    for (const std::int64_t head_dim : {2, 3, 4, 5, 6, 7, 63, 64, 66}) {
+        for (const std::uint64_t trial : {std::uint64_t{0}, std::uint64_t{0xfedcba9876543210}}) {
+            std::vector<QuadOperands> quads(static_cast<std::size_t>(quads_of(head_dim)));
+            make_quad_operands(quads, kKey, trial, head_dim);
+            double norm2 = 0.0;
+            for (const QuadOperands& quad : quads) {
+                for (const float x :
+                     {quad.even_coords[0], quad.even_coords[1], quad.odd_coords[0], quad.odd_coords[1]}) {
+                    norm2 += static_cast<double>(x) * static_cast<double>(x);
+                }
+            }
+            EXPECT_NEAR(norm2, 1.0, 3e-6);
+            std::vector<std::int32_t> steps(101, -1);
+            constexpr std::uint64_t kRow = 0xffffff00U;
+            kernels.vector_affinities(steps.data(), steps.size() - 1, kKey, trial, kRow, quads.data(), head_dim);
+            EXPECT_EQ(steps.back(), -1) << "nothing is written beyond the end";
+            for (std::size_t i = 0; i + 1 < steps.size(); ++i) {
+                ASSERT_EQ(steps[i], plain_vector_affinity(trial, kRow + i, quads, head_dim))
+                    << "head_dim " << head_dim << ", row " << i;
+            }
+        }
+    }
+}
+
+TEST_P(EverySet, threshold_digits_are_the_documented_function_of_the_words) {
+    constexpr std::uint32_t kTrials = 75;
+    for (const std::uint32_t noise_blocks : {0U, 1U, 7U, 8U, 9U, 63U, 1023U, 4105U}) {
+        for (const std::uint64_t first_trial : {std::uint64_t{5}, (std::uint64_t{7} << 32U) + 1000}) {
+            const TrialRun run{kKey, first_trial, kTrials, noise_blocks};
+            std::vector<std::uint64_t> words(kTrials);
+            kernels.signal_words(words.data(), run);
+            std::vector<std::uint64_t> thresholds(kTrials);
+            std::vector<std::uint32_t> expected(kTrials);
+            std::vector<std::uint8_t> expected_ties(kTrials);
+            for (std::uint32_t i = 0; i < kTrials; ++i) {
+                const auto w = philox_block(kKey, first_trial + i, 0);
+                ASSERT_EQ(words[i], (std::uint64_t{w[1]} << 32U) | w[0]);
+                thresholds[i] = words[i] >> (i % 12U);
+                for (std::uint32_t b = 0; b < noise_blocks; ++b) {
+                    const std::uint32_t word = philox_block(kKey, first_trial + i, 1 + b / 8)[b % 8 / 2];
+                    const std::uint64_t digit = (word >> (16U * (b % 2U))) & 0xffffU;
+                    expected[i] += digit < thresholds[i] >> 48U ? 1 : 0;
+                    expected_ties[i] = digit == thresholds[i] >> 48U ? 1 : expected_ties[i];
+                }
+            }
+            std::vector<std::uint32_t> below(kTrials);
+            std::vector<std::uint8_t> ties(kTrials);
+            const std::uint32_t draws = (noise_blocks + 7) / 8;
+            const std::uint32_t cut = draws / 3;
+            kernels.count_digits(below.data(), ties.data(), thresholds.data(), run, 1, 1 + cut);
+            kernels.count_digits(below.data(), ties.data(), thresholds.data(), run, 1 + cut, 1 + draws);
+            EXPECT_EQ(below, expected) << noise_blocks << " blocks";
+            for (std::uint32_t i = 0; i < kTrials; ++i) {
+                ASSERT_GE(ties[i], expected_ties[i]) << "a tie was overlooked";
+            }
+        }
+    }
+}
+
+TEST_P(EverySet, tied_blocks_are_all_found) {
+    const TrialRun run{kKey, 11, 1, 20'000};
+    std::size_t found_in_all = 0;
+    for (std::uint32_t digit = 0; digit < 20; ++digit) {
+        std::vector<std::uint32_t> expected;
+        for (std::uint32_t b = 0; b < run.noise_blocks; ++b) {
+            const std::uint32_t word = philox_block(kKey, 11, 1 + b / 8)[b % 8 / 2];
+            if (((word >> (16U * (b % 2U))) & 0xffffU) == digit) {
+                expected.push_back(b);
+            }
+        }
+        std::vector<std::uint32_t> got;
+        std::vector<std::uint32_t> room(600);
+        for (std::uint32_t next = 0; next < run.noise_blocks;) {
+            const std::size_t found =
+                kernels.tied_blocks(room.data(), room.size(), &next, run, static_cast<std::uint16_t>(digit));
+            got.insert(got.end(), room.begin(), room.begin() + static_cast<std::ptrdiff_t>(found));
+        }
+        EXPECT_EQ(got, expected) << "digit " << digit;
+        found_in_all += got.size();
+    }
+    EXPECT_GT(found_in_all, 0U) << "the test has no power";
+}
+
+TEST_P(EverySet, thresholds_follow_the_table) {
+    OctaveTable table = OctaveTable::of(
+        [](double from_end, bool upper) { return 0x1p64 * (upper ? 1.0 - 0.5 * from_end : 0.5 * from_end); });
+    std::vector<std::uint64_t> words(1001);
+    for (std::size_t i = 0; i < words.size(); ++i) {
+        const auto w = philox_block(kKey, i, 0);
+        words[i] = ((std::uint64_t{w[0]} << 32U) | w[1]) >> (i % 50);
+    }
+    std::vector<std::uint64_t> got = words;
+    kernels.thresholds_of(got.data(), got.size(), table.coefficients.data());
+    for (std::size_t i = 0; i < words.size(); ++i) {
+        ASSERT_EQ(got[i], octave_threshold(table.coefficients.data(), words[i])) << i;
+    }
+}
+
+/// Whole runs: the ranks of every method on every set are those of the slowest.
+TEST_P(EverySet, ranks_are_those_of_the_baseline) {
+    for (const auto& [model, method] :
+         {std::pair(Model::gaussian, Method::block), std::pair(Model::gaussian, Method::threshold),
+          std::pair(Model::sphere, Method::vector), std::pair(Model::sphere, Method::affinity),
+          std::pair(Model::sphere, Method::block), std::pair(Model::sphere, Method::threshold)}) {
+        RoutingPoint point;
+        point.model = model;
+        point.head_dim = 33;
+        point.block_size = 7;
+        point.candidates = 41;
+        point.cluster_size = 2;
+        point.mu_signal = 0.5;
+        Budget budget;
+        budget.method = method;
+        budget.threads = 1;
+        budget.stop.max_trials = 3000;
+        budget.instruction_set = InstructionSet::baseline;
+        const TrialStats baseline = simulate(point, budget).progress.stats;
+        budget.instruction_set = GetParam();
+        EXPECT_EQ(simulate(point, budget).progress.stats, baseline) << to_string(method);
+    }
+}
+
+}  // namespace
+}  // namespace mobalab::sim

@@ -1,0 +1,23 @@
+# What the files compiled for one instruction set define must be in that set's namespace: the linker merges equal weak
+# symbols, and a shared function compiled for AVX-512 would then run on a machine without it.
+execute_process(COMMAND ${NM} --defined-only ${ARCHIVE} OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)
+if(failed)
+  message(FATAL_ERROR "nm failed on ${ARCHIVE}")
+endif()
+string(REPLACE "\n" ";" lines "${symbols}")
+set(looked_at 0)
+set(member "")
+foreach(line IN LISTS lines)
+  if(line MATCHES "^(.*)\\.o:$")
+    set(member ${CMAKE_MATCH_1})
+    if(member MATCHES "^(baseline|avx2|avx512)\\.cc$")
+      math(EXPR looked_at "${looked_at} + 1")
+    endif()
+  elseif(member MATCHES "^(avx2|avx512)\\.cc$" AND line MATCHES " [WVu] "
+         AND NOT line MATCHES "3sim(4avx2|6avx512)")
+    message(SEND_ERROR "${member}: shared weak symbol ${line}")
+  endif()
+endforeach()
+if(looked_at EQUAL 0)
+  message(FATAL_ERROR "no instruction set's file in ${ARCHIVE}")
+endif()
