@@ -6,10 +6,10 @@
 #include <cstring>
 #include <memory>
 #include <stdexcept>
-#include <thread>
 
 #include "analysis/routing_point.h"
 #include "experiments/bench.h"
+#include "experiments/element_conversion.h"
 #include "experiments/kernel_under_test.h"
 #include "experiments/needle_probe.h"
 #include "experiments/parallel_for.h"
@@ -27,10 +27,6 @@ constexpr std::uint64_t seed = 1;
 constexpr std::int64_t tile_rows = 128;
 constexpr int conv_width = 4;
 
-int thread_count(int threads) {
-    return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
 void check(const Status& status) {
     if (!status.ok()) {
         throw KernelError(status.message);
@@ -43,7 +39,7 @@ public:
     BenchTensor(const BenchShape& shape, std::int64_t number) : BenchTensor(shape) {
         const ProbeShape of_keys{
             .head_dim = shape.head_dim, .block_size = shape.block_size, .seq_len = shape.seq_len, .dtype = shape.dtype};
-        convert(draw_keys(of_keys, seed, number), shape.dtype);
+        store_as(shape.dtype, draw_keys(of_keys, seed, number), bytes_.data());
     }
     explicit BenchTensor(const BenchShape& shape)
         : bytes_(static_cast<std::size_t>(shape.seq_len * shape.head_dim) * kernels::size_of(shape.dtype)) {}
@@ -54,24 +50,6 @@ public:
     std::size_t size() const { return bytes_.size(); }
 
 private:
-    template <typename T>
-    void store(const std::vector<float>& values) {
-        for (std::size_t i = 0; i < values.size(); ++i) {
-            const T value = static_cast<T>(values[i]);
-            std::memcpy(bytes_.data() + i * sizeof(T), &value, sizeof(T));
-        }
-    }
-    void convert(const std::vector<float>& values, kernels::DataType dtype) {
-        switch (dtype) {
-            case kernels::DataType::fp32:
-                return store<float>(values);
-            case kernels::DataType::bf16:
-                return store<Eigen::bfloat16>(values);
-            case kernels::DataType::fp16:
-                return store<Eigen::half>(values);
-        }
-    }
-
     std::vector<std::byte> bytes_;
 };
 

@@ -22,7 +22,7 @@ std::vector<BenchShape> shapes_of(const Arguments& arguments) {
                           .block_size = point.block_size,
                           .seq_len = point.seq_len,
                           .topk = point.topk,
-                          .dtype = probe_dtype(arguments),
+                          .dtype = dtype_of(arguments),
                           .threads = static_cast<int>(arguments.integer("threads", 0, 4096))});
     }
     return shapes;
