@@ -138,7 +138,7 @@ Table bench_table(const std::vector<BenchResult>& results) {
     column("peer", "what the rate is compared with, in the same run", [](Row row) { return row.measured.peer; });
     column("ratio_to_peer", "rate over the peer's rate", [](Row row) { return ratio_to_peer(row); });
     column("peak", "what share_of_peak is a share of", [](Row row) { return row.measured.peak; });
-    column("share_of_peak", "flop rate over what the data sheet allows",
+    column("share_of_peak", "flop rate over that of `peak`",
            [](Row row) { return row.measured.flops / median(row.seconds) / row.measured.peak_flops; });
     return table;
 }

@@ -48,7 +48,7 @@ struct BenchCase {
     double peer_bytes = unknown;  ///< else (or where the peer has none) bytes a second
 
     std::string peak = {};        ///< names peak_flops
-    double peak_flops = unknown;  ///< floating-point operations a second the processor's data sheet allows
+    double peak_flops = unknown;  ///< floating-point operations a second the processor can do at most
 
     /// Seconds of one call of its argument; empty: the clock of the host.
     std::function<double(const std::function<void()>&)> timer = {};

@@ -1,5 +1,6 @@
 #include <optional>
 #include <ostream>
+#include <set>
 
 #include "experiments/bench.h"
 #include "experiments/device_choice.h"
@@ -49,12 +50,16 @@ DeviceDemand bench_demand(const Arguments& arguments) {
             }};
 }
 
-std::vector<BenchCase> cases_of(const BenchShape& shape, bool on_cuda, Terminal& terminal) {
+// `told`: what was left out of shapes before and need not be said again.
+std::vector<BenchCase> cases_of(const BenchShape& shape, bool on_cuda, std::set<std::string>& told,
+                                Terminal& terminal) {
     if (on_cuda) {
         std::vector<std::string> left_out;
         std::vector<BenchCase> cases = cuda_kernel_cases(shape, left_out);
         for (const std::string& what : left_out) {
-            terminal.err << "mobalab bench: left out: " << what << "\n";
+            if (told.insert(what).second) {
+                terminal.err << "mobalab bench: left out: " << what << "\n";
+            }
         }
         return cases;
     }
@@ -70,8 +75,9 @@ std::vector<BenchResult> measure_all(const std::vector<BenchShape>& shapes, cons
                                      Terminal& terminal) {
     ProgressDisplay display(terminal, "bench");
     std::vector<BenchResult> results;
+    std::set<std::string> told;
     for (std::size_t s = 0; s < shapes.size(); ++s) {
-        const std::vector<BenchCase> cases = cases_of(shapes[s], on_cuda, terminal);
+        const std::vector<BenchCase> cases = cases_of(shapes[s], on_cuda, told, terminal);
         for (std::size_t c = 0; c < cases.size(); ++c) {
             if (interrupted()) {
                 throw Interrupted("interrupted; a benchmark is not resumed, run it again");
@@ -153,7 +159,8 @@ Subcommand bench_command() {
         "\n"
         "With --device cuda the CUDA kernels: times of CUDA events, tensors in turns so that none is in the cache, "
         "after a sample of the results was compared with the CPU kernel. The ratio is bytes a second over those of a "
-        "copy on the device, measured in turns; of_peak is GFLOP/s over what the data sheet allows.",
+        "copy on the device, measured in turns; of_peak is GFLOP/s over the peak of the tensor cores at the highest "
+        "clock.",
         std::vector<Flag>{{"batch", "N", "", "sequences; without it 1 on cpu, 2 on cuda"},
                           {"heads", "N", "", "heads of queries and of keys; without it 1 on cpu, 16 on cuda"},
                           {"head-dim", "LIST", "128", "width d of a head"},

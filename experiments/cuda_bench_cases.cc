@@ -48,8 +48,11 @@ std::vector<BenchCase> cuda_kernel_cases(const BenchShape& shape, std::vector<st
     const std::string conv_backward = fmt::format("key convolution backward, width {}", bench_conv_width);
     const bool has_conv_backward = offered(Operation::key_conv_backward, shape, conv_backward, left_out);
     const auto t = std::make_shared<CudaBenchTensors>(shape, has_backward || has_conv_backward);
-    check_cuda_bench(*t, has_backward);
-    t->forward_all();  // what attention and its gradients need
+    {
+        const DeviceMemory scores(t->selection_bytes);
+        t->compute_all(scores.as<float>(), has_backward);
+        check_cuda_bench(*t, scores, has_backward);
+    }
 
     const Peak peak = tensor_core_peak();
     std::vector<BenchCase> cases;

@@ -31,7 +31,7 @@ void require(bool holds, const std::string& what) {
 // Head and sequence under the magnifying glass; everything of it as the CPU backend wants it.
 class HeadCopy {
 public:
-    explicit HeadCopy(CudaBenchTensors& tensors) : tensors_(tensors), shape_(tensors.shape) {}
+    explicit HeadCopy(const CudaBenchTensors& tensors) : tensors_(tensors), shape_(tensors.shape) {}
 
     // [seq_len, head_dim] of a tensor, elements as they are.
     std::vector<std::uint16_t> tensor(const DeviceMemory& memory) const {
@@ -100,7 +100,7 @@ double relative_error(const std::vector<double>& seen, const std::vector<double>
 
 class BenchCheck {
 public:
-    BenchCheck(CudaBenchTensors& tensors, DeviceMemory& scores)
+    BenchCheck(const CudaBenchTensors& tensors, const DeviceMemory& scores)
         : shape_(tensors.shape), tensors_(tensors), head_(tensors), scores_(scores), set_(tensors.first()) {
         q_ = head_.tensor(set_.q);
         k_ = head_.tensor(set_.k);
@@ -213,14 +213,7 @@ private:
 
 }  // namespace
 
-void check_cuda_bench(CudaBenchTensors& tensors, bool with_gradients) {
-    DeviceMemory scores(tensors.selection_bytes);
-    tensors.route(tensors.first(), scores.as<float>());
-    tensors.forward(tensors.first());
-    if (with_gradients) {
-        tensors.backward(tensors.first());
-    }
-    tensors.stream.synchronize();
+void check_cuda_bench(const CudaBenchTensors& tensors, const DeviceMemory& scores, bool with_gradients) {
     const BenchCheck check(tensors, scores);
     const std::int64_t rows = std::min(window_rows, tensors.shape.seq_len);
     check.check_window((tensors.shape.seq_len - rows) / 2, rows);

@@ -108,10 +108,15 @@ void CudaBenchTensors::forward(CudaBenchSet& set) {
                                        with_workspace(Operation::moba_forward)));
 }
 
-void CudaBenchTensors::forward_all() {
+void CudaBenchTensors::compute_all(float* scores, bool with_gradients) {
+    route(first(), scores);
     for (CudaBenchSet& set : sets_) {
         forward(set);
     }
+    if (with_gradients) {
+        backward(first());
+    }
+    stream.synchronize();
 }
 
 void CudaBenchTensors::backward(CudaBenchSet& set) {

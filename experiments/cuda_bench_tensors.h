@@ -30,11 +30,13 @@ public:
     void pool(CudaBenchSet& set);
     void conv_forward(CudaBenchSet& set);
     void conv_backward(CudaBenchSet& set);
-    void forward_all();  ///< of every set
-    void copy();         ///< copy_bytes from one place of the device to another
+    /// Every set's results, the first one's scores and gradients among them; waits for them.
+    void compute_all(float* scores, bool with_gradients);
+    void copy();  ///< copy_bytes from one place of the device to another
 
     CudaBenchSet& next() { return sets_[turn_++ % sets_.size()]; }
     CudaBenchSet& first() { return sets_.front(); }
+    const CudaBenchSet& first() const { return sets_.front(); }
 
     /// Time between two events around `run`, on the stream of all functions above.
     double seconds(const std::function<void()>& run) const;
@@ -60,7 +62,8 @@ private:
 inline constexpr int bench_conv_width = 4;
 
 /// Compares a sample of the first set's results (last head of the last sequence: a window of queries in the middle and
-/// one at the end; gradients of the last block) with the CPU backend on the same 16-bit tensors. Throws KernelError.
-void check_cuda_bench(CudaBenchTensors& tensors, bool with_gradients);
+/// one at the end; gradients of the last block) with the CPU backend on the same 16-bit tensors. `scores`: of route().
+/// Throws KernelError naming the first result that differs by more than rounding.
+void check_cuda_bench(const CudaBenchTensors& tensors, const DeviceMemory& scores, bool with_gradients);
 
 }  // namespace mobalab::experiments
