@@ -5,8 +5,7 @@
 #include <ostream>
 
 #include "analysis/routing_point.h"
-#include "experiments/cuda_info.h"
-#include "experiments/probe_plan.h"
+#include "experiments/kernel_under_test.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -37,11 +36,6 @@ std::string trouble_with_cuda(DataType dtype, const DeviceDemand& demand) {
     return "";
 }
 
-std::string first_device() {
-    const CudaInfo info = cuda_info();
-    return info.devices.empty() ? info.trouble : info.devices.front().name;
-}
-
 }  // namespace
 
 Arguments resolve_device(const Arguments& arguments, const DeviceDemand& demand, Terminal& terminal) {
@@ -55,8 +49,9 @@ Arguments resolve_device(const Arguments& arguments, const DeviceDemand& demand,
         throw InputError("device = cuda: " + trouble);
     }
     if (device == "auto") {
-        terminal.err << (trouble.empty() ? fmt::format("mobalab: --device auto takes cuda ({})\n", first_device())
-                                         : fmt::format("mobalab: --device auto takes cpu ({})\n", trouble));
+        terminal.err << (trouble.empty()
+                             ? fmt::format("mobalab: --device auto takes cuda ({})\n", cuda_kernel(1)->processor())
+                             : fmt::format("mobalab: --device auto takes cpu ({})\n", trouble));
     }
     return trouble.empty() ? on_cuda : on_device(arguments, "cpu");
 }
