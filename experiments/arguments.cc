@@ -47,6 +47,12 @@ Arguments Arguments::without_output() const {
     return rest;
 }
 
+Arguments Arguments::with(const std::string& name, const std::string& text) const {
+    Arguments changed = *this;
+    changed.values_[name] = {text, given(name)};
+    return changed;
+}
+
 bool Arguments::has(const std::string& name) const {
     return values_.contains(name);
 }

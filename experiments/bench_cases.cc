@@ -6,10 +6,10 @@
 #include <cstring>
 #include <memory>
 #include <stdexcept>
-#include <thread>
 
 #include "analysis/routing_point.h"
 #include "experiments/bench.h"
+#include "experiments/element_conversion.h"
 #include "experiments/kernel_under_test.h"
 #include "experiments/needle_probe.h"
 #include "experiments/parallel_for.h"
@@ -27,10 +27,6 @@ constexpr std::uint64_t seed = 1;
 constexpr std::int64_t tile_rows = 128;
 constexpr int conv_width = 4;
 
-int thread_count(int threads) {
-    return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
 void check(const Status& status) {
     if (!status.ok()) {
         throw KernelError(status.message);
@@ -42,11 +38,11 @@ class BenchTensor {
 public:
     BenchTensor(const BenchShape& shape, std::int64_t number) : BenchTensor(shape) {
         const ProbeShape of_keys{
-            .head_dim = shape.head_dim, .block_size = shape.block_size, .seq_len = shape.seq_len, .dtype = shape.dtype};
-        convert(draw_keys(of_keys, seed, number), shape.dtype);
+            .head_dim = shape.head_dim, .block_size = shape.block_size, .seq_len = shape.rows(), .dtype = shape.dtype};
+        store_as(shape.dtype, draw_keys(of_keys, seed, number), bytes_.data());
     }
     explicit BenchTensor(const BenchShape& shape)
-        : bytes_(static_cast<std::size_t>(shape.seq_len * shape.head_dim) * kernels::size_of(shape.dtype)) {}
+        : bytes_(static_cast<std::size_t>(shape.rows() * shape.head_dim) * kernels::size_of(shape.dtype)) {}
 
     ConstTensor in() const { return {.data = bytes_.data()}; }
     Tensor out() { return {.data = bytes_.data()}; }
@@ -54,24 +50,6 @@ public:
     std::size_t size() const { return bytes_.size(); }
 
 private:
-    template <typename T>
-    void store(const std::vector<float>& values) {
-        for (std::size_t i = 0; i < values.size(); ++i) {
-            const T value = static_cast<T>(values[i]);
-            std::memcpy(bytes_.data() + i * sizeof(T), &value, sizeof(T));
-        }
-    }
-    void convert(const std::vector<float>& values, kernels::DataType dtype) {
-        switch (dtype) {
-            case kernels::DataType::fp32:
-                return store<float>(values);
-            case kernels::DataType::bf16:
-                return store<Eigen::bfloat16>(values);
-            case kernels::DataType::fp16:
-                return store<Eigen::half>(values);
-        }
-    }
-
     std::vector<std::byte> bytes_;
 };
 
@@ -106,7 +84,8 @@ private:
 // All tensors of one shape, shared by its cases.
 struct CpuTensors {
     explicit CpuTensors(const BenchShape& shape)
-        : q(shape, 0),
+        : problem(problem_of(shape)),
+          q(shape, 0),
           k(shape, 1),
           v(shape, 2),
           d_out(shape, 3),
@@ -114,17 +93,13 @@ struct CpuTensors {
           dq(shape),
           dk(shape),
           dv(shape),
-          conv_weight(static_cast<std::size_t>(shape.head_dim * conv_width), 0.25F),
+          conv_weight(static_cast<std::size_t>(shape.heads * shape.head_dim * conv_width), 0.25F),
           d_conv_weight(conv_weight.size()),
-          lse(static_cast<std::size_t>(shape.seq_len)),
-          selection(static_cast<std::size_t>(shape.seq_len * (shape.topk - 1))) {
-        problem.seqlen_q = problem.seqlen_k = shape.seq_len;
-        problem.head_dim = shape.head_dim;
-        problem.block_size = shape.block_size;
-        problem.topk = shape.topk;
-        problem.dtype = shape.dtype;
+          lse(static_cast<std::size_t>(shape.rows())),
+          selection(static_cast<std::size_t>(shape.rows() * (shape.topk - 1))) {
         execution.threads = shape.threads;
-        centroids.resize(static_cast<std::size_t>(problem.blocks() * shape.head_dim) * kernels::size_of(shape.dtype));
+        centroids.resize(static_cast<std::size_t>(problem.blocks() * shape.heads * shape.head_dim) *
+                         kernels::size_of(shape.dtype));
     }
 
     void pool() { check(kernels::compute_centroids(problem, k.in(), centroids.data(), execution)); }
@@ -154,26 +129,6 @@ struct CpuTensors {
     std::vector<std::byte> centroids;
 };
 
-// Multiply-adds of routing: every query against every block before its own.
-double routing_products(const BenchShape& shape) {
-    double candidates = 0.0;
-    for (std::int64_t first = 0; first < shape.seq_len; first += shape.block_size) {
-        const std::int64_t rows = std::min(shape.block_size, shape.seq_len - first);
-        candidates += static_cast<double>(rows) * static_cast<double>(first / shape.block_size);
-    }
-    return candidates * static_cast<double>(shape.head_dim);
-}
-
-// Multiply-adds of one of attention's products: every query against the keys it keeps, causal in its own block.
-double attention_products(const BenchShape& shape) {
-    double keys = 0.0;
-    for (std::int64_t row = 0; row < shape.seq_len; ++row) {
-        const std::int64_t routed = std::min(shape.topk - 1, row / shape.block_size);
-        keys += static_cast<double>(routed * shape.block_size + row % shape.block_size + 1);
-    }
-    return keys * static_cast<double>(shape.head_dim);
-}
-
 BenchCase against_product(BenchCase bench, const BareProduct& product, std::string peer) {
     bench.peer = std::move(peer);
     bench.peer_flops = product.flops();
@@ -195,9 +150,10 @@ std::vector<BenchCase> cpu_kernel_cases(const BenchShape& shape) {
     t->route();  // what attention and its gradients need
     t->forward();
     const int threads = thread_count(shape.threads);
-    const BareProduct scores(shape.seq_len, shape.head_dim, t->problem.blocks(), threads);
-    const BareProduct attention(shape.seq_len, shape.head_dim, shape.topk * shape.block_size, threads);
-    const std::string scores_text = fmt::format("Eigen product N x d x {}", t->problem.blocks());
+    const std::int64_t past_blocks = t->problem.blocks() / shape.batch;
+    const BareProduct scores(shape.rows(), shape.head_dim, past_blocks, threads);
+    const BareProduct attention(shape.rows(), shape.head_dim, shape.topk * shape.block_size, threads);
+    const std::string scores_text = fmt::format("Eigen product N x d x {}", past_blocks);
     const std::string attention_text = fmt::format("Eigen product N x d x {}", shape.topk * shape.block_size);
     const auto tensor_bytes = static_cast<double>(t->k.size());
     const double attended = attention_products(shape);

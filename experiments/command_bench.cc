@@ -1,11 +1,12 @@
 #include <optional>
 #include <ostream>
+#include <set>
 
 #include "experiments/bench.h"
-#include "experiments/build_info.h"
+#include "experiments/device_choice.h"
 #include "experiments/interrupt.h"
+#include "experiments/kernel_under_test.h"
 #include "experiments/point_grid.h"
-#include "experiments/probe_flags.h"
 #include "experiments/progress.h"
 #include "experiments/subcommands.h"
 #include "experiments/table_text.h"
@@ -15,20 +16,53 @@ namespace {
 
 using analysis::InputError;
 
+// Sequences or heads: as many as asked for, else those of the device.
+std::int64_t count_of(const Arguments& arguments, const std::string& flag, std::int64_t on_cuda) {
+    if (arguments.given(flag)) {
+        return arguments.integer(flag, 1, 65535);
+    }
+    return arguments.text("device") == "cuda" ? on_cuda : 1;
+}
+
 std::vector<BenchShape> shapes_of(const Arguments& arguments) {
     std::vector<BenchShape> shapes;
     for (const analysis::RoutingPoint& point : point_grid(arguments)) {
-        shapes.push_back({.head_dim = point.head_dim,
+        shapes.push_back({.batch = count_of(arguments, "batch", 2),
+                          .heads = count_of(arguments, "heads", 16),
+                          .head_dim = point.head_dim,
                           .block_size = point.block_size,
                           .seq_len = point.seq_len,
                           .topk = point.topk,
-                          .dtype = probe_dtype(arguments),
+                          .dtype = dtype_of(arguments),
                           .threads = static_cast<int>(arguments.integer("threads", 0, 4096))});
     }
     return shapes;
 }
 
-std::vector<BenchCase> cases_of(const BenchShape& shape) {
+DeviceDemand bench_demand(const Arguments& arguments) {
+    return {kernels::Operation::moba_forward, [&arguments](kernels::DataType dtype) {
+                std::vector<kernels::Problem> problems;
+                for (const BenchShape& shape : shapes_of(arguments.with("device", "cuda"))) {
+                    problems.push_back(problem_of(shape));
+                    problems.back().dtype = dtype;
+                }
+                return problems;
+            }};
+}
+
+// `told`: what was left out of shapes before and need not be said again.
+std::vector<BenchCase> cases_of(const BenchShape& shape, bool on_cuda, std::set<std::string>& told,
+                                Terminal& terminal) {
+    if (on_cuda) {
+        std::vector<std::string> left_out;
+        std::vector<BenchCase> cases = cuda_kernel_cases(shape, left_out);
+        for (const std::string& what : left_out) {
+            if (told.insert(what).second) {
+                terminal.err << "mobalab bench: left out: " << what << "\n";
+            }
+        }
+        return cases;
+    }
     std::vector<BenchCase> cases = cpu_kernel_cases(shape);
     for (BenchCase& bench : simulation_cases(shape)) {
         cases.push_back(std::move(bench));
@@ -37,12 +71,13 @@ std::vector<BenchCase> cases_of(const BenchShape& shape) {
 }
 
 // Shape by shape: the tensors of one are gone before those of the next are made.
-std::vector<BenchResult> measure_all(const std::vector<BenchShape>& shapes, const BenchBudget& budget,
+std::vector<BenchResult> measure_all(const std::vector<BenchShape>& shapes, const BenchBudget& budget, bool on_cuda,
                                      Terminal& terminal) {
     ProgressDisplay display(terminal, "bench");
     std::vector<BenchResult> results;
+    std::set<std::string> told;
     for (std::size_t s = 0; s < shapes.size(); ++s) {
-        const std::vector<BenchCase> cases = cases_of(shapes[s]);
+        const std::vector<BenchCase> cases = cases_of(shapes[s], on_cuda, told, terminal);
         for (std::size_t c = 0; c < cases.size(); ++c) {
             if (interrupted()) {
                 throw Interrupted("interrupted; a benchmark is not resumed, run it again");
@@ -60,42 +95,50 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
         terminal.out << json_table(table);
         return;
     }
+    std::vector<ShownColumn> answers = {{"name", "name"},
+                                        {"seconds_median", "seconds"},
+                                        {"seconds_low", "low"},
+                                        {"seconds_high", "high"},
+                                        {"gflops", "GFLOP/s"}};
+    if (!table.texts("peak").front().empty()) {
+        answers.push_back({"share_of_peak", "of_peak"});
+    }
+    answers.insert(answers.end(), {{"gbytes_per_second", "GB/s"}, {"ratio_to_peer", "ratio"}, {"peer", "to"}});
     terminal.out << human_table(table,
-                                {{"head_dim", "d"},
+                                {{"batch", "batch"},
+                                 {"heads", "heads"},
+                                 {"head_dim", "d"},
                                  {"block_size", "B"},
                                  {"seq_len", "N"},
                                  {"topk", "k"},
                                  {"dtype", "dtype"},
                                  {"threads", "threads"}},
-                                {{"name", "name"},
-                                 {"seconds_median", "seconds"},
-                                 {"seconds_low", "low"},
-                                 {"seconds_high", "high"},
-                                 {"gflops", "GFLOP/s"},
-                                 {"gbytes_per_second", "GB/s"},
-                                 {"ratio_to_peer", "ratio"},
-                                 {"peer", "to"}});
+                                answers);
+    if (!table.texts("peak").front().empty()) {
+        terminal.out << "of_peak: of " << table.texts("peak").front() << "\n";
+    }
 }
 
-int run_bench(const Arguments& arguments, Terminal& terminal) {
+int run_bench(const Arguments& asked, Terminal& terminal) {
+    const Arguments arguments = resolve_device(asked, bench_demand(asked), terminal);
+    const bool on_cuda = arguments.text("device") == "cuda";
     if (arguments.on("force") && !arguments.given("out")) {
         throw InputError("force: is about a results file; name it with --out");
     }
     const std::vector<BenchShape> shapes = shapes_of(arguments);
     const BenchBudget budget{.repeats = arguments.integer("repeats", 3, 1'000'000),
                              .seconds = arguments.real("max-seconds", 0.0, 1e6)};
-    arguments.choice("device", {"cpu"});
     std::optional<ResultsOutput> output;
     if (arguments.given("out")) {
         output.emplace(arguments.text("out"), arguments.on("force"));
     }
-    const Table table = bench_table(measure_all(shapes, budget, terminal));
+    const Table table = bench_table(measure_all(shapes, budget, on_cuda, terminal));
     if (output) {
         Results results = new_results("bench");
         results.task = task_id("bench\n" + arguments.settings());
         results.command = arguments.command_line();
         results.settings = arguments.settings();
-        results.device = cpu_name();
+        results.device = kernel_for_device(arguments.text("device"), 1)->processor();
         results.tables = {table};
         output->commit(results);
     }
@@ -106,28 +149,35 @@ int run_bench(const Arguments& arguments, Terminal& terminal) {
 }  // namespace
 
 Subcommand bench_command() {
-    return {"bench",
-            "speed of the kernels and of the simulation engine",
-            "Times pooling, routing, attention forward and backward and the key convolution of the CPU kernel, and the "
-            "simulation engine, one head and one sequence a shape. The ratio is the rate over that of a bare Eigen "
-            "product of the same shape (or of a copy) on the same threads, measured in turns with it; GFLOP/s count "
-            "useful operations only (blocks in the past, keys attended to).",
-            std::vector<Flag>{{"head-dim", "LIST", "128", "width d of a head"},
-                              {"block-size", "LIST", "64", "keys B of a block"},
-                              {"seq-len", "LIST", "32K", "tokens N"},
-                              {"topk", "LIST", "8", "blocks k a query attends to, its own included"},
-                              {"device", "NAME", "cpu", "what to time: cpu"},
-                              {"dtype", "NAME", "fp32", "type of the tensors: fp32, bf16, fp16"},
-                              {"threads", "N", "0", "worker threads, 0 for all"},
-                              {"repeats", "N", "7", "calls a measurement"},
-                              {"max-seconds", "S", "2", "fewer calls (but 3) where they would take longer than this"}} +
-                output_flags() + json_flag(),
-            {{"bench", "the default shape: d 128, N 32K, B 64, k 8"},
-             {"bench --block-size 16:512:x2 --seq-len 16K", "six block sizes"},
-             {"bench --threads 1 --dtype bf16 --json", "one thread, 16-bit tensors, for a program"},
-             {"bench --seq-len 8K:64K:x2 --out bench.h5", "four lengths, to a results file"}},
-            "",
-            run_bench};
+    return {
+        "bench",
+        "speed of the kernels and of the simulation engine",
+        "Times pooling, routing, attention forward and backward and the key convolution of the CPU kernel, and the "
+        "simulation engine. The ratio is the rate over that of a bare Eigen product of the same shape (or of a copy) "
+        "on the same threads, measured in turns with it; GFLOP/s count useful operations only (blocks in the past, "
+        "keys attended to).\n"
+        "\n"
+        "With --device cuda the CUDA kernels: times of CUDA events, tensors in turns so that none is in the cache, "
+        "after a sample of the results was compared with the CPU kernel. The ratio is bytes a second over those of a "
+        "copy on the device, measured in turns; of_peak is GFLOP/s over the peak of the tensor cores at the highest "
+        "clock.",
+        std::vector<Flag>{{"batch", "N", "", "sequences; without it 1 on cpu, 2 on cuda"},
+                          {"heads", "N", "", "heads of queries and of keys; without it 1 on cpu, 16 on cuda"},
+                          {"head-dim", "LIST", "128", "width d of a head"},
+                          {"block-size", "LIST", "64", "keys B of a block"},
+                          {"seq-len", "LIST", "32K", "tokens N"},
+                          {"topk", "LIST", "8", "blocks k a query attends to, its own included"},
+                          {"threads", "N", "0", "worker threads, 0 for all"},
+                          {"repeats", "N", "7", "calls a measurement"},
+                          {"max-seconds", "S", "2", "fewer calls (but 3) where they would take longer than this"}} +
+            device_flags() + output_flags() + json_flag(),
+        {{"bench", "the default shape: d 128, N 32K, B 64, k 8"},
+         {"bench --block-size 16:512:x2 --seq-len 16K", "six block sizes"},
+         {"bench --device cuda --seq-len 64K --block-size 64,128", "the GPU: 2 sequences of 16 heads"},
+         {"bench --threads 1 --dtype bf16 --json", "one thread, 16-bit tensors, for a program"},
+         {"bench --seq-len 8K:64K:x2 --out bench.h5", "four lengths, to a results file"}},
+        "",
+        run_bench};
 }
 
 }  // namespace mobalab::experiments

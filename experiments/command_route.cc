@@ -65,8 +65,7 @@ int run_route(const Arguments& arguments, Terminal& terminal, const KernelUnderT
     std::optional<ResumableOutput> output;
     if (arguments.given("out")) {
         const std::string task = "confidence=" + shortest(confidence);
-        output.emplace(arguments.text("out"), mode,
-                       probe_results("route", task, points, settings, kernel.device(), arguments));
+        output.emplace(arguments.text("out"), mode, probe_results("route", task, points, settings, kernel, arguments));
     }
     if (output && output->finished()) {
         terminal.err << "mobalab route: " << arguments.text("out") << " is complete; nothing left to do\n";
@@ -109,15 +108,12 @@ Subcommand route_command() {
         {{"route", "one point with the default flags on the CPU kernel"},
          {"route --block-size 32:512:x2 --mu-signal 0.9", "five block sizes"},
          {"route --dtype bf16 --probes 1e6", "a million probes with 16-bit tensors"},
+         {"route --device cuda --seq-len 512K --block-size 128", "the GPU kernel, at half a million keys"},
          {"route --cluster-size 1,4 --mu-cluster 0.2 --mu-signal 0.7 --json",
           "a cluster of related tokens, for a program"},
          {"route --seq-len 8K:128K:x2 --out route.h5", "longer and longer sequences, to a results file"}},
         "",
-        [](const Arguments& arguments, Terminal& terminal) {
-            const int threads = worker_threads(arguments);
-            const std::string device = arguments.choice("device", {"cpu", "cuda", "auto"});
-            return run_route(arguments, terminal, *kernel_for_device(device, threads));
-        },
+        [](const Arguments& arguments, Terminal& terminal) { return run_on_device(arguments, terminal, run_route); },
         true};
 }
 

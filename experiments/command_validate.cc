@@ -201,7 +201,7 @@ int run_validate(const Arguments& arguments, Terminal& terminal, const KernelUnd
         const std::string task = fmt::format("trials={}\nconfidence={}\nalpha={}", settings.trials,
                                              shortest(settings.confidence), shortest(settings.alpha));
         output.emplace(arguments.text("out"), mode,
-                       probe_results("validate", task, points, settings.probe, kernel.device(), arguments));
+                       probe_results("validate", task, points, settings.probe, kernel, arguments));
     }
     if (output && output->finished()) {
         terminal.err << "mobalab validate: " << arguments.text("out") << " is complete; nothing left to do\n";
@@ -241,12 +241,12 @@ Subcommand validate_command() {
          {"validate --head-dim 64,128 --block-size 32:128:x2 --topk 2,8 --mu-signal 0.7", "twelve points"},
          {"validate --config experiments/configs/paper.cfg --out paper.h5", "the standard grid, to a results file"},
          {"validate --config experiments/configs/paper.cfg --out paper.h5 --resume", "the same, after an interruption"},
+         {"validate --config experiments/configs/reference.cfg --device cuda --out reference.h5",
+          "the grid extended to 512K tokens, through the GPU kernel"},
          {"validate --dtype bf16 --probes 1e6 --json", "sixteen-bit tensors and a million probes, for a program"}},
         "",
         [](const Arguments& arguments, Terminal& terminal) {
-            const int threads = worker_threads(arguments);
-            const std::string device = arguments.choice("device", {"cpu", "cuda", "auto"});
-            return run_validate(arguments, terminal, *kernel_for_device(device, threads));
+            return run_on_device(arguments, terminal, run_validate);
         },
         true};
 }

@@ -53,9 +53,12 @@ CudaInfo cuda_info() {
         info.trouble = error == cudaSuccess ? "no CUDA device" : cudaGetErrorString(error);
         return info;
     }
+    int current = 0;
+    cudaGetDevice(&current);
     for (int index = 0; index < count; ++index) {
         info.devices.push_back(describe(index));
     }
+    cudaSetDevice(current);
     return info;
 }
 

@@ -1,13 +1,10 @@
 #include "experiments/kernel_under_test.h"
 
-#include <fmt/format.h>
-
-#include <Eigen/Core>
 #include <algorithm>
-#include <thread>
 #include <vector>
 
-#include "analysis/routing_point.h"
+#include "experiments/build_info.h"
+#include "experiments/element_conversion.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -24,45 +21,26 @@ void check(const kernels::Status& status) {
 class HostTensor {
 public:
     HostTensor(std::span<const float> values, DataType dtype) : data_(values.data()) {
-        if (dtype == DataType::bf16) {
-            convert<Eigen::bfloat16>(values);
-        } else if (dtype == DataType::fp16) {
-            convert<Eigen::half>(values);
+        if (dtype != DataType::fp32) {
+            converted_.resize(values.size());
+            store_as(dtype, values, converted_.data());
+            data_ = converted_.data();
         }
     }
     const void* data() const { return data_; }
 
 private:
-    template <typename T>
-    void convert(std::span<const float> values) {
-        static_assert(sizeof(T) == sizeof(std::uint16_t));
-        converted_.resize(values.size());
-        std::transform(values.begin(), values.end(), converted_.begin(),
-                       [](float value) { return Eigen::numext::bit_cast<std::uint16_t>(static_cast<T>(value)); });
-        data_ = converted_.data();
-    }
-
     const void* data_;
     std::vector<std::uint16_t> converted_;
 };
 
-kernels::Problem problem_of(const ProbeShape& shape) {
-    kernels::Problem problem;
-    problem.seqlen_k = shape.seq_len;
-    problem.head_dim = shape.head_dim;
-    problem.block_size = shape.block_size;
-    problem.dtype = shape.dtype;
-    return problem;
-}
-
 // One pooling when the keys arrive; every chunk is then a short problem that ends at the chunk's last query.
 class CpuLoadedKeys : public LoadedKeys {
 public:
-    CpuLoadedKeys(const ProbeShape& shape, std::span<const float> keys) : problem_(problem_of(shape)) {
+    CpuLoadedKeys(const ProbeShape& shape, std::span<const float> keys) : problem_(problem_of(shape, shape.seq_len)) {
         const HostTensor converted(keys, shape.dtype);
         const auto elements = static_cast<std::size_t>(problem_.blocks() * shape.head_dim);
         centroids_.resize(elements * kernels::size_of(shape.dtype));
-        problem_.seqlen_q = shape.seq_len;
         check(kernels::compute_centroids(problem_, {.data = converted.data()}, centroids_.data(), execution_));
     }
 
@@ -108,17 +86,30 @@ private:
 
 }  // namespace
 
+std::string KernelUnderTest::processor() const {
+    return cpu_name();
+}
+
+int thread_count(int threads) {
+    return threads > 0 ? threads : std::max(1, cpu_threads());
+}
+
+kernels::Problem problem_of(const ProbeShape& shape, std::int64_t rows) {
+    kernels::Problem problem;
+    problem.seqlen_q = rows;
+    problem.seqlen_k = shape.seq_len;
+    problem.head_dim = shape.head_dim;
+    problem.block_size = shape.block_size;
+    problem.dtype = shape.dtype;
+    return problem;
+}
+
 std::unique_ptr<KernelUnderTest> cpu_kernel(int threads) {
-    const int hardware = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-    return std::make_unique<CpuKernel>(threads > 0 ? threads : hardware);
+    return std::make_unique<CpuKernel>(thread_count(threads));
 }
 
 std::unique_ptr<KernelUnderTest> kernel_for_device(const std::string& device, int threads) {
-    if (device == "cuda") {
-        throw analysis::InputError(
-            "--device cuda: the needle probe runs on the CPU in this version; nearest valid choice: --device cpu");
-    }
-    return cpu_kernel(threads);
+    return device == "cuda" ? cuda_kernel(threads) : cpu_kernel(threads);
 }
 
 }  // namespace mobalab::experiments

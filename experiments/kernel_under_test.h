@@ -29,7 +29,8 @@ class KernelUnderTest {
 public:
     virtual ~KernelUnderTest() = default;
 
-    virtual std::string device() const = 0;  ///< for the results file: "cpu", ...
+    virtual std::string device() const = 0;  ///< "cpu", "cuda": the kernel; part of what a result depends on
+    virtual std::string processor() const;   ///< what it runs on, for the results file; the CPU unless overridden
 
     /// Most key sets to work on at once; each caller thread holds one.
     virtual int parallel_key_sets() const = 0;
@@ -47,8 +48,17 @@ public:
 /// The CPU kernel (kernels::Backend::cpu), one thread per key set. `threads` 0: all hardware threads.
 std::unique_ptr<KernelUnderTest> cpu_kernel(int threads);
 
-/// `device`: cpu, cuda or auto (cuda where this build and machine have it). Throws analysis::InputError naming what is
-/// missing.
+/// The CUDA kernel (kernels::Backend::cuda; bf16, fp16) on the current device; up to `threads` key sets in flight (0:
+/// one for each hardware thread), each on a stream of its own. Throws KernelError where there is no device or no CUDA.
+std::unique_ptr<KernelUnderTest> cuda_kernel(int threads);
+
+/// The kernel of --device, after resolve_device(): cpu or cuda.
 std::unique_ptr<KernelUnderTest> kernel_for_device(const std::string& device, int threads);
+
+/// `threads`, or where it is 0 the number of hardware threads.
+int thread_count(int threads);
+
+/// The kernel's problem of `rows` last queries of a sequence of this shape, topk left as it is.
+kernels::Problem problem_of(const ProbeShape& shape, std::int64_t rows);
 
 }  // namespace mobalab::experiments

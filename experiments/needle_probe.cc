@@ -212,8 +212,8 @@ std::vector<QueryChunk> chunks_of_key_set(const ProbeJob& job, std::int64_t key_
     return probe_chunks(job.shape, job.budget.probes, uniforms);
 }
 
-std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set) {
-    std::vector<float> keys(static_cast<std::size_t>(shape.seq_len * shape.head_dim));
+void draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set, std::vector<float>& keys) {
+    keys.resize(static_cast<std::size_t>(shape.seq_len * shape.head_dim));
     const sim::PhiloxKey key = key_of("keys", seed, canonical_text(shape));
     // Slice by slice, so that a slice is still in cache when it is normalised.
     const std::int64_t slice_rows = 64;  // multiple of 4: slices are whole Philox blocks
@@ -224,6 +224,11 @@ std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::i
                            static_cast<std::uint64_t>(key_set), static_cast<std::uint64_t>(first * shape.head_dim / 4));
         normalize_rows(slice, rows, shape.head_dim);
     }
+}
+
+std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set) {
+    std::vector<float> keys;
+    draw_keys(shape, seed, key_set, keys);
     return keys;
 }
 
@@ -278,7 +283,9 @@ BuiltQueries build_queries(const ProbeJob& job, const NeedleKind& kind, const st
 }
 
 KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, std::int64_t key_set) {
-    const std::vector<float> keys = draw_keys(job.shape, job.seed, key_set);
+    // Fresh memory for every set of long sequences costs more (page faults) than drawing the keys.
+    thread_local std::vector<float> keys;
+    draw_keys(job.shape, job.seed, key_set, keys);
     const std::vector<QueryChunk> chunks = chunks_of_key_set(job, key_set);
     const std::vector<ProbeSegment> segments = segments_of(chunks, job.shape.block_size);
     const CandidateBuckets buckets = candidate_buckets(job.shape.last_candidates());

@@ -81,6 +81,7 @@ KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, s
 
 /// fp32 [seq_len, head_dim]: key set number `key_set`, unit rows.
 std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set);
+void draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set, std::vector<float>& keys);
 
 /// The queries of one kind on one key set, and the block each one's needle lies in.
 struct BuiltQueries {

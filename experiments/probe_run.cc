@@ -1,6 +1,7 @@
 #include "experiments/probe_run.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <mutex>
@@ -16,12 +17,6 @@ namespace mobalab::experiments {
 namespace {
 
 constexpr std::int64_t key_sets_a_unit = 8;
-constexpr std::int64_t most_tensor_bytes = std::int64_t{4} << 30U;  // keys held by all workers together
-
-ProbeShape shape_of(const analysis::RoutingPoint& point, kernels::DataType dtype) {
-    const std::int64_t seq_len = point.seq_len > 0 ? point.seq_len : (point.candidates + 1) * point.block_size;
-    return {.head_dim = point.head_dim, .block_size = point.block_size, .seq_len = seq_len, .dtype = dtype};
-}
 
 // A cluster of one token has no other tokens, whatever their affinity would be.
 NeedleKind kind_of(const analysis::RoutingPoint& point) {
@@ -115,21 +110,32 @@ bool restore(const ProbeJob& job, const std::vector<std::int64_t>& record, const
     return at == record.end();
 }
 
+// Keys that all workers hold together: 4 GiB, or an eighth of a large memory.
+std::int64_t most_tensor_bytes() {
+    const std::int64_t memory = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+    return std::max(std::int64_t{4} << 30U, memory / 8);
+}
+
 int workers(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
     std::int64_t largest = 1;
     for (const ProbeJob& job : jobs) {
         largest = std::max(largest, job.shape.seq_len * job.shape.head_dim * std::int64_t{sizeof(float)});
     }
     return static_cast<int>(
-        std::clamp<std::int64_t>(most_tensor_bytes / largest, 1, std::int64_t{kernel.parallel_key_sets()}));
+        std::clamp<std::int64_t>(most_tensor_bytes() / largest, 1, std::int64_t{kernel.parallel_key_sets()}));
 }
 
 }  // namespace
 
+ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype) {
+    const std::int64_t seq_len = point.seq_len > 0 ? point.seq_len : (point.candidates + 1) * point.block_size;
+    return {.head_dim = point.head_dim, .block_size = point.block_size, .seq_len = seq_len, .dtype = dtype};
+}
+
 ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const ProbeSettings& settings) {
     ProbePlan plan;
     for (const analysis::RoutingPoint& point : points) {
-        const ProbeShape shape = shape_of(point, settings.dtype);
+        const ProbeShape shape = probe_shape(point, settings.dtype);
         ProbeJob job{.shape = shape, .budget = {}, .seed = settings.seed, .kinds = {}};
         const std::size_t j =
             find_or_add(plan.jobs, job, [](const auto& a, const auto& b) { return a.shape == b.shape; });

@@ -20,6 +20,9 @@ struct ProbeSettings {
     int threads = 0;
 };
 
+/// The tensors of a point. One asked for by candidates (seq_len 0) gets a sequence of candidates + 1 whole blocks.
+ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype);
+
 /// Place of a point in the jobs.
 struct ProbePlace {
     std::size_t job;
@@ -33,8 +36,7 @@ struct ProbePlan {
     std::vector<ProbePlace> places;  ///< of every point, in the order given
 };
 
-/// Throws analysis::InputError for points the probe cannot realise. A point asked for by candidates (seq_len 0) gets a
-/// sequence of candidates + 1 whole blocks.
+/// Throws analysis::InputError for points the probe cannot realise.
 ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const ProbeSettings& settings);
 
 /// Counts of every key set of one job.

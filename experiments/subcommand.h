@@ -46,6 +46,9 @@ public:
     /// The same, as if the subcommand did not have this flag.
     Arguments without(const std::string& name) const;
 
+    /// The same with another value of this flag; it counts as given where it did before.
+    Arguments with(const std::string& name, const std::string& text) const;
+
     bool has(const std::string& name) const;  ///< the subcommand has this flag
     bool given(const std::string& name) const;
     bool on(const std::string& name) const;                  ///< a switch

@@ -22,6 +22,33 @@ const BackendTable* find_backend(Backend backend) {
     return nullptr;
 }
 
+bool offers(const BackendTable& table, Operation operation) {
+    switch (operation) {
+        case Operation::centroids:
+            return table.compute_centroids != nullptr;
+        case Operation::route:
+            return table.route != nullptr;
+        case Operation::attention_forward:
+            return table.attention_forward != nullptr;
+        case Operation::moba_forward:
+            return table.moba_forward != nullptr;
+        case Operation::attention_backward:
+            return table.attention_backward != nullptr;
+        case Operation::key_conv_backward:
+            return table.key_conv_backward != nullptr;
+        case Operation::key_conv_forward:
+            return table.key_conv_forward != nullptr;
+        case Operation::route_with_centroids:
+            return table.route_with_centroids != nullptr;
+    }
+    return false;
+}
+
+Status not_offered(const BackendTable& table) {
+    return {StatusCode::unsupported,
+            fmt::format("backend {} does not offer this operation; nearest valid choice: cpu", table.name)};
+}
+
 /// The checks that every operation shares; `offered` is whether the table has the operation.
 Status prepare(const BackendTable* table, bool offered, Operation operation, const Problem& problem,
                const Execution& execution) {
@@ -31,10 +58,7 @@ Status prepare(const BackendTable* table, bool offered, Operation operation, con
     }
     if (Status s = check_problem(operation, problem, table->host_memory); !s.ok()) return s;
     if (Status s = table->available(); !s.ok()) return s;
-    if (!offered) {
-        return {StatusCode::unsupported,
-                fmt::format("backend {} does not offer this operation; nearest valid choice: cpu", table->name)};
-    }
+    if (!offered) return not_offered(*table);
     if (Status s = table->limits(operation, problem); !s.ok()) return s;
     return check_execution(execution, table->workspace_size(operation, problem));
 }
@@ -95,6 +119,18 @@ std::size_t workspace_size(Operation operation, const Problem& problem, Backend 
     const BackendTable* table = find_backend(backend);
     if (table == nullptr || !check_problem(operation, problem, false).ok()) return 0;
     return table->workspace_size(operation, problem);
+}
+
+Status supported(Operation operation, const Problem& problem, Backend backend) {
+    return guarded([&]() -> Status {
+        const BackendTable* table = find_backend(backend);
+        if (table == nullptr) {
+            return invalid(fmt::format("backend = {}: must be cpu, cpu_reference or cuda", static_cast<int>(backend)));
+        }
+        if (Status s = check_problem(operation, problem, false); !s.ok()) return s;
+        if (!offers(*table, operation)) return not_offered(*table);
+        return table->limits(operation, problem);
+    });
 }
 
 Status backend_available(Backend backend) {

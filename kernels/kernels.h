@@ -110,6 +110,10 @@ enum class Operation {
 /// of the problem only, never on the contents of cu_seqlens.
 std::size_t workspace_size(Operation operation, const Problem& problem, Backend backend);
 
+/// Whether the backend takes `operation` with the integers of this problem, on a machine that has its device: what a
+/// call would refuse before it looks at a pointer. See backend_available() for the device.
+Status supported(Operation operation, const Problem& problem, Backend backend);
+
 /// Centroids of every block: out is [blocks, heads_k, head_dim] contiguous; dtype of the keys, or fp32 with
 /// Centroids::fp32. A partial last block is averaged over its real length.
 Status compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution);

@@ -78,12 +78,17 @@ def smooth_hits(x, miss, steps=24):
     return fine, normal_cdf(np.interp(np.log(fine), np.log(x), probit(miss)))
 
 
+def too_many(points):
+    """Whether so many marks are better a picture inside the SVG than a megabyte of paths."""
+    return len(points) > 1500
+
+
 def png_bytes(figure, dpi=160):
     return _saved(figure, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def svg_bytes(figure):
-    return _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
+    return _saved(figure, format="svg", dpi=160, metadata={"Date": None, "Creator": None})
 
 
 def _saved(figure, **options):

@@ -58,7 +58,8 @@ def draw(results):
 
 def _series(axis, rows, colour, marker, kind, edge):
     z = np.sort(np.clip(np.nan_to_num(rows["z"].to_numpy(float), nan=edge), -edge, edge))
-    axis.plot(_quantiles(len(z)), z, marker, color=colour, ms=3.5, alpha=0.8, mew=0, label=f"{kind} ({len(z)})")
+    axis.plot(_quantiles(len(z)), z, marker, color=colour, ms=3.5, alpha=0.8, mew=0, label=f"{kind} ({len(z)})",
+              rasterized=style.too_many(z))
 
 
 def _quantiles(count):

@@ -23,7 +23,7 @@ def draw(results):
     style.headline(figure, "Why one pairwise SNR is not enough",
                    f"all {len(points)} points of the file; exact probability of each")
     shade = dict(c=crowd, norm=matplotlib.colors.LogNorm(*_range(crowd)), cmap="viridis", s=22, lw=0.4,
-                 edgecolors="white")
+                 edgecolors="white", rasterized=style.too_many(hits))
     _against_snr(left, snr, hits, shade)
     dots = _against_rule(right, snr - points["reliable_snr"].to_numpy(), hits, shade)
     bar = figure.colorbar(dots, ax=right, pad=0.02, label="candidates per routed block,  c / (k − 1)")

@@ -6,7 +6,7 @@ from notebooks_export import style
 from notebooks_export.slices import NoData
 
 
-SHAPE = {"head_dim": "d", "block_size": "B", "seq_len": "N", "topk": "k", "dtype": "", "threads": "threads"}
+SHAPE = {"batch": "batch", "heads": "heads", "head_dim": "d", "block_size": "B", "seq_len": "N", "topk": "k", "dtype": "", "threads": "threads"}
 
 
 def draw(results):
@@ -47,6 +47,8 @@ def _remark(row):
     parts = []
     if np.isfinite(row.get("gflops", np.nan)) and row["gflops"] > 0:
         parts.append(f"{row['gflops']:.3g} GFLOP/s")
+    if np.isfinite(row.get("share_of_peak", np.nan)):
+        parts.append(f"{100.0 * row['share_of_peak']:.1f} % of peak")
     if row.get("peer") and np.isfinite(row.get("ratio_to_peer", np.nan)):
         parts.append(f"{row['ratio_to_peer']:.2f} × {row['peer']}")
     return ",  ".join(parts)

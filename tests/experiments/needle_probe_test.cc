@@ -14,6 +14,7 @@
 #include "analysis/routing_point.h"
 #include "experiments/probe_run.h"
 #include "plain_router.h"
+#include "selection_difference.h"
 #include "tests/sim/statistics.h"
 
 namespace mobalab::experiments {
@@ -274,6 +275,21 @@ TEST(NeedleProbe, TheKernelRoutesLikePlainLoops) {
     }
     EXPECT_LE(differ, 4);
     EXPECT_GT(std::accumulate(fast.begin(), fast.end(), std::int64_t{0}), 100);
+}
+
+// What the tests on the GPU rely on: right routers differ in near ties only, a wrong one in more than that.
+TEST(NeedleProbe, DifferencesOfRoutersAreTold) {
+    const ProbeShape shape{.head_dim = 32, .block_size = 16, .seq_len = 2000};
+    const ProbeJob job = job_of(shape, {.mu_signal = 0.7, .mu_cluster = 0.0, .cluster_size = 1, .topks = {8}}, 512);
+    const SelectionDifference right = difference_of(job, 0, *cpu_kernel(1), PlainRouter());
+    EXPECT_EQ(right.rows, 512);
+    EXPECT_LE(right.differing_rows, 10);
+    EXPECT_LE(right.worst_gap, gap_bound(shape));
+    const SelectionDifference noisy = difference_of(job, 0, *cpu_kernel(1), PlainRouter({.noise_variance = 1.05}));
+    EXPECT_GT(noisy.differing_rows, 10);
+    EXPECT_GT(noisy.worst_gap, gap_bound(shape));
+    const SelectionDifference fewer = difference_of(job, 0, *cpu_kernel(1), PlainRouter({.more_candidates = -1}));
+    EXPECT_FALSE(fewer.worst_gap <= gap_bound(shape));
 }
 
 std::string refusal(const analysis::RoutingPoint& point) {

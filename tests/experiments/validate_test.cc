@@ -245,7 +245,6 @@ TEST(Route, RefusesMistakesInOneLine) {
         EXPECT_EQ(run.code, exit_error) << flags;
         return run.err;
     };
-    EXPECT_THAT(error_of("route --device cuda"), HasSubstr("cpu"));
     EXPECT_THAT(error_of("route --device tpu"), HasSubstr("device = tpu"));
     EXPECT_THAT(error_of("route --dtype fp8"), HasSubstr("dtype = fp8"));
     EXPECT_THAT(error_of("route --topk 65 --block-size 16"), HasSubstr("nearest valid: 64"));

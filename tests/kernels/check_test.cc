@@ -203,6 +203,21 @@ TEST(BackendAvailability, CudaSaysWhyNot) {
 }
 #endif
 
+TEST(Supported, RefusesWhatACallWouldRefuse) {
+    Problem p;
+    p.seqlen_q = p.seqlen_k = 100;
+    for (const Operation operation : {Operation::route_with_centroids, Operation::attention_backward}) {
+        EXPECT_TRUE(supported(operation, p, Backend::cpu).ok());
+        Problem wide = p;
+        wide.topk = 65;
+        const Status refused = supported(operation, wide, Backend::cpu);
+        EXPECT_EQ(refused.code, StatusCode::invalid_argument);
+        EXPECT_THAT(refused.message, HasSubstr("topk = 65"));
+    }
+    // fp32 is not for the CUDA kernels, built or not.
+    EXPECT_EQ(supported(Operation::route, p, Backend::cuda).code, StatusCode::unsupported);
+}
+
 TEST(WorkspaceSize, CpuNeedsNone) {
     Problem p;
     p.seqlen_q = p.seqlen_k = 4096;

@@ -1,0 +1,10 @@
+#include "experiments/bench.h"
+#include "experiments/kernel_under_test.h"
+
+namespace mobalab::experiments {
+
+std::vector<BenchCase> cuda_kernel_cases(const BenchShape&, std::vector<std::string>&) {
+    throw KernelError(kernels::backend_available(kernels::Backend::cuda).message);
+}
+
+}  // namespace mobalab::experiments
