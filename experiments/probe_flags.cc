@@ -28,7 +28,7 @@ DeviceDemand probe_demand(const Arguments& arguments) {
 }
 
 int run_on_device(const Arguments& arguments, Terminal& terminal, ProbeCommand* run) {
-    const int threads = static_cast<int>(arguments.integer("threads", 0, 4096));
+    const int threads = worker_threads(arguments);
     const Arguments resolved = resolve_device(arguments, probe_demand(arguments), terminal);
     return run(resolved, terminal, *kernel_for_device(resolved.text("device"), threads));
 }

@@ -40,6 +40,8 @@ bool offers(const BackendTable& table, Operation operation) {
             return table.key_conv_forward != nullptr;
         case Operation::route_with_centroids:
             return table.route_with_centroids != nullptr;
+        case Operation::key_conv_centroids:  // without its own entry the two operations run one after the other
+            return table.key_conv_forward != nullptr && table.compute_centroids != nullptr;
     }
     return false;
 }
