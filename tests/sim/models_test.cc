@@ -216,9 +216,11 @@ TEST(Methods, agree_two_by_two) {
         weaker.mu_signal *= 0.9;
         const TrialStats wrong = run(weaker, 600'000, seed, Method::threshold);
         EXPECT_GT(z_score(wrong), testing::kMaxZ) << "the test has no power";
-        for (const TrialStats& stats : counts) {
-            EXPECT_LT(analysis::compare_counts(counts_of(wrong), counts_of(stats)).p_value, kFalseAlarm)
-                << "the test has no power";
+        if (kSlower == 1) {  // fewer vectors would find only more
+            for (const TrialStats& stats : counts) {
+                EXPECT_LT(analysis::compare_counts(counts_of(wrong), counts_of(stats)).p_value, kFalseAlarm)
+                    << "the test has no power";
+            }
         }
     }
 }
