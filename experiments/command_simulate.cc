@@ -20,8 +20,8 @@
 #include "experiments/subcommands.h"
 #include "experiments/table_text.h"
 #include "experiments/values.h"
-#include "sim/cuda/engine.h"
 #include "experiments/work_dealer.h"
+#include "sim/cuda/engine.h"
 #include "sim/engine.h"
 
 namespace mobalab::experiments {

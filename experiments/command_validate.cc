@@ -245,9 +245,7 @@ Subcommand validate_command() {
           "the grid extended to 512K tokens, through the GPU kernel"},
          {"validate --dtype bf16 --probes 1e6 --json", "sixteen-bit tensors and a million probes, for a program"}},
         "",
-        [](const Arguments& arguments, Terminal& terminal) {
-            return run_on_device(arguments, terminal, run_validate);
-        },
+        [](const Arguments& arguments, Terminal& terminal) { return run_on_device(arguments, terminal, run_validate); },
         true};
 }
 

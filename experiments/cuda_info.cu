@@ -7,7 +7,9 @@ namespace {
 
 constexpr int sign_of_life = 9000;
 
-__global__ void prove_alive(int* answer) { *answer = sign_of_life; }
+__global__ void prove_alive(int* answer) {
+    *answer = sign_of_life;
+}
 
 /// Runs the kernel on the current device; empty when it answered.
 std::string run_kernel() {

@@ -34,10 +34,10 @@ public:
     /// What this rank was asked for. Every section makes sure that it is the same on all ranks.
     void set_task(std::string task) { task_ = std::move(task); }
 
-    /// Begins a section. True on rank 0, when the other ranks are ready for it: the caller sees that the section is done.
-    /// The others answer requests on `threads` threads until rank 0 begins the next section, and get false: the section
-    /// is over and its results are elsewhere. When rank 0 needs them no longer, Dismissed is thrown. `agreed`: what must
-    /// be the same beyond the task (the device --device auto took); where it is not, the run fails.
+    /// Begins a section. True on rank 0, when the other ranks are ready for it: the caller sees that the section is
+    /// done. The others answer requests on `threads` threads until rank 0 begins the next section, and get false: the
+    /// section is over and its results are elsewhere. When rank 0 needs them no longer, Dismissed is thrown. `agreed`:
+    /// what must be the same beyond the task (the device --device auto took); where it is not, the run fails.
     virtual bool begin(int threads, const std::string& agreed, const Handler& handler) = 0;
 
     /// Pieces the other ranks hold at once in this section: how many threads more can wait in ask(). 0 when alone.

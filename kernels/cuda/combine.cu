@@ -9,6 +9,7 @@
 #include "kernels/cuda/partial_store.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
+#include "kernels/cuda/quad_transpose.cuh"
 #include "kernels/cuda/status.h"
 
 namespace mobalab::kernels::cuda {
@@ -86,24 +87,6 @@ __device__ __forceinline__ uint4 load_streaming(const void* address, bool valid)
         : "=&r"(value.x), "=&r"(value.y), "=&r"(value.z), "=&r"(value.w)
         : "l"(address), "r"(static_cast<int>(valid)));
     return value;
-}
-
-/// The piece of lane t of a quad holds columns 8 i + 2 t + {0, 1} in word i; afterwards columns 8 t + 2 i + {0, 1}.
-__device__ __forceinline__ uint4 transpose_quad(uint4 piece, int lane) {
-    std::uint32_t a[4] = {piece.x, piece.y, piece.z, piece.w};
-#pragma unroll
-    for (int distance = 1; distance <= 2; distance *= 2) {
-        const bool upper = (lane & distance) != 0;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            if ((i & distance) != 0) continue;
-            std::uint32_t& low = a[i];
-            std::uint32_t& high = a[i | distance];
-            const std::uint32_t received = __shfl_xor_sync(full_warp, upper ? low : high, distance);
-            (upper ? low : high) = received;
-        }
-    }
-    return make_uint4(a[0], a[1], a[2], a[3]);
 }
 
 template <typename T>
@@ -192,7 +175,7 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
     const float inverse = weight_sum > 0.0f ? 1.0f / weight_sum : 0.0f;
     uint4 result = make_uint4(pack<T>(sum[0] * inverse, sum[1] * inverse), pack<T>(sum[2] * inverse, sum[3] * inverse),
                               pack<T>(sum[4] * inverse, sum[5] * inverse), pack<T>(sum[6] * inverse, sum[7] * inverse));
-    result = transpose_quad(result, piece % 4);
+    result = quad_transpose(result, piece % 4);
     if (!exists) return;
     if (piece < pieces) *reinterpret_cast<uint4*>(out_row + piece * 16) = result;
     if (piece == 0) *lse = weight_sum > 0.0f ? (maximum + __log2f(weight_sum)) * ln2 : INFINITY;

@@ -161,8 +161,8 @@ TEST_P(MobaConformance, CentroidsAreTheRoundedMeans) {
             const std::vector<double> want = reference::centroids(p, rows_of(keys, p.heads_k, p.head_dim));
             for (double& x : keys) x = std::abs(x);
             const std::vector<double> magnitude = reference::centroids(p, rows_of(keys, p.heads_k, p.head_dim));
-            // Sums in another order may round to the neighbour: one unit in the last place of the kept dtype. Where keys
-            // cancel, what the sum rounds away is a share of their magnitudes and not of what is left.
+            // Sums in another order may round to the neighbour: one unit in the last place of the kept dtype. Where
+            // keys cancel, what the sum rounds away is a share of their magnitudes and not of what is left.
             const bool wide_kept = kept == Centroids::fp32 || c.p.dtype == DataType::fp32;
             const double unit = wide_kept ? 0x1p-23 * 16 : c.p.dtype == DataType::bf16 ? 0x1p-7 : 0x1p-10;
             ASSERT_EQ(got.centroids.size(), want.size());

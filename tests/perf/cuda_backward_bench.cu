@@ -11,56 +11,22 @@
 
 #include "kernels/kernels.h"
 #include "tests/kernels/cuda_memory.h"
+#include "tests/perf/cuda_bench.cuh"
 
 namespace mobalab::kernels {
 namespace {
 
+using namespace bench;
 using namespace testing_support;
 
-__device__ float normal(std::int64_t i, std::uint64_t seed) {
-    std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-    x ^= x >> 31;
-    const float u = (static_cast<float>(x >> 40) + 0.5f) * 0x1p-24f, v = static_cast<float>(x & 0xffffff) * 0x1p-24f;
-    return sqrtf(-2.0f * logf(u)) * cospif(2.0f * v);
-}
-
 /// Tokens before `shifted` of every sequence of `seqlen` have one direction, of `row` elements, added.
-__global__ void fill_normal(__nv_bfloat16* out, std::int64_t count, std::uint64_t seed, std::int64_t row,
-                            std::int64_t seqlen, std::int64_t shifted) {
+__global__ void fill_shifted(__nv_bfloat16* out, std::int64_t count, std::uint64_t seed, std::int64_t row,
+                             std::int64_t seqlen, std::int64_t shifted) {
     const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
         const bool shift = i / row % seqlen < shifted;
         out[i] = __float2bfloat16(normal(i, seed) + (shift ? normal(i % row, 99) : 0.0f));
     }
-}
-
-double median_ms(const std::function<void()>& run) {
-    cudaEvent_t begin, end;
-    check_cuda(cudaEventCreate(&begin), "event");
-    check_cuda(cudaEventCreate(&end), "event");
-    for (int i = 0; i < 2; ++i) run();
-    std::vector<float> times;
-    float total = 0.0f;
-    while (times.size() < 5 || (times.size() < 21 && total < 100.0f)) {
-        float ms = 0.0f;
-        check_cuda(cudaEventRecord(begin), "record");
-        run();
-        check_cuda(cudaEventRecord(end), "record");
-        check_cuda(cudaEventSynchronize(end), "synchronize");
-        check_cuda(cudaEventElapsedTime(&ms, begin, end), "elapsed");
-        times.push_back(ms);
-        total += ms;
-    }
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
-    std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-    return times[times.size() / 2];
-}
-
-void must(const Status& s) {
-    if (!s.ok()) throw std::runtime_error(s.message);
 }
 
 /// Device tensors of one problem, contiguous.
@@ -81,8 +47,8 @@ struct Tensors {
           lse(static_cast<std::size_t>(p.tokens_q() * p.heads_q) * sizeof(float)),
           selection(static_cast<std::size_t>(p.tokens_q() * p.heads_q * p.routed()) * sizeof(std::int32_t)) {
         const auto fill = [&](const DeviceBuffer& to, std::uint64_t seed, std::int64_t shifted) {
-            fill_normal<<<1024, 256>>>(to.as<__nv_bfloat16>(), p.tokens_q() * p.heads_q * p.head_dim, seed,
-                                       p.heads_q * p.head_dim, p.seqlen_q, shifted);
+            fill_shifted<<<1024, 256>>>(to.as<__nv_bfloat16>(), p.tokens_q() * p.heads_q * p.head_dim, seed,
+                                        p.heads_q * p.head_dim, p.seqlen_q, shifted);
         };
         fill(q, 1, skewed ? p.seqlen_q : 0);
         fill(k, 2, skewed ? p.seqlen_q / 50 : 0);

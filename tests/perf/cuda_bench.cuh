@@ -16,17 +16,20 @@
 // What the benchmarks of the CUDA backend share.
 namespace mobalab::kernels::bench {
 
-/// Standard normal numbers, bf16; the same for the same seed.
+/// Standard normal number i of a seed; the same for the same seed.
+inline __device__ float normal(std::int64_t i, std::uint64_t seed) {
+    std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    x ^= x >> 31;
+    const float u = (static_cast<float>(x >> 40) + 0.5f) * 0x1p-24f, v = static_cast<float>(x & 0xffffff) * 0x1p-24f;
+    return sqrtf(-2.0f * logf(u)) * cospif(2.0f * v);
+}
+
 inline __global__ void fill_normal(__nv_bfloat16* out, std::int64_t count, std::uint64_t seed) {
     const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
-        std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
-        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-        x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-        x ^= x >> 31;
-        const float u = (static_cast<float>(x >> 40) + 0.5f) * 0x1p-24f,
-                    v = static_cast<float>(x & 0xffffff) * 0x1p-24f;
-        out[i] = __float2bfloat16(sqrtf(-2.0f * logf(u)) * cospif(2.0f * v));
+        out[i] = __float2bfloat16(normal(i, seed));
     }
 }
 

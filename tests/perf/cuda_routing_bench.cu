@@ -16,24 +16,13 @@
 #include "kernels/kernels.h"
 #include "tests/kernels/cuda_memory.h"
 #include "tests/kernels/route_row_check.h"
+#include "tests/perf/cuda_bench.cuh"
 
 namespace mobalab::kernels {
 namespace {
 
+using namespace bench;
 using namespace testing_support;
-
-__global__ void fill_normal(__nv_bfloat16* out, std::int64_t count, std::uint64_t seed) {
-    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) {
-        std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;
-        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-        x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-        x ^= x >> 31;
-        const float u = (static_cast<float>(x >> 40) + 0.5f) * 0x1p-24f,
-                    v = static_cast<float>(x & 0xffffff) * 0x1p-24f;
-        out[i] = __float2bfloat16(sqrtf(-2.0f * logf(u)) * cospif(2.0f * v));
-    }
-}
 
 enum class Values {
     normal,
@@ -56,33 +45,6 @@ __global__ void fill_ordered(__nv_bfloat16* q, __nv_bfloat16* keys, std::int64_t
         q[i] = __float2bfloat16(element < 2 ? 1.0f : 0.0f);
         keys[i] = __float2bfloat16(static_cast<float>(element == 0 ? rank / 128 * 128 : element == 1 ? rank % 128 : 0));
     }
-}
-
-double median_ms(const std::function<void()>& run) {
-    cudaEvent_t begin, end;
-    check_cuda(cudaEventCreate(&begin), "event");
-    check_cuda(cudaEventCreate(&end), "event");
-    for (int i = 0; i < 2; ++i) run();
-    std::vector<float> times;
-    float total = 0.0f;
-    while (times.size() < 5 || (times.size() < 21 && total < 60.0f)) {
-        float ms = 0.0f;
-        check_cuda(cudaEventRecord(begin), "record");
-        run();
-        check_cuda(cudaEventRecord(end), "record");
-        check_cuda(cudaEventSynchronize(end), "synchronize");
-        check_cuda(cudaEventElapsedTime(&ms, begin, end), "elapsed");
-        times.push_back(ms);
-        total += ms;
-    }
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
-    std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-    return times[times.size() / 2];
-}
-
-void must(const Status& s) {
-    if (!s.ok()) throw std::runtime_error(s.message);
 }
 
 Problem make_problem(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t block, std::int64_t k) {
