@@ -16,7 +16,7 @@
 namespace mobalab::kernels {
 namespace {
 
-using namespace bench;
+using namespace bench_support;
 using namespace testing_support;
 
 /// Tokens before `shifted` of every sequence of `seqlen` have one direction, of `row` elements, added.

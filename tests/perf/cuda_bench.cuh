@@ -14,7 +14,7 @@
 #include "tests/kernels/cuda_memory.h"
 
 // What the benchmarks of the CUDA backend share.
-namespace mobalab::kernels::bench {
+namespace mobalab::kernels::bench_support {
 
 /// Standard normal number i of a seed; the same for the same seed.
 inline __device__ float normal(std::int64_t i, std::uint64_t seed) {
@@ -62,4 +62,4 @@ inline void must(const Status& s) {
     if (!s.ok()) throw std::runtime_error(s.message);
 }
 
-}  // namespace mobalab::kernels::bench
+}  // namespace mobalab::kernels::bench_support

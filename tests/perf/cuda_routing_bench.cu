@@ -21,7 +21,7 @@
 namespace mobalab::kernels {
 namespace {
 
-using namespace bench;
+using namespace bench_support;
 using namespace testing_support;
 
 enum class Values {
