@@ -15,8 +15,10 @@ namespace {
 
 constexpr std::array<std::int64_t, 5> head_dims = {32, 64, 96, 128, 256};
 constexpr std::array<std::int64_t, 6> block_sizes = {16, 32, 64, 128, 256, 512};
-constexpr std::int64_t most_grid = 65535;                    // second and third extent of a grid
-constexpr std::int64_t most_lists = 7000;                    // per sequence: their tables live in shared memory
+constexpr std::int64_t most_grid = 65535;    // second and third extent of a grid
+constexpr std::int64_t most_lists = 7000;    // per sequence: their tables live in shared memory
+constexpr std::int64_t keys_per_list = 128;  // or a block, if that is larger
+static_assert(most_lists * keys_per_list / block_sizes.front() < 0xffff, "routing keeps block numbers in 16 bits");
 constexpr std::int64_t most_tokens = std::int64_t{1} << 30;  // 32-bit token arithmetic never overflows
 
 template <std::size_t Count>
@@ -55,8 +57,7 @@ Status check_limits(Operation operation, const Problem& problem) {
     if (operation == Operation::centroids || operation == Operation::key_conv_centroids) return {};
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
-    const std::int64_t keys_per_list = std::max<std::int64_t>(problem.block_size, 128);
-    return check_most("seqlen_k", problem.seqlen_k, most_lists * keys_per_list);
+    return check_most("seqlen_k", problem.seqlen_k, most_lists * std::max(problem.block_size, keys_per_list));
 }
 
 Status check_rows_aligned(const char* name, const void* data, std::int64_t stride_token, std::int64_t stride_head,

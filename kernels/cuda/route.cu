@@ -11,7 +11,7 @@ namespace {
 Status centroid_map(const char* name, const Problem& problem, const void* centroids, CUtensorMap& map) {
     const ConstTensor tensor = {centroids, problem.heads_k * problem.head_dim, problem.head_dim};
     return make_tensor_map(name, tensor, problem.dtype, problem.blocks(), problem.heads_k, problem.head_dim,
-                           route_tile_blocks, map);
+                           route_box_blocks, map);
 }
 
 }  // namespace
@@ -28,7 +28,7 @@ Status launch_route(const Problem& problem, ConstTensor q, const void* high, con
     p.slots_inverse = ((1u << 20) + static_cast<std::uint32_t>(p.slots) - 1) / static_cast<std::uint32_t>(p.slots);
     p.blocks_max = static_cast<std::int32_t>((problem.seqlen_k + problem.block_size - 1) / problem.block_size);
     p.block_base = block_base;
-    p.parts = low != nullptr ? 2 : 1;
+    arguments.split = low != nullptr;
     p.tokens_q = problem.tokens_q();
     p.selection = selection;
     p.scores = scores;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/ptx/copy.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
@@ -13,8 +14,9 @@
 #include "kernels/cuda/top_k_short.cuh"
 
 // Scores and exact top-k in one pass. A persistent thread block has one producer warp, which keeps the copy engine
-// busy, and `Groups` warpgroups of 64 query rows each. A work item is one head and Groups * 64 rows; the tiles of 128
-// centroids stream past it, highest blocks first, and the next item's queries arrive while this one is scored.
+// busy, and `Groups` warpgroups of 64 query rows each, which hold them in registers. A work item is one head and
+// Groups * 64 rows; the tiles of centroids stream past it, highest blocks first, and the next item's queries arrive
+// while this one is scored. The product of a tile is under way while the scores of the one before are sorted in.
 namespace mobalab::kernels::cuda {
 
 struct RouteParams {
@@ -24,7 +26,6 @@ struct RouteParams {
     std::uint32_t slots_inverse;                // ceil(2^20 / slots): divides up to 2^10 by a multiplication
     std::int32_t blocks_max;                    // of the longest sequence
     const std::int32_t* block_base;             // null: sequence b starts at block b * blocks_max
-    std::int32_t parts;                         // 1, or 2 with low halves
     std::int32_t row_tiles;                     // items per (sequence, head)
     std::int32_t step_b, step_head, step_tile;  // from one item of a thread block to its next
     std::int64_t tokens_q;
@@ -32,28 +33,36 @@ struct RouteParams {
     float* scores;
 };
 
-inline constexpr int route_tile_blocks = 128;
+inline constexpr int route_box_blocks = 64;  // centroids of one copy
 inline constexpr int route_group_rows = 64;
 
 /// Shapes of one instantiation: HeadDim is padded to a multiple of 64.
-template <int HeadDim_, typename TopK_, int Groups_, int CentroidStages_>
+/// Groups take turns with the buffers of queries where these are fewer. Parts: 1, or 2 with low halves of centroids.
+template <int HeadDim_, typename TopK_, int Groups_, int QueryStages_, int CentroidStages_, int Parts_>
 struct RouteShape {
     using TopK = TopK_;
-    static constexpr int HeadDim = HeadDim_, Groups = Groups_, CentroidStages = CentroidStages_;
+    static constexpr int HeadDim = HeadDim_, Groups = Groups_;
+    static constexpr int QueryStages = QueryStages_, CentroidStages = CentroidStages_;
+    static constexpr int Parts = Parts_;
+    static_assert(CentroidStages >= Parts);
+    static constexpr int query_turns = Groups / QueryStages;  // of a buffer in an item
+    static_assert(Groups % QueryStages == 0 && query_turns <= 2);
     static constexpr int rows = Groups * route_group_rows;
     static constexpr int threads = (Groups + 1) * 128;
-    // A thread starts with 65536 / threads registers; with more than one group the producers give theirs to the
-    // consumers.
+    // A thread starts with 65536 / threads registers, in steps of 8; with more than one group the producers give theirs
+    // to the consumers.
     static constexpr int producer_registers = 24;
-    static constexpr int consumer_registers = Groups == 3 ? 160 : 240;
+    static constexpr int consumer_registers = Groups == 4 ? 112 : Groups == 3 ? 160 : 240;
+    static constexpr int tile_blocks = TopK::tile_blocks;
+    static constexpr int steps = HeadDim / 16;  // products of a tile, one behind the other
     static constexpr int panels = HeadDim / 64;
     static constexpr int query_panel_bytes = route_group_rows * 128;
     static constexpr int query_bytes = panels * query_panel_bytes;  // of a group
-    static constexpr int centroid_panel_bytes = route_tile_blocks * 128;
+    static constexpr int centroid_panel_bytes = tile_blocks * 128;
     static constexpr int centroid_bytes = panels * centroid_panel_bytes;
-    static constexpr int barriers = 2 * (Groups + CentroidStages);
+    static constexpr int barriers = Groups + QueryStages + 2 * CentroidStages;
     static constexpr int shared_bytes =
-        1024 + Groups * query_bytes + CentroidStages * centroid_bytes + Groups * 4 * TopK::shared_bytes + barriers * 8;
+        QueryStages * query_bytes + CentroidStages * centroid_bytes + Groups * 4 * TopK::shared_bytes + barriers * 8;
     static_assert(shared_bytes <= 227 * 1024);
 };
 
@@ -62,16 +71,16 @@ struct RouteShared {
     unsigned char* queries;
     unsigned char* centroids;
     unsigned char* top_k;
-    std::uint64_t *query_full, *query_empty;  // of each group
+    std::uint64_t *query_full, *query_empty;  // of each group, of each buffer
     std::uint64_t *centroid_full, *centroid_empty;
 
     __device__ __forceinline__ explicit RouteShared(unsigned char* raw) {
-        queries = raw + (1024 - ptx::shared_address(raw) % 1024) % 1024;
-        centroids = queries + Shape::Groups * Shape::query_bytes;
+        queries = raw;
+        centroids = queries + Shape::QueryStages * Shape::query_bytes;
         top_k = centroids + Shape::CentroidStages * Shape::centroid_bytes;
         query_full = reinterpret_cast<std::uint64_t*>(top_k + Shape::Groups * 4 * Shape::TopK::shared_bytes);
         query_empty = query_full + Shape::Groups;
-        centroid_full = query_empty + Shape::Groups;
+        centroid_full = query_empty + Shape::QueryStages;
         centroid_empty = centroid_full + Shape::CentroidStages;
     }
 };
@@ -123,16 +132,17 @@ struct RouteItem {
     int tiles;   ///< centroid tiles that some row of the item needs
     int passes;  ///< over these tiles
 
-    __device__ __forceinline__ RouteItem(const RouteParams& p, const RouteCursor& at, int rows, bool surveys)
+    __device__ __forceinline__ RouteItem(const RouteParams& p, const RouteCursor& at, int rows, int tile_blocks,
+                                         bool surveys)
         : sequence(p.sequences.at(at.b)), b(at.b), head(at.head) {
         row0 = (p.row_tiles - 1 - at.tile) * rows;  // long rows first
         const int last = min(row0 + rows, sequence.sq) - 1;
-        tiles = last < row0 ? 0 : (candidates(p, last) + route_tile_blocks - 1) / route_tile_blocks;
+        tiles = last < row0 ? 0 : (candidates(p, last) + tile_blocks - 1) / tile_blocks;
         passes = surveys && tiles > 2 ? 2 : 1;  // one that keeps nothing of two tiles is not worth it
     }
-    /// Blocks entirely before the block of a row's position.
+    /// Blocks entirely before the block of a row's position; none of a row past the sequence.
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {
-        return (row + sequence.shift()) >> p.block_shift;
+        return row < sequence.sq ? (row + sequence.shift()) >> p.block_shift : 0;
     }
 };
 
@@ -142,75 +152,75 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
     std::uint32_t item_parity = 0;
     RingIndex<Shape::CentroidStages> c;
     for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
-        const RouteItem item(p, cursor, Shape::rows, Shape::TopK::surveys);
+        const RouteItem item(p, cursor, Shape::rows, Shape::tile_blocks, Shape::TopK::surveys);
         if (item.tiles == 0) continue;
+        const auto load_queries = [&](int turn) {
+            const std::uint32_t parity = Shape::query_turns == 1 ? item_parity : turn;
 #pragma unroll
-        for (int group = 0; group < Shape::Groups; ++group) {
-            ptx::mbarrier_wait(shared.query_empty + group, item_parity ^ 1);
-            ptx::mbarrier_arrive_expect(shared.query_full + group, Shape::query_bytes);
+            for (int stage = 0; stage < Shape::QueryStages; ++stage) {
+                const int group = turn * Shape::QueryStages + stage;
+                ptx::mbarrier_wait_idle(shared.query_empty + stage, parity ^ 1);
+                ptx::mbarrier_arrive_expect(shared.query_full + group, Shape::query_bytes);
 #pragma unroll
-            for (int panel = 0; panel < Shape::panels; ++panel) {
-                ptx::tensor_load_3d(
-                    shared.queries + group * Shape::query_bytes + panel * Shape::query_panel_bytes, queries, panel * 64,
-                    item.head, item.sequence.q_begin + item.row0 + group * route_group_rows, shared.query_full + group);
-            }
-        }
-        item_parity ^= 1;
-        const int key_head = item.head / p.heads_per_key_head;
-        const int base = p.block_base != nullptr ? __ldg(p.block_base + item.b) : item.b * p.blocks_max;
-        for (int pass = 0; pass < item.passes; ++pass) {
-            for (int tile = item.tiles - 1; tile >= 0; --tile) {
-                for (int part = 0; part < p.parts; ++part) {
-                    ptx::mbarrier_wait(shared.centroid_empty + c.stage, c.parity ^ 1);
-                    ptx::mbarrier_arrive_expect(shared.centroid_full + c.stage, Shape::centroid_bytes);
-#pragma unroll
-                    for (int panel = 0; panel < Shape::panels; ++panel) {
-                        ptx::tensor_load_3d(
-                            shared.centroids + c.stage * Shape::centroid_bytes + panel * Shape::centroid_panel_bytes,
-                            part == 0 ? high : low, panel * 64, key_head, base + tile * route_tile_blocks,
-                            shared.centroid_full + c.stage);
-                    }
-                    c.advance();
+                for (int panel = 0; panel < Shape::panels; ++panel) {
+                    ptx::tensor_load_3d(shared.queries + stage * Shape::query_bytes + panel * Shape::query_panel_bytes,
+                                        queries, panel * 64, item.head,
+                                        item.sequence.q_begin + item.row0 + group * route_group_rows,
+                                        shared.query_full + group);
                 }
             }
+        };
+        const int key_head = item.head / p.heads_per_key_head;
+        const int base = p.block_base != nullptr ? __ldg(p.block_base + item.b) : item.b * p.blocks_max;
+        const int loads = item.passes * item.tiles * Shape::Parts;
+        // Queries of the second turn wait for groups to begin with this item, so first what these will need.
+        constexpr int before_second_turn = Shape::CentroidStages - 2;
+        load_queries(0);
+        int tile = item.tiles - 1, part = 0;
+        for (int load = 0; load < loads; ++load) {
+            if (Shape::query_turns > 1 && load == before_second_turn) load_queries(1);
+            ptx::mbarrier_wait_idle(shared.centroid_empty + c.stage, c.parity ^ 1);
+            ptx::mbarrier_arrive_expect(shared.centroid_full + c.stage, Shape::centroid_bytes);
+#pragma unroll
+            for (int box = 0; box < Shape::panels * Shape::tile_blocks / route_box_blocks; ++box) {
+                constexpr int boxes = Shape::tile_blocks / route_box_blocks;  // of a panel
+                ptx::tensor_load_3d(shared.centroids + c.stage * Shape::centroid_bytes + box * route_box_blocks * 128,
+                                    part == 0 ? high : low, box / boxes * 64, key_head,
+                                    base + tile * Shape::tile_blocks + box % boxes * route_box_blocks,
+                                    shared.centroid_full + c.stage);
+            }
+            c.advance();
+            if (++part == Shape::Parts) {
+                part = 0;
+                tile = tile > 0 ? tile - 1 : item.tiles - 1;
+            }
         }
+        if (Shape::query_turns > 1 && loads <= before_second_turn) load_queries(1);
+        item_parity ^= 1;
     }
 }
 
-__device__ __forceinline__ std::uint64_t uniform(std::uint64_t descriptor) {
-    const std::uint32_t low = __shfl_sync(full_warp, static_cast<std::uint32_t>(descriptor), 0);
-    return (descriptor >> 32 << 32) | low;
-}
+/// The A fragments of a warp's 16 rows.
+template <typename Shape>
+struct QueryFragments {
+    std::uint32_t a[Shape::steps][4];
 
-/// Scores of 64 rows and 128 blocks; every warp of the warpgroup calls it.
-template <typename T, typename Shape>
-__device__ __forceinline__ void route_multiply(float (&d)[64], const unsigned char* queries,
-                                               const unsigned char* centroids, bool accumulate) {
-    // Broadcasts tell the compiler that the descriptors are the same in all lanes.
-    const std::uint64_t a = uniform(ptx::descriptor_k_major(queries)), b = uniform(ptx::descriptor_k_major(centroids));
-    ptx::wgmma_keep(d);
-    ptx::wgmma_fence();
+    __device__ __forceinline__ void load(const unsigned char* queries, int warp_in_group, int lane) {
+        const int row = warp_in_group * warp_rows + lane % 16;
 #pragma unroll
-    for (int panel = 0; panel < Shape::panels; ++panel) {
-#pragma unroll
-        for (int step = 0; step < 4; ++step) {
-            ptx::Wgmma<T, 128, false>::shared(
-                d, ptx::descriptor_advance(a, panel * Shape::query_panel_bytes + step * 32),
-                ptx::descriptor_advance(b, panel * Shape::centroid_panel_bytes + step * 32),
-                accumulate || panel + step > 0 ? 1 : 0);
+        for (int step = 0; step < Shape::steps; ++step) {
+            const int piece = 2 * (step % 4) + lane / 16;  // 16 bytes of the 128-byte swizzle
+            ptx::ldmatrix_x4(a[step],
+                             queries + step / 4 * Shape::query_panel_bytes + row * 128 + (piece ^ (row % 8)) * 16);
         }
     }
-    ptx::wgmma_commit();
-    ptx::wgmma_wait<0>();
-    ptx::wgmma_keep(d);
-}
+};
 
-/// Columns that are no candidate of their row become -inf; those below `least` are candidates of every row.
-__device__ __forceinline__ void route_mask(float (&d)[64], int first_column, int candidates0, int candidates1,
-                                           int least) {
+/// Columns that are no candidate of their row become -inf.
+template <int Count>
+__device__ __forceinline__ void route_mask(float (&d)[Count], int first_column, int candidates0, int candidates1) {
 #pragma unroll
-    for (int i = 0; i < 64; i += 4) {
-        if (2 * (i + 4) <= least) continue;
+    for (int i = 0; i < Count; i += 4) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
             const int column = first_column + 2 * i + e;
@@ -228,79 +238,170 @@ __device__ __forceinline__ void route_store(const RouteParams& p, const RouteIte
     const std::int64_t at = (item.head * p.tokens_q + item.sequence.q_begin + row0) * p.slots;
     for (int i = lane; i < rows * p.slots; i += 32) {
         const int row = static_cast<int>((static_cast<std::uint32_t>(i) * p.slots_inverse) >> 20);
-        const Key key = top == nullptr ? empty_key : top->final_key(row, i - row * p.slots);
-        p.selection[at + i] = key_block(key);
-        if (p.scores != nullptr) p.scores[at + i] = key_score(key);
+        const int slot = i - row * p.slots;
+        p.selection[at + i] = top == nullptr ? -1 : top->final_block(row, slot);
+        if (p.scores != nullptr) p.scores[at + i] = top == nullptr ? -INFINITY : top->final_score(row, slot);
     }
 }
 
+/// The tiles of centroids as one warp of a warpgroup sees them, and its scores of one tile.
+template <typename T, typename Shape>
+struct ScoreTiles {
+    static constexpr int count = Shape::tile_blocks / 2;
+    /// 64 registers of queries beside those of a survey would be too many.
+    static constexpr bool queries_in_registers = Shape::HeadDim <= 128 || !Shape::TopK::surveys;
+
+    float d[count];                       // as ptx::Wgmma writes it
+    QueryFragments<Shape> queries;        // or
+    const unsigned char* shared_queries;  // of the warpgroup
+    RingIndex<Shape::CentroidStages> ring;
+
+    /// Starts the product of the next tile. Every warp of the warpgroup does the same.
+    __device__ __forceinline__ void start(const RouteShared<Shape>& shared) {
+        multiply<false>(next(shared));
+        if constexpr (Shape::Parts > 1) multiply<true>(next(shared));
+    }
+    /// Waits for that product and gives the centroids back.
+    __device__ __forceinline__ void finish(const RouteShared<Shape>& shared, int lane) {
+        ptx::wgmma_wait<0>();
+        ptx::wgmma_keep(d);
+        __syncwarp();
+#pragma unroll
+        for (int back = 1; back <= Shape::Parts; ++back) {
+            const int stage = ring.stage - back + (ring.stage < back ? Shape::CentroidStages : 0);
+            ptx::mbarrier_arrive_if(lane == 0, shared.centroid_empty + stage);
+        }
+    }
+
+private:
+    /// Tells the compiler that a descriptor is the same in all lanes.
+    static __device__ __forceinline__ std::uint64_t uniform(std::uint64_t descriptor) {
+        const std::uint32_t low = __shfl_sync(full_warp, static_cast<std::uint32_t>(descriptor), 0);
+        return (descriptor >> 32 << 32) | low;
+    }
+    __device__ __forceinline__ const unsigned char* next(const RouteShared<Shape>& shared) {
+        const int stage = ring.stage;
+        ptx::mbarrier_wait(shared.centroid_full + stage, ring.parity);
+        ring.advance();
+        return shared.centroids + stage * Shape::centroid_bytes;
+    }
+    template <bool Accumulate>
+    __device__ __forceinline__ void multiply(const unsigned char* centroids) {
+        using Product = ptx::Wgmma<T, Shape::tile_blocks, false>;
+        const std::uint64_t b = uniform(ptx::descriptor_k_major(centroids));
+        std::uint64_t a = 0;
+        if constexpr (!queries_in_registers) a = uniform(ptx::descriptor_k_major(shared_queries));
+        ptx::wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < Shape::steps; ++step) {
+            const auto at = [&](std::uint64_t descriptor, int panel_bytes) {
+                return ptx::descriptor_advance(descriptor, step / 4 * panel_bytes + step % 4 * 32);
+            };
+            const int accumulate = Accumulate || step > 0 ? 1 : 0;
+            if constexpr (queries_in_registers) {
+                Product::registers_a(d, queries.a[step], at(b, Shape::centroid_panel_bytes), accumulate);
+            } else {
+                Product::shared(d, at(a, Shape::query_panel_bytes), at(b, Shape::centroid_panel_bytes), accumulate);
+            }
+        }
+        ptx::wgmma_commit();
+    }
+};
+
 template <typename T, typename Shape>
 __device__ __forceinline__ void route_consume(const RouteParams& p, const RouteShared<Shape>& shared) {
+    using TopK = typename Shape::TopK;
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int group = warp / 4;
-    const unsigned char* queries = shared.queries + group * Shape::query_bytes;
     std::uint32_t item_parity = 0;
-    RingIndex<Shape::CentroidStages> c;
-    typename Shape::TopK top(shared.top_k + warp * Shape::TopK::shared_bytes, p.slots, lane);
+    using Tiles = ScoreTiles<T, Shape>;
+    Tiles tiles;
+    const auto queries = [&] { return shared.queries + group % Shape::QueryStages * Shape::query_bytes; };
+    if constexpr (!Tiles::queries_in_registers) tiles.shared_queries = queries();
+    TopK top(shared.top_k + warp * TopK::shared_bytes, p.slots, lane);
 
     for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
-        const RouteItem item(p, cursor, Shape::rows, Shape::TopK::surveys);
-        const int row0 = item.row0 + warp * warp_rows;
-        const int sq = item.sequence.sq;
+        const RouteItem item(p, cursor, Shape::rows, Shape::tile_blocks, TopK::surveys);
+        const int row0 = item.row0 + warp * warp_rows, sq = item.sequence.sq;
         if (item.tiles == 0) {
-            route_store<typename Shape::TopK>(p, item, nullptr, row0, lane);
+            route_store<TopK>(p, item, nullptr, row0, lane);
             continue;
         }
-        const auto row_candidates = [&](int offset) {
-            const int row = row0 + lane / 4 + offset;
-            return row < sq ? item.candidates(p, row) : 0;
+        // The same item once more: what the loops seldom need is cheaper computed again than kept in registers.
+        const auto item_again = [&] {
+            RouteCursor here = cursor;
+            asm volatile("" : "+r"(here.b), "+r"(here.tile));
+            return RouteItem(p, here, Shape::rows, Shape::tile_blocks, TopK::surveys);
         };
-        // What the warp needs at all, and from where on (down) no column needs a mask.
-        const int most = row0 < sq ? item.candidates(p, min(row0 + warp_rows, sq) - 1) : 0;
-        const int least = row0 + warp_rows <= sq ? item.candidates(p, row0) : 0;
-        const int group_row0 = item.row0 + group * route_group_rows;
-        const int group_most = group_row0 < sq ? item.candidates(p, min(group_row0 + route_group_rows, sq) - 1) : 0;
+        // Of the last row. Blocks have at least 16 keys, so no other row of the warp has fewer by more than one, except
+        // rows without any, which collect nothing.
+        int most = row0 < sq ? item.candidates(p, min(row0 + warp_rows, sq) - 1) : 0;
+        asm volatile("" : "+r"(most));  // or it is computed again for every tile
+        const int tile_count = item.tiles, passes = item.passes;
         ptx::mbarrier_wait(shared.query_full + group, item_parity);
         item_parity ^= 1;
-        // One pass over the tiles, the highest blocks first; `use` sees the scores that are not masked as a whole.
-        const auto pass = [&](bool last_pass, const auto& use) {
-            for (int tile = item.tiles - 1; tile >= 0; --tile) {
-                const int first = tile * route_tile_blocks;
-                float d[64];
-                for (int part = 0; part < p.parts; ++part) {
-                    ptx::mbarrier_wait(shared.centroid_full + c.stage, c.parity);
-                    if (first < group_most) {
-                        route_multiply<T, Shape>(d, queries, shared.centroids + c.stage * Shape::centroid_bytes,
-                                                 part > 0);
-                    }
-                    __syncwarp();
-                    if (lane == 0) ptx::mbarrier_arrive(shared.centroid_empty + c.stage);
-                    c.advance();
-                }
-                // The next item's queries arrive while this one's last tile is looked through.
-                if (last_pass && tile == 0 && lane == 0) ptx::mbarrier_arrive(shared.query_empty + group);
-                if (first >= most) continue;
-                if (first + route_tile_blocks > least) {
-                    route_mask(d, first + 2 * (lane % 4), row_candidates(0), row_candidates(8), least - first);
-                }
-                use(d, first);
-            }
+        const auto release_queries = [&] {  // the next item's may come
+            __syncwarp();
+            if (lane == 0) ptx::mbarrier_arrive(shared.query_empty + group % Shape::QueryStages);
         };
-        if constexpr (Shape::TopK::surveys) {
-            if (item.passes > 1) {
-                top.begin_survey();
-                pass(false, [&](const float(&d)[64], int) { top.survey(d); });
+        if constexpr (Tiles::queries_in_registers) tiles.queries.load(queries(), warp % 4, lane);
+
+        // Waits for the scores of a tile; false if no row of the warp has candidates in it.
+        const auto finish = [&](int first) {
+            tiles.finish(shared, lane);
+            if (first >= most) return false;
+            if (first + Shape::tile_blocks >= most) {
+                const RouteItem again = item_again();
+                const int row = again.row0 + warp * warp_rows + lane / 4;
+                route_mask(tiles.d, first + 2 * (lane % 4), again.candidates(p, row), again.candidates(p, row + 8));
             }
-            top.begin(row_candidates(0) > 0, row_candidates(8) > 0, item.passes > 1);
+            return true;
+        };
+        tiles.start(shared);
+        // The product was issued, so the fragments have arrived in their registers; before, nothing makes sure of it.
+        if constexpr (Tiles::queries_in_registers) release_queries();
+        const bool any[2] = {item.candidates(p, row0 + lane / 4) > 0, item.candidates(p, row0 + lane / 4 + 8) > 0};
+        if constexpr (TopK::surveys) {
+            if (passes > 1) {
+                top.begin_survey();
+                for (int tile = tile_count - 1; tile >= 0; --tile) {
+                    if (finish(tile * Shape::tile_blocks)) top.survey(tiles.d);
+                    tiles.start(shared);
+                }
+            }
+            top.begin(any[0], any[1], passes > 1);
+            for (int tile = tile_count - 1;; --tile) {
+                const int first = tile * Shape::tile_blocks;
+                if (finish(first)) top.take(tiles.d, first);
+                if (tile == 0) break;
+                tiles.start(shared);
+            }
         } else {
-            top.begin(row_candidates(0) > 0, row_candidates(8) > 0);
+            top.begin(any[0], any[1]);
+            int cut_at = TopK::first_cut;
+            for (int tile = tile_count - 1;; --tile) {
+                const int first = tile * Shape::tile_blocks, number = tile_count - tile;
+                const bool due = tile == 0 || number == cut_at;
+                bool room = true;
+                if (finish(first)) {
+                    room = top.take(tiles.d, number) || top.take_less(number);
+                } else {
+                    top.take_nothing();
+                }
+                if (due || !room) {
+                    top.append_and_cut(first, room, due);
+                    if (tile == 0) break;
+                    if (due) cut_at = cut_at * TopK::cut_growth / 2;
+                }
+                tiles.start(shared);
+                top.append(first);
+            }
         }
-        pass(true, [&](const float(&d)[64], int first) { top.scan(d, first, item.tiles - first / route_tile_blocks); });
-        top.end();
-        int stored_row0 = row0;
-        asm volatile("" : "+r"(stored_row0));  // addresses computed ahead of the loops would cost registers in them
-        route_store(p, item, &top, stored_row0, lane);
+        if constexpr (!Tiles::queries_in_registers) release_queries();
+        if constexpr (TopK::surveys) top.end();
+        const RouteItem same = item_again();
+        route_store(p, same, &top, same.row0 + warp * warp_rows, lane);
         __syncwarp();
     }
 }
@@ -309,14 +410,12 @@ template <typename T, typename Shape>
 __global__ void __launch_bounds__(Shape::threads, 1)
     route_kernel(const RouteParams p, const __grid_constant__ CUtensorMap queries,
                  const __grid_constant__ CUtensorMap high, const __grid_constant__ CUtensorMap low) {
-    extern __shared__ unsigned char raw[];
+    extern __shared__ __align__(1024) unsigned char raw[];  // as the 128-byte swizzle needs it
     const RouteShared<Shape> shared(raw);
     if (threadIdx.x == 0) {
         constexpr int consumer_warps = Shape::Groups * 4;
-        for (int i = 0; i < Shape::Groups; ++i) {
-            ptx::mbarrier_init(shared.query_full + i, 1);
-            ptx::mbarrier_init(shared.query_empty + i, 4);
-        }
+        for (int i = 0; i < Shape::Groups; ++i) ptx::mbarrier_init(shared.query_full + i, 1);
+        for (int i = 0; i < Shape::QueryStages; ++i) ptx::mbarrier_init(shared.query_empty + i, 4);
         for (int i = 0; i < Shape::CentroidStages; ++i) {
             ptx::mbarrier_init(shared.centroid_full + i, 1);
             ptx::mbarrier_init(shared.centroid_empty + i, consumer_warps);
@@ -324,6 +423,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
         ptx::fence_mbarrier_init();
     }
     __syncthreads();
+    ptx::wait_for_previous_kernel();
     if (threadIdx.x >= Shape::Groups * 128) {
         if constexpr (Shape::Groups > 1) ptx::set_registers_down<Shape::producer_registers>();
         if (threadIdx.x == Shape::Groups * 128) route_produce<Shape>(p, &queries, &high, &low, shared);

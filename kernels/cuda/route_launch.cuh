@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/route_kernel.cuh"
 #include "kernels/cuda/status.h"
 
@@ -10,6 +11,7 @@ namespace mobalab::kernels::cuda {
 struct RouteArguments {
     RouteParams params;
     CUtensorMap queries, high, low;
+    bool split = false;  // centroids in two halves
     int processors = 1;
 };
 
@@ -33,31 +35,43 @@ Status launch_route_shape(RouteArguments& arguments, cudaStream_t stream) {
     p.step_tile = grid % p.row_tiles;
     p.step_head = grid / p.row_tiles % p.heads_q;
     p.step_b = grid / p.row_tiles / p.heads_q;
-    kernel<<<static_cast<unsigned>(grid), Shape::threads, Shape::shared_bytes, stream>>>(p, arguments.queries,
-                                                                                         arguments.high, arguments.low);
-    return launch_status("route_kernel");
+    return launch_early("route_kernel", kernel, dim3(static_cast<unsigned>(grid)), Shape::threads, Shape::shared_bytes,
+                        stream, p, arguments.queries, arguments.high, arguments.low);
 }
 
-/// The list sizes: what is left of 227 KiB of shared memory decides how many groups and stages there are.
-template <typename T, int HeadDim>
+/// As many groups as shared memory (227 KiB) and registers (120 a thread with 4 groups) allow.
+template <typename T, int HeadDim, int Parts>
 Status launch_route_lists(RouteArguments& arguments, cudaStream_t stream) {
-    constexpr bool wide = HeadDim > 128;
-    constexpr int stages = HeadDim == 64 ? 4 : wide ? 1 : 2;
-    constexpr int long_groups = wide ? 1 : 2;
-    if (arguments.params.slots < 8) {
-        return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<8, 16>, wide ? 2 : 3, stages>>(arguments, stream);
-    }
-    if (arguments.params.slots < 16) {
-        return launch_route_shape<T, RouteShape<HeadDim, ShortTopK<16, wide ? 16 : 24>, 2, stages>>(arguments, stream);
-    }
-    return launch_route_shape<T, RouteShape<HeadDim, LongTopK, long_groups, 2>>(arguments, stream);
+    constexpr bool wide = HeadDim > 128, narrow = HeadDim == 64;
+    using Short = ShortTopK<8, 32>;
+    using Medium = ShortTopK<16, 48>;
+    using ShortShape = RouteShape<HeadDim, Short, wide ? 2 : 4,
+                                  wide     ? 2
+                                  : narrow ? 4
+                                           : 2,
+                                  narrow ? 6
+                                  : wide ? 2
+                                         : 5,
+                                  Parts>;
+    using MediumShape = RouteShape<HeadDim, Medium, wide ? 2 : 3, wide ? 2 : 3, narrow ? 6 : wide ? 2 : 4, Parts>;
+    using LongShape = RouteShape<HeadDim, LongTopK, wide ? 1 : 2, wide ? 1 : 2, 2, Parts>;
+    const int slots = arguments.params.slots;
+    if (slots < Short::Size) return launch_route_shape<T, ShortShape>(arguments, stream);
+    if (slots < Medium::Size) return launch_route_shape<T, MediumShape>(arguments, stream);
+    return launch_route_shape<T, LongShape>(arguments, stream);
+}
+
+template <typename T, int HeadDim>
+Status launch_route_parts(RouteArguments& arguments, cudaStream_t stream) {
+    return arguments.split ? launch_route_lists<T, HeadDim, 2>(arguments, stream)
+                           : launch_route_lists<T, HeadDim, 1>(arguments, stream);
 }
 
 template <typename T>
 Status launch_route_kernel(RouteArguments& arguments, int padded_head_dim, cudaStream_t stream) {
-    if (padded_head_dim == 64) return launch_route_lists<T, 64>(arguments, stream);
-    if (padded_head_dim == 128) return launch_route_lists<T, 128>(arguments, stream);
-    return launch_route_lists<T, 256>(arguments, stream);
+    if (padded_head_dim == 64) return launch_route_parts<T, 64>(arguments, stream);
+    if (padded_head_dim == 128) return launch_route_parts<T, 128>(arguments, stream);
+    return launch_route_parts<T, 256>(arguments, stream);
 }
 
 extern template Status launch_route_kernel<__nv_bfloat16>(RouteArguments&, int, cudaStream_t);

@@ -17,10 +17,13 @@ inline constexpr Key empty_key = 0;  // as any key with zeros in the upper half
 inline constexpr unsigned full_warp = 0xffffffffu;
 inline constexpr int warp_rows = 16;
 
-__device__ __forceinline__ Key make_key(float score, std::uint32_t block) {
+/// Bits in the order of the scores.
+__device__ __forceinline__ std::uint32_t ordered_bits(float score) {
     const std::uint32_t bits = __float_as_uint(score + 0.0f);  // -0 becomes +0: equal scores have equal bits
-    const std::uint32_t ordered = bits ^ (static_cast<std::uint32_t>(static_cast<int>(bits) >> 31) | 0x80000000u);
-    return (static_cast<Key>(ordered) << 32) | block;
+    return bits ^ (static_cast<std::uint32_t>(static_cast<int>(bits) >> 31) | 0x80000000u);
+}
+__device__ __forceinline__ Key make_key(float score, std::uint32_t block) {
+    return (static_cast<Key>(ordered_bits(score)) << 32) | block;
 }
 __device__ __forceinline__ int key_block(Key key) {
     return key >> 32 == 0 ? -1 : static_cast<int>(static_cast<std::uint32_t>(key));
@@ -41,11 +44,6 @@ __device__ __forceinline__ float next_below(float x) {
     if (x == -INFINITY) return x;
     return __int_as_float(x > 0.0f ? bits - 1 : bits + 1);
 }
-/// The smallest float above x (x not NaN; +inf stays).
-__device__ __forceinline__ float next_above(float x) {
-    return -next_below(-x);
-}
-
 /// The value of row `lane % 16`, to every lane, from the two values that each quad has for its rows.
 __device__ __forceinline__ int of_row(int value0, int value1, int lane) {
     const int from = 4 * (lane % 8);
@@ -76,8 +74,15 @@ __device__ __forceinline__ void larger_first(Key& a, Key& b) {
         : "+l"(a), "+l"(b));
 }
 
+__device__ __forceinline__ void larger_first(std::uint32_t& a, std::uint32_t& b) {
+    const std::uint32_t larger = max(a, b);
+    b = min(a, b);
+    a = larger;
+}
+
 /// Sorts 8 keys, largest first, in 19 comparisons.
-__device__ __forceinline__ void sort(Key (&k)[8]) {
+template <typename Integer>
+__device__ __forceinline__ void sort(Integer (&k)[8]) {
     constexpr int pairs[19][2] = {{0, 2}, {1, 3}, {4, 6}, {5, 7}, {0, 4}, {1, 5}, {2, 6}, {3, 7}, {0, 1}, {2, 3},
                                   {4, 5}, {6, 7}, {2, 4}, {3, 5}, {1, 4}, {3, 6}, {1, 2}, {3, 4}, {5, 6}};
 #pragma unroll
@@ -85,8 +90,8 @@ __device__ __forceinline__ void sort(Key (&k)[8]) {
 }
 
 /// Sorts a bitonic sequence, largest first.
-template <int Size>
-__device__ __forceinline__ void merge_bitonic(Key (&k)[Size]) {
+template <typename Integer, int Size>
+__device__ __forceinline__ void merge_bitonic(Integer (&k)[Size]) {
 #pragma unroll
     for (int distance = Size / 2; distance > 0; distance /= 2) {
 #pragma unroll
@@ -95,13 +100,5 @@ __device__ __forceinline__ void merge_bitonic(Key (&k)[Size]) {
         }
     }
 }
-
-/// Maximum of the four columns of group `group` (8 * group + {0, 1} and the two of the next 8 columns: columns 2 *
-/// (lane % 4) + 16 * group + {0, 1, 8, 9} of the tile) in row lane / 4 + 8 * half.
-__device__ __forceinline__ float group_max(const float (&d)[64], int group, int half) {
-    const int i = 8 * group + 2 * half;
-    return fmaxf(fmaxf(d[i], d[i + 1]), fmaxf(d[i + 4], d[i + 5]));
-}
-inline constexpr int tile_groups = 8;  // of a row and lane
 
 }  // namespace mobalab::kernels::cuda

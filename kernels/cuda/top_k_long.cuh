@@ -89,6 +89,7 @@ private:
 /// The state of one warp over the tiles of its 16 rows.
 class LongTopK {
 public:
+    static constexpr int tile_blocks = 128;
     static constexpr bool surveys = true;
     static constexpr int window = 16;  // accumulator values of a lane that are looked at together: 32 columns
     static constexpr int most_slots = 63;
@@ -99,10 +100,7 @@ public:
     static constexpr int shared_bytes = buffers_bytes + parking_floats * static_cast<int>(sizeof(float));  // of a warp
 
     __device__ __forceinline__ LongTopK(unsigned char* shared, int slots, int lane)
-        : buffers_(reinterpret_cast<Key*>(shared)),
-          parking_(reinterpret_cast<float*>(shared + buffers_bytes)),
-          slots_(slots),
-          lane_(lane) {}
+        : buffers_(reinterpret_cast<Key*>(shared)), slots_(slots), lane_(lane) {}
 
     /// The first of two passes.
     __device__ __forceinline__ void begin_survey() {
@@ -125,27 +123,30 @@ public:
 
     /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf. From the
     /// highest columns down: what comes after a sort is always a lower block, so it must exceed the bound.
-    __device__ __forceinline__ void scan(const float (&d)[64], int first_block, int) {
+    __device__ __forceinline__ void take(const float (&d)[64], int first_block) {
         collect<48>(d, first_block);
         collect<32>(d, first_block);
         collect<16>(d, first_block);
         collect<0>(d, first_block);
     }
 
-    /// Afterwards final_key(r, 0) is the best of row r.
+    /// After the last tile.
     __device__ __forceinline__ void end() {
         sort_rows(0xffffu);
     }
-    __device__ __forceinline__ Key final_key(int row, int slot) const {
-        return buffer(row)[slot];
+    /// After end(), best first; -1 and -inf where a row has fewer.
+    __device__ __forceinline__ int final_block(int row, int slot) const {
+        return key_block(buffer(row)[slot]);
+    }
+    __device__ __forceinline__ float final_score(int row, int slot) const {
+        return key_score(buffer(row)[slot]);
     }
 
 private:
     static constexpr std::uint32_t row1_bits = 0xccccu;  // value i of a fragment is of row 1 when i % 4 >= 2
     static constexpr int bisections = 10;
 
-    Key* buffers_;
-    float* parking_;
+    Key* buffers_;  // a row's each, then the parked scores
     int slots_, lane_;
     float maxima_[64];       // like an accumulator: the survey
     float bound0_, bound1_;  // of rows lane / 4 and lane / 4 + 8
@@ -290,7 +291,8 @@ private:
         count0_ += incoming0;
         count1_ += incoming1;
         const int column = first_block + 2 * Begin + 2 * (lane_ % 4);
-        float* parked = parking_ + 4 * lane_;  // lanes only touch their own part: no barrier
+        float* parked =
+            reinterpret_cast<float*>(buffer(warp_rows)) + 4 * lane_;  // lanes only touch their own part: no barrier
 #pragma unroll
         for (int i = 0; i < window; i += 4) {
             *reinterpret_cast<float4*>(parked + 32 * i) =

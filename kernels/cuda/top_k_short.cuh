@@ -1,284 +1,328 @@
 #pragma once
 
-#include <cfloat>
 #include <cstdint>
 
+#include "kernels/cuda/best_of_row.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
+#include "kernels/cuda/threshold_finder.cuh"
 #include "kernels/cuda/top_k_key.cuh"
 
 // Exact top-k for short lists (fewer than 16), one warp for 16 rows, nothing shared between warps.
 //
-// Every row has a threshold that at least `slots` of its scores reach. What reaches it is appended to a buffer that
-// belongs to one lane and one of its rows: straight-line predicated code, no loops, no shuffles, no atomics. After a
-// few tiles, at every doubling of the tiles (each lets about as many scores pass) and at the end, buffers are merged
-// into sorted lists in registers, and the thresholds rise. That is in all warps of a warpgroup at the same tile: they
-// meet at every product, so one that stops alone stops all. A buffer that would overflow in between makes the warp
-// empty its buffers and repeat the tile in small steps, so the result never depends on a capacity.
+// Every row has a bound that at least `slots` of its scores reach or exceed. What exceeds it is marked in a bit mask
+// per lane, without branches, and appended to the row's buffer in shared memory. After a few tiles, then whenever the
+// number of tiles has grown by a factor (each time about as many scores pass), and at the end, a buffer is cut down to
+// its best, and the bound rises to the worst of them. That is in all warps of a warpgroup at the same tile: they meet
+// at every product, so one that stops alone stops all. A buffer that would overflow in between is cut down before, so
+// the result never depends on a capacity.
+//
+// A tile is taken in two steps: take() is the last to read the scores, so the next tile's product may follow it;
+// append() works from a copy in shared memory (registers cannot be indexed) while that product is under way.
 namespace mobalab::kernels::cuda {
 
-/// Finds a threshold from scores alone, without keeping any: each lane holds the M largest maxima of its groups of 4
-/// columns, for both of its rows. Over the quad these are 4 * M different scores of the row, and 4 * M - 1 of them
-/// reach the second smallest. So nothing below that one can be among the best 4 * M - 1. Masked columns are -inf, so
-/// too few columns give -inf.
-template <int M>
-struct ThresholdFinder {
-    float top[2][M];  // largest first
-
-    __device__ __forceinline__ void reset() {
-#pragma unroll
-        for (int i = 0; i < M; ++i) top[0][i] = top[1][i] = -INFINITY;
-    }
-    __device__ __forceinline__ void add(const float (&d)[64]) {
-#pragma unroll
-        for (int group = 0; group < tile_groups; ++group) {
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                float x = group_max(d, group, h);
-#pragma unroll
-                for (int m = 0; m < M; ++m) {
-                    const float larger = fmaxf(top[h][m], x);
-                    x = fminf(top[h][m], x);
-                    top[h][m] = larger;
-                }
-            }
-        }
-    }
-    /// For row lane / 4 + 8 * half.
-    __device__ __forceinline__ float threshold(int half) const {
-        float smallest = top[half][M - 1], second = top[half][M - 2];
-#pragma unroll
-        for (int step = 1; step <= 2; step *= 2) {
-            const float other_smallest = __shfl_xor_sync(full_warp, smallest, step);
-            const float other_second = __shfl_xor_sync(full_warp, second, step);
-            second = fminf(fmaxf(smallest, other_smallest), fminf(second, other_second));
-            smallest = fminf(smallest, other_smallest);
-        }
-        return second;
-    }
-};
-
-/// The state of one warp over the tiles of its 16 rows. Size: a power of two, at least `slots` + 1.
+/// The state of one warp over the tiles of its 16 rows. Size: a power of two, at least `slots` + 1. Capacity: scores a
+/// row's buffer holds.
 template <int Size_, int Capacity>
 class ShortTopK {
 public:
     static constexpr int Size = Size_;
     static_assert(Size == 8 || Size == 16);
-    static constexpr int capacity = Capacity;  // keys a buffer holds; two places more take what would overflow it
-    static constexpr int shared_bytes = (capacity + 2) * 2 * 32 * static_cast<int>(sizeof(Key));  // of a warp
+    static constexpr int tile_blocks = 64, values = tile_blocks / 2;  // of a lane
     static constexpr bool surveys = false;
-    /// Until the first merge thresholds come from the finder, and hardly any group has nothing to append.
-    static constexpr int first_merge = Size == 8 ? 4 : 2;
+    static constexpr int no_block = 0xffff;  // buffers keep 16 bits; limits.cc sees to it that these are enough
+    /// Tiles before the first cut (bounds come from the finder until then), and by what this number grows, in halves.
+    static constexpr int first_cut = Size == 8 ? 3 : 2, cut_growth = Size == 8 ? 5 : 4;
+
+private:
+    static constexpr int quarters = 4;  // of a tile: 8 values of a lane, 16 columns of a row
+    static_assert(Size + tile_blocks / quarters <= Capacity, "room for a quarter of a tile after a cut");
+    static constexpr std::uint32_t place_bits = Capacity <= 32 ? 5 : 6, place_mask = (1u << place_bits) - 1;
+    static_assert(Capacity <= 1 << place_bits);
+    static constexpr std::uint32_t score_pitch = (Capacity + 1) * 4,
+                                   block_pitch = score_pitch / 2;  // odd: no conflicts
+    static constexpr std::uint32_t scores_bytes = warp_rows * score_pitch, blocks_bytes = warp_rows * block_pitch;
+    static constexpr std::uint32_t parked_bytes = 32 * values * 4;
+    static constexpr std::uint32_t row1_bits = 0xccccccccu;  // value i is of the lane's second row when i % 4 >= 2
+
+public:
+    static constexpr int shared_bytes = parked_bytes + (scores_bytes + blocks_bytes + 127) / 128 * 128;  // of a warp
 
     __device__ __forceinline__ ShortTopK(unsigned char* shared, int slots, int lane)
-        : shared_(ptx::shared_address(shared)), slots_(slots), lane_(lane) {}
+        : parked_(ptx::shared_address(shared) + 16 * lane), slots_(slots), lane_(lane) {}
 
     /// A row without any candidate never collects anything.
     __device__ __forceinline__ void begin(bool any0, bool any1) {
-        // The places that `slots` leaves over in the lists of lanes 0..15 hold keys that nothing beats, so the last
-        // place of both halves together is the worst kept.
-#pragma unroll
-        for (int i = 0; i < Size; ++i) list_[i] = lane_ < warp_rows && i < Size - slots_ ? ~Key{0} : empty_key;
-        threshold_[0] = any0 ? -FLT_MAX : INFINITY;
-        threshold_[1] = any1 ? -FLT_MAX : INFINITY;
+        bound_[0] = any0 ? -INFINITY : INFINITY;
+        bound_[1] = any1 ? -INFINITY : INFINITY;
         finder_.reset();
-        clear();
+        filled_ = 0;
     }
 
-    /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf. Tiles come in
-    /// descending order of blocks, and `number` of them, this one included, have passed.
-    __device__ __forceinline__ void scan(const float (&d)[64], int first_block, int number) {
-        const int column = first_block + 2 * (lane_ % 4);
-        const std::uint32_t begin0 = next_[0], begin1 = next_[1];
-        if (number <= first_merge) {
-            find(d);
-            collect_all<tile_groups - 1>(d, column);
-        } else {
-            collect<tile_groups - 1>(d, column, groups_reaching(d));
+    /// One tile: d as ptx::Wgmma writes it, masked columns are -inf. Tiles come in descending order of blocks, and
+    /// `number` of them, this one included, have passed. False if buffers have no room for what it marked.
+    __device__ __forceinline__ bool take(const float (&d)[values], int number) {
+        if (number <= first_cut) find(d);
+        mask_ = exceeding(d);
+        return place(mask_, [&] { park(d); });
+    }
+    /// A tile in which no row of the warp has candidates.
+    __device__ __forceinline__ void take_nothing() { mask_ = 0; }
+    /// After a take() without room: lowers the number of marked scores as far as the tile allows. False if that is not
+    /// enough.
+    __device__ __forceinline__ bool take_less(int number) {
+        float d[values];
+        recall(d);
+        if (number > first_cut) find(d);  // once a tile, or scores would count twice
+        mask_ = exceeding(d);
+        return place(mask_);
+    }
+    /// Puts what take() marked into the buffers. Column c of the tile is block first_block + c.
+    __device__ __forceinline__ void append(int first_block) { append(mask_, first_block); }
+
+    /// The same and a cut; without room for all of the tile by quarters, with cuts where there is none: from the
+    /// highest quarter down, since what comes after a cut must be of lower blocks: it has to exceed the bound. Leaves
+    /// nothing marked. `due`: there is a cut at the end in any case.
+    __device__ __forceinline__ void append_and_cut(int first_block, bool room, bool due) {
+        int quarter = room ? -1 : quarters - 1;
+        if (room) append(mask_, first_block);
+        bool again = true;
+        while (again) {
+            cut();
+            again = false;
+            if (quarter < 0) break;
+            float d[values];
+            recall(d);
+            mask_ = exceeding(d);
+            while (quarter >= 0 && append_quarter(first_block, quarter)) --quarter;
+            again = quarter >= 0 || due;
         }
-        bool due = first_block == 0 || (number >= first_merge && (number & (number - 1)) == 0);
-        int group = 0;
-        if (__any_sync(full_warp, max(next_[0], next_[1]) >= limit())) {
-            // Once more, in small steps, and with the best thresholds.
-            next_[0] = begin0;
-            next_[1] = begin1;
-            if (number > first_merge) find(d);
-            group = tile_groups;
-            due = true;
-        }
-#pragma unroll 1
-        while (true) {
-            if (due) merge();
-            if (group == 0) break;
-            --group;
-            collect<tile_groups - 1>(d, column, groups_reaching(d) & (3u << (2 * group)));
-            due = group == 0 || __any_sync(full_warp, max(next_[0], next_[1]) > limit() - group_columns * slot_bytes);
-        }
+        mask_ = 0;
     }
 
-    /// Afterwards final_key(r, 0) is the best of row r. The last tile was the one of block 0.
-    __device__ __forceinline__ void end() {
-        Key best[Size];
-#pragma unroll
-        for (int j = 0; j < Size; ++j) {
-            const Key other = __shfl_xor_sync(full_warp, list_[Size - 1 - j], 16);
-            best[j] = list_[j] > other ? list_[j] : other;
-        }
-        merge_bitonic(best);
-        if (lane_ < warp_rows) {
-#pragma unroll
-            for (int j = 0; j < Size; ++j) {
-                if (j >= Size - slots_) store_key(final_address(lane_, j - (Size - slots_)), best[j]);
-            }
-        }
-        __syncwarp();
+    /// After the cut of the last tile; -1 and -inf where a row has fewer.
+    __device__ __forceinline__ int final_block(int row, int slot) const {
+        const int block = load_block(shared() + row_blocks(row), slot);
+        return block == no_block ? -1 : block;
     }
-    __device__ __forceinline__ Key final_key(int row, int slot) const {
-        return load_key(final_address(row, slot));
+    __device__ __forceinline__ float final_score(int row, int slot) const {
+        return load_score(shared() + row_scores(row), slot);
     }
 
 private:
-    static constexpr int group_columns = 4;  // of a lane
-    static constexpr std::uint32_t row_bytes = 32 * sizeof(Key), slot_bytes = 2 * row_bytes;
-
-    Key list_[Size];  // best first; lanes r and r + 16 each keep the best of half of what row r was offered
-    float threshold_[2];
+    float bound_[2];  // scores must exceed it
     ThresholdFinder<Size / 4> finder_;
-    std::uint32_t shared_;   // address of the warp's shared memory: [place][half][lane] of (block, score)
-    std::uint32_t next_[2];  // address of the lane's next place, for both rows; row 1 is row_bytes further
+    std::uint32_t parked_;  // address of the lane's copy of the tile: value i at 128 * (i / 4 * 4) + 4 * (i % 4)
+    std::uint32_t filled_;  // bytes of scores that both rows' buffers hold (low and high half)
+    std::uint32_t mask_;    // bit i: value i is to be appended
+    std::uint32_t at_;      // as filled_: where the lane's first marked scores go
     int slots_, lane_;
 
-    __device__ __forceinline__ std::uint32_t first() const {
-        return shared_ + lane_ * sizeof(Key);
+    /// Hides from the compiler that it knows x: what follows from it is cheaper computed again than kept in registers.
+    template <typename Integer>
+    static __device__ __forceinline__ Integer recomputed(Integer x) {
+        asm volatile("" : "+r"(x));
+        return x;
     }
-    __device__ __forceinline__ std::uint32_t limit() const {
-        return first() + capacity * slot_bytes;
+    /// Address of the warp's shared memory: parked tile, scores of the rows, their blocks.
+    __device__ __forceinline__ std::uint32_t shared() const { return recomputed(parked_) - 16 * lane_; }
+    /// Offsets of the scores of a row and of the low halves of their blocks.
+    static __device__ __forceinline__ std::uint32_t row_scores(int row) { return parked_bytes + row * score_pitch; }
+    static __device__ __forceinline__ std::uint32_t row_blocks(int row) {
+        return parked_bytes + scores_bytes + row * block_pitch;
     }
-    __device__ __forceinline__ std::uint32_t final_address(int row, int slot) const {
-        return shared_ + (row * (Size + 1) + slot) * sizeof(Key);  // odd pitch: rows start in different banks
+    static __device__ __forceinline__ float load_score(std::uint32_t scores, int place) {
+        float score;
+        asm volatile("ld.shared.f32 %0, [%1];" : "=f"(score) : "r"(scores + 4 * place) : "memory");
+        return score;
     }
-    __device__ __forceinline__ void clear() {
-        next_[0] = next_[1] = first();
-    }
-    /// Appends one score if it reaches the threshold.
-    template <int Half>
-    __device__ __forceinline__ void append(float score, int block) {
-        asm volatile(
-            "{\n"
-            ".reg .pred p;\n"
-            "setp.ge.f32 p, %1, %2;\n"
-            "@p st.shared.u32 [%0 + %4], %3;\n"
-            "@p st.shared.f32 [%0 + %4 + 4], %1;\n"
-            "@p add.u32 %0, %0, %5;\n"
-            "}"
-            : "+r"(next_[Half])
-            : "f"(score), "f"(threshold_[Half]), "r"(block), "n"(Half * row_bytes), "n"(slot_bytes)
-            : "memory");
+    static __device__ __forceinline__ std::uint16_t load_block(std::uint32_t blocks, int place) {
+        std::uint16_t block;
+        asm volatile("ld.shared.u16 %0, [%1];" : "=h"(block) : "r"(blocks + 2 * place) : "memory");
+        return block;
     }
 
-    /// Appends what reaches the threshold in one group of one row.
-    template <int Group, int Half>
-    __device__ __forceinline__ void append_group(const float (&d)[64], int column) {
-        constexpr int i = 8 * Group + 2 * Half;
+    /// Bit i: d[i] exceeds the bound of its row. The sign of (bound - score) is the answer, shifted in from the left;
+    /// equal numbers, -inf beside -inf and NaN give +0 or the positive NaN.
+    __device__ __forceinline__ std::uint32_t exceeding(const float (&d)[values]) const {
+        std::uint32_t part[4] = {};
 #pragma unroll
-        for (int j = 0; j <= 4; j += 4) {
-            append<Half>(d[i + j], column + 16 * Group + 2 * j);
-            append<Half>(d[i + j + 1], column + 16 * Group + 2 * j + 1);
-            next_[Half] = min(next_[Half], limit());
+        for (int i = 7; i >= 0; --i) {
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                const float difference = bound_[i / 2 % 2] - d[8 * j + i];
+                part[j] = __funnelshift_l(__float_as_uint(difference), part[j], 1);
+            }
+        }
+        return part[0] | (part[1] << 8) | (part[2] << 16) | (part[3] << 24);
+    }
+
+    /// Makes room for the marked values of all lanes: an exclusive sum over each quad, both rows in one integer. False,
+    /// and nothing changed, where one buffer would overflow.
+    __device__ __forceinline__ bool place(std::uint32_t mask) {
+        return place(mask, [] {});
+    }
+    /// `meanwhile` is done while the sum is under way.
+    template <typename Meanwhile>
+    __device__ __forceinline__ bool place(std::uint32_t mask, const Meanwhile& meanwhile) {
+        const std::uint32_t mine =
+            4 * static_cast<std::uint32_t>(__popc(mask & ~row1_bits) | (__popc(mask & row1_bits) << 16));
+        const std::uint32_t neighbour = __shfl_xor_sync(full_warp, mine, 1);
+        meanwhile();
+        const std::uint32_t pair = mine + neighbour;
+        const std::uint32_t other_pair = __shfl_xor_sync(full_warp, pair, 2);
+        const std::uint32_t after = filled_ + pair + other_pair;
+        constexpr std::uint32_t spare = 0x8000 - 4 * Capacity - 1;  // of a half, before its highest bit is set
+        if (__any_sync(full_warp, ((after + spare * 0x10001u) & 0x80008000u) != 0)) return false;
+        at_ = filled_ + ((lane_ & 1) != 0 ? neighbour : 0) + ((lane_ & 2) != 0 ? other_pair : 0);
+        filled_ = after;
+        return true;
+    }
+    static __device__ __forceinline__ std::uint32_t highest_bit(std::uint32_t mask) {
+        std::uint32_t bit;
+        asm("bfind.u32 %0, %1;" : "=r"(bit) : "r"(mask));
+        return bit;
+    }
+    /// Both rows at once: fewer rounds, and more loads in flight.
+    __device__ __forceinline__ void append(std::uint32_t mask, int first_block) {
+        const int lane = recomputed(lane_);
+        const std::uint32_t from = recomputed(parked_), base = from - 16 * lane;
+        // A score at address a has its block at a / 2 plus what is the same for all.
+        const std::uint32_t to_block = base / 2 + parked_bytes / 2 + scores_bytes;
+        std::uint32_t mask0 = mask & ~row1_bits, mask1 = mask & row1_bits;
+        std::uint32_t scores0 = base + row_scores(lane / 4) + at_ % 0x10000u;
+        std::uint32_t scores1 = base + row_scores(lane / 4 + 8) + at_ / 0x10000u;
+        const int column = first_block + 2 * (lane % 4);
+        while ((mask0 | mask1) != 0) {
+            // Of an empty mask value 0, which is loaded and not stored.
+            const std::uint32_t i0 = highest_bit(mask0 | 1), i1 = highest_bit(mask1 | 1);
+            // Value 4 * j + e is column 8 * j + e of row 0, value 4 * j + 2 + e the same of row 1.
+            asm volatile(
+                "{\n"
+                ".reg .pred p0, p1;\n"
+                ".reg .f32 x0, x1;\n"
+                "setp.ne.u32 p0, %0, 0;\n"
+                "setp.ne.u32 p1, %1, 0;\n"
+                "ld.shared.f32 x0, [%2];\n"
+                "ld.shared.f32 x1, [%3];\n"
+                "@p0 st.shared.u16 [%6], %8;\n"
+                "@p1 st.shared.u16 [%7], %9;\n"
+                "@p0 st.shared.f32 [%4], x0;\n"
+                "@p1 st.shared.f32 [%5], x1;\n"
+                "}" ::"r"(mask0),
+                "r"(mask1), "r"(from + 124 * (i0 & 28) + 4 * i0), "r"(from + 124 * (i1 & 28) + 4 * i1), "r"(scores0),
+                "r"(scores1), "r"(scores0 / 2 + to_block), "r"(scores1 / 2 + to_block),
+                "h"(static_cast<std::uint16_t>(column + i0 + (i0 & 30))),
+                "h"(static_cast<std::uint16_t>(column - 4 + i1 + (i1 & 30)))
+                : "memory");
+            mask0 &= ~(1u << i0);
+            mask1 &= ~(1u << i1);
+            scores0 += 4;
+            scores1 += 4;
         }
     }
-    template <int Group>
-    __device__ __forceinline__ void collect_all(const float (&d)[64], int column) {
-        append_group<Group, 0>(d, column);
-        append_group<Group, 1>(d, column);
-        if constexpr (Group > 0) collect_all<Group - 1>(d, column);
-    }
 
-    /// Bit 2 * group + half: some lane has something to append.
-    __device__ __forceinline__ std::uint32_t groups_reaching(const float (&d)[64]) const {
-        std::uint32_t reaching = 0;
+    __device__ __forceinline__ void park(const float (&d)[values]) const {
 #pragma unroll
-        for (int i = 0; i < 2 * tile_groups; ++i) {
-            if (group_max(d, i / 2, i % 2) >= threshold_[i % 2]) reaching |= 1u << i;
+        for (int i = 0; i < values; i += 4) {
+            asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(parked_ + 128 * i), "f"(d[i]), "f"(d[i + 1]),
+                         "f"(d[i + 2]), "f"(d[i + 3])
+                         : "memory");
         }
-        return __reduce_or_sync(full_warp, reaching);
     }
-    /// The same for the marked groups.
-    template <int Group>
-    __device__ __forceinline__ void collect(const float (&d)[64], int column, std::uint32_t marked) {
-        if ((marked & (1u << (2 * Group))) != 0) append_group<Group, 0>(d, column);
-        if ((marked & (2u << (2 * Group))) != 0) append_group<Group, 1>(d, column);
-        if constexpr (Group > 0) collect<Group - 1>(d, column, marked);
+    /// False if there is no room for this quarter.
+    __device__ __forceinline__ bool append_quarter(int first_block, int quarter) {
+        const std::uint32_t part = mask_ & (0xffu << (8 * quarter));
+        if (!place(part)) return false;
+        append(part, first_block);
+        return true;
     }
 
-    /// Raises the thresholds to what the finder sees in this tile.
-    __device__ __forceinline__ void find(const float (&d)[64]) {
+    /// Cuts all buffers down to their best `slots`, sorted. After the last tile these are the result.
+    __device__ __forceinline__ void cut() {
+        __syncwarp();
+        const int lane = recomputed(lane_), row = lane % warp_rows, half = lane / warp_rows;
+        const int filled = __shfl_sync(full_warp, static_cast<int>(filled_), 4 * (row % 8));
+        const int count = (row < 8 ? filled & 0xffff : filled >> 16) / 4;
+        const int rounds = (__reduce_max_sync(full_warp, count) + 15) / 16;
+        const std::uint32_t scores = shared() + row_scores(row), blocks = shared() + row_blocks(row);
+
+        // First by the upper bits of the scores, which leave room for the place: 32-bit keys sort in a third of the
+        // instructions. Where these bits do not decide, by everything.
+        std::uint32_t best[Size];
+        best_of_row(best, rounds, [&](int round, std::uint32_t(&fresh)[8]) {
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                const int place = 16 * round + 2 * i + half;
+                const std::uint32_t key = (ordered_bits(load_score(scores, place)) & ~place_mask) | place;
+                // What is below any score and differs in its upper bits from all others.
+                fresh[i] = place < count ? key : static_cast<std::uint32_t>(place) << place_bits;
+            }
+        });
+        std::uint32_t closest = ~0u;
+#pragma unroll
+        for (int j = 0; j + 1 < Size; ++j) closest = min(closest, best[j] ^ best[j + 1]);
+        float score[Size];
+        std::uint16_t block[Size];
+        if (!__any_sync(full_warp, closest <= place_mask)) {
+#pragma unroll
+            for (int j = 0; j + 1 < Size; ++j) {
+                score[j] = load_score(scores, best[j] & place_mask);
+                block[j] = load_block(blocks, best[j] & place_mask);
+            }
+        } else {
+            Key keys[Size];
+            best_of_row(keys, rounds, [&](int round, Key(&fresh)[8]) {
+#pragma unroll
+                for (int i = 0; i < 8; ++i) {
+                    const int place = 16 * round + 2 * i + half;
+                    const Key key = make_key(load_score(scores, place), load_block(blocks, place));
+                    fresh[i] = place < count ? key : empty_key;
+                }
+            });
+#pragma unroll
+            for (int j = 0; j + 1 < Size; ++j) {
+                score[j] = key_score(keys[j]);
+                block[j] = static_cast<std::uint16_t>(keys[j]);
+            }
+        }
+        __syncwarp();
+#pragma unroll
+        for (int j = 0; j + 1 < Size; ++j) {
+            if (j < slots_ && half == 0) {
+                asm volatile("st.shared.f32 [%0], %1;" ::"r"(scores + 4 * j), "f"(j < count ? score[j] : -INFINITY)
+                             : "memory");
+            }
+            if (j < slots_ && half == 1) {
+                asm volatile("st.shared.u16 [%0], %1;" ::"r"(blocks + 2 * j),
+                             "h"(j < count ? block[j] : static_cast<std::uint16_t>(no_block))
+                             : "memory");
+            }
+        }
+        __syncwarp();
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            bound_[h] = fmaxf(bound_[h], load_score(shared() + row_scores(lane / 4 + 8 * h), slots_ - 1));
+        }
+        filled_ = __vminu2(filled_, 4u * static_cast<std::uint32_t>(slots_) * 0x10001u);
+        __syncwarp();
+    }
+
+    /// Reads the parked tile back.
+    __device__ __forceinline__ void recall(float (&d)[values]) const {
+#pragma unroll
+        for (int i = 0; i < values; i += 4) {
+            asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                         : "=f"(d[i]), "=f"(d[i + 1]), "=f"(d[i + 2]), "=f"(d[i + 3])
+                         : "r"(parked_ + 128 * i)
+                         : "memory");
+        }
+    }
+
+    /// Raises the bounds to what the finder sees in this tile.
+    __device__ __forceinline__ void find(const float (&d)[values]) {
         finder_.add(d);
 #pragma unroll
-        for (int h = 0; h < 2; ++h) threshold_[h] = fmaxf(threshold_[h], finder_.threshold(h));
-    }
-
-    /// Empties the buffers into the lists; the thresholds then exceed what every list kept worst.
-    __device__ __forceinline__ void merge() {
-        __syncwarp();
-        const int count0 = static_cast<int>((next_[0] - first()) / slot_bytes);
-        const int count1 = static_cast<int>((next_[1] - first()) / slot_bytes);
-        const int longest = __reduce_max_sync(full_warp, max(count0, count1));
-        // This lane takes row lane % 16, and of the four buffers of that row the first or the last two.
-        const int row = lane_ % warp_rows, source = 4 * (row % 8) + 2 * (lane_ / warp_rows);
-        const int counts = count0 | (count1 << 16);
-        const int shift = row < 8 ? 0 : 16;
-        const int count_a = (__shfl_sync(full_warp, counts, source) >> shift) & 0xffff;
-        const int count_b = (__shfl_sync(full_warp, counts, source + 1) >> shift) & 0xffff;
-        std::uint32_t from = shared_ + source * sizeof(Key) + (row < 8 ? 0 : row_bytes);
-#pragma unroll 1
-        for (int place = 0; place < longest; place += 4) {
-            Key fresh[8];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                float a, b;
-                std::uint32_t block_a, block_b;
-                asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                             : "=r"(block_a), "=f"(a), "=r"(block_b), "=f"(b)
-                             : "r"(from + i * slot_bytes)
-                             : "memory");
-                fresh[2 * i] = place + i < count_a ? make_key(a, block_a) : empty_key;
-                fresh[2 * i + 1] = place + i < count_b ? make_key(b, block_b) : empty_key;
-            }
-            from += 4 * slot_bytes;
-            keep(fresh);
-        }
-        clear();
-        const float above = next_above(score_of_bits(worst_kept()));
-        threshold_[0] = fmaxf(threshold_[0], __shfl_sync(full_warp, above, lane_ / 4));
-        threshold_[1] = fmaxf(threshold_[1], __shfl_sync(full_warp, above, lane_ / 4 + 8));
-        __syncwarp();
-    }
-
-    /// Merges 8 keys into the list.
-    __device__ __forceinline__ void keep(Key (&fresh)[8]) {
-        sort(fresh);
-        // The larger of a descending and an ascending sequence, element by element, is bitonic and holds the largest.
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            Key& kept = list_[Size - 8 + i];
-            kept = fresh[7 - i] > kept ? fresh[7 - i] : kept;
-        }
-        merge_bitonic(list_);
-    }
-
-    /// The score bits of the Size-th best of both halves: of i from this half and Size - i from the other, for the best
-    /// i.
-    __device__ __forceinline__ std::uint32_t worst_kept() const {
-        std::uint32_t mine[Size], other[Size];
-#pragma unroll
-        for (int j = 0; j < Size; ++j) {
-            mine[j] = static_cast<std::uint32_t>(list_[j] >> 32);
-            other[j] = __shfl_xor_sync(full_warp, mine[j], 16);
-        }
-        std::uint32_t worst = max(mine[Size - 1], other[Size - 1]);
-#pragma unroll
-        for (int i = 1; i < Size; ++i) worst = max(worst, min(mine[i - 1], other[Size - 1 - i]));
-        return worst;
+        for (int h = 0; h < 2; ++h) bound_[h] = fmaxf(bound_[h], next_below(finder_.threshold(h)));
     }
 };
 

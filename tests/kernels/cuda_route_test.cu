@@ -515,6 +515,18 @@ std::vector<Shape> shapes() {
     add({"ManyTiles", {9000}, {9000}, 1, 1, 128, 16, 8});
     add({"ManyTilesTopK16", {9000}, {9000}, 1, 1, 64, 16, 16});
     add({"ManyTilesTopK64", {6000}, {6000}, 1, 1, 128, 16, 64});
+    // More work than thread blocks: each goes from one item to the next, at every list size.
+    for (const std::int64_t k : {8, 16, 20}) {
+        for (const std::int64_t d : {64, 128, 256}) {
+            const std::string name = "ManyItemsTopK" + std::to_string(k) + "HeadDim" + std::to_string(d);
+            add({name, {2050, 1990}, {2050, 1990}, d == 256 ? 20 : 40, 4, d, 64, k});
+            all.back().varlen = true;
+        }
+    }
+    add({"ManyItemsFullPrecision", {2050, 1990}, {2050, 1990}, 40, 4, 128, 64, 8});
+    all.back().varlen = true;
+    all.back().centroids = Centroids::fp32;
+    add({"MostBlocks", {40}, {896000}, 1, 1, 32, 16, 8});
     add({"OneToken", {1}, {1}, 1, 1, 128, 64, 8});
     add({"ShorterThanABlock", {50, 50}, {50, 50}, 2, 1, 64, 128, 8});
     add({"BottomRight", {100, 100}, {1777, 1777}, 4, 1, 128, 32, 8});

@@ -24,6 +24,18 @@ __device__ __forceinline__ void mbarrier_arrive(std::uint64_t* barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
+/// The same without a branch.
+__device__ __forceinline__ void mbarrier_arrive_if(bool condition, std::uint64_t* barrier) {
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "setp.ne.u32 p, %1, 0;\n"
+        "@p mbarrier.arrive.shared::cta.b64 _, [%0];\n"
+        "}" ::"r"(shared_address(barrier)),
+        "r"(condition ? 1 : 0)
+        : "memory");
+}
+
 /// One arrival that also announces `bytes` of bulk copies completing on this barrier.
 __device__ __forceinline__ void mbarrier_arrive_expect(std::uint64_t* barrier, std::uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
@@ -52,6 +64,23 @@ __device__ __forceinline__ bool mbarrier_try_wait(std::uint64_t* barrier, std::u
 __device__ __forceinline__ void mbarrier_wait(std::uint64_t* barrier, std::uint32_t parity) {
     while (!mbarrier_try_wait(barrier, parity)) {
     }
+}
+
+/// The same for a thread that has time: it sleeps until the phase is over (or for 10 us at a time) and leaves the issue
+/// slots of its scheduler to the others.
+__device__ __forceinline__ void mbarrier_wait_idle(std::uint64_t* barrier, std::uint32_t parity) {
+    std::uint32_t done;
+    do {
+        asm volatile(
+            "{\n"
+            ".reg .pred p;\n"
+            "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2, 10000;\n"
+            "selp.u32 %0, 1, 0, p;\n"
+            "}"
+            : "=r"(done)
+            : "r"(shared_address(barrier)), "r"(parity)
+            : "memory");
+    } while (done == 0);
 }
 
 /// Orders this thread's ordinary shared-memory accesses before later ones of the tensor cores and the copy engine.
