@@ -50,8 +50,9 @@ void check_draws(const analysis::RoutingPoint& point, double draws_per_trial, do
 std::uint64_t stream_identity(const analysis::RoutingPoint& point, Method method) {
     analysis::RoutingPoint stream = point;
     stream.topk = 1;
+    stream.goal = analysis::Goal::each;
     std::string text = analysis::canonical_text(stream);
-    if (method != native_method(point.model)) {
+    if (method != native_method(point)) {
         text += fmt::format(";method={}", to_string(method));
     }
     return hash_text(text);

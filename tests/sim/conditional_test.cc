@@ -123,7 +123,7 @@ TEST(Conditional, points_and_rules_it_cannot_have_are_refused) {
     RoutingPoint point = rare_point(512, 8, 0.1);
     point.cluster_size = 16;
     point.mu_cluster = 0.1;
-    EXPECT_THAT([&] { simulate_conditional(point, budget); }, ThrowsMessage<InputError>(HasSubstr("use method exact")));
+    EXPECT_THAT([&] { simulate_conditional(point, budget); }, ThrowsMessage<InputError>(HasSubstr("or exact")));
     point = rare_point(512, 1, 0.9);
     EXPECT_THROW(simulate_conditional(point, budget), InputError);
 }
