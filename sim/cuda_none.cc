@@ -11,7 +11,7 @@ std::string device_trouble() {
     return "this program was built without CUDA";
 }
 
-bool has_method(Method) {
+bool has_kernel(const analysis::RoutingPoint&, Method) {
     return false;
 }
 

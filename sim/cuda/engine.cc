@@ -93,13 +93,14 @@ std::string device_trouble() {
     return count > 0 ? "" : "no CUDA device";
 }
 
-bool has_method(Method method) {
-    return method == Method::vector || method == Method::affinity || method == Method::threshold;
+bool has_kernel(const analysis::RoutingPoint& point, Method method) {
+    const bool by_keys = method == Method::vector || method == Method::affinity;
+    return method == Method::threshold || (by_keys && analysis::is_plain(point));
 }
 
 CudaSampler::CudaSampler(Method method, const analysis::RoutingPoint& point, PhiloxKey key)
     : state_(std::make_unique<State>()) {
-    if (!has_method(method)) {
+    if (!has_kernel(point, method)) {
         throw analysis::InputError(
             fmt::format("method = {}: has no CUDA kernel; use method vector, affinity or "
                         "threshold, or device cpu",

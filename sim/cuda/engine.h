@@ -15,8 +15,9 @@ namespace mobalab::sim::cuda {
 /// Why there is no CUDA device to draw on; empty when there is one.
 std::string device_trouble();
 
-/// Methods with a kernel: vector, affinity, threshold.
-bool has_method(Method method);
+/// Whether there is a kernel for the point: methods vector, affinity and threshold of plain points
+/// (analysis::is_plain), and threshold wherever check_method() lets it.
+bool has_kernel(const analysis::RoutingPoint& point, Method method);
 
 /// A sampler on the current CUDA device. Draws the very trials of the CPU's sampler of the same point, method and key:
 /// counts are equal bit for bit. Not for use by several threads at once.

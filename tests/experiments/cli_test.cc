@@ -339,7 +339,7 @@ TEST(Cli, SimulateRefusesMethodsThatCannotAnswer) {
     EXPECT_EQ(
         error_of("simulate --model gaussian --method vector"),
         "mobalab simulate: error: method = vector: model gaussian has block scores only, no keys; use method block "
-        "or threshold, or model sphere\n");
+        "or threshold or conditional or exact\n");
     EXPECT_EQ(
         error_of("simulate --method conditional --max-misses 5"),
         "mobalab simulate: error: max-misses: method conditional counts no misses; use --target-relative-error, or "

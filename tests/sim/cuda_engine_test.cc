@@ -157,8 +157,8 @@ TEST_F(CudaEngine, a_run_begun_on_the_cpu_goes_on_on_the_device) {
 }
 
 TEST(CudaEngineInput, methods_without_a_kernel_are_refused) {
-    EXPECT_FALSE(cuda::has_method(Method::block));
-    EXPECT_FALSE(cuda::has_method(Method::exact));
+    EXPECT_FALSE(cuda::has_kernel(RoutingPoint{}, Method::block));
+    EXPECT_FALSE(cuda::has_kernel(RoutingPoint{}, Method::exact));
     Budget budget;
     budget.device = Device::cuda;
     budget.method = Method::block;
