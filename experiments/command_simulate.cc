@@ -48,7 +48,7 @@ struct Plan {
     sim::Budget budget_of(std::size_t index) const {
         sim::Budget of_point = budget;
         of_point.method = choices[index].method;
-        if (any_device && sim::cuda::has_kernel(points[index], choices[index].method)) {
+        if (any_device && sim::cuda::kernel_trouble(points[index], choices[index].method).empty()) {
             of_point.device = sim::Device::cuda;
         }
         return of_point;
@@ -86,11 +86,10 @@ void set_device(Plan& plan, const std::string& device) {
     }
     for (std::size_t i = 0; i < plan.points.size(); ++i) {
         const sim::Method method = plan.choices[i].method;
-        if (sim::counts_trials(method) && !sim::cuda::has_kernel(plan.points[i], method)) {
-            throw analysis::InputError(
-                fmt::format("device = cuda: method {} has no CUDA kernel; use --method vector, "
-                            "affinity or threshold, or device auto",
-                            to_string(method)));
+        const std::string no_kernel =
+            sim::counts_trials(method) ? sim::cuda::kernel_trouble(plan.points[i], method) : "";
+        if (!no_kernel.empty()) {
+            throw analysis::InputError("device = cuda: " + no_kernel);
         }
     }
     plan.budget.device = sim::Device::cuda;

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
+#include "analysis/routing_point.h"
+#include "sim/transforms.h"
 #include "sim/vector_rows.h"
 
 namespace mobalab::sim {
@@ -39,5 +42,31 @@ struct TileConvolution {
     float tap;
     bool silu;
 };
+
+/// How keys are made of the normals x of their rows:
+///
+///   random key   sqrt(rho) c + sqrt(1 - rho) u,      u = (x - (x.c) c) / |x - (x.c) c|   (rho = 0: x / |x|)
+///   planted key  mu q + sqrt(1 - mu^2) u,            u = (x - (x.q) q) / |x - (x.q) q|
+///
+/// c is the unit vector of row 1 + c B + b for stream block b, q the query.
+struct KeyRecipe {
+    explicit KeyRecipe(const analysis::RoutingPoint& point);
+
+    struct Share {
+        float along;
+        float across;
+    };
+    Share random;   ///< sqrt(rho), sqrt(1 - rho)
+    Share signal;   ///< mu_signal, sqrt(1 - mu_signal^2)
+    Share cluster;  ///< mu_cluster, sqrt(1 - mu_cluster^2)
+    TileConvolution convolution;
+};
+
+/// Length of x - (x.e) e for a unit vector e. Two dimensions can leave nothing but rounding of it.
+MOBALAB_SIM_INLINE float perpendicular(float square, float along) {
+    const float rest = square - along * along;
+    const float least = 1e-6F * square;
+    return std::sqrt(rest > least ? rest : least);
+}
 
 }  // namespace mobalab::sim

@@ -51,21 +51,11 @@ struct Workspace {
     KeyMix mix{};
 };
 
-/// Real keys, for points whose keys are correlated or convolved: every key is made as a vector,
-///
-///   random key   sqrt(rho) c + sqrt(1 - rho) u,      u = (x - (x.c) c) / |x - (x.c) c|   (rho = 0: x / |x|)
-///   planted key  mu q + sqrt(1 - mu^2) u,            u = (x - (x.q) q) / |x - (x.q) q|
-///
-/// x the normals of its row (sim/vector_rows.h), c the unit vector of row 1 + c B + b for stream block b; keys are then
+/// Real keys, for points whose keys are correlated or convolved: every key is made as a vector (KeyRecipe), keys are
 /// convolved in the order of the sequence, and a block's score is the sum of q.k' of its keys in steps of 2^-30.
 class KeyTileSampler final : public Sampler {
 public:
-    explicit KeyTileSampler(const SamplerInput& input)
-        : input_(input),
-          common_share_(static_cast<float>(std::sqrt(input.point.key_correlation))),
-          own_share_(static_cast<float>(std::sqrt(1.0 - input.point.key_correlation))),
-          convolution_{input.point.key_conv, static_cast<float>(input.point.key_conv_tap),
-                       input.point.key_conv_activation == analysis::Activation::silu} {}
+    explicit KeyTileSampler(const SamplerInput& input) : input_(input), recipe_(input.point) {}
 
     void count_ranks(std::uint64_t first_trial, std::uint64_t trials,
                      std::span<std::uint64_t> histogram) const override {
@@ -100,7 +90,7 @@ private:
     std::int64_t score(std::uint64_t trial, std::uint64_t block, const NeedlePlaces& places, Workspace& work) const {
         const RoutingPoint& point = input_.point;
         const auto block_size = static_cast<std::uint64_t>(point.block_size);
-        if (common_share_ > 0.0F) {
+        if (recipe_.random.along > 0.0F) {
             const std::uint64_t keys = static_cast<std::uint64_t>(point.candidates) * block_size;
             unit_row(work.common, input_.key, trial, 1 + keys + block);
         }
@@ -117,7 +107,7 @@ private:
                                      point.head_dim);
             alignas(64) std::array<float, KeyTile::kRows> affinities;
             input_.kernels->convolved_affinities(affinities.data(), work.coords.data(), rows, work.query.data(),
-                                                 point.head_dim, convolution_);
+                                                 point.head_dim, recipe_.convolution);
             for (std::size_t row = 0; row < rows; ++row) {
                 sum += static_cast<std::int64_t>(affinities[row] * kAffinityScale);
             }
@@ -132,8 +122,8 @@ private:
         input_.kernels->project_keys(along.data(), squares.data(), work.coords.data(), rows, work.common.data(),
                                      input_.point.head_dim);
         for (std::size_t row = 0; row < rows; ++row) {
-            work.mix.own[row] = own_share_ / perpendicular(squares[row], along[row]);
-            work.mix.common[row] = common_share_ - work.mix.own[row] * along[row];
+            work.mix.own[row] = recipe_.random.across / perpendicular(squares[row], along[row]);
+            work.mix.common[row] = recipe_.random.along - work.mix.own[row] * along[row];
             work.mix.query[row] = 0.0F;
         }
     }
@@ -157,20 +147,15 @@ private:
         }
     }
 
-    /// Length of x - (x.e) e for a unit vector e. Two dimensions can leave nothing but rounding of it.
-    static float perpendicular(float square, float along) {
-        return std::sqrt(std::max(square - along * along, 1e-6F * square));
-    }
-
     void clear_halo(std::vector<float>& coords) const {
-        for (std::size_t j = 0; convolution_.width > 1 && j < work_dims(); ++j) {
+        for (std::size_t j = 0; recipe_.convolution.width > 1 && j < work_dims(); ++j) {
             std::fill_n(coords.begin() + static_cast<std::ptrdiff_t>(j * KeyTile::kStride), KeyTile::kHalo, 0.0F);
         }
     }
 
     /// The last rows, from where they or the halo before them stand, become the halo of the next tile.
     void keep_halo(std::vector<float>& coords, std::size_t rows) const {
-        const auto kept = static_cast<std::size_t>(std::max<std::int64_t>(convolution_.width - 1, 0));
+        const auto kept = static_cast<std::size_t>(std::max<std::int64_t>(recipe_.convolution.width - 1, 0));
         for (std::size_t j = 0; kept > 0 && j < work_dims(); ++j) {
             float* row = coords.data() + j * KeyTile::kStride + KeyTile::kHalo;
             std::copy_n(row + rows - kept, kept, row - kept);
@@ -180,12 +165,22 @@ private:
     std::size_t work_dims() const { return static_cast<std::size_t>(input_.point.head_dim); }
 
     SamplerInput input_;
-    float common_share_;
-    float own_share_;
-    TileConvolution convolution_;
+    KeyRecipe recipe_;
 };
 
+KeyRecipe::Share share_of(double mu) {
+    return {static_cast<float>(mu), static_cast<float>(std::sqrt(1.0 - mu * mu))};
+}
+
 }  // namespace
+
+KeyRecipe::KeyRecipe(const RoutingPoint& point)
+    : random{static_cast<float>(std::sqrt(point.key_correlation)),
+             static_cast<float>(std::sqrt(1.0 - point.key_correlation))},
+      signal(share_of(point.mu_signal)),
+      cluster(share_of(point.mu_cluster)),
+      convolution{point.key_conv, static_cast<float>(point.key_conv_tap),
+                  point.key_conv_activation == analysis::Activation::silu} {}
 
 std::unique_ptr<Sampler> make_key_tile_sampler(const SamplerInput& input) {
     const RoutingPoint& point = input.point;

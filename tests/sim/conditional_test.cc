@@ -9,6 +9,7 @@
 
 #include "analysis/binomial_interval.h"
 #include "analysis/hit_probability.h"
+#include "points.h"
 #include "statistics.h"
 
 namespace mobalab::sim {
@@ -21,13 +22,7 @@ using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
 RoutingPoint rare_point(std::int64_t head_dim, std::int64_t topk, double mu) {
-    RoutingPoint point;
-    point.head_dim = head_dim;
-    point.block_size = 16;
-    point.candidates = 1024;
-    point.topk = topk;
-    point.mu_signal = mu;
-    return point;
+    return testing::point_of(Model::sphere, head_dim, 16, 1024, topk, 1, mu);
 }
 
 Budget to_one_percent() {

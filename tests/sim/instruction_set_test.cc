@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "analysis/routing_point.h"
+#include "points.h"
 #include "sim/engine.h"
 #include "sim/octave_table.h"
 #include "sim/transforms.h"
@@ -229,13 +230,7 @@ TEST_P(EverySet, ranks_are_those_of_the_baseline) {
          {std::pair(Model::gaussian, Method::block), std::pair(Model::gaussian, Method::threshold),
           std::pair(Model::sphere, Method::vector), std::pair(Model::sphere, Method::affinity),
           std::pair(Model::sphere, Method::block), std::pair(Model::sphere, Method::threshold)}) {
-        RoutingPoint point;
-        point.model = model;
-        point.head_dim = 33;
-        point.block_size = 7;
-        point.candidates = 41;
-        point.cluster_size = 2;
-        point.mu_signal = 0.5;
+        const RoutingPoint point = testing::point_of(model, 33, 7, 41, 8, 2, 0.5);
         Budget budget;
         budget.method = method;
         budget.threads = 1;
