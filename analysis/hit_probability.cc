@@ -48,14 +48,20 @@ double HitProbability::miss() const {
     return std::exp(log_miss);
 }
 
+void require_exact_probability(const RoutingPoint& point) {
+    if (!has_exact_probability(point)) {
+        throw InputError(
+            fmt::format("key_correlation = {}, key_conv = {}: model {} has no exact probability with keys that are not "
+                        "independent; "
+                        "nearest valid values are 0; or use command simulate, or model gaussian-fixed, exact for "
+                        "correlated normal keys",
+                        point.key_correlation, point.key_conv, to_string(point.model)));
+    }
+}
+
 HitProbability exact_hit_probability(const RoutingPoint& point) {
     validate(point);
-    if (!has_exact_probability(point)) {
-        throw InputError(fmt::format(
-            "key_correlation = {}, key_conv = {}: model {} has no exact probability with keys that are not "
-            "independent; nearest valid values are 0, or simulate, or model gaussian-fixed for correlated normal keys",
-            point.key_correlation, point.key_conv, to_string(point.model)));
-    }
+    require_exact_probability(point);
     if (point.goal == Goal::each || point.needles == 1) return expected_share_found(point);
     return found_at_least(point, point.goal == Goal::any ? 1 : point.needles);
 }

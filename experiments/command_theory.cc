@@ -100,7 +100,9 @@ Answers answers(const Arguments& arguments) {
         if (arguments.given("wanted-hit")) {
             throw InputError("wanted-hit: goes with --solve head-dim, block-size, topk or mu-signal");
         }
-        return {point_grid(arguments), {}, exit_ok};
+        std::vector<RoutingPoint> points = point_grid(arguments);
+        std::for_each(points.begin(), points.end(), analysis::require_exact_probability);
+        return {std::move(points), {}, exit_ok};
     }
     const Inverse& inverse = inverse_of(arguments);
     const double wanted = wanted_hit(arguments);

@@ -7,22 +7,30 @@
 
 namespace mobalab::sim::MOBALAB_SIMD {
 
+/// The low halves of a register of 64-bit lanes.
+using HalfU32 __attribute__((vector_size(4 * kLanes))) = std::uint32_t;
+
 /// Rows first_row .. of a trial as normals, not yet of unit length.
 inline void draw_keys(float* coords, std::size_t rows, PhiloxKey key, std::uint64_t trial, std::uint64_t first_row,
                       std::int64_t head_dim) {
     constexpr std::size_t kGroup = KeyTile::kGroup;
+    constexpr std::size_t kSets = 2;  // one's multiplications hide the other's
     for (std::int64_t quad = 0; quad < quads_of(head_dim); ++quad) {
         float* out = coords + 4 * static_cast<std::size_t>(quad) * KeyTile::kStride + KeyTile::kHalo;
         for (std::size_t group = 0; group < rows; group += kGroup, out += kGroup) {
             alignas(64) std::uint32_t words[4][kGroup];
-            for (std::size_t i = 0; i < kGroup; i += kLanes) {
-                PhiloxLanes lanes[1] = {
-                    {{lane_numbers() + (first_row + group + i), all_lanes(static_cast<std::uint64_t>(quad)),
-                      all_lanes(trial & kLowHalf), all_lanes(trial >> 32U)}}};
+            for (std::size_t i = 0; i < kGroup; i += kSets * kLanes) {
+                PhiloxLanes lanes[kSets];
+                for (std::size_t s = 0; s < kSets; ++s) {
+                    lanes[s] = {{lane_numbers() + (first_row + group + i + s * kLanes),
+                                 all_lanes(static_cast<std::uint64_t>(quad)), all_lanes(trial & kLowHalf),
+                                 all_lanes(trial >> 32U)}};
+                }
                 philox_rounds<0>(lanes, key);
-                for (std::size_t word = 0; word < 4; ++word) {
-                    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-                        words[word][i + lane] = static_cast<std::uint32_t>(lanes[0].x[word][lane]);
+                for (std::size_t s = 0; s < kSets; ++s) {
+                    for (std::size_t word = 0; word < 4; ++word) {
+                        const HalfU32 low = __builtin_convertvector(lanes[s].x[word], HalfU32);
+                        std::memcpy(words[word] + i + s * kLanes, &low, sizeof low);
                     }
                 }
             }
