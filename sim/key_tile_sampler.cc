@@ -21,11 +21,15 @@ constexpr std::int64_t kMostHeadDim = 16384;
 /// A row of the stream (sim/vector_rows.h) as a unit vector.
 void unit_row(std::span<float> out, PhiloxKey key, std::uint64_t trial, std::uint64_t row) {
     float square = 0.0F;
-    for (std::size_t j = 0; j < out.size(); ++j) {
-        const auto words = philox_block(key, trial, (static_cast<std::uint64_t>(j / 4) << 32U) + row);
-        const Pair z = normal_pair(words[j % 4 / 2 * 2], words[j % 4 / 2 * 2 + 1]);
-        out[j] = j % 2 == 0 ? z.first : z.second;
-        square += out[j] * out[j];
+    for (std::size_t quad = 0; 4 * quad < out.size(); ++quad) {
+        const auto words = philox_block(key, trial, (static_cast<std::uint64_t>(quad) << 32U) + row);
+        const Pair even = normal_pair(words[0], words[1]);
+        const Pair odd = normal_pair(words[2], words[3]);
+        const std::array normals = {even.first, even.second, odd.first, odd.second};
+        for (std::size_t i = 0; i < std::min<std::size_t>(4, out.size() - 4 * quad); ++i) {
+            out[4 * quad + i] = normals[i];
+            square += normals[i] * normals[i];
+        }
     }
     const float norm = std::sqrt(square);
     for (float& x : out) {

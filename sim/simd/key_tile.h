@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 #include "sim/key_tile.h"
 #include "sim/simd/philox_tile.h"
@@ -10,11 +11,23 @@ namespace mobalab::sim::MOBALAB_SIMD {
 /// The low halves of a register of 64-bit lanes.
 using HalfU32 __attribute__((vector_size(4 * kLanes))) = std::uint32_t;
 
+/// All rounds of several independent sets of lanes, round by round, so that one's multiplications hide the other's.
+template <std::size_t kSets, int... kRound>
+MOBALAB_SIM_INLINE void whole_blocks(PhiloxLanes (&sets)[kSets], PhiloxKey key, std::integer_sequence<int, kRound...>) {
+    const auto round = [&]<int kNumber>(std::integral_constant<int, kNumber>) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+        for (std::size_t s = 0; s < kSets; ++s) {
+            philox_round<kNumber>(sets[s], key);
+        }
+    };
+    (round(std::integral_constant<int, kRound>()), ...);
+}
+
 /// Rows first_row .. of a trial as normals, not yet of unit length.
 inline void draw_keys(float* coords, std::size_t rows, PhiloxKey key, std::uint64_t trial, std::uint64_t first_row,
                       std::int64_t head_dim) {
     constexpr std::size_t kGroup = KeyTile::kGroup;
-    constexpr std::size_t kSets = 2;  // one's multiplications hide the other's
+    constexpr std::size_t kSets = 2;
     for (std::int64_t quad = 0; quad < quads_of(head_dim); ++quad) {
         float* out = coords + 4 * static_cast<std::size_t>(quad) * KeyTile::kStride + KeyTile::kHalo;
         for (std::size_t group = 0; group < rows; group += kGroup, out += kGroup) {
@@ -26,7 +39,7 @@ inline void draw_keys(float* coords, std::size_t rows, PhiloxKey key, std::uint6
                                  all_lanes(static_cast<std::uint64_t>(quad)), all_lanes(trial & kLowHalf),
                                  all_lanes(trial >> 32U)}};
                 }
-                philox_rounds<0>(lanes, key);
+                whole_blocks(lanes, key, std::make_integer_sequence<int, 10>());
                 for (std::size_t s = 0; s < kSets; ++s) {
                     for (std::size_t word = 0; word < 4; ++word) {
                         const HalfU32 low = __builtin_convertvector(lanes[s].x[word], HalfU32);
