@@ -143,7 +143,7 @@ MethodChoice choose_method(const RoutingPoint& point, double target_relative_err
     // Room for the chance that a run needs more than its expected number of trials.
     constexpr double kRoom = 1.5;
     const bool counting_fits = kRoom * counting_trials < max_trials;
-    const Method counting = point.needles > 1 ? native_method(point) : Method::threshold;
+    const Method counting = point.needles > 1 ? Method::block : Method::threshold;
     if (trouble_with(point, Method::conditional).empty()) {
         const double counting_cost = kThresholdTables + counting_trials * threshold_trial(point);
         const double trials = ConditionalSampler(point, 0).moments().relative_variance / squares;

@@ -463,7 +463,8 @@ TEST(BeyondPlain, counts_are_pinned_on_every_instruction_set) {
     };
     for (const auto& [pinned, method, hash] :
          {Pinned{needles, Method::vector, 2202476385259092109U},
-          Pinned{needles, Method::affinity, 12475992748094579815U}, Pinned{needles, Method::block, 2897315593212624525U},
+          Pinned{needles, Method::affinity, 12475992748094579815U},
+          Pinned{needles, Method::block, 2897315593212624525U},
           Pinned{correlated, Method::vector, 13795831333861272345U},
           Pinned{correlated, Method::affinity, 16874245473244653415U},
           Pinned{silu, Method::vector, 14734698352174171383U}, Pinned{linear, Method::vector, 15207260018236921333U},
@@ -535,6 +536,11 @@ TEST(BeyondPlain, methods_that_cannot_are_refused_by_name) {
     point.needles = 2;
     EXPECT_THAT(refusal(Method::conditional), ThrowsMessage<InputError>(HasSubstr("use method block or exact")));
     EXPECT_EQ(choose_method(point, 0.01, 1e7).method, Method::block);
+    EXPECT_EQ(
+        choose_method(with(point, [](RoutingPoint& p) { p.model = Model::sphere, p.key_correlation = 0.0; }), 0.01, 1e7)
+            .method,
+        Method::block)
+        << "cheaper than the sphere's own affinities";
     EXPECT_EQ(choose_method(point, 0.01, 10).method, Method::exact);
 }
 
