@@ -40,10 +40,10 @@ void check_draws(const analysis::RoutingPoint& point, double draws_per_trial, do
     if (draws_per_trial > room) {
         throw analysis::InputError(fmt::format(
             "head_dim = {}, block_size = {}, candidates = {}: one trial of model {} needs {:.3g} random blocks, the "
-            "counter has room for {:.3g}; use method threshold, or model gaussian-fixed, which needs one number a "
-            "block",
-            point.head_dim, point.block_size, point.candidates, analysis::to_string(point.model), draws_per_trial,
-            room));
+            "counter has room for {:.3g}; use {}",
+            point.head_dim, point.block_size, point.candidates, analysis::to_string(point.model), draws_per_trial, room,
+            analysis::is_plain(point) ? "method threshold, or model gaussian-fixed, which needs one number a block"
+                                      : "fewer candidates or a smaller block_size"));
     }
 }
 

@@ -515,6 +515,27 @@ TEST(NeedlePlaces, are_uniform_and_one_needle_has_the_index_of_before) {
     check(seen[1], 64.0);
 }
 
+TEST(BeyondPlain, points_too_large_are_refused) {
+    const auto simulation = [](const RoutingPoint& point, Method method) {
+        return [&point, method] { run(point, method, 10, 1); };
+    };
+    RoutingPoint point = point_of(Model::sphere, 16, std::int64_t{1} << 26U, 4, 2, 1, 0.8);
+    point.key_conv = 3;
+    point.key_conv_activation = Activation::none;
+    for (const Method method : {Method::vector, Method::affinity}) {
+        EXPECT_THAT(simulation(point, method), ThrowsMessage<InputError>(HasSubstr("33554432 with a key convolution")));
+    }
+    point.block_size = 8;
+    point.head_dim = 1 << 17U;
+    EXPECT_THAT(simulation(point, Method::vector),
+                ThrowsMessage<InputError>(HasSubstr("nearest valid value is 16384")));
+    point.head_dim = 16;
+    point.block_size = std::int64_t{1} << 24U;
+    point.candidates = 1'000'000;
+    point.key_correlation = 0.1;
+    EXPECT_THAT(simulation(point, Method::vector), ThrowsMessage<InputError>(HasSubstr("use fewer candidates")));
+}
+
 TEST(BeyondPlain, methods_that_cannot_are_refused_by_name) {
     RoutingPoint point = point_of(Model::sphere, 16, 8, 20, 5, 2, 0.8, 0.4);
     const auto refusal = [&](Method method) { return [&point, method] { check_method(point, method); }; };
