@@ -80,7 +80,8 @@ private:
         make_quad_operands(work.quads, input_.key, trial, point.head_dim);
         for (std::size_t j = 0; j < work.query.size(); ++j) {
             const QuadOperands& quad = work.quads[j / 4];
-            work.query[j] = (j % 2 == 0 ? quad.even_coords : quad.odd_coords)[j % 4 / 2];
+            const std::size_t pair = j % 4 / 2;
+            work.query[j] = j % 2 == 0 ? quad.even_coords[pair] : quad.odd_coords[pair];
         }
         clear_halo(work.coords);
         const NeedlePlaces places(point, input_.key, trial);
