@@ -114,7 +114,7 @@ TEST(HitProbabilityTest, TwoIntegralsAgreeForSeveralNeedles) {
         PointSource source(model, 11);
         std::mt19937 generator(12);
         int compared = 0;
-        for (int i = 0; i < (is_sphere(model) ? 60 : 1000) / sweep_divisor; ++i) {
+        for (int i = 0; i < (is_sphere(model) ? 150 : 1000) / sweep_divisor; ++i) {
             RoutingPoint point = source.next();
             point.needles = std::uniform_int_distribution<std::int64_t>(2, 40)(generator);
             point.key_correlation =
