@@ -1,5 +1,7 @@
 #include "analysis/hit_probability.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "analysis/binomial_tail.h"
@@ -7,6 +9,36 @@
 #include "analysis/log_space.h"
 
 namespace mobalab::analysis {
+
+namespace {
+
+/// P(H >= found), H the number of needles among the routed blocks (hit_problem.h).
+HitProbability found_at_least(const RoutingPoint& point, std::int64_t found) {
+    const std::int64_t slots = point.routed() - found + 1;
+    if (slots < 1) return {log_zero, 0.0};
+    if (point.noise_blocks() < slots) return {0.0, log_zero};
+    if (signal_is_fixed(point)) {
+        const LogLaw noise = noise_at_fixed_signal(point);
+        const LogTails rivals = BinomialTail(point.noise_blocks(), slots).at(noise.upper, noise.lower);
+        return {rivals.lower, rivals.upper};
+    }
+    const LogHitMiss result = solve_top_k(top_k_problem(point, found));
+    return {result.hit, result.miss};
+}
+
+HitProbability expected_share_found(const RoutingPoint& point) {
+    if (point.needles == 1) return found_at_least(point, 1);
+    HitProbability sum{log_zero, log_zero};
+    for (std::int64_t found = 1; found <= point.needles; ++found) {
+        const HitProbability one = found_at_least(point, found);
+        sum.log_hit = log_sum_exp(sum.log_hit, one.log_hit);
+        sum.log_miss = log_sum_exp(sum.log_miss, one.log_miss);
+    }
+    const double log_needles = std::log(static_cast<double>(point.needles));
+    return {std::fmin(0.0, sum.log_hit - log_needles), std::fmin(0.0, sum.log_miss - log_needles)};
+}
+
+}  // namespace
 
 double HitProbability::hit() const {
     return std::exp(log_hit);
@@ -16,17 +48,22 @@ double HitProbability::miss() const {
     return std::exp(log_miss);
 }
 
+void require_exact_probability(const RoutingPoint& point) {
+    if (!has_exact_probability(point)) {
+        throw InputError(
+            fmt::format("key_correlation = {}, key_conv = {}: model {} has no exact probability with keys that are not "
+                        "independent; "
+                        "nearest valid values are 0; or use command simulate, or model gaussian-fixed, exact for "
+                        "correlated normal keys",
+                        point.key_correlation, point.key_conv, to_string(point.model)));
+    }
+}
+
 HitProbability exact_hit_probability(const RoutingPoint& point) {
     validate(point);
-    if (point.routed() == 0) return {log_zero, 0.0};
-    if (point.noise_blocks() < point.routed()) return {0.0, log_zero};
-    if (signal_is_fixed(point)) {
-        const LogLaw noise = noise_at_fixed_signal(point);
-        const LogTails rivals = BinomialTail(point.noise_blocks(), point.routed()).at(noise.upper, noise.lower);
-        return {rivals.lower, rivals.upper};
-    }
-    const LogHitMiss result = solve_top_k(top_k_problem(point));
-    return {result.hit, result.miss};
+    require_exact_probability(point);
+    if (point.goal == Goal::each || point.needles == 1) return expected_share_found(point);
+    return found_at_least(point, point.goal == Goal::any ? 1 : point.needles);
 }
 
 }  // namespace mobalab::analysis

@@ -17,6 +17,15 @@ constexpr std::array<std::pair<Model, std::string_view>, 4> model_names{{
     {Model::vector, "vector"},
 }};
 
+constexpr std::array<std::pair<Goal, std::string_view>, 3> goal_names{
+    {{Goal::each, "each"}, {Goal::any, "any"}, {Goal::all, "all"}}};
+
+constexpr std::array<std::pair<Activation, std::string_view>, 2> activation_names{
+    {{Activation::silu, "silu"}, {Activation::none, "none"}}};
+
+constexpr std::int64_t max_needles = 512;
+constexpr std::int64_t max_key_conv = 8;  // kernels.h
+constexpr double max_key_conv_tap = 8.0;
 constexpr std::int64_t max_candidates = 1'000'000;
 constexpr std::int64_t max_topk = 512;
 
@@ -44,6 +53,13 @@ public:
         }
     }
 
+    void real(std::string_view name, double value, double low, double high) {
+        if (!(value >= low && value <= high)) {
+            add(fmt::format("{} = {}: must be in [{}, {}]; nearest valid value is {}", name, value, low, high,
+                            std::isnan(value) ? low : std::clamp(value, low, high)));
+        }
+    }
+
     void add(const std::string& line) {
         if (!text_.empty()) text_ += '\n';
         text_ += line;
@@ -62,20 +78,73 @@ std::string shortest(double value) {
     return fmt::format("{}", value == 0.0 ? 0.0 : value);
 }
 
+template <class Enum, std::size_t size>
+std::string_view name_of(const std::array<std::pair<Enum, std::string_view>, size>& names, Enum wanted) {
+    for (const auto& [value, name] : names) {
+        if (value == wanted) return name;
+    }
+    throw std::logic_error("to_string: not a value of the enumeration");
+}
+
+template <class Enum, std::size_t size>
+Enum named(const std::array<std::pair<Enum, std::string_view>, size>& names, std::string_view what,
+           std::string_view name) {
+    std::string accepted;
+    for (const auto& [value, known] : names) {
+        if (known == name) return value;
+        accepted += fmt::format("{}{}", accepted.empty() ? "" : ", ", known);
+    }
+    throw InputError(fmt::format("{} = '{}': must be one of {}", what, name, accepted));
+}
+
+bool has_unit_keys(const RoutingPoint& point) {
+    return point.model == Model::sphere || point.model == Model::vector;
+}
+
+/// What goes beyond the paper's setting.
+void check_structure(const RoutingPoint& point, Complaints& complaints) {
+    complaints.integer("needles", point.needles, 1, std::clamp<std::int64_t>(point.candidates, 1, max_needles));
+    complaints.real("key_correlation", point.key_correlation, 0.0, 1.0);
+    if (point.key_correlation > 0.0 && has_unit_keys(point) && point.head_dim < 3) {
+        complaints.add(fmt::format(
+            "key_correlation = {} with head_dim = {}: correlated unit keys need head_dim 3 or more; nearest valid "
+            "value is key_correlation = 0",
+            point.key_correlation, point.head_dim));
+    }
+    complaints.integer("key_conv", point.key_conv, 0, std::clamp<std::int64_t>(point.block_size, 0, max_key_conv));
+    complaints.real("key_conv_tap", point.key_conv_tap, -max_key_conv_tap, max_key_conv_tap);
+    if (point.key_conv > 0 && !has_unit_keys(point)) {
+        complaints.add(
+            fmt::format("key_conv = {}: model {} has block scores only, no keys; use key_conv = 0, or model "
+                        "sphere or vector",
+                        point.key_conv, to_string(point.model)));
+    }
+}
+
 }  // namespace
 
 std::string_view to_string(Model model) {
-    for (const auto& [value, name] : model_names) {
-        if (value == model) return name;
-    }
-    throw std::logic_error("to_string: not a Model");
+    return name_of(model_names, model);
+}
+
+std::string_view to_string(Goal goal) {
+    return name_of(goal_names, goal);
+}
+
+std::string_view to_string(Activation activation) {
+    return name_of(activation_names, activation);
 }
 
 Model parse_model(std::string_view name) {
-    for (const auto& [value, known] : model_names) {
-        if (known == name) return value;
-    }
-    throw InputError(fmt::format("model = '{}': must be one of gaussian, gaussian-fixed, sphere, vector", name));
+    return named(model_names, "model", name);
+}
+
+Goal parse_goal(std::string_view name) {
+    return named(goal_names, "goal", name);
+}
+
+Activation parse_activation(std::string_view name) {
+    return named(activation_names, "key_conv_activation", name);
 }
 
 std::int64_t num_blocks(std::int64_t seq_len, std::int64_t block_size) {
@@ -108,22 +177,39 @@ void validate(const RoutingPoint& point) {
     complaints.affinity("mu_signal", point.mu_signal, 0.0);
     complaints.affinity("mu_noise", point.mu_noise, -1.0);
     complaints.affinity("mu_cluster", point.mu_cluster, -1.0);
-    const bool unit_keys = point.model == Model::sphere || point.model == Model::vector;
-    if (unit_keys && std::abs(point.mu_noise) > 0.0) {
+    if (has_unit_keys(point) && std::abs(point.mu_noise) > 0.0) {
         complaints.add(
             fmt::format("mu_noise = {}: must be 0 for model {} (its noise keys are uniform on the sphere); "
                         "use mu_noise = 0, or model gaussian or gaussian-fixed",
                         point.mu_noise, to_string(point.model)));
     }
+    check_structure(point, complaints);
     complaints.throw_if_any();
 }
 
+bool is_plain(const RoutingPoint& point) {
+    return point.needles == 1 && !(point.key_correlation > 0.0) && point.key_conv == 0;
+}
+
 std::string canonical_text(const RoutingPoint& point) {
-    return fmt::format(
-        "block_size={};candidates={};cluster_size={};head_dim={};model={};mu_cluster={};mu_noise={};mu_signal={};topk={"
-        "}",
-        point.block_size, point.candidates, point.cluster_size, point.head_dim, to_string(point.model),
-        shortest(point.mu_cluster), shortest(point.mu_noise), shortest(point.mu_signal), point.topk);
+    std::string text = fmt::format("block_size={};candidates={};cluster_size={}", point.block_size, point.candidates,
+                                   point.cluster_size);
+    const auto add = [&text](std::string_view name, const auto& value) { text += fmt::format(";{}={}", name, value); };
+    if (point.needles > 1) add("goal", to_string(point.goal));
+    add("head_dim", point.head_dim);
+    if (point.key_conv > 0) {
+        add("key_conv", point.key_conv);
+        add("key_conv_activation", to_string(point.key_conv_activation));
+        add("key_conv_tap", shortest(point.key_conv_tap));
+    }
+    if (point.key_correlation > 0.0) add("key_correlation", shortest(point.key_correlation));
+    add("model", to_string(point.model));
+    add("mu_cluster", shortest(point.mu_cluster));
+    add("mu_noise", shortest(point.mu_noise));
+    add("mu_signal", shortest(point.mu_signal));
+    if (point.needles > 1) add("needles", point.needles);
+    add("topk", point.topk);
+    return text;
 }
 
 }  // namespace mobalab::analysis

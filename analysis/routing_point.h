@@ -22,13 +22,45 @@ enum class Model {
     vector,          ///< `sphere` again, sampled with real vectors (same exact probability)
 };
 
+/// With several needles: which of them a trial must find to be a hit.
+enum class Goal {
+    each,  ///< one given needle; the hit probability is the expected share of needles found (recall)
+    any,   ///< at least one
+    all,   ///< every one
+};
+
+/// What the key convolution does with the weighted sum over its lags.
+enum class Activation {
+    silu,  ///< x / (1 + e^-x) in every coordinate: what the kernels compute
+    none,  ///< nothing: a linear convolution, which acts on affinities alone
+};
+
 /// "gaussian", "gaussian-fixed", "sphere", "vector".
 std::string_view to_string(Model model);
+/// "each", "any", "all".
+std::string_view to_string(Goal goal);
+/// "silu", "none".
+std::string_view to_string(Activation activation);
 
 /// Inverse of to_string. Throws InputError naming the accepted names.
 Model parse_model(std::string_view name);
+Goal parse_goal(std::string_view name);
+Activation parse_activation(std::string_view name);
 
 /// One question asked of the router: does a query find its signal block among `candidates` past blocks?
+///
+/// Three things go beyond the paper's model of independent keys and one needle:
+///
+/// - `needles` R: R of the candidates are signal blocks, each with its own needle and cluster; they compete for the
+///   same slots, and their positions are uniform. `goal` says what a hit is.
+/// - `key_correlation` rho: the random keys of a block share a component, k_t = sqrt(rho) c + sqrt(1 - rho) u_t with c
+///   uniform on the sphere and u_t uniform on the sphere orthogonal to c. Keys stay uniform unit keys, two of a block
+///   have E[(q.k)(q.k')] = rho / d, keys of different blocks stay independent, and the cluster's tokens keep their
+///   affinities. Normal models: the block scores' variances that follow from it (analysis/hit_problem.h).
+/// - `key_conv` W: before the centroids, keys become k'_t = k_t + f(tap sum over lags l < W of k_(t-l)), zero before
+///   the sequence, f the activation: kernels/README.md with the same weight in every channel and lag. The convolution
+///   crosses block boundaries, so here positions matter: a cluster is contiguous, needle first, at a uniform offset in
+///   its block; its tokens are placed before the convolution.
 ///
 /// Everything that changes the answer is here and nothing else. All affinities are dimensionless dot products of
 /// unit vectors.
@@ -43,9 +75,15 @@ struct RoutingPoint {
     double mu_noise = 0.0;          ///< E[q.k] of a noise key; must be 0 for sphere and vector
     double mu_cluster = 0.0;        ///< E[q.k] of each of the m - 1 other tokens of the cluster
     std::int64_t seq_len = 0;       ///< N the point was asked for, 0 when it was asked for by candidates
+    std::int64_t needles = 1;       ///< R in [1, min(c, 512)], signal blocks
+    Goal goal = Goal::each;         ///< what a hit is; one needle: the same for all
+    double key_correlation = 0.0;   ///< rho in [0, 1], of the random keys of a block
+    std::int64_t key_conv = 0;      ///< W in [0, min(B, 8)], width of the key convolution; 0: none
+    double key_conv_tap = 1.0;      ///< its weight at every lag, in [-8, 8]
+    Activation key_conv_activation = Activation::silu;
 
     std::int64_t routed() const { return topk - 1; }
-    std::int64_t noise_blocks() const { return candidates - 1; }
+    std::int64_t noise_blocks() const { return candidates - needles; }
     /// delta_mu + (m - 1)(mu_cluster - mu_noise); paper section 3.
     double delta_mu_eff() const {
         return (mu_signal - mu_noise) + static_cast<double>(cluster_size - 1) * (mu_cluster - mu_noise);
@@ -63,12 +101,17 @@ std::int64_t candidates_of_last_query(std::int64_t seq_len, std::int64_t block_s
 /// Throws InputError with every rule the point breaks, one a line.
 ///
 /// Rules: d >= 2, B >= 1, 1 <= c <= 1e6, 1 <= k <= 512, 1 <= m <= B, all affinities finite and in [-1, 1] with
-/// mu_signal >= 0, and for sphere and vector mu_noise == 0.
+/// mu_signal >= 0, and for sphere and vector mu_noise == 0; the ranges above of needles, key_correlation and key_conv;
+/// d >= 3 for correlated unit keys (u_t needs a dimension to vary in); a key convolution only where there are keys
+/// (sphere, vector).
 void validate(const RoutingPoint& point);
+
+/// Whether the point is in the paper's setting: one needle, independent keys, no convolution.
+bool is_plain(const RoutingPoint& point);
 
 /// Canonical text of the point: sorted "key=value" pairs joined by ';', doubles in shortest round-trip form. Two points
 /// are the same question if and only if their texts are equal. seq_len is not part of it: it only says how the
-/// point was asked for.
+/// point was asked for. What a plain point does not have (needles, goal, ...) is left out.
 std::string canonical_text(const RoutingPoint& point);
 
 }  // namespace mobalab::analysis

@@ -30,17 +30,15 @@ Table route_table(const std::vector<RoutingPoint>& points, const KernelAssessmen
 
 void print(const Table& table, std::uint64_t seed, const Arguments& arguments, Terminal& terminal) {
     if (arguments.on("json")) {
-        Table with_seed = table;
-        with_seed.columns.push_back(
-            {"seed", "", "", std::vector<std::int64_t>(table.rows(), static_cast<std::int64_t>(seed))});
-        terminal.out << json_table(with_seed, {{"kernel_trials", "trials"},
-                                               {"kernel_misses", "misses"},
-                                               {"kernel_miss", "miss"},
-                                               {"kernel_miss_low", "low"},
-                                               {"kernel_miss_high", "high"},
-                                               {"kernel_expected_miss", "expected_miss"},
-                                               {"kernel_key_sets", "key_sets"},
-                                               {"kernel_design_effect", "design_effect"}});
+        terminal.out << json_of_run(table, seed,
+                                    {{"kernel_trials", "trials"},
+                                     {"kernel_misses", "misses"},
+                                     {"kernel_miss", "miss"},
+                                     {"kernel_miss_low", "low"},
+                                     {"kernel_miss_high", "high"},
+                                     {"kernel_expected_miss", "expected_miss"},
+                                     {"kernel_key_sets", "key_sets"},
+                                     {"kernel_design_effect", "design_effect"}});
         return;
     }
     terminal.out << fmt::format("seed {}, {} {} kernel, ", seed, arguments.text("device"), arguments.text("dtype"))

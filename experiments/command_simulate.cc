@@ -48,7 +48,7 @@ struct Plan {
     sim::Budget budget_of(std::size_t index) const {
         sim::Budget of_point = budget;
         of_point.method = choices[index].method;
-        if (any_device && sim::cuda::has_method(choices[index].method)) {
+        if (any_device && sim::cuda::kernel_trouble(points[index], choices[index].method).empty()) {
             of_point.device = sim::Device::cuda;
         }
         return of_point;
@@ -84,12 +84,12 @@ void set_device(Plan& plan, const std::string& device) {
     if (!trouble.empty()) {
         throw analysis::InputError(fmt::format("device = cuda: {}; use cpu", trouble));
     }
-    for (const sim::MethodChoice& choice : plan.choices) {
-        if (sim::counts_trials(choice.method) && !sim::cuda::has_method(choice.method)) {
-            throw analysis::InputError(
-                fmt::format("device = cuda: method {} has no CUDA kernel; use --method vector, "
-                            "affinity or threshold, or device auto",
-                            to_string(choice.method)));
+    for (std::size_t i = 0; i < plan.points.size(); ++i) {
+        const sim::Method method = plan.choices[i].method;
+        const std::string no_kernel =
+            sim::counts_trials(method) ? sim::cuda::kernel_trouble(plan.points[i], method) : "";
+        if (!no_kernel.empty()) {
+            throw analysis::InputError("device = cuda: " + no_kernel);
         }
     }
     plan.budget.device = sim::Device::cuda;
@@ -226,10 +226,7 @@ private:
             PointProgress point = reply ? parse_record(*reply) : simulate_whole(index, points_[index]);
             const std::lock_guard lock(mutex);
             points_[index] = std::move(point);
-            record(index);
-            if (!points_[index].finished) {
-                stop_here(index);
-            }
+            settle(index);
             show(index);
         });
     }
@@ -246,11 +243,15 @@ private:
     PointProgress simulate_whole(std::size_t index, const PointProgress& start) const {
         sim::Budget budget = plan_.budget_of(index);
         budget.threads = 1;
+        return run_point(index, budget, start.progress, [](const sim::Progress&) { return !interrupted(); });
+    }
+
+    PointProgress run_point(std::size_t index, const sim::Budget& budget, const sim::Progress& start,
+                            const sim::ChunkObserver& observer) const {
         if (!sim::counts_trials(*budget.method)) {
             return estimate_without_counts(plan_.points[index], *budget.method, budget);
         }
-        const sim::SimulationResult result = sim::simulate(plan_.points[index], budget, start.progress,
-                                                           [](const sim::Progress&) { return !interrupted(); });
+        const sim::SimulationResult result = sim::simulate(plan_.points[index], budget, start, observer);
         return {result.progress, result.reason != sim::StopReason::interrupted, result.reason};
     }
 
@@ -277,23 +278,20 @@ private:
 
     void simulate_point(std::size_t index) {
         sim::Budget budget = plan_.budget_of(index);
-        if (!sim::counts_trials(*budget.method)) {
-            points_[index] = estimate_without_counts(plan_.points[index], *budget.method, budget);
-            record(index);
-            if (!points_[index].finished) {
-                stop_here(index);
-            }
-            return;
-        }
-        const sim::Progress start = points_[index].progress;
         budget.helpers = helpers(index);
-        const auto observe = [this, index](const sim::Progress& progress) { return this->observe(index, progress); };
+        const sim::Progress start = points_[index].progress;
         try {
-            const sim::SimulationResult result = sim::simulate(plan_.points[index], budget, start, observe);
-            points_[index] = {result.progress, result.reason != sim::StopReason::interrupted, result.reason};
+            points_[index] = run_point(index, budget, start, [this, index](const sim::Progress& progress) {
+                return observe(index, progress);
+            });
         } catch (const Interrupted&) {
             // a rank does not answer; what was counted before is in points_[index]
         }
+        settle(index);
+    }
+
+    /// Records what has become of a point; an unfinished one ends the run.
+    void settle(std::size_t index) {
         record(index);
         if (!points_[index].finished) {
             stop_here(index);
@@ -336,6 +334,9 @@ private:
     Clock::time_point last_look_ = Clock::now();
 };
 
+/// In the column of misses, where there are none.
+constexpr std::int64_t no_misses = -1;
+
 std::vector<Column> simulation_columns(const Plan& plan, const std::vector<PointProgress>& points) {
     std::vector<std::int64_t> trials;
     std::vector<std::int64_t> misses;
@@ -349,7 +350,7 @@ std::vector<Column> simulation_columns(const Plan& plan, const std::vector<Point
         const sim::Method method = plan.choices[i].method;
         const MissEstimate estimate = miss_estimate(plan.points[i], method, points[i], plan.confidence);
         trials.push_back(estimate.trials);
-        misses.push_back(estimate.misses);
+        misses.push_back(estimate.misses.value_or(no_misses));
         miss.push_back(estimate.miss);
         low.push_back(estimate.low);
         high.push_back(estimate.high);
@@ -358,15 +359,17 @@ std::vector<Column> simulation_columns(const Plan& plan, const std::vector<Point
         method_reasons.push_back(plan.choices[i].reason);
     }
     const std::string definition = interval_definition(plan.confidence);
-    return {
-        {"sim_method", "method of the simulation", "", std::move(methods)},
-        {"sim_method_reason", "why that method was taken", "", std::move(method_reasons)},
-        {"sim_trials", "simulated trials", "1", std::move(trials)},
-        {"sim_misses", "trials whose signal block was not routed; -1: the method counts none", "1", std::move(misses)},
-        {"sim_miss", "simulated miss probability", "1", std::move(miss), miss_definition()},
-        {"sim_miss_low", "lower end of the interval of sim_miss", "1", std::move(low), definition},
-        {"sim_miss_high", "upper end of the interval of sim_miss", "1", std::move(high), definition},
-        {"sim_stop_reason", "stop rule that ended the point", "", std::move(reasons)}};
+    const bool some_uncounted = std::count(misses.begin(), misses.end(), no_misses) > 0;
+    return {{"sim_method", "method of the simulation", "", std::move(methods)},
+            {"sim_method_reason", "why that method was taken", "", std::move(method_reasons)},
+            {"sim_trials", "simulated trials", "1", std::move(trials)},
+            {"sim_misses", "trials whose signal block was not routed", "1", std::move(misses),
+             some_uncounted ? "none where sim_method counts no trials" : "",
+             some_uncounted ? std::optional(no_misses) : std::nullopt},
+            {"sim_miss", "simulated miss probability", "1", std::move(miss), miss_definition()},
+            {"sim_miss_low", "lower end of the interval of sim_miss", "1", std::move(low), definition},
+            {"sim_miss_high", "upper end of the interval of sim_miss", "1", std::move(high), definition},
+            {"sim_stop_reason", "stop rule that ended the point", "", std::move(reasons)}};
 }
 
 Table simulation_table(const Plan& plan, const std::vector<PointProgress>& points) {
@@ -382,17 +385,15 @@ Table simulation_table(const Plan& plan, const std::vector<PointProgress>& point
 
 void print(const Table& table, std::uint64_t seed, const Arguments& arguments, Terminal& terminal) {
     if (arguments.on("json")) {
-        Table with_seed = table;
-        with_seed.columns.push_back(
-            {"seed", "", "", std::vector<std::int64_t>(table.rows(), static_cast<std::int64_t>(seed))});
-        terminal.out << json_table(with_seed, {{"sim_method", "method"},
-                                               {"sim_method_reason", "method_reason"},
-                                               {"sim_trials", "trials"},
-                                               {"sim_misses", "misses"},
-                                               {"sim_miss", "miss"},
-                                               {"sim_miss_low", "low"},
-                                               {"sim_miss_high", "high"},
-                                               {"sim_stop_reason", "stop_reason"}});
+        terminal.out << json_of_run(table, seed,
+                                    {{"sim_method", "method"},
+                                     {"sim_method_reason", "method_reason"},
+                                     {"sim_trials", "trials"},
+                                     {"sim_misses", "misses"},
+                                     {"sim_miss", "miss"},
+                                     {"sim_miss_low", "low"},
+                                     {"sim_miss_high", "high"},
+                                     {"sim_stop_reason", "stop_reason"}});
         return;
     }
     std::vector<ShownColumn> parameters = point_parameters();
@@ -458,13 +459,13 @@ Subcommand simulate_command() {
             "\n"
             "low and high are the Clopper-Pearson interval of the miss probability (method conditional: of a mean of "
             "weights, by the central limit theorem on the log scale; exact: its error); exact_miss is the theory of "
-            "the model.\n"
+            "the model, a dash where it has none (correlated unit keys, key convolution).\n"
             "\n"
             "With --out the run can be killed at any moment and continued with --resume; the file ends with the same "
             "bytes as that of an uninterrupted run.",
-            point_flags() + stop_flags() + engine_flags("1") +
+            point_flags() + needle_flags() + key_conv_flags() + stop_flags() + engine_flags("1") +
                 std::vector<Flag>{{"method", "NAME", "auto",
-                                   "vector, affinity, block, threshold, conditional, exact; auto: the model's own, or "
+                                   "vector, affinity, block, threshold, conditional, exact; auto: the point's own, or "
                                    "with --target-relative-error the cheapest that reaches it"},
                                   {"device", "NAME", "cpu",
                                    "where to draw: cpu, cuda, or auto (cuda where it can); the counts are the same"},
@@ -479,6 +480,10 @@ Subcommand simulate_command() {
               "to one percent, but at most a minute a point; written to a results file"},
              {"simulate --target-relative-error 0.01 --max-seconds 60 --trials 1e9 --out miss.h5 --resume",
               "the same, after an interruption"},
+             {"simulate --needles 4 --goal each,any,all", "four needles: the share found, any of them, all of them"},
+             {"simulate --key-correlation 0:0.2:+0.05", "what keys that resemble their block's others change"},
+             {"simulate --key-conv 3,5 --head-dim 32 --block-size 16 --seq-len 1K --trials 2000",
+              "the key convolution of the kernels, on real vectors"},
              {"simulate --model gaussian,sphere,vector --trials 1e4 --json",
               "three models beside each other, for a program"}},
             "",

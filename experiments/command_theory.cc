@@ -100,7 +100,9 @@ Answers answers(const Arguments& arguments) {
         if (arguments.given("wanted-hit")) {
             throw InputError("wanted-hit: goes with --solve head-dim, block-size, topk or mu-signal");
         }
-        return {point_grid(arguments), {}, exit_ok};
+        std::vector<RoutingPoint> points = point_grid(arguments);
+        std::for_each(points.begin(), points.end(), analysis::require_exact_probability);
+        return {std::move(points), {}, exit_ok};
     }
     const Inverse& inverse = inverse_of(arguments);
     const double wanted = wanted_hit(arguments);
@@ -185,7 +187,7 @@ Subcommand theory_command() {
         "\n"
         "With --solve one flag is the question: the smallest head-dim, topk or mu-signal, or the largest block-size, "
         "that reaches --wanted-hit. Exit code 1 when a point has no answer.",
-        point_flags() +
+        point_flags() + needle_flags() +
             std::vector<Flag>{{"solve", "FLAG", "", "solve for head-dim, block-size, topk or mu-signal"},
                               {"wanted-hit", "P", "0.99", "hit probability --solve must reach"}} +
             output_flags() + json_flag(),
@@ -195,6 +197,9 @@ Subcommand theory_command() {
           "the paper's model beside the exact law of unit keys"},
          {"theory --cluster-size 1,4 --mu-cluster 0.4 --json",
           "what a cluster of related tokens changes, for a program"},
+         {"theory --needles 4 --goal each,any,all --topk 8,16", "four needles that compete for the slots"},
+         {"theory --model gaussian-fixed --key-correlation 0:0.2:+0.05 --cluster-size 2",
+          "what keys that resemble their block's others change, for normal keys"},
          {"theory --solve block-size --wanted-hit 0.999 --seq-len 8K,32K,128K",
           "the largest block that still finds the needle 999 times of 1000"}},
         "",

@@ -23,11 +23,11 @@ MissEstimate miss_estimate(const analysis::RoutingPoint& point, sim::Method meth
     const auto trials = static_cast<std::int64_t>(progress.progress.stats.trials);
     if (method == sim::Method::exact) {
         const double miss = analysis::exact_hit_probability(point).miss();
-        return {0, -1, miss, miss * (1.0 - exact_error), std::min(1.0, miss * (1.0 + exact_error))};
+        return {0, std::nullopt, miss, miss * (1.0 - exact_error), std::min(1.0, miss * (1.0 + exact_error))};
     }
     if (method == sim::Method::conditional) {
         const sim::MeanInterval interval = sim::log_normal_interval(progress.weighted, confidence);
-        return {trials, -1, interval.mean, interval.low, interval.high};
+        return {trials, std::nullopt, interval.mean, interval.low, interval.high};
     }
     const auto misses = static_cast<std::int64_t>(progress.progress.stats.misses);
     const analysis::Interval interval =

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "analysis/routing_point.h"
@@ -13,7 +14,7 @@ namespace mobalab::experiments {
 /// What a finished point says about its miss probability.
 struct MissEstimate {
     std::int64_t trials;
-    std::int64_t misses;  ///< -1: the method counts none
+    std::optional<std::int64_t> misses;  ///< none: the method counts no trials
     double miss;
     double low;
     double high;

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <thread>
 
 #include "analysis/hit_probability.h"
+#include "analysis/hit_problem.h"
 #include "analysis/paper_formulas.h"
 #include "experiments/parallel_for.h"
 #include "experiments/values.h"
@@ -38,18 +40,21 @@ Axis integer_axis(const Arguments& arguments, const std::string& flag, std::int6
     return arguments.has(flag) ? axis_of(arguments.integers(flag, least, most), field) : Axis();
 }
 
-Axis real_axis(const Arguments& arguments, const std::string& flag, double RoutingPoint::*field, double least) {
-    return arguments.has(flag) ? axis_of(arguments.reals(flag, least, 1.0), field) : Axis();
+Axis real_axis(const Arguments& arguments, const std::string& flag, double RoutingPoint::*field, double least,
+               double most = 1.0) {
+    return arguments.has(flag) ? axis_of(arguments.reals(flag, least, most), field) : Axis();
 }
 
-Axis model_axis(const Arguments& arguments) {
-    std::vector<analysis::Model> models;
-    if (arguments.has("model")) {
-        for (const std::string& name : arguments.choices("model", {"gaussian", "gaussian-fixed", "sphere", "vector"})) {
-            models.push_back(analysis::parse_model(name));
+template <typename Enum>
+Axis named_axis(const Arguments& arguments, const std::string& flag, Enum RoutingPoint::*field,
+                Enum (*parse)(std::string_view), const std::vector<std::string>& names) {
+    std::vector<Enum> values;
+    if (arguments.has(flag)) {
+        for (const std::string& name : arguments.choices(flag, names)) {
+            values.push_back(parse(name));
         }
     }
-    return axis_of(models, &RoutingPoint::model);
+    return axis_of(values, field);
 }
 
 /// --seq-len, unless --candidates was given.
@@ -66,7 +71,8 @@ Axis length_axis(const Arguments& arguments) {
 }
 
 std::vector<Axis> axes(const Arguments& arguments) {
-    return {model_axis(arguments),
+    return {named_axis(arguments, "model", &RoutingPoint::model, analysis::parse_model,
+                       {"gaussian", "gaussian-fixed", "sphere", "vector"}),
             integer_axis(arguments, "head-dim", &RoutingPoint::head_dim, 2, no_limit),
             integer_axis(arguments, "block-size", &RoutingPoint::block_size, 1, no_limit),
             length_axis(arguments),
@@ -74,7 +80,14 @@ std::vector<Axis> axes(const Arguments& arguments) {
             real_axis(arguments, "mu-signal", &RoutingPoint::mu_signal, 0.0),
             real_axis(arguments, "mu-noise", &RoutingPoint::mu_noise, -1.0),
             real_axis(arguments, "mu-cluster", &RoutingPoint::mu_cluster, -1.0),
-            integer_axis(arguments, "cluster-size", &RoutingPoint::cluster_size, 1, no_limit)};
+            integer_axis(arguments, "cluster-size", &RoutingPoint::cluster_size, 1, no_limit),
+            integer_axis(arguments, "needles", &RoutingPoint::needles, 1, 512),
+            named_axis(arguments, "goal", &RoutingPoint::goal, analysis::parse_goal, {"each", "any", "all"}),
+            real_axis(arguments, "key-correlation", &RoutingPoint::key_correlation, 0.0),
+            integer_axis(arguments, "key-conv", &RoutingPoint::key_conv, 0, 8),
+            real_axis(arguments, "key-conv-tap", &RoutingPoint::key_conv_tap, -8.0, 8.0),
+            named_axis(arguments, "key-conv-activation", &RoutingPoint::key_conv_activation, analysis::parse_activation,
+                       {"silu", "none"})};
 }
 
 std::vector<RoutingPoint> cross_product(const std::vector<Axis>& axes) {
@@ -168,6 +181,20 @@ std::vector<Flag> point_flags() {
             {"cluster-size", "LIST", "1", "related tokens m in the needle's block, the needle included"}};
 }
 
+std::vector<Flag> needle_flags() {
+    return {
+        {"needles", "LIST", "1", "needles R, each with a cluster in a block of its own; they compete for the slots"},
+        {"goal", "LIST", "each",
+         "what a hit is with several needles: each (a given one is found; the expected share found), any or all"},
+        {"key-correlation", "LIST", "0", "correlation of the random keys of a block, from 0 to 1"}};
+}
+
+std::vector<Flag> key_conv_flags() {
+    return {{"key-conv", "LIST", "0", "width W of the keys' causal convolution k + f(tap * last W keys), 0 for none"},
+            {"key-conv-tap", "LIST", "1", "its weight at every lag"},
+            {"key-conv-activation", "LIST", "silu", "its f: silu, as in the kernels, or none"}};
+}
+
 std::vector<Flag> point_flags_without(const std::vector<std::string>& names) {
     std::vector<Flag> flags = point_flags();
     std::erase_if(flags, [&](const Flag& flag) { return std::count(names.begin(), names.end(), flag.name) != 0; });
@@ -195,7 +222,7 @@ std::vector<Column> point_columns(const std::vector<RoutingPoint>& points) {
     const auto reals = [&](std::string name, std::string long_name, auto get) {
         return column_of<double>(points, std::move(name), std::move(long_name), get);
     };
-    return {
+    std::vector<Column> columns = {
         column_of<std::string>(points, "model", "law of the affinities",
                                [](const RoutingPoint& point) { return std::string(to_string(point.model)); }),
         integers("head_dim", "head width d", std::mem_fn(&RoutingPoint::head_dim)),
@@ -208,14 +235,41 @@ std::vector<Column> point_columns(const std::vector<RoutingPoint>& points) {
         reals("mu_noise", "expected affinity of a noise key", std::mem_fn(&RoutingPoint::mu_noise)),
         reals("mu_cluster", "expected affinity of the cluster's other tokens", std::mem_fn(&RoutingPoint::mu_cluster)),
         reals("delta_mu_eff", "delta_mu + (m - 1)(mu_cluster - mu_noise)", std::mem_fn(&RoutingPoint::delta_mu_eff))};
+    const auto texts = [&](std::string name, std::string long_name, auto get) {
+        return column_of<std::string>(points, std::move(name), std::move(long_name), get);
+    };
+    const auto some = [&](auto has) { return std::any_of(points.begin(), points.end(), has); };
+    if (some([](const RoutingPoint& point) { return point.needles > 1; })) {
+        columns.push_back(
+            integers("needles", "needles R, each in a block of its own", std::mem_fn(&RoutingPoint::needles)));
+        columns.push_back(texts("goal", "needles a hit must find: a given one (each), any, all",
+                                [](const RoutingPoint& point) { return std::string(to_string(point.goal)); }));
+    }
+    if (some([](const RoutingPoint& point) { return point.key_correlation > 0.0; })) {
+        columns.push_back(reals("key_correlation", "correlation of the random keys of a block",
+                                std::mem_fn(&RoutingPoint::key_correlation)));
+    }
+    if (some([](const RoutingPoint& point) { return point.key_conv > 0; })) {
+        columns.push_back(
+            integers("key_conv", "width of the key convolution, 0: none", std::mem_fn(&RoutingPoint::key_conv)));
+        columns.push_back(reals("key_conv_tap", "weight of the key convolution at every lag",
+                                std::mem_fn(&RoutingPoint::key_conv_tap)));
+        columns.push_back(
+            texts("key_conv_activation", "activation of the key convolution",
+                  [](const RoutingPoint& point) { return std::string(to_string(point.key_conv_activation)); }));
+    }
+    return columns;
 }
 
 std::vector<Column> theory_columns(const std::vector<RoutingPoint>& points) {
-    std::vector<double> hit(points.size());
-    std::vector<double> miss(points.size());
-    std::vector<double> log_miss(points.size());
+    std::vector<double> hit(points.size(), std::nan(""));
+    std::vector<double> miss(points.size(), std::nan(""));
+    std::vector<double> log_miss(points.size(), std::nan(""));
     const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     parallel_for(points.size(), threads, [&](std::size_t i) {
+        if (!analysis::has_exact_probability(points[i])) {
+            return;
+        }
         const analysis::HitProbability probability = analysis::exact_hit_probability(points[i]);
         hit[i] = probability.hit();
         miss[i] = probability.miss();

@@ -15,6 +15,11 @@ std::vector<Flag> point_flags();
 /// The same without the flags named; for commands that set those themselves (the kernel has no --model).
 std::vector<Flag> point_flags_without(const std::vector<std::string>& names);
 
+/// What goes beyond the paper's setting (analysis::RoutingPoint): --needles --goal --key-correlation, and --key-conv
+/// --key-conv-tap --key-conv-activation for commands that can do a convolution.
+std::vector<Flag> needle_flags();
+std::vector<Flag> key_conv_flags();
+
 /// Cross product of the lists the user gave, in the order of the flags above (the last varies fastest). Points asked
 /// for by --seq-len carry it and get candidates_of_last_query(). Flags the command does not have keep RoutingPoint's
 /// default. Throws InputError naming every impossible combination (the first few, then their number): topk above the
@@ -25,11 +30,13 @@ std::vector<Flag> point_flags_without(const std::vector<std::string>& names);
 std::vector<analysis::RoutingPoint> point_grid(const Arguments& arguments, const std::string& unknown = "");
 
 /// Columns model, head_dim, block_size, seq_len, candidates, topk, cluster_size, mu_signal, mu_noise, mu_cluster,
-/// delta_mu_eff: the points themselves.
+/// delta_mu_eff: the points themselves; then, where some point has more than one needle, needles and goal, where some
+/// point's keys are correlated, key_correlation, and where some point's are convolved, key_conv, key_conv_tap and
+/// key_conv_activation.
 std::vector<Column> point_columns(const std::vector<analysis::RoutingPoint>& points);
 
 /// Columns snr, pairwise_miss, reliable_snr, hit_probability, miss_probability, log_miss_probability: paper and exact
-/// theory at these points (analysis room).
+/// theory at these points (analysis room). NaN where the exact probability is not known.
 std::vector<Column> theory_columns(const std::vector<analysis::RoutingPoint>& points);
 
 }  // namespace mobalab::experiments

@@ -156,6 +156,9 @@ void write_table(hid_t file, const Table& table) {
         if (!column.definition.empty()) {
             write_attribute(dataset, "definition", column.definition);
         }
+        if (column.missing) {
+            write_attribute(dataset, "_FillValue", *column.missing);
+        }
     }
     for (const auto& [name, value] : table.attributes) {
         write_attribute(group, name, value);
@@ -258,6 +261,9 @@ Column read_column(hid_t dataset, const std::string& name) {
     column.long_name = read_value<std::string>(dataset, "long_name");
     column.units = read_if_there(dataset, "units");
     column.definition = read_if_there(dataset, "definition");
+    if (has_attribute(dataset, "_FillValue")) {
+        column.missing = read_value<std::int64_t>(dataset, "_FillValue");
+    }
     const Handle space(H5Dget_space(dataset), H5Sclose);
     const hssize_t points = H5Sget_simple_extent_npoints(space);
     if (H5Sget_simple_extent_ndims(space) != 1 || points < 0) {

@@ -49,6 +49,11 @@ std::size_t Table::rows() const {
     return columns.empty() ? 0 : columns.front().size();
 }
 
+bool Table::has(const std::string& column_name) const {
+    return std::any_of(columns.begin(), columns.end(),
+                       [&](const Column& column) { return column.name == column_name; });
+}
+
 const Column& Table::column(const std::string& column_name) const {
     for (const Column& column : columns) {
         if (column.name == column_name) {

@@ -26,6 +26,8 @@ struct Column {
     std::string units;      ///< UDUNITS text; "1": dimensionless; empty: no unit (text)
     std::variant<std::vector<std::int64_t>, std::vector<double>, std::vector<std::string>> values;
     std::string definition = {};  ///< how it was computed, where the name leaves that open (intervals)
+    /// Value of integers that stands for "this row has none"; netCDF's _FillValue, which xarray turns into NaN.
+    std::optional<std::int64_t> missing = {};
 
     std::size_t size() const;
     friend bool operator==(const Column&, const Column&) = default;
@@ -41,6 +43,8 @@ struct Table {
     std::map<std::string, Attribute> attributes = {};
 
     std::size_t rows() const;
+
+    bool has(const std::string& column_name) const;
 
     /// Throws std::out_of_range when there is no such column, std::bad_variant_access when it has another type.
     const Column& column(const std::string& column_name) const;
@@ -58,8 +62,8 @@ inline constexpr std::int64_t results_schema_version = 1;
 /// `xarray.open_dataset(path, engine="h5netcdf", group="<table>")`.
 ///
 /// Layout: a group per table; in it a dimension scale and one 1-D dataset per column (int64, float64 or UTF-8 strings)
-/// with attributes `units`, `long_name` and, where there is one, `definition`. Root attributes: schema ("mobalab
-/// results"), schema_version, subcommand, task, command, settings, seed (absent when there is none), version,
+/// with attributes `units`, `long_name` and, where there is one, `definition` and `_FillValue`. Root attributes: schema
+/// ("mobalab results"), schema_version, subcommand, task, command, settings, seed (absent when there is none), version,
 /// git_commit, build, device, utc_time. Behind the HDF5 file's end stands a seal (seal.h); HDF5 readers do not see it.
 struct Results {
     std::string subcommand;  ///< "simulate", ...

@@ -11,10 +11,10 @@ namespace {
 
 std::string cell(const Column& column, std::size_t row) {
     if (const auto* integers = std::get_if<std::vector<std::int64_t>>(&column.values)) {
-        return std::to_string((*integers)[row]);
+        return (*integers)[row] == column.missing ? "-" : std::to_string((*integers)[row]);
     }
     if (const auto* reals = std::get_if<std::vector<double>>(&column.values)) {
-        return fmt::format("{:.6g}", (*reals)[row]);
+        return std::isnan((*reals)[row]) ? "-" : fmt::format("{:.6g}", (*reals)[row]);
     }
     return std::get<std::vector<std::string>>(column.values)[row];
 }
@@ -49,7 +49,8 @@ bool all_zero(const Column& column) {
 
 nlohmann::ordered_json json_cell(const Column& column, std::size_t row) {
     if (const auto* integers = std::get_if<std::vector<std::int64_t>>(&column.values)) {
-        return (*integers)[row];
+        const std::int64_t value = (*integers)[row];
+        return value == column.missing ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(value);
     }
     if (const auto* reals = std::get_if<std::vector<double>>(&column.values)) {
         const double value = (*reals)[row];
@@ -65,6 +66,9 @@ std::string human_table(const Table& table, const std::vector<ShownColumn>& para
     std::string above;
     std::vector<std::vector<std::string>> shown;
     for (const ShownColumn& parameter : parameters) {
+        if (!table.has(parameter.name)) {
+            continue;
+        }
         const Column& column = table.column(parameter.name);
         if (parameter.zero_is_nothing && all_zero(column)) {
             continue;

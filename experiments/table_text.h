@@ -15,13 +15,14 @@ struct ShownColumn {
     bool zero_is_nothing = false;  ///< a column of zeros says nothing and is left out
 };
 
-/// Human table: parameters that are the same in every row go in one line above it, the other parameters and all answers
-/// are right-aligned columns. Real numbers keep six digits.
+/// Human table: parameters that the table has and that are the same in every row go in one line above it, the other
+/// parameters and all answers are right-aligned columns. Real numbers keep six digits; what a row does not have (NaN,
+/// Column::missing) is a dash.
 std::string human_table(const Table& table, const std::vector<ShownColumn>& parameters,
                         const std::vector<ShownColumn>& answers);
 
-/// JSON array with one object a row, keys in the order of the columns; NaN and infinities are null. `rename` maps
-/// column names to keys where they differ.
+/// JSON array with one object a row, keys in the order of the columns; NaN, infinities and what a row does not have are
+/// null. `rename` maps column names to keys where they differ.
 std::string json_table(const Table& table, const std::map<std::string, std::string>& rename = {});
 
 }  // namespace mobalab::experiments

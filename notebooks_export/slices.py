@@ -6,6 +6,14 @@ import numpy as np
 import pandas as pd
 
 
+PLAIN = {"needles": 1, "key_correlation": 0.0, "key_conv": 0}
+"""What a point of the paper's setting has in the columns beyond it; a file holds those that some point needs."""
+
+BEYOND = {"needles": "R", "goal": "goal", "key_correlation": "$\\rho$", "key_conv": "W", "key_conv_tap": "tap",
+          "key_conv_activation": "activation"}
+"""Columns beyond the paper's setting and their names in words."""
+
+
 class NoData(Exception):
     """The file does not hold what a figure needs; the text says what is missing."""
 
@@ -38,20 +46,38 @@ def rare_information(miss):
     return float(np.ptp(decades) / 6.0 + 0.5 * np.mean((decades > -6.0) & (decades < -0.3)))
 
 
+def beyond_columns(points):
+    return [column for column in BEYOND if column in points]
+
+
+def plain_points(points):
+    """Points with one needle, independent keys and no convolution."""
+    for column, value in PLAIN.items():
+        if column in points:
+            points = points[points[column] == value]
+    return points
+
+
+def known_miss(rows):
+    """The exact miss probabilities; where there are none (NaN), those of the simulation."""
+    exact = rows["miss_probability"]
+    return exact.fillna(rows["sim_miss"]) if "sim_miss" in rows else exact
+
+
 def panels_by_cluster_size(points, score=information):
     """The most telling slice, as one panel for the smallest and one for the largest cluster size in it.
 
-    A slice holds model, length, topk and affinities fixed; head_dim and block_size vary inside it. Returns the panels
+    A slice holds model, length, topk, affinities and what is beyond the paper's setting fixed; head_dim and block_size vary inside it. Returns the panels
     and the fixed values in words.
     """
     points = with_length_key(points)
 
     def worth(panels):
         # A slice along which d/B varies says more than lone points, whatever their values.
-        return sum(score(rows["miss_probability"]) + 0.05 * min(rows["ratio"].nunique(), 12) for rows in panels)
+        return sum(score(known_miss(rows)) + 0.05 * min(rows["ratio"].nunique(), 12) for rows in panels)
 
-    slices = [_extreme_clusters(group, score)
-              for _, group in points.groupby(["model", "length", "topk", "mu_signal", "mu_noise"], sort=True)]
+    fixed = ["model", "length", "topk", "mu_signal", "mu_noise", *beyond_columns(points)]
+    slices = [_extreme_clusters(group, score) for _, group in points.groupby(fixed, sort=True)]
     chosen = max(slices, key=worth)
     panels = [Panel(rows.sort_values(["head_dim", "ratio"]), describe_cluster(rows.iloc[0])) for rows in chosen]
     return panels, describe(chosen[0].iloc[0])
@@ -62,7 +88,7 @@ def _extreme_clusters(group, score):
     picked = []
     for size in sizes[:1] + sizes[1:][-1:]:
         candidates = [rows for _, rows in group[group["cluster_size"] == size].groupby("mu_cluster", sort=True)]
-        picked.append(max(candidates, key=lambda rows: (score(rows["miss_probability"]), len(rows))))
+        picked.append(max(candidates, key=lambda rows: (score(known_miss(rows)), len(rows))))
     return picked
 
 
@@ -80,8 +106,9 @@ def describe_length(row):
 def describe(row):
     """The fixed values of a slice, in the project's symbols."""
     noise = f", $\\mu_{{noise}}$ = {row['mu_noise']:g}" if row["mu_noise"] else ""
+    beyond = "".join(f", {BEYOND[column]} = {row[column]}" for column in beyond_columns(row))
     return (f"model {row['model']}, {describe_length(row)}, k = {row['topk']:g}, "
-            f"$\\mu_{{signal}}$ = {row['mu_signal']:g}{noise}")
+            f"$\\mu_{{signal}}$ = {row['mu_signal']:g}{noise}{beyond}")
 
 
 def evenly(values, count):

@@ -56,9 +56,13 @@ private:
 }  // namespace
 
 std::unique_ptr<Sampler> make_affinity_sampler(const SamplerInput& input) {
-    check_block_sum(input.point.block_size);
+    check_block_sum(input.point);
     check_draws(input.point,
-                static_cast<double>(input.point.candidates) * static_cast<double>(input.point.block_size) / 2);
+                static_cast<double>(input.point.candidates) * static_cast<double>(input.point.block_size) / 2,
+                static_cast<double>(input.point.key_correlation > 0.0 ? kCommonDraw : kIndexDraw));
+    if (!analysis::is_plain(input.point)) {
+        return make_token_score_sampler(input, Method::affinity);
+    }
     return std::make_unique<AffinitySampler>(input);
 }
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 
-#include "analysis/routing_point.h"
 #include "sim/sampler.h"
 
 namespace mobalab::sim {
@@ -49,13 +48,15 @@ void BlockRanks::close_block(std::int64_t sum) {
     ++block_;
 }
 
-void check_block_sum(std::int64_t block_size) {
+void check_block_sum(const analysis::RoutingPoint& point) {
     constexpr std::int64_t kMost = std::int64_t{1} << 32U;
-    if (block_size > kMost) {
+    constexpr std::int64_t kMostConvolved = kMost / 128;  // a convolved key is at most 1 + 8 * 8 times as long
+    const std::int64_t most = point.key_conv > 0 ? kMostConvolved : kMost;
+    if (point.block_size > most) {
         throw analysis::InputError(
-            fmt::format("block_size = {}: this method sums one number a key and takes at most {}; nearest valid value "
-                        "is {}",
-                        block_size, kMost, kMost));
+            fmt::format("block_size = {}: this method sums one number a key and takes at most {}{}; nearest valid "
+                        "value is {}",
+                        point.block_size, most, point.key_conv > 0 ? " with a key convolution" : "", most));
     }
 }
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "analysis/routing_point.h"
 #include "sim/instruction_set.h"
 
 namespace mobalab::sim {
@@ -43,7 +44,8 @@ private:
     std::uint64_t above_ = 0;
 };
 
-/// Largest block: sums in steps of 2^-30 stay below 2^63. Throws analysis::InputError beyond it.
-void check_block_sum(std::int64_t block_size);
+/// Largest block: sums in steps of 2^-30, those of a convolution included, stay below 2^63. Throws analysis::InputError
+/// beyond it.
+void check_block_sum(const analysis::RoutingPoint& point);
 
 }  // namespace mobalab::sim

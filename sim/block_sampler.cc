@@ -3,6 +3,7 @@
 #include <cmath>
 #include <optional>
 
+#include "analysis/hit_problem.h"
 #include "sim/sampler.h"
 #include "sim/score_curves.h"
 
@@ -11,7 +12,8 @@ namespace {
 
 using analysis::Model;
 
-/// Block scores drawn from their law, in units of the noise blocks' standard deviation 1/sqrt(d B) around mu_noise:
+/// Block scores drawn from their law, in units of the noise blocks' standard deviation around mu_noise (sphere:
+/// 1/sqrt(d B); normal models: analysis/hit_problem.h):
 /// number 0 of a trial's stream gives the signal block, number b + 1 noise block b. Normal models: numbers are the
 /// stream's normals, the signal block is shift + ratio z[0]. Sphere: numbers are its words, through the inverse
 /// distribution functions of sim/score_table.h.
@@ -20,14 +22,12 @@ public:
     explicit BlockSampler(const SamplerInput& input)
         : key_(input.key), kernels_(*input.kernels), candidates_(input.point.candidates) {
         const analysis::RoutingPoint& point = input.point;
-        const auto head_dim = static_cast<double>(point.head_dim);
-        const auto block_size = static_cast<double>(point.block_size);
-        shift_ = point.delta_mu_eff() * std::sqrt(head_dim / block_size);
-        // gaussian-fixed: the m signal affinities do not vary, r^2 = 1 - m / B.
-        const auto random_keys = static_cast<double>(point.block_size - point.cluster_size);
-        ratio_ = point.model == Model::gaussian_fixed ? std::sqrt(random_keys / block_size) : 1.0;
+        const analysis::NormalSignal signal = analysis::normal_signal(point);
+        shift_ = signal.mean;
         if (point.model == Model::sphere || point.model == Model::vector) {
             tables_ = block_score_tables(point);
+        } else {
+            ratio_ = signal.sd;
         }
     }
 
@@ -108,6 +108,9 @@ private:
 
 std::unique_ptr<Sampler> make_block_sampler(const SamplerInput& input) {
     check_draws(input.point, static_cast<double>(input.point.candidates) / 4);
+    if (input.point.needles > 1) {
+        return make_needle_block_sampler(input);
+    }
     return std::make_unique<BlockSampler>(input);
 }
 

@@ -11,8 +11,8 @@ std::string device_trouble() {
     return "this program was built without CUDA";
 }
 
-bool has_method(Method) {
-    return false;
+std::string kernel_trouble(const analysis::RoutingPoint&, Method) {
+    return device_trouble();
 }
 
 CudaSampler::CudaSampler(Method, const analysis::RoutingPoint&, PhiloxKey) {

@@ -36,7 +36,7 @@ std::uint64_t trials_a_chunk(const Sampler& sampler) {
 }
 
 std::unique_ptr<Sampler> sampler_of(const RoutingPoint& point, const Budget& budget) {
-    const Method method = budget.method.value_or(native_method(point.model));
+    const Method method = budget.method.value_or(native_method(point));
     check_method(point, method);
     if (!counts_trials(method)) {
         throw InputError(
@@ -165,7 +165,7 @@ constexpr std::size_t kMaxDeviceChunks = 4096;
 /// the chunk a CPU would end at; else a launch is one long chunk.
 void run_on_cuda(const RoutingPoint& point, const Budget& budget, const Sampler& sampler, const ChunkRunner::Next& next,
                  const ChunkRunner::Collect& collect) {
-    const Method method = budget.method.value_or(native_method(point.model));
+    const Method method = budget.method.value_or(native_method(point));
     cuda::CudaSampler device(method, point, stream_key(budget.seed, stream_identity(point, method)));
     const bool apart = budget.stop.max_misses > 0 || budget.stop.target_relative_error > 0;
     const std::size_t bins = rank_bins(point);

@@ -44,7 +44,7 @@ struct Budget {
     std::uint64_t seed = 1;
     int threads = 0;                              ///< 0: all hardware threads
     ChunkHelpers helpers = {};                    ///< of the CPU's chunks; none by default
-    std::optional<Method> method = std::nullopt;  ///< a counting method; empty: native_method() of the model
+    std::optional<Method> method = std::nullopt;  ///< a counting method; empty: native_method() of the point
     Device device = Device::cpu;                  ///< cuda: the current device; methods vector, affinity and threshold
     /// What the CPU's loops run on, for tests: every set gives the same counts. Empty: default_kernels().
     std::optional<InstructionSet> instruction_set = std::nullopt;

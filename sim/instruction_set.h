@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "sim/key_tile.h"
 #include "sim/philox.h"
 #include "sim/score_table.h"
 #include "sim/threshold_stream.h"
@@ -45,6 +46,15 @@ struct Kernels {
                          std::uint32_t first_draw, std::uint32_t last_draw);
     std::size_t (*tied_blocks)(std::uint32_t* blocks, std::size_t room, std::uint32_t* next, const TrialRun& run,
                                std::uint16_t digit);
+    // sim/simd/key_tile.h
+    void (*draw_keys)(float* coords, std::size_t rows, PhiloxKey key, std::uint64_t trial, std::uint64_t first_row,
+                      std::int64_t head_dim);
+    void (*project_keys)(float* dots, float* squares, const float* coords, std::size_t rows, const float* direction,
+                         std::int64_t head_dim);
+    void (*mix_keys)(float* coords, std::size_t rows, const KeyMix& mix, const float* common, const float* query,
+                     std::int64_t head_dim);
+    void (*convolved_affinities)(float* affinities, const float* coords, std::size_t rows, const float* query,
+                                 std::int64_t head_dim, const TileConvolution& convolution);
 };
 
 /// Sets this processor can run, slowest first.

@@ -1,12 +1,14 @@
 #include "sim/method.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 #include "analysis/hit_probability.h"
 #include "analysis/hit_problem.h"
@@ -33,6 +35,44 @@ bool is_normal(Model model) {
 /// Whether the K-th largest noise score and the signal score are both random.
 bool has_random_threshold(const RoutingPoint& point) {
     return point.routed() >= 1 && point.routed() <= point.noise_blocks() && !analysis::signal_is_fixed(point);
+}
+
+bool has_silu(const RoutingPoint& point) {
+    return point.key_conv > 0 && point.key_conv_activation == analysis::Activation::silu;
+}
+
+/// Why the method cannot answer the point; empty when it can.
+std::string trouble_with(const RoutingPoint& point, Method method) {
+    const bool by_keys = method == Method::vector || method == Method::affinity;
+    if (by_keys && is_normal(point.model)) {
+        return fmt::format("model {} has block scores only, no keys", analysis::to_string(point.model));
+    }
+    if (method == Method::affinity && has_silu(point)) {
+        return fmt::format("key_conv = {} with SiLU acts on the coordinates of keys, which affinities do not know",
+                           point.key_conv);
+    }
+    if (by_keys) {
+        return "";
+    }
+    if (point.key_conv > 0) {
+        return fmt::format(
+            "key_conv = {} lets neighbouring blocks share keys, and this method draws them independently",
+            point.key_conv);
+    }
+    if (!analysis::has_exact_probability(point)) {
+        return fmt::format("the law of a block's score is not known at key_correlation = {} for model {}",
+                           point.key_correlation, analysis::to_string(point.model));
+    }
+    if (point.needles > 1 && (method == Method::threshold || method == Method::conditional)) {
+        return fmt::format("needles = {}: it has one signal score", point.needles);
+    }
+    if (method == Method::conditional && !has_random_threshold(point)) {
+        return fmt::format(
+            "needs 1 <= topk - 1 <= candidates - 1 and a signal score that is random (topk = {}, candidates = {}, "
+            "cluster_size = {}, block_size = {})",
+            point.topk, point.candidates, point.cluster_size, point.block_size);
+    }
+    return "";
 }
 
 // Nanoseconds of one core, measured (tests/perf/NOTES_sim.md): a trial, and the tables.
@@ -65,8 +105,11 @@ Method parse_method(std::string_view name) {
         fmt::format("method = '{}': must be one of vector, affinity, block, threshold, conditional, exact", name));
 }
 
-Method native_method(Model model) {
-    return is_normal(model) ? Method::block : model == Model::sphere ? Method::affinity : Method::vector;
+Method native_method(const RoutingPoint& point) {
+    if (is_normal(point.model)) {
+        return Method::block;
+    }
+    return point.model == Model::vector || has_silu(point) ? Method::vector : Method::affinity;
 }
 
 bool counts_trials(Method method) {
@@ -74,31 +117,35 @@ bool counts_trials(Method method) {
 }
 
 void check_method(const RoutingPoint& point, Method method) {
-    if (is_normal(point.model) && (method == Method::vector || method == Method::affinity)) {
-        throw InputError(fmt::format(
-            "method = {}: model {} has block scores only, no keys; use method block or threshold, or model sphere",
-            to_string(method), analysis::to_string(point.model)));
-    }
-    if (method == Method::conditional && !has_random_threshold(point)) {
-        throw InputError(fmt::format(
-            "method = conditional: needs 1 <= topk - 1 <= candidates - 1 and a signal score that is random (topk = {}, "
-            "candidates = {}, cluster_size = {}, block_size = {}); use method exact or threshold",
-            point.topk, point.candidates, point.cluster_size, point.block_size));
+    const std::string trouble = trouble_with(point, method);
+    if (!trouble.empty()) {
+        std::vector<std::string_view> others;
+        for (const auto& [other, name] : kNames) {
+            if (trouble_with(point, other).empty()) {
+                others.push_back(name);
+            }
+        }
+        throw InputError(
+            fmt::format("method = {}: {}; use method {}", to_string(method), trouble, fmt::join(others, " or ")));
     }
 }
 
 MethodChoice choose_method(const RoutingPoint& point, double target_relative_error, double max_trials) {
     if (!(target_relative_error > 0.0)) {
-        return {native_method(point.model), "no precision was asked for: the model's own sampler"};
+        return {native_method(point), "no precision was asked for: the model's own sampler"};
+    }
+    if (!analysis::has_exact_probability(point)) {
+        return {native_method(point), "only trials can answer: the model's own sampler"};
     }
     const double squares = target_relative_error * target_relative_error;
     const analysis::HitProbability exact = analysis::exact_hit_probability(point);
     const double counting_trials = std::exp(exact.log_hit - exact.log_miss) / squares;
-    const double counting_cost = kThresholdTables + counting_trials * threshold_trial(point);
     // Room for the chance that a run needs more than its expected number of trials.
     constexpr double kRoom = 1.5;
     const bool counting_fits = kRoom * counting_trials < max_trials;
-    if (has_random_threshold(point)) {
+    const Method counting = point.needles > 1 ? Method::block : Method::threshold;
+    if (trouble_with(point, Method::conditional).empty()) {
+        const double counting_cost = kThresholdTables + counting_trials * threshold_trial(point);
         const double trials = ConditionalSampler(point, 0).moments().relative_variance / squares;
         const double cost = kConditionalTables + trials * kConditionalTrial;
         if (kRoom * trials < max_trials && !(counting_fits && counting_cost < cost)) {
@@ -106,7 +153,7 @@ MethodChoice choose_method(const RoutingPoint& point, double target_relative_err
         }
     }
     if (counting_fits) {
-        return {Method::threshold, fmt::format("about {:.2g} counted trials reach the target", counting_trials)};
+        return {counting, fmt::format("about {:.2g} counted trials reach the target", counting_trials)};
     }
     return {Method::exact, "no sampler reaches the target within the trials allowed"};
 }

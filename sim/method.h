@@ -24,14 +24,19 @@ std::string_view to_string(Method method);
 Method parse_method(std::string_view name);
 
 /// The rung that draws what the model says: block for gaussian and gaussian-fixed, affinity for sphere, vector for
-/// vector.
-Method native_method(analysis::Model model);
+/// vector and where keys are convolved with SiLU, which acts on coordinates.
+Method native_method(const analysis::RoutingPoint& point);
 
 /// Whether the method counts misses in trials (all but conditional and exact).
 bool counts_trials(Method method);
 
-/// Throws analysis::InputError when the method cannot answer the point: vectors and affinities of a normal model, or
-/// conditional where no probability is left to draw (see conditional.h).
+/// Throws analysis::InputError, naming methods that can, when the method cannot answer the point:
+///
+///   vector, affinity      normal models; affinity: a key convolution with SiLU
+///   block                 correlated unit keys, key convolution (its scores would need their law)
+///   threshold             the same, and several needles
+///   conditional           the same, and where no probability is left to draw (see conditional.h)
+///   exact                 where the probability is not known (analysis/hit_problem.h)
 void check_method(const analysis::RoutingPoint& point, Method method);
 
 /// The method that costs least, and why it was taken.
@@ -41,8 +46,9 @@ struct MethodChoice {
 };
 
 /// Without a target (target_relative_error = 0) the native method. With one, the cheaper of threshold and conditional
-/// if it reaches the target within max_trials, else exact. Costs are predicted from the exact answer, so the choice is
-/// a function of the arguments alone.
+/// if it reaches the target within max_trials, else exact; for several needles block if it gets there, else exact; and
+/// where the exact answer is not known the native method. Costs are predicted from the exact answer, so the
+/// choice is a function of the arguments alone.
 MethodChoice choose_method(const analysis::RoutingPoint& point, double target_relative_error, double max_trials);
 
 }  // namespace mobalab::sim

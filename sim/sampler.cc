@@ -40,18 +40,19 @@ void check_draws(const analysis::RoutingPoint& point, double draws_per_trial, do
     if (draws_per_trial > room) {
         throw analysis::InputError(fmt::format(
             "head_dim = {}, block_size = {}, candidates = {}: one trial of model {} needs {:.3g} random blocks, the "
-            "counter has room for {:.3g}; use method threshold, or model gaussian-fixed, which needs one number a "
-            "block",
-            point.head_dim, point.block_size, point.candidates, analysis::to_string(point.model), draws_per_trial,
-            room));
+            "counter has room for {:.3g}; use {}",
+            point.head_dim, point.block_size, point.candidates, analysis::to_string(point.model), draws_per_trial, room,
+            analysis::is_plain(point) ? "method threshold, or model gaussian-fixed, which needs one number a block"
+                                      : "fewer candidates or a smaller block_size"));
     }
 }
 
 std::uint64_t stream_identity(const analysis::RoutingPoint& point, Method method) {
     analysis::RoutingPoint stream = point;
     stream.topk = 1;
+    stream.goal = analysis::Goal::each;
     std::string text = analysis::canonical_text(stream);
-    if (method != native_method(point.model)) {
+    if (method != native_method(point)) {
         text += fmt::format(";method={}", to_string(method));
     }
     return hash_text(text);

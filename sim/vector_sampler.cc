@@ -70,7 +70,16 @@ std::unique_ptr<Sampler> make_vector_sampler(const SamplerInput& input) {
                         "{}, or use method affinity",
                         point.head_dim, kMaxVectorHeadDim, kMaxVectorHeadDim));
     }
-    check_draws(point, static_cast<double>(point.candidates) * static_cast<double>(point.block_size) + 1, 0x1p32);
+    const bool correlated = point.key_correlation > 0.0;
+    const double rows = static_cast<double>(point.block_size) + (correlated ? 1.0 : 0.0);
+    check_draws(point, static_cast<double>(point.candidates) * rows + 1, 0x1p32);
+    check_block_sum(point);
+    if (correlated || point.key_conv > 0) {
+        return make_key_tile_sampler(input);
+    }
+    if (point.needles > 1) {
+        return make_token_score_sampler(input, Method::vector);
+    }
     return std::make_unique<VectorSampler>(input);
 }
 

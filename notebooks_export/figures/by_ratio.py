@@ -79,6 +79,7 @@ def _hit_curve(axis, colour, rows):
 
 
 def _theory_hits(axis, colour, rows, column, line):
+    rows = rows.dropna(subset=[column])
     x, miss = rows["ratio"].to_numpy(), rows[column].to_numpy()
     if len(x) > 1:
         axis.plot(*style.smooth_hits(x, miss), line, color=colour, lw=1.6)
@@ -131,7 +132,8 @@ def _legend(axis, panels, rare=False):
     handles = [line([], [], color=colour, lw=4, label=f"d = {width:g}")
                for colour, width in zip(style.SERIES, _widths(panels))]
     own_line = any(_kernel_has_own_line(panel.rows) for panel in panels)
-    handles.append(line([], [], color=style.GREY, label="exact, last query" if own_line else "exact theory"))
+    if any(panel.rows["miss_probability"].notna().any() for panel in panels):
+        handles.append(line([], [], color=style.GREY, label="exact, last query" if own_line else "exact theory"))
     if own_line:
         handles.append(line([], [], color=style.GREY, ls=":", label="exact, mean over all\nprobes of the kernel"))
     if "sim_miss" in rows:

@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 
 from notebooks_export import style
-from notebooks_export.slices import NoData
+from notebooks_export.slices import NoData, beyond_columns, plain_points
 
 
 def draw(results):
@@ -12,6 +12,10 @@ def draw(results):
     points = results.points
     if points is None:
         raise NoData("no table with routing points")
+    whose = "of one needle and independent keys" if beyond_columns(points) else "of the file"
+    points = plain_points(points)
+    if points.empty:
+        raise NoData("no point has one needle and independent keys, which the pairwise formula is about")
     points = points[(points["topk"] >= 2) & (points["topk"] - 1 < points["candidates"])]
     if points.empty:
         raise NoData("every point keeps all of its candidates or routes none, so SNR says nothing")
@@ -21,7 +25,7 @@ def draw(results):
 
     figure, (left, right) = style.new_figure(2, width=11.2, height=5.0)
     style.headline(figure, "Why one pairwise SNR is not enough",
-                   f"all {len(points)} points of the file; exact probability of each")
+                   f"all {len(points)} points {whose}; exact probability of each")
     shade = dict(c=crowd, norm=matplotlib.colors.LogNorm(*_range(crowd)), cmap="viridis", s=22, lw=0.4,
                  edgecolors="white", rasterized=style.too_many(hits))
     _against_snr(left, snr, hits, shade)

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "sim/cuda/launches.h"
 #include "sim/octave_table.h"
 #include "sim/score_curves.h"
+#include "sim/token_scores.h"
 #include "sim/transforms.h"
 
 namespace mobalab::sim::cuda {
@@ -52,6 +54,7 @@ private:
 
 /// Most bytes of shared memory the operands of a query may take: one thread block an SM still runs.
 constexpr std::int64_t kMostVectorHeadDim = 16384;
+constexpr std::int64_t kMostCorrelatedHeadDim = 2048;
 
 /// Trials of one thread block: few enough that all SMs have work, enough to be long against a start.
 std::uint32_t segment_trials(Method method, const analysis::RoutingPoint& point) {
@@ -72,16 +75,64 @@ void append_segments(std::vector<Segment>& segments, TrialRange range, std::uint
     }
 }
 
+/// What the kernels for points beyond the paper's setting are told; `keys` as for plain ones.
+BeyondTrials beyond_trials(const analysis::RoutingPoint& point, Method method, KeyTrials keys) {
+    const TokenScores::Shape shape(point);
+    keys.exponent = affinity_exponent(point.head_dim - (shape.correlated && method == Method::affinity ? 1 : 0));
+    return {keys,
+            static_cast<std::uint32_t>(shape.needles),
+            point.goal,
+            shape.mu_signal,
+            shape.mu_cluster,
+            shape.correlated,
+            shape.common_share,
+            shape.own_share,
+            affinity_exponent(point.head_dim),
+            static_cast<std::uint32_t>(shape.width),
+            shape.tap,
+            KeyRecipe(point),
+            nullptr};
+}
+
+/// Thread blocks that keep a device busy.
+std::uint32_t resident_blocks() {
+    int device = 0;
+    int processors = 0;
+    check(cudaGetDevice(&device), "device");
+    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "device");
+    return 4 * static_cast<std::uint32_t>(processors);
+}
+
 }  // namespace
 
 struct CudaSampler::State {
     Method method;
     std::uint32_t segment;
     KeyTrials keys{};
+    std::optional<BeyondTrials> beyond;  ///< of points that are not plain, by keys
     ThresholdTrials thresholds{};
     Buffer<double> coefficients;
     Buffer<Segment> segments;
     Buffer<std::uint32_t> histograms;
+    Buffer<std::int64_t> scratch;
+
+    cudaError_t launch(const SegmentList& list) {
+        if (beyond) {
+            return launch_beyond(list);
+        }
+        return method == Method::vector     ? launch_vector_trials(keys, list, nullptr)
+               : method == Method::affinity ? launch_affinity_trials(keys, list, nullptr)
+                                            : launch_threshold_trials(thresholds, list, nullptr);
+    }
+
+private:
+    cudaError_t launch_beyond(const SegmentList& list) {
+        const std::uint32_t blocks = std::min(list.count, resident_blocks());
+        beyond->scratch = scratch.sized(2 * std::size_t{blocks} * static_cast<std::size_t>(keys.candidates));
+        const bool tiles = method == Method::vector && (beyond->correlated || beyond->recipe.convolution.width > 0);
+        return tiles ? launch_tile_trials(*beyond, list, blocks, nullptr)
+                     : launch_token_trials(*beyond, method == Method::vector, list, blocks, nullptr);
+    }
 };
 
 std::string device_trouble() {
@@ -93,23 +144,25 @@ std::string device_trouble() {
     return count > 0 ? "" : "no CUDA device";
 }
 
-bool has_method(Method method) {
-    return method == Method::vector || method == Method::affinity || method == Method::threshold;
+std::string kernel_trouble(const analysis::RoutingPoint& point, Method method) {
+    if (method != Method::vector && method != Method::affinity && method != Method::threshold) {
+        return fmt::format("method {} has no CUDA kernel; use method vector, affinity or threshold, or device cpu",
+                           to_string(method));
+    }
+    const std::int64_t most = point.key_correlation > 0.0 ? kMostCorrelatedHeadDim : kMostVectorHeadDim;
+    if (method == Method::vector && point.head_dim > most) {
+        return fmt::format(
+            "head_dim = {}: method vector on a CUDA device takes at most {}{}; nearest valid value is {}, or use "
+            "device cpu",
+            point.head_dim, most, point.key_correlation > 0.0 ? " with correlated keys" : "", most);
+    }
+    return "";
 }
 
 CudaSampler::CudaSampler(Method method, const analysis::RoutingPoint& point, PhiloxKey key)
     : state_(std::make_unique<State>()) {
-    if (!has_method(method)) {
-        throw analysis::InputError(
-            fmt::format("method = {}: has no CUDA kernel; use method vector, affinity or "
-                        "threshold, or device cpu",
-                        to_string(method)));
-    }
-    if (method == Method::vector && point.head_dim > kMostVectorHeadDim) {
-        throw analysis::InputError(
-            fmt::format("head_dim = {}: method vector on a CUDA device takes at most {}; nearest "
-                        "valid value is {}, or use device cpu",
-                        point.head_dim, kMostVectorHeadDim, kMostVectorHeadDim));
+    if (const std::string trouble = kernel_trouble(point, method); !trouble.empty()) {
+        throw analysis::InputError(trouble);
     }
     state_->method = method;
     state_->segment = segment_trials(method, point);
@@ -120,6 +173,9 @@ CudaSampler::CudaSampler(Method method, const analysis::RoutingPoint& point, Phi
                     std::llround(point.delta_mu_eff() * static_cast<double>(kAffinityScale)),
                     point.head_dim,
                     affinity_exponent(point.head_dim)};
+    if (method != Method::threshold && !analysis::is_plain(point)) {
+        state_->beyond = beyond_trials(point, method, state_->keys);
+    }
     if (method == Method::threshold) {
         const OctaveTable table = noise_above_signal_table(point);
         double* device = state_->coefficients.sized(OctaveTable::kSize);
@@ -148,10 +204,7 @@ void CudaSampler::count_ranks(std::span<const TrialRange> ranges, std::span<std:
     check(cudaMemset(device_histograms, 0, counts * sizeof(std::uint32_t)), "histograms");
     const SegmentList list{device_segments, static_cast<std::uint32_t>(segments.size()), device_histograms,
                            static_cast<std::uint32_t>(bins)};
-    check(state_->method == Method::vector     ? launch_vector_trials(state_->keys, list, nullptr)
-          : state_->method == Method::affinity ? launch_affinity_trials(state_->keys, list, nullptr)
-                                               : launch_threshold_trials(state_->thresholds, list, nullptr),
-          "launch");
+    check(state_->launch(list), "launch");
     std::vector<std::uint32_t> result(counts);
     check(cudaMemcpy(result.data(), device_histograms, counts * sizeof(std::uint32_t), cudaMemcpyDefault), "trials");
     for (std::size_t i = 0; i < counts; ++i) {

@@ -15,14 +15,15 @@ namespace mobalab::sim::cuda {
 /// Why there is no CUDA device to draw on; empty when there is one.
 std::string device_trouble();
 
-/// Methods with a kernel: vector, affinity, threshold.
-bool has_method(Method method);
+/// Why no kernel can count the point, which has passed check_method(), by this method; empty when one can. There are
+/// kernels for vector, affinity and threshold; vectors must fit into shared memory.
+std::string kernel_trouble(const analysis::RoutingPoint& point, Method method);
 
 /// A sampler on the current CUDA device. Draws the very trials of the CPU's sampler of the same point, method and key:
 /// counts are equal bit for bit. Not for use by several threads at once.
 class CudaSampler {
 public:
-    /// Throws analysis::InputError for a method without a kernel, std::runtime_error with CUDA's words for a failure.
+    /// Throws analysis::InputError where there is no kernel, std::runtime_error with CUDA's words for a failure.
     CudaSampler(Method method, const analysis::RoutingPoint& point, PhiloxKey key);
     ~CudaSampler();
     CudaSampler(const CudaSampler&) = delete;

@@ -2,8 +2,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
+#include "analysis/routing_point.h"
+#include "sim/key_tile.h"
 #include "sim/philox.h"
 
 namespace mobalab::sim::cuda {
@@ -33,6 +36,24 @@ struct KeyTrials {
     float exponent;  ///< affinity_exponent(head_dim)
 };
 
+/// Points beyond the paper's setting: several needles, correlated keys, key convolution (sim/token_scores.h,
+/// sim/key_tile.h).
+struct BeyondTrials {
+    KeyTrials keys;  ///< exponent: of the independent part of an affinity
+    std::uint32_t needles;
+    analysis::Goal goal;
+    std::int64_t mu_signal;  ///< steps of 2^-30
+    std::int64_t mu_cluster;
+    bool correlated;
+    double common_share;    ///< sqrt(rho)
+    double own_share;       ///< 1 - rho
+    float common_exponent;  ///< affinity_exponent(head_dim)
+    std::uint32_t width;    ///< of a linear convolution of affinities
+    double tap;
+    KeyRecipe recipe;       ///< of vectors
+    std::int64_t* scratch;  ///< on the device, [thread blocks][2][candidates]
+};
+
 /// Uniforms a block, compared with a table's probability (sim/threshold_stream.h).
 struct ThresholdTrials {
     PhiloxKey key;
@@ -44,6 +65,15 @@ struct ThresholdTrials {
 cudaError_t launch_vector_trials(const KeyTrials& trials, const SegmentList& list, cudaStream_t stream);
 cudaError_t launch_affinity_trials(const KeyTrials& trials, const SegmentList& list, cudaStream_t stream);
 cudaError_t launch_threshold_trials(const ThresholdTrials& trials, const SegmentList& list, cudaStream_t stream);
+
+/// `blocks` thread blocks share the segments.
+cudaError_t launch_token_trials(const BeyondTrials& trials, bool vectors, const SegmentList& list, std::uint32_t blocks,
+                                cudaStream_t stream);
+cudaError_t launch_tile_trials(const BeyondTrials& trials, const SegmentList& list, std::uint32_t blocks,
+                               cudaStream_t stream);
+
+/// Dynamic shared memory that launch_tile_trials() needs.
+std::size_t tile_shared_bytes(std::int64_t head_dim, bool correlated);
 
 /// Trials of one segment that keep a thread block busy for long against its start.
 inline constexpr std::uint32_t kThresholdSegment = 1024;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "analysis/affinity_sum.h"
+#include "analysis/binomial_tail.h"
 #include "analysis/hit_problem.h"
 #include "analysis/log_space.h"
 #include "analysis/paper_formulas.h"
@@ -104,6 +106,94 @@ TEST(HitProbabilityTest, TwoIntegralsAgreeGaussianFixed) {
 
 TEST(HitProbabilityTest, TwoIntegralsAgreeSphere) {
     compare_forms(Model::sphere, 200 / sweep_divisor, 1e-8);
+}
+
+/// The h-th best of several needles, correlated keys included where they have a law.
+TEST(HitProbabilityTest, TwoIntegralsAgreeForSeveralNeedles) {
+    for (const Model model : {Model::gaussian, Model::gaussian_fixed, Model::sphere}) {
+        PointSource source(model, 11);
+        std::mt19937 generator(12);
+        int compared = 0;
+        for (int i = 0; i < (is_sphere(model) ? 150 : 1000) / sweep_divisor; ++i) {
+            RoutingPoint point = source.next();
+            point.needles = std::uniform_int_distribution<std::int64_t>(2, 40)(generator);
+            point.key_correlation =
+                is_sphere(model) ? 0.0 : std::uniform_real_distribution<double>(0.0, 1.0)(generator);
+            const std::int64_t found = std::uniform_int_distribution<std::int64_t>(1, point.needles)(generator);
+            const std::int64_t slots = point.routed() - found + 1;
+            if (slots < 1 || point.noise_blocks() < slots) continue;
+            SCOPED_TRACE(canonical_text(point) + ", found " + std::to_string(found));
+            const TopKProblem problem = top_k_problem(point, found);
+            const LogHitMiss noise = solve_top_k(problem, Form::noise_first);
+            const LogHitMiss signal = solve_top_k(problem, Form::signal_first);
+            const double smaller = std::min(noise.hit, noise.miss);
+            if (smaller < -2.0 * 690.0) continue;
+            EXPECT_NEAR(noise.hit, signal.hit, 1e-8 + rounding(smaller));
+            EXPECT_NEAR(noise.miss, signal.miss, 1e-8 + rounding(smaller));
+            ++compared;
+        }
+        EXPECT_GE(compared, 5);
+    }
+}
+
+/// Needles without a signal in the paper's model are R of c equal blocks: the number found is hypergeometric.
+TEST(HitProbabilityTest, NeedlesWithoutASignalAreADrawAmongEquals) {
+    for (const auto& [candidates, needles, routed] : std::vector<std::array<std::int64_t, 3>>{
+             {20, 3, 5}, {20, 3, 2}, {20, 18, 5}, {20, 20, 5}, {300, 40, 200}, {100'000, 2, 1}, {100'000, 5, 8}}) {
+        RoutingPoint point{.model = Model::gaussian, .candidates = candidates, .topk = routed + 1, .mu_signal = 0.0};
+        point.needles = needles;
+        point.key_correlation = 0.3;
+        SCOPED_TRACE(canonical_text(point));
+        const double all = log_binomial_coefficient(candidates, routed);
+        point.goal = Goal::each;
+        EXPECT_NEAR(exact_hit_probability(point).log_hit,
+                    std::log(static_cast<double>(routed) / static_cast<double>(candidates)), 1e-9);
+        point.goal = Goal::any;
+        const std::int64_t noise = candidates - needles;
+        const double none = routed <= noise ? log_binomial_coefficient(noise, routed) - all : log_zero;
+        EXPECT_NEAR(exact_hit_probability(point).log_hit, log_one_minus_exp(none), 1e-8);
+        point.goal = Goal::all;
+        const double every = needles <= routed ? log_binomial_coefficient(noise, routed - needles) - all : log_zero;
+        if (every > log_zero) {
+            EXPECT_NEAR(exact_hit_probability(point).log_hit, every, 1e-8 + rounding(every));
+        } else {
+            EXPECT_EQ(exact_hit_probability(point).log_hit, log_zero);
+        }
+    }
+}
+
+TEST(HitProbabilityTest, OneNeedleHasOneGoal) {
+    RoutingPoint point;
+    const HitProbability expected = exact_hit_probability(point);
+    for (const Goal goal : {Goal::any, Goal::all}) {
+        point.goal = goal;
+        EXPECT_EQ(exact_hit_probability(point).log_miss, expected.log_miss);
+    }
+}
+
+TEST(HitProbabilityTest, KeysThatAreNotIndependentHaveNone) {
+    RoutingPoint point{.key_correlation = 0.1};
+    EXPECT_THROW(exact_hit_probability(point), InputError);
+    point = {.key_conv = 3};
+    EXPECT_THROW(exact_hit_probability(point), InputError);
+    point = {.model = Model::gaussian_fixed, .key_correlation = 0.1};
+    EXPECT_NO_THROW(exact_hit_probability(point));
+}
+
+/// Correlation is a change of variance: noise as if its blocks had 1 + (B - 1) rho times fewer dimensions.
+TEST(HitProbabilityTest, CorrelatedNormalKeysHaveTheVarianceOfTheTheory) {
+    RoutingPoint point{.model = Model::gaussian, .head_dim = 400, .block_size = 16, .mu_signal = 0.5};
+    point.key_correlation = 0.2;  // 1 + 15 * 0.2 = 4
+    const HitProbability correlated = exact_hit_probability(point);
+    EXPECT_NEAR(
+        correlated.log_miss,
+        exact_hit_probability({.model = Model::gaussian, .head_dim = 100, .block_size = 16, .mu_signal = 0.5}).log_miss,
+        1e-12);
+    point.model = Model::gaussian_fixed;
+    point.cluster_size = 6;
+    const NormalSignal signal = normal_signal(point);
+    EXPECT_NEAR(signal.mean, 0.5 * std::sqrt(400.0 / 16.0) / 2.0, 1e-12);
+    EXPECT_NEAR(signal.sd * signal.sd, (10.0 * (1.0 + 9.0 * 0.2)) / (16.0 * 4.0), 1e-12);
 }
 
 TEST(HitProbabilityTest, HitAndMissAreComplements) {

@@ -48,6 +48,15 @@ TEST(RoutingPointTest, EveryRuleNamesValueAndNearestChoice) {
         {[](auto& p) { p.mu_cluster = -1.5; }, "mu_cluster = -1.5", "nearest valid value is -1"},
         {[](auto& p) { p.mu_cluster = std::numeric_limits<double>::quiet_NaN(); }, "mu_cluster = nan", "for example 0"},
         {[](auto& p) { p.mu_signal = std::numeric_limits<double>::infinity(); }, "mu_signal = inf", "value is 1"},
+        {[](auto& p) { p.needles = 0; }, "needles = 0", "nearest valid value is 1"},
+        {[](auto& p) { p.needles = 513; }, "needles = 513", "nearest valid value is 127"},
+        {[](auto& p) { p.key_correlation = -0.1; }, "key_correlation = -0.1", "nearest valid value is 0"},
+        {[](auto& p) { p.key_correlation = std::numeric_limits<double>::quiet_NaN(); }, "= nan", "valid value is 0"},
+        {[](auto& p) { p.key_correlation = 0.1, p.head_dim = 2; }, "head_dim = 2", "is key_correlation = 0"},
+        {[](auto& p) { p.key_conv = 9; }, "key_conv = 9", "nearest valid value is 8"},
+        {[](auto& p) { p.key_conv = 4, p.block_size = 3; }, "key_conv = 4", "nearest valid value is 3"},
+        {[](auto& p) { p.key_conv_tap = 8.5; }, "key_conv_tap = 8.5", "nearest valid value is 8"},
+        {[](auto& p) { p.key_conv = 3, p.model = Model::gaussian; }, "model gaussian", "use key_conv = 0"},
         {[](auto& p) { p.mu_noise = 0.1; }, "mu_noise = 0.1", "use mu_noise = 0, or model gaussian"},
     };
     for (const Case& c : cases) {
@@ -84,6 +93,17 @@ TEST(RoutingPointTest, ModelNamesRoundTrip) {
     }
 }
 
+TEST(RoutingPointTest, GoalAndActivationNamesRoundTrip) {
+    for (const Goal goal : {Goal::each, Goal::any, Goal::all}) {
+        EXPECT_EQ(parse_goal(to_string(goal)), goal);
+    }
+    for (const Activation activation : {Activation::silu, Activation::none}) {
+        EXPECT_EQ(parse_activation(to_string(activation)), activation);
+    }
+    EXPECT_THROW(parse_goal("some"), InputError);
+    EXPECT_THROW(parse_activation("relu"), InputError);
+}
+
 TEST(RoutingPointTest, BlocksOfASequence) {
     EXPECT_EQ(num_blocks(1, 64), 1);
     EXPECT_EQ(num_blocks(64, 64), 1);
@@ -114,12 +134,26 @@ TEST(RoutingPointTest, CanonicalTextIsTheQuestionAndNothingElse) {
         [](auto& p) { ++p.cluster_size; },
         [](auto& p) { p.mu_signal = std::nextafter(p.mu_signal, 1.0); },
         [](auto& p) { p.mu_noise = 1e-300; },
-        [](auto& p) { p.mu_cluster = 1e-300; }};
+        [](auto& p) { p.mu_cluster = 1e-300; },
+        [](auto& p) { p.needles = 2; },
+        [](auto& p) { p.key_correlation = 1e-300; },
+        [](auto& p) { p.key_conv = 1; }};
     for (const auto& change : changes) {
         RoutingPoint other = point;
         change(other);
         EXPECT_NE(canonical_text(other), canonical_text(point));
     }
+    EXPECT_TRUE(is_plain(point));
+    RoutingPoint beyond{.needles = 3, .goal = Goal::any, .key_correlation = 0.5, .key_conv = 2, .key_conv_tap = -1.0};
+    EXPECT_EQ(
+        canonical_text(beyond),
+        "block_size=64;candidates=127;cluster_size=1;goal=any;head_dim=64;key_conv=2;key_conv_activation=silu;"
+        "key_conv_tap=-1;key_correlation=0.5;model=sphere;mu_cluster=0;mu_noise=0;mu_signal=0.8;needles=3;topk=8");
+    EXPECT_FALSE(is_plain(beyond));
+    beyond = point;
+    beyond.goal = Goal::any;    // of one needle
+    beyond.key_conv_tap = 3.0;  // of no convolution
+    EXPECT_EQ(canonical_text(beyond), canonical_text(point));
 }
 
 }  // namespace

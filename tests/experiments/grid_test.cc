@@ -16,7 +16,7 @@ using analysis::RoutingPoint;
 std::vector<RoutingPoint> grid(const std::string& flags) {
     Subcommand command;
     command.name = "test";
-    command.flags = point_flags();
+    command.flags = point_flags() + needle_flags() + key_conv_flags();
     return point_grid(parse_arguments(command, words(flags)));
 }
 
@@ -50,6 +50,53 @@ TEST(PointGrid, EveryFlagReachesItsField) {
                                 .mu_cluster = 0.3,
                                 .seq_len = 0};
     EXPECT_EQ(points, std::vector<RoutingPoint>{expected});
+}
+
+TEST(PointGrid, EveryFlagBeyondThePaperReachesItsField) {
+    const std::vector<RoutingPoint> points = grid(
+        "--candidates 33 --needles 3 --goal all --key-correlation 0.25 --key-conv 5 --key-conv-tap -0.5 "
+        "--key-conv-activation none");
+    RoutingPoint expected;
+    expected.candidates = 33;
+    expected.needles = 3;
+    expected.goal = analysis::Goal::all;
+    expected.key_correlation = 0.25;
+    expected.key_conv = 5;
+    expected.key_conv_tap = -0.5;
+    expected.key_conv_activation = analysis::Activation::none;
+    EXPECT_EQ(points, std::vector<RoutingPoint>{expected});
+    EXPECT_EQ(refusal("--candidates 8 --needles 9"), "needles = 9: must be in [1, 8]; nearest valid value is 8");
+    EXPECT_EQ(refusal("--goal every"), "goal = every: must be one of each, any, all");
+    EXPECT_EQ(refusal("--model gaussian --key-conv 3"),
+              "key_conv = 3: model gaussian has block scores only, no keys; use key_conv = 0, or model sphere or "
+              "vector");
+}
+
+TEST(PointGrid, ColumnsBeyondThePaperAreThereWhereSomePointNeedsThem) {
+    const auto names = [](const std::string& flags) {
+        std::vector<std::string> all;
+        for (const Column& column : point_columns(grid(flags))) {
+            all.push_back(column.name);
+        }
+        all.erase(all.begin(), all.begin() + 11);  // the paper's
+        return all;
+    };
+    using Names = std::vector<std::string>;
+    EXPECT_EQ(names(""), Names{});
+    EXPECT_EQ(names("--goal any --key-conv-tap 2"), Names{}) << "of one needle and no convolution";
+    EXPECT_EQ(names("--needles 1,2"), (Names{"needles", "goal"}));
+    EXPECT_EQ(names("--key-correlation 0,0.1"), Names{"key_correlation"});
+    EXPECT_EQ(names("--key-conv 0,3"), (Names{"key_conv", "key_conv_tap", "key_conv_activation"}));
+}
+
+TEST(PointGrid, WhereThereIsNoExactProbabilityThereIsNaN) {
+    const std::vector<Column> columns = theory_columns(grid("--candidates 20 --key-conv 0,3"));
+    for (const Column& column : columns) {
+        const auto& values = std::get<std::vector<double>>(column.values);
+        const bool exact = column.name.find("probability") != std::string::npos;
+        EXPECT_FALSE(std::isnan(values[0])) << column.name;
+        EXPECT_EQ(std::isnan(values[1]), exact) << column.name;
+    }
 }
 
 TEST(PointGrid, CandidatesFollowFromTheLength) {

@@ -46,6 +46,25 @@ class Xarray(unittest.TestCase):
             self.assertEqual("units" in column.attrs, column.dtype != object, name)
         self.assertIn("Clopper-Pearson", table.sim_miss_low.attrs["definition"])
 
+    def test_rows_without_counts(self):
+        rows = json.loads(mobalab("simulate", "--head-dim", 64, "--block-size", 16, "--mu-signal", "0.1,1",
+                                  "--cluster-size", "1,16", "--mu-cluster", 0.3, "--target-relative-error", 0.1,
+                                  "--out", self.path, "--json"))
+        misses = [row["misses"] for row in rows]
+        self.assertIn(None, misses)
+        self.assertTrue(any(count is not None for count in misses), "the test has no power")
+        table = self.open("simulate")
+        np.testing.assert_array_equal(table.sim_misses.values, np.array(misses, float))
+
+    def test_beyond_the_paper(self):
+        rows = json.loads(mobalab("simulate", "--candidates", 9, "--block-size", 8, "--needles", 2, "--goal", "any,all",
+                                  "--key-correlation", "0,0.1", "--trials", 500, "--out", self.path, "--json"))
+        table = self.open("simulate")
+        self.assertEqual(list(table.goal.values), ["any", "any", "all", "all"])
+        self.assertEqual(list(table.key_correlation.values), [0.0, 0.1, 0.0, 0.1])
+        self.assertEqual(list(np.isnan(table.miss_probability.values)), [False, True, False, True])
+        self.assertIsNone(rows[1]["miss_probability"])
+
     def test_columns_keep_their_order(self):
         mobalab("theory", "--model", "gaussian", "--out", self.path)
         self.assertEqual(list(self.open("theory").data_vars), [

@@ -42,6 +42,18 @@ TEST(TableText, WhatWasNotAskedForIsLeftOut) {
     EXPECT_EQ(human_table(table, parameters, {{"miss", "miss"}}), "model sphere\n\nN   miss\n0   0.25\n5  1e-12\n");
 }
 
+TEST(TableText, WhatARowDoesNotHaveIsADash) {
+    Table table = sample();
+    table.columns[1].missing = 64;
+    table.columns[2].values = std::vector<double>{0.25, NAN};
+    EXPECT_EQ(human_table(table, {{"model", "model"}, {"needles", "R"}}, {{"head_dim", "d"}, {"miss", "miss"}}),
+              "model sphere\n\n  d  miss\n  -  0.25\n128     -\n")
+        << "and a parameter the table does not have is left out";
+    const auto rows = nlohmann::json::parse(json_table(table));
+    EXPECT_TRUE(rows[0]["head_dim"].is_null());
+    EXPECT_EQ(rows[1]["head_dim"], 128);
+}
+
 TEST(TableText, JsonKeepsEveryDigitAndNamesWhatIsNotANumber) {
     Table table = sample();
     table.columns[2].values = std::vector<double>{0.1 + 0.2, NAN};

@@ -260,6 +260,30 @@ class SmallAndOneSided(TemporaryFolder):
         _, words = slices.panels_by_cluster_size(open_results(path).points)
         self.assertIn("candidates", words)
 
+    def test_points_beyond_the_papers_setting(self):
+        plain = synthetic_results.grid(**SMALL)
+        size = len(plain["head_dim"])
+
+        def twice(column):
+            return np.concatenate([np.asarray(plain[column])] * 2)
+
+        columns = {name: twice(name) for name in plain}
+        columns["key_conv"] = np.repeat([0, 3], size)
+        columns["key_conv_activation"] = np.array(["silu"] * 2 * size, dtype=object)
+        for name in ("miss_probability", "log_miss_probability"):
+            columns[name] = np.where(columns["key_conv"] > 0, np.nan, columns[name])
+        path = self.write(columns, groups=("simulate",))
+        self.assert_figures(path, FROM_POINTS)
+        panels, words = slices.panels_by_cluster_size(open_results(path).points)
+        self.assertRegex(words, "W = [03], activation = silu")
+        for panel in panels:
+            self.assertEqual(panel.rows["key_conv"].nunique(), 1, "a curve joins points of one question")
+        self.assertEqual(len(slices.plain_points(open_results(path).points)), size)
+        convolved = {name: values[size:] for name, values in columns.items()}
+        self.folder = self.folder / "convolved"
+        self.folder.mkdir()
+        self.assert_figures(self.write(convolved, groups=("simulate",)), FROM_POINTS[:2])
+
     def test_point_that_routes_nothing(self):
         columns = synthetic_results.grid(**{**SMALL, "topks": (1,)})
         self.assert_figures(self.write(columns), [name for name in FROM_VALIDATE if name != "pairwise_formula"])

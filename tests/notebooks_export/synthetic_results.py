@@ -75,7 +75,7 @@ def grid(head_dims=(32, 64, 128, 256), block_sizes=(16, 32, 64, 128, 256, 512), 
 
 def add_counts(columns, prefix, probability, trials, random):
     trials = np.full(len(probability), trials, dtype=np.int64)
-    misses = random.binomial(trials, probability)
+    misses = random.binomial(trials, np.nan_to_num(probability, nan=0.5))
     low, high = wilson(misses, trials)
     columns.update({f"{prefix}_trials": trials, f"{prefix}_misses": misses, f"{prefix}_miss": misses / trials,
                     f"{prefix}_miss_low": low, f"{prefix}_miss_high": high})

@@ -21,6 +21,10 @@ struct Case {
     std::int64_t head_dim, block_size, candidates;
     double numbers;  ///< random numbers consumed a trial: normals, affinities, compared blocks
     const char* unit;
+    std::int64_t needles = 1;
+    double key_correlation = 0.0;
+    std::int64_t key_conv = 0;
+    mobalab::analysis::Activation activation = mobalab::analysis::Activation::silu;
 };
 
 double seconds_of(cuda::CudaSampler& sampler, std::uint64_t first, std::uint64_t trials) {
@@ -47,6 +51,10 @@ void run(const Case& c, int repeats) {
     point.block_size = c.block_size;
     point.candidates = c.candidates;
     point.mu_signal = 0.9;
+    point.needles = c.needles;
+    point.key_correlation = c.key_correlation;
+    point.key_conv = c.key_conv;
+    point.key_conv_activation = c.activation;
     cuda::CudaSampler sampler(c.method, point, stream_key(1, stream_identity(point, c.method)));
     std::uint64_t trials = 4096;
     std::uint64_t next = 0;
@@ -63,9 +71,11 @@ void run(const Case& c, int repeats) {
     }
     std::sort(times.begin(), times.end());
     const double rate = static_cast<double>(trials) / times[times.size() / 2];
-    std::printf("%-10.*s d=%-4ld B=%-4ld n=%-5ld %10.4g trials/s %10.4g %s/s\n",
+    std::printf("%-10.*s d=%-4ld B=%-4ld n=%-5ld R=%-2ld rho=%-4g W=%ld %-4s %10.4g trials/s %10.4g %s/s\n",
                 static_cast<int>(to_string(c.method).size()), to_string(c.method).data(), static_cast<long>(c.head_dim),
-                static_cast<long>(c.block_size), static_cast<long>(c.candidates), rate, rate * c.numbers, c.unit);
+                static_cast<long>(c.block_size), static_cast<long>(c.candidates), static_cast<long>(c.needles),
+                c.key_correlation, static_cast<long>(c.key_conv), c.key_conv > 0 ? to_string(c.activation).data() : "",
+                rate, rate * c.numbers, c.unit);
     std::fflush(stdout);
 }
 
@@ -84,6 +94,7 @@ int main(int argc, char** argv) {
     cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, 0);
     std::printf("%s, %d SMs at up to %.0f MHz: %.3g thread instructions/s\n", device.name, device.multiProcessorCount,
                 1e-3 * khz, 128.0 * device.multiProcessorCount * 1e3 * khz);
+    constexpr auto kLinear = mobalab::analysis::Activation::none;
     const std::vector<Case> cases = {{Method::vector, 64, 16, 64, 64.0 * 16 * 64, "normals"},
                                      {Method::vector, 64, 16, 1024, 64.0 * 16 * 1024, "normals"},
                                      {Method::vector, 128, 64, 64, 128.0 * 64 * 64, "normals"},
@@ -91,7 +102,14 @@ int main(int argc, char** argv) {
                                      {Method::affinity, 64, 16, 1024, 16.0 * 1024, "keys"},
                                      {Method::affinity, 128, 512, 63, 512.0 * 63, "keys"},
                                      {Method::threshold, 64, 16, 64, 64.0, "blocks"},
-                                     {Method::threshold, 64, 16, 1024, 1024.0, "blocks"}};
+                                     {Method::threshold, 64, 16, 1024, 1024.0, "blocks"},
+                                     {Method::vector, 64, 16, 1024, 64.0 * 16 * 1024, "normals", 4},
+                                     {Method::affinity, 64, 16, 1024, 16.0 * 1024, "keys", 4},
+                                     {Method::vector, 64, 16, 1024, 64.0 * 16 * 1024, "normals", 1, 0.1},
+                                     {Method::affinity, 64, 16, 1024, 16.0 * 1024, "keys", 1, 0.1},
+                                     {Method::vector, 64, 16, 1024, 64.0 * 16 * 1024, "normals", 1, 0.0, 3},
+                                     {Method::vector, 64, 16, 1024, 64.0 * 16 * 1024, "normals", 1, 0.0, 3, kLinear},
+                                     {Method::affinity, 64, 16, 1024, 16.0 * 1024, "keys", 1, 0.0, 3, kLinear}};
     for (const Case& c : cases) {
         run(c, repeats);
     }

@@ -146,6 +146,48 @@ void rungs(benchmark::internal::Benchmark* bench) {
 }
 BENCHMARK(sampler)->ArgNames({"model", "method", "d", "B", "c"})->Apply(rungs);
 
+/// Points beyond the paper's setting; arguments: method, needles, key correlation in percent, width of the convolution,
+/// activation.
+void beyond_plain(benchmark::State& state) {
+    analysis::RoutingPoint point;
+    const auto method = static_cast<Method>(state.range(0));
+    point.block_size = 16;
+    point.candidates = 64;
+    point.mu_signal = 0.9;
+    point.needles = state.range(1);
+    point.key_correlation = 0.01 * static_cast<double>(state.range(2));
+    point.key_conv = state.range(3);
+    point.key_conv_activation = static_cast<analysis::Activation>(state.range(4));
+    const auto trials_of =
+        make_sampler(method, {point, stream_key(1, stream_identity(point, method)), &default_kernels()});
+    const std::uint64_t trials = chunk_trials(point, method);
+    std::vector<std::uint64_t> histogram(512);
+    std::uint64_t next = 0;
+    for (auto _ : state) {
+        trials_of->count_ranks(next, trials, histogram);
+        next += trials;
+    }
+    const std::int64_t numbers = method == Method::block ? 1 : point.block_size;
+    state.SetItemsProcessed(static_cast<std::int64_t>(next) * point.candidates * numbers *
+                            (method == Method::vector ? point.head_dim : 1));
+    state.counters["trials"] = benchmark::Counter(static_cast<double>(next), benchmark::Counter::kIsRate);
+    state.SetLabel(std::string(to_string(method)));
+}
+void beyond_points(benchmark::internal::Benchmark* bench) {
+    const auto add = [&](Method method, std::int64_t needles, std::int64_t percent, std::int64_t width,
+                         analysis::Activation activation) {
+        bench->Args({static_cast<int>(method), needles, percent, width, static_cast<int>(activation)});
+    };
+    for (const Method method : {Method::vector, Method::affinity}) {
+        add(method, 4, 0, 0, analysis::Activation::none);
+        add(method, 1, 10, 0, analysis::Activation::none);
+        add(method, 1, 0, 3, analysis::Activation::none);
+    }
+    add(Method::block, 4, 0, 0, analysis::Activation::none);
+    add(Method::vector, 1, 0, 3, analysis::Activation::silu);
+}
+BENCHMARK(beyond_plain)->ArgNames({"method", "R", "rho%", "W", "f"})->Apply(beyond_points);
+
 /// Weighted trials of the conditional sampler.
 void conditional(benchmark::State& state) {
     analysis::RoutingPoint point;

@@ -9,6 +9,7 @@
 
 #include "analysis/binomial_interval.h"
 #include "analysis/hit_probability.h"
+#include "points.h"
 #include "statistics.h"
 
 namespace mobalab::sim {
@@ -21,13 +22,7 @@ using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
 RoutingPoint rare_point(std::int64_t head_dim, std::int64_t topk, double mu) {
-    RoutingPoint point;
-    point.head_dim = head_dim;
-    point.block_size = 16;
-    point.candidates = 1024;
-    point.topk = topk;
-    point.mu_signal = mu;
-    return point;
+    return testing::point_of(Model::sphere, head_dim, 16, 1024, topk, 1, mu);
 }
 
 Budget to_one_percent() {
@@ -123,7 +118,7 @@ TEST(Conditional, points_and_rules_it_cannot_have_are_refused) {
     RoutingPoint point = rare_point(512, 8, 0.1);
     point.cluster_size = 16;
     point.mu_cluster = 0.1;
-    EXPECT_THAT([&] { simulate_conditional(point, budget); }, ThrowsMessage<InputError>(HasSubstr("use method exact")));
+    EXPECT_THAT([&] { simulate_conditional(point, budget); }, ThrowsMessage<InputError>(HasSubstr("or exact")));
     point = rare_point(512, 1, 0.9);
     EXPECT_THROW(simulate_conditional(point, budget), InputError);
 }

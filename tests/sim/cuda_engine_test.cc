@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "sim/engine.h"
 #include "sim/gaussian.h"
 #include "tests/sim/cuda_probes.h"
+#include "tests/sim/points.h"
 
 namespace mobalab::sim {
 namespace {
@@ -68,16 +70,8 @@ struct Shape {
 };
 
 RoutingPoint point_of(Model model, const Shape& s) {
-    RoutingPoint point;
-    point.model = model;
-    point.head_dim = s.head_dim;
-    point.block_size = s.block_size;
-    point.candidates = s.candidates;
-    point.topk = s.topk;
-    point.cluster_size = s.cluster_size;
-    point.mu_signal = s.mu_signal;
-    point.mu_cluster = s.mu_cluster;
-    return point;
+    return testing::point_of(model, s.head_dim, s.block_size, s.candidates, s.topk, s.cluster_size, s.mu_signal,
+                             s.mu_cluster);
 }
 
 // Tiles of 1024 tokens: blocks that end inside, at and beyond a tile, one candidate, one key a block, every remainder
@@ -105,6 +99,55 @@ TEST_F(CudaEngine, counts_are_those_of_the_cpu) {
         }
         EXPECT_GT(misses, 0U);
     }
+}
+
+// Everything beyond the paper's setting, on the same shapes: several needles and every goal, correlated keys, both
+// convolutions; widths beyond a block's length are cut to it.
+TEST_F(CudaEngine, counts_beyond_the_plain_model_are_those_of_the_cpu) {
+    struct Beyond {
+        std::int64_t needles;
+        analysis::Goal goal;
+        double key_correlation;
+        std::int64_t key_conv;
+        double tap;
+        analysis::Activation activation;
+    };
+    using analysis::Activation;
+    using analysis::Goal;
+    const std::vector<Beyond> beyond = {
+        {3, Goal::each, 0.0, 0, 1.0, Activation::none},  {2, Goal::any, 0.2, 0, 1.0, Activation::none},
+        {1, Goal::each, 0.0, 3, -0.5, Activation::none}, {1, Goal::each, 0.0, 8, 1.0, Activation::silu},
+        {4, Goal::all, 0.1, 5, 2.0, Activation::silu},   {5, Goal::each, 0.7, 2, 1.0, Activation::none}};
+    std::uint64_t misses = 0;
+    std::uint64_t hits = 0;
+    for (const Shape& shape : kShapes) {
+        for (const Beyond& kind : beyond) {
+            for (const Method method : {Method::vector, Method::affinity}) {
+                RoutingPoint point = point_of(Model::sphere, shape);
+                point.needles = std::min(kind.needles, point.candidates);
+                point.goal = kind.goal;
+                point.key_correlation = point.head_dim > 2 ? kind.key_correlation : 0.0;
+                point.key_conv = std::min(kind.key_conv, point.block_size);
+                point.key_conv_tap = kind.tap;
+                point.key_conv_activation = kind.activation;
+                if (method == Method::affinity && point.key_conv > 0 && kind.activation == Activation::silu) {
+                    continue;
+                }
+                Budget budget;
+                budget.method = method;
+                budget.seed = 4;
+                budget.stop.max_trials = std::max<std::uint64_t>(10, shape.trials / 20);
+                const TrialStats cpu = simulate(point, budget).progress.stats;
+                budget.device = Device::cuda;
+                EXPECT_EQ(simulate(point, budget).progress.stats, cpu)
+                    << to_string(method) << ", " << analysis::canonical_text(point);
+                misses += cpu.misses;
+                hits += cpu.trials - cpu.misses;
+            }
+        }
+    }
+    EXPECT_GT(misses, 100U);
+    EXPECT_GT(hits, 100U);
 }
 
 TEST_F(CudaEngine, normal_models_have_the_threshold_method) {
@@ -157,8 +200,8 @@ TEST_F(CudaEngine, a_run_begun_on_the_cpu_goes_on_on_the_device) {
 }
 
 TEST(CudaEngineInput, methods_without_a_kernel_are_refused) {
-    EXPECT_FALSE(cuda::has_method(Method::block));
-    EXPECT_FALSE(cuda::has_method(Method::exact));
+    EXPECT_FALSE(cuda::kernel_trouble(RoutingPoint{}, Method::block).empty());
+    EXPECT_FALSE(cuda::kernel_trouble(RoutingPoint{}, Method::exact).empty());
     Budget budget;
     budget.device = Device::cuda;
     budget.method = Method::block;

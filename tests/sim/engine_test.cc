@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "points.h"
 #include "sim/philox.h"
 #include "sim/sampler.h"
 #include "statistics.h"
@@ -27,16 +28,7 @@ using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
 RoutingPoint small_point(Model model) {
-    RoutingPoint point;
-    point.model = model;
-    point.head_dim = 32;
-    point.block_size = 8;
-    point.candidates = 40;
-    point.topk = 4;
-    point.cluster_size = 2;
-    point.mu_signal = 0.8;
-    point.mu_cluster = 0.4;
-    return point;
+    return testing::point_of(model, 32, 8, 40, 4, 2, 0.8, 0.4);
 }
 
 Budget budget_of(std::uint64_t trials, int threads = 1) {

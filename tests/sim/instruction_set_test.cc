@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <numeric>
@@ -12,7 +13,9 @@
 #include <vector>
 
 #include "analysis/routing_point.h"
+#include "points.h"
 #include "sim/engine.h"
+#include "sim/gaussian.h"
 #include "sim/octave_table.h"
 #include "sim/transforms.h"
 #include "statistics.h"
@@ -149,6 +152,98 @@ TEST_P(EverySet, vector_affinity_is_the_documented_function_of_the_words) {
     }
 }
 
+/// sim/key_tile.h, one number at a time.
+class PlainTile {
+public:
+    PlainTile(std::uint64_t trial, std::uint64_t first_row, std::size_t rows, std::int64_t head_dim)
+        : dims_(static_cast<std::size_t>(head_dim)), x_(rows * dims_) {
+        for (std::size_t i = 0; i < x_.size(); ++i) {
+            const std::size_t j = i % dims_;
+            const auto w = philox_block(kKey, trial, ((j / 4) << 32U) + first_row + i / dims_);
+            const Pair z = normal_pair(w[j % 4 / 2 * 2], w[j % 4 / 2 * 2 + 1]);
+            x_[i] = j % 2 == 0 ? z.first : z.second;
+        }
+    }
+
+    float at(std::size_t row, std::size_t j) const { return x_[row * dims_ + j]; }
+    float project(std::size_t row, std::span<const float> direction) const {
+        float dot = 0.0F;
+        for (std::size_t j = 0; j < dims_; ++j) {
+            dot += at(row, j) * direction[j];
+        }
+        return dot;
+    }
+    float square(std::size_t row) const { return project(row, std::span(x_).subspan(row * dims_, dims_)); }
+    void mix(const KeyMix& mix, std::span<const float> common, std::span<const float> query) {
+        for (std::size_t i = 0; i < x_.size(); ++i) {
+            const std::size_t row = i / dims_;
+            const std::size_t j = i % dims_;
+            x_[i] = mix.own[row] * x_[i] + (mix.common[row] * common[j] + mix.query[row] * query[j]);
+        }
+    }
+    float affinity(std::size_t row, std::span<const float> query, const TileConvolution& convolution) const {
+        float dot = 0.0F;
+        for (std::size_t j = 0; j < dims_; ++j) {
+            float key = at(row, j);
+            if (convolution.width > 0) {
+                float z = key;
+                for (std::size_t lag = 1; lag < static_cast<std::size_t>(convolution.width); ++lag) {
+                    z += lag <= row ? at(row - lag, j) : 0.0F;
+                }
+                z = convolution.tap * z;
+                key += convolution.silu ? silu(z) : z;
+            }
+            dot += key * query[j];
+        }
+        return dot;
+    }
+
+private:
+    std::size_t dims_;
+    std::vector<float> x_;
+};
+
+TEST_P(EverySet, key_tiles_are_the_documented_function_of_the_words) {
+    constexpr std::uint64_t kTrial = 0xfedcba9876543210U;
+    constexpr std::uint64_t kRow = 0xfffff000U;
+    for (const std::int64_t head_dim : {2, 3, 5, 64}) {
+        for (const std::size_t rows : {std::size_t{1}, std::size_t{17}, KeyTile::kRows}) {
+            const auto dims = static_cast<std::size_t>(head_dim);
+            std::vector<float> common(dims);
+            std::vector<float> query(dims);
+            fill_gaussian(common, kKey, 1, 0);
+            fill_gaussian(query, kKey, 2, 0);
+            KeyMix mix{};
+            for (std::size_t row = 0; row < KeyTile::kRows; ++row) {
+                mix.own[row] = 0.5F + 0.01F * static_cast<float>(row);
+                mix.common[row] = 0.3F - 0.02F * static_cast<float>(row);
+                mix.query[row] = row % 7 == 0 ? 0.25F : 0.0F;
+            }
+            PlainTile plain(kTrial, kRow, rows, head_dim);
+            std::vector<float> coords(KeyTile::size(head_dim));
+            kernels.draw_keys(coords.data(), rows, kKey, kTrial, kRow, head_dim);
+            std::array<float, KeyTile::kRows> dots{};
+            std::array<float, KeyTile::kRows> squares{};
+            kernels.project_keys(dots.data(), squares.data(), coords.data(), rows, common.data(), head_dim);
+            for (std::size_t row = 0; row < rows; ++row) {
+                ASSERT_EQ(dots[row], plain.project(row, common)) << row;
+                ASSERT_EQ(squares[row], plain.square(row)) << row;
+            }
+            kernels.mix_keys(coords.data(), rows, mix, common.data(), query.data(), head_dim);
+            plain.mix(mix, common, query);
+            for (const TileConvolution& convolution :
+                 {TileConvolution{0, 1.0F, false}, TileConvolution{1, 0.7F, false}, TileConvolution{3, -0.4F, false},
+                  TileConvolution{5, 1.5F, true}, TileConvolution{8, 0.6F, true}}) {
+                kernels.convolved_affinities(dots.data(), coords.data(), rows, query.data(), head_dim, convolution);
+                for (std::size_t row = 0; row < rows; ++row) {
+                    ASSERT_EQ(dots[row], plain.affinity(row, query, convolution))
+                        << "row " << row << ", width " << convolution.width;
+                }
+            }
+        }
+    }
+}
+
 TEST_P(EverySet, threshold_digits_are_the_documented_function_of_the_words) {
     constexpr std::uint32_t kTrials = 75;
     for (const std::uint32_t noise_blocks : {0U, 1U, 7U, 8U, 9U, 63U, 1023U, 4105U}) {
@@ -229,13 +324,7 @@ TEST_P(EverySet, ranks_are_those_of_the_baseline) {
          {std::pair(Model::gaussian, Method::block), std::pair(Model::gaussian, Method::threshold),
           std::pair(Model::sphere, Method::vector), std::pair(Model::sphere, Method::affinity),
           std::pair(Model::sphere, Method::block), std::pair(Model::sphere, Method::threshold)}) {
-        RoutingPoint point;
-        point.model = model;
-        point.head_dim = 33;
-        point.block_size = 7;
-        point.candidates = 41;
-        point.cluster_size = 2;
-        point.mu_signal = 0.5;
+        const RoutingPoint point = testing::point_of(model, 33, 7, 41, 8, 2, 0.5);
         Budget budget;
         budget.method = method;
         budget.threads = 1;

@@ -11,6 +11,7 @@
 
 #include "analysis/agreement.h"
 #include "analysis/hit_probability.h"
+#include "points.h"
 #include "sim/conditional.h"
 #include "sim/engine.h"
 #include "statistics.h"
@@ -30,16 +31,8 @@ struct Case {
 };
 
 RoutingPoint point_of(Model model, const Case& c) {
-    RoutingPoint point;
-    point.model = model;
-    point.head_dim = c.head_dim;
-    point.block_size = c.block_size;
-    point.candidates = c.candidates;
-    point.topk = c.topk;
-    point.cluster_size = c.cluster_size;
-    point.mu_signal = c.mu_signal;
-    point.mu_cluster = c.mu_cluster;
-    return point;
+    return testing::point_of(model, c.head_dim, c.block_size, c.candidates, c.topk, c.cluster_size, c.mu_signal,
+                             c.mu_cluster);
 }
 
 TrialStats run(const RoutingPoint& point, std::uint64_t trials, std::uint64_t seed,

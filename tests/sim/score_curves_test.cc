@@ -11,6 +11,7 @@
 #include "analysis/hit_probability.h"
 #include "analysis/hit_problem.h"
 #include "analysis/normal_law.h"
+#include "points.h"
 #include "sim/conditional.h"
 #include "sim/engine.h"
 #include "sim/octave_table.h"
@@ -21,20 +22,7 @@ namespace {
 
 using analysis::Model;
 using analysis::RoutingPoint;
-
-RoutingPoint point_of(Model model, std::int64_t d, std::int64_t b, std::int64_t c, std::int64_t k, std::int64_t m,
-                      double mu, double mu_cluster = 0.0) {
-    RoutingPoint point;
-    point.model = model;
-    point.head_dim = d;
-    point.block_size = b;
-    point.candidates = c;
-    point.topk = k;
-    point.cluster_size = m;
-    point.mu_signal = mu;
-    point.mu_cluster = mu_cluster;
-    return point;
-}
+using testing::point_of;
 
 /// The word of the uniform nearest to `from_end` from 0 or 1.
 std::uint64_t word_of(double from_end, bool upper) {

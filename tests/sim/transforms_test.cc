@@ -74,6 +74,19 @@ TEST(Transforms, one_minus_exp2_neg_keeps_its_digits) {
     EXPECT_EQ(one_minus_exp2_neg(0.0F), 0.0F);
 }
 
+TEST(Transforms, silu_is_the_formula) {
+    double worst = 0.0;
+    for (double z = 1e-12; z < 80.0; z *= 1.0001) {
+        for (const double x : {z, -z}) {
+            const double exact = x / (1.0 + std::exp(-x));
+            const auto got = static_cast<double>(silu(static_cast<float>(x)));
+            worst = std::fmax(worst, std::abs(got - exact) / z);
+        }
+    }
+    EXPECT_LT(worst, 4e-7);
+    EXPECT_EQ(silu(0.0F), 0.0F);
+}
+
 TEST(Transforms, affinity_is_the_formula) {
     for (const std::int64_t head_dim : {2, 3, 4, 16, 64, 256, 4096}) {
         const float exponent = affinity_exponent(head_dim);
