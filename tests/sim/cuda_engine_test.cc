@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -58,6 +61,66 @@ TEST_F(CudaEngine, gaussians_have_the_bits_of_the_cpu) {
         std::vector<float> host(static_cast<std::size_t>(count));
         fill_gaussian(host, PhiloxKey{7, 8}, 9, kFirst);
         EXPECT_EQ(testing::device_gaussians(count, PhiloxKey{7, 8}, 9, kFirst), host) << count;
+    }
+}
+
+float rounded_to_bf16(float x) {
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    return std::bit_cast<float>((bits + 0x7fffU + ((bits >> 16U) & 1U)) & 0xffff0000U);
+}
+
+// Keys of a probe: numbers beyond 2^32 coordinates, a last thread block that is not full.
+TEST_F(CudaEngine, unit_rows_have_the_bits_of_the_cpu) {
+    constexpr std::int64_t kFirst = (std::int64_t{1} << 30U) - 5;
+    for (const std::int64_t d : {4, 20, 32, 64, 96, 128, 256}) {
+        for (const std::int64_t count : {1, 63, 1000}) {
+            const UnitRows rows{.head_dim = d, .key = {7, 8}, .subsequence = 9};
+            const auto size = static_cast<std::size_t>(count * d);
+            std::vector<float> host(size);
+            fill_unit_rows(rows, kFirst, host);
+            const testing::DeviceRows device = testing::device_unit_rows(rows, kFirst, count);
+            EXPECT_EQ(device.fp32, host) << d << " " << count;
+            for (std::size_t i = 0; i < size; ++i) {
+                const auto mirrored = (size / static_cast<std::size_t>(d) - 1 - i / static_cast<std::size_t>(d)) *
+                                          static_cast<std::size_t>(d) +
+                                      i % static_cast<std::size_t>(d);
+                ASSERT_EQ(device.reversed[mirrored], host[i]);
+                ASSERT_EQ(device.bf16[i], rounded_to_bf16(host[i]));
+                ASSERT_NEAR(device.fp16[i], host[i], 0x1p-25F + 0x1p-11F * std::abs(host[i]));
+            }
+            const UnitRows other{.head_dim = d, .key = {7, 8}, .subsequence = 10};
+            EXPECT_NE(testing::device_unit_rows(other, kFirst, count).fp32, host);
+        }
+    }
+}
+
+TEST_F(CudaEngine, needle_queries_have_the_bits_of_the_cpu) {
+    for (const std::int64_t d : {32, 64, 96, 128, 256}) {
+        for (const std::int64_t m : {1, 2, 4, 13, 31}) {
+            // About half of the clusters of several keys can be: mu^T G^-1 mu is some |mu|^2 d / (d - m).
+            const double room = std::sqrt(1.0 - static_cast<double>(m) / static_cast<double>(d));
+            const double others = m > 1 ? std::sqrt(0.19 / static_cast<double>(m - 1)) : 0.0;
+            NeedleQueries recipe{.keys = {.head_dim = d, .key = {1, 2}, .subsequence = 3},
+                                 .noise = {.head_dim = d, .key = {4, 5}, .subsequence = 6},
+                                 .cluster_size = m,
+                                 .mu_signal = 0.9 * room,
+                                 .mu_cluster = others * room,
+                                 .slots = {}};
+            constexpr std::int64_t kCount = 500;
+            for (std::int64_t i = 0; i < kCount * m; ++i) {
+                recipe.slots.push_back(i * 7919 % 524287);
+            }
+            std::vector<float> host(static_cast<std::size_t>(kCount * d));
+            std::vector<std::uint8_t> feasible(kCount);
+            build_needle_queries(recipe, host, feasible);
+            const auto kept = std::count(feasible.begin(), feasible.end(), 1);
+            EXPECT_TRUE(m == 1 ? kept == kCount : kCount / 8 < kept && kept < kCount) << kept;
+            for (const std::int64_t at_once : {kCount, std::int64_t{77}}) {
+                const testing::DeviceQueries device = testing::device_needle_queries(recipe, at_once);
+                EXPECT_EQ(device.feasible, feasible) << d << " " << m;
+                EXPECT_EQ(device.queries, host) << d << " " << m;
+            }
+        }
     }
 }
 
