@@ -28,7 +28,7 @@ std::uint64_t trials_of(const RoutingPoint& point, const SimulationSettings& set
 
 // Ranks of the signal block, last bin: everything beyond.
 std::vector<std::int64_t> rank_histogram(const RoutingPoint& point, const SimulationSettings& settings) {
-    sim::Budget budget{.stop = {}, .seed = settings.seed, .threads = settings.threads};
+    sim::Budget budget{.stop = {}, .seed = settings.seed, .threads = settings.threads, .device = settings.device};
     budget.stop.max_trials = trials_of(point, settings);
     const sim::SimulationResult result =
         sim::simulate(point, budget, {}, [](const sim::Progress&) { return !interrupted(); });
