@@ -39,14 +39,14 @@ for target in results arguments; do
     fuzz "$target" &
     running[$target]=$!
 done
-code=0
+found=0
 for target in "${!running[@]}"; do
-    wait "${running[$target]}" || code=$?
+    wait "${running[$target]}" || found=1
     echo "== $target" >&2
     cat "$corpus/$target.log" >&2
 done
-if [ $code -ne 0 ]; then
+if [ $found -ne 0 ]; then
     cp "$corpus"/{crash,timeout,oom}-* build/fuzz/ 2>/dev/null || true
     echo "what was found is in build/fuzz" >&2
 fi
-exit $code
+exit $found  # libFuzzer's own code for a crash is 77
