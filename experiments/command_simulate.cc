@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "experiments/build_info.h"
+#include "experiments/chunk_message.h"
 #include "experiments/interrupt.h"
 #include "experiments/miss_estimate.h"
 #include "experiments/number_bytes.h"

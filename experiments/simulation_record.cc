@@ -2,7 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "experiments/number_bytes.h"
 #include "experiments/results_file.h"
 
 namespace mobalab::experiments {
@@ -60,33 +59,6 @@ PointProgress parse_record(const std::string& record) {
     } catch (const nlohmann::json::exception& error) {
         throw FileError(std::string("a journal record cannot be read: ") + error.what());
     }
-}
-
-std::string bytes_of(const std::vector<sim::TrialStats>& chunks) {
-    std::vector<std::int64_t> numbers;
-    for (const sim::TrialStats& stats : chunks) {
-        for (const std::uint64_t count : {stats.trials, stats.misses, std::uint64_t{stats.rank_histogram.size()}}) {
-            numbers.push_back(static_cast<std::int64_t>(count));
-        }
-        numbers.insert(numbers.end(), stats.rank_histogram.begin(), stats.rank_histogram.end());
-    }
-    return bytes_of(std::span<const std::int64_t>(numbers));
-}
-
-std::vector<sim::TrialStats> stats_of(const std::string& bytes) {
-    const std::vector<std::int64_t> numbers = numbers_of(bytes);
-    std::vector<sim::TrialStats> chunks;
-    for (auto at = numbers.begin(); at != numbers.end();) {
-        if (numbers.end() - at < 3 || at[2] < 0 || numbers.end() - at - 3 < at[2]) {
-            throw std::runtime_error("a message between ranks is not whole");
-        }
-        sim::TrialStats stats{static_cast<std::uint64_t>(at[0]), static_cast<std::uint64_t>(at[1]), {}};
-        stats.rank_histogram.assign(at + 3, at + 3 + at[2]);
-        stats.check();
-        at += 3 + at[2];
-        chunks.push_back(std::move(stats));
-    }
-    return chunks;
 }
 
 std::vector<PointProgress> parse_records(const std::map<std::int64_t, std::string>& records, std::size_t points) {
