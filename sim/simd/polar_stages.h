@@ -10,10 +10,10 @@ namespace mobalab::sim::MOBALAB_SIMD {
 class PolarStages {
 public:
     template <int kStage>
-    MOBALAB_SIM_INLINE void run(const PhiloxLanes& words) {
+    MOBALAB_SIM_INLINE void run(const WordPairs& words) {
         if constexpr (kStage == 0) {
-            f_ = O::of_int(O::signed_of(pack_low_halves(words.x[0], words.x[2]))) + 0.5F;
-            x_ = half_turn<F32>(pack_low_halves(words.x[1], words.x[3]));
+            f_ = O::of_int(O::signed_of(words.first)) + 0.5F;
+            x_ = half_turn<F32>(words.second);
         } else if constexpr (kStage == 1) {
             t_ = O::mantissa(f_) - 1.5F;
             y_ = x_ * x_;
