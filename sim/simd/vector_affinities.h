@@ -87,6 +87,7 @@ MOBALAB_SIM_INLINE void store_affinities(std::int32_t* out, const KeySums (&sums
 template <int kStage, std::size_t kSets>
 MOBALAB_SIM_INLINE void interleaved_stage(PhiloxLanes (&next)[kSets], PolarStages (&polar)[kSets],
                                           WordPairs (&words)[kSets], PhiloxKey key) {
+    const auto constants = PolarStages::constants<kStage>();
 #pragma GCC unroll 8
     for (std::size_t s = 0; s < kSets; ++s) {
         if constexpr (kStage < 6) {
@@ -94,7 +95,7 @@ MOBALAB_SIM_INLINE void interleaved_stage(PhiloxLanes (&next)[kSets], PolarStage
         } else {
             words[s] = last_round(next[s], key);
         }
-        polar[s].template run<kStage>(words[s]);
+        polar[s].template run<kStage>(words[s], constants);
     }
     if constexpr (kStage < 6) {
         interleaved_stage<kStage + 1>(next, polar, words, key);
