@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -167,6 +168,41 @@ TEST_F(CudaEngine, counts_are_those_of_the_cpu) {
             misses += cpu.misses;
         }
         EXPECT_GT(misses, 0U);
+    }
+}
+
+// A long point whose pieces other ranks compute as well, each on a device: here two that share one.
+TEST_F(CudaEngine, pieces_computed_elsewhere_count_alike) {
+    const RoutingPoint point = point_of(Model::sphere, {64, 16, 256, 8, 1, 0.7, 0.0, 0});
+    for (const StopRule& rule :
+         {StopRule{.max_trials = 3'000'000}, StopRule{.max_trials = 3'000'000, .max_misses = 400'000},
+          StopRule{.max_trials = 3'000'000, .target_relative_error = 0.0005}}) {
+        Budget budget;
+        budget.stop = rule;
+        budget.device = Device::cuda;
+        const SimulationResult alone = simulate(point, budget);
+        const ChunkComputer first(point, budget);
+        const ChunkComputer second(point, budget);
+        std::atomic<int> asked = 0;
+        std::atomic<int> computed = 0;
+        budget.helpers = {4, [&](TrialRange range) -> std::optional<std::vector<TrialStats>> {
+                              const int number = asked++;
+                              if (number % 5 == 4) {
+                                  return std::nullopt;  // no helper is free
+                              }
+                              ++computed;
+                              return number % 2 == 0 ? first(range) : second(range);
+                          }};
+        const SimulationResult shared = simulate(point, budget);
+        EXPECT_EQ(shared.progress.stats, alone.progress.stats);
+        EXPECT_EQ(shared.reason, alone.reason);
+        EXPECT_GT(computed, 4);
+        if (rule.max_misses > 0) {  // a CPU would stop at the same chunk
+            EXPECT_EQ(shared.reason, StopReason::misses);
+            budget.device = Device::cpu;
+            budget.helpers = {};
+            EXPECT_EQ(simulate(point, budget).progress.stats, shared.progress.stats);
+        }
     }
 }
 
