@@ -161,11 +161,11 @@ Column gaussian_column(const std::vector<RoutingPoint>& points, Model model, std
 }
 
 std::vector<Column> simulation_columns(const std::vector<SimulatedMisses>& simulated, double confidence) {
-    std::vector<analysis::Interval> intervals;
-    for (const SimulatedMisses& point : simulated) {
-        intervals.push_back(analysis::clopper_pearson(static_cast<double>(point.misses),
-                                                      static_cast<double>(point.trials), 1.0 - confidence));
-    }
+    std::vector<analysis::Interval> intervals(simulated.size());
+    parallel_for(simulated.size(), thread_count(0), [&](std::size_t i) {
+        intervals[i] = analysis::clopper_pearson(static_cast<double>(simulated[i].misses),
+                                                 static_cast<double>(simulated[i].trials), 1.0 - confidence);
+    });
     const std::string definition =
         fmt::format("Clopper-Pearson interval of sim_misses of sim_trials, confidence {}", shortest(confidence));
     return {make_column(simulated, "sim_trials", "simulated trials of the sphere model",
