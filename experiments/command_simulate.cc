@@ -194,7 +194,7 @@ public:
     std::vector<PointProgress> finish() {
         deal_points();
         deal_chunks(sim::Device::cpu, plan_.budget.threads);
-        deal_chunks(sim::Device::cuda, 1);  // a rank has one device, which works on one piece at a time
+        deal_chunks(sim::Device::cuda, 2);  // a rank has one device: a piece under way and one made ready
         return points_;
     }
 

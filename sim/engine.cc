@@ -112,12 +112,12 @@ void check_start(const Progress& start, const Chunks& chunks, const RoutingPoint
     }
 }
 
-/// The threads asked for (a CUDA device needs one) and those that wait for helpers, but no more than there are chunks
-/// left.
+/// The threads asked for and those that wait for helpers, but no more than there are chunks left. A CUDA device is busy
+/// with two: while one launch runs the next is made ready.
 int thread_count(const Budget& budget, const Chunks& chunks, std::uint64_t trials_done) {
-    const auto wanted = budget.device == Device::cuda ? 1U
-                        : budget.threads > 0          ? static_cast<unsigned>(budget.threads)
-                                                      : std::thread::hardware_concurrency();
+    const unsigned asked =
+        budget.threads > 0 ? static_cast<unsigned>(budget.threads) : std::thread::hardware_concurrency();
+    const unsigned wanted = budget.device == Device::cuda ? std::min(asked, 2U) : asked;
     const std::uint64_t left = chunks.count_of(chunks.max_trials) - trials_done / chunks.size;
     return static_cast<int>(std::clamp<std::uint64_t>(wanted + static_cast<unsigned>(budget.helpers.pieces), 1, left));
 }
@@ -162,7 +162,7 @@ TrialStats stats_of(std::vector<std::uint64_t> rank_histogram, TrialRange range,
 
 /// CPU work that a CUDA device does in some 20 ms: long against a launch, short against an interrupt.
 constexpr double kDeviceBatchCost = 5e9;
-constexpr double kMaxDeviceChunks = 512;   ///< that are counted apart: so a reply to another rank stays small
+constexpr double kMaxDeviceChunks = 2048;  ///< that are counted apart: so a reply to another rank stays small
 constexpr std::uint64_t kShortPieces = 6;  ///< each twice the one before
 
 /// Takes finished chunks in order and decides when the run ends.
@@ -263,9 +263,29 @@ struct ChunkComputer::State {
     RoutingPoint point;
     std::unique_ptr<Sampler> sampler;
     Chunks chunks;
-    bool apart;                                 ///< every chunk has its own counts
-    std::unique_ptr<cuda::CudaSampler> device;  ///< of Device::cuda
-    std::mutex device_mutex;
+    bool apart;  ///< every chunk has its own counts
+    bool uses_cuda;
+    Method method;
+    PhiloxKey key;
+    std::vector<std::unique_ptr<cuda::CudaSampler>> idle;  ///< one more is made whenever all are at work
+    std::mutex idle_mutex;
+
+    std::unique_ptr<cuda::CudaSampler> take_device() {
+        {
+            const std::lock_guard lock(idle_mutex);
+            if (!idle.empty()) {
+                auto device = std::move(idle.back());
+                idle.pop_back();
+                return device;
+            }
+        }
+        return std::make_unique<cuda::CudaSampler>(method, point, key);
+    }
+
+    void give_back(std::unique_ptr<cuda::CudaSampler> device) {
+        const std::lock_guard lock(idle_mutex);
+        idle.push_back(std::move(device));
+    }
 
     std::vector<TrialStats> on_cuda(TrialRange range) {
         std::vector<TrialRange> ranges;
@@ -275,10 +295,9 @@ struct ChunkComputer::State {
         }
         const std::size_t bins = rank_bins(point);
         std::vector<std::uint64_t> histograms(ranges.size() * bins);
-        {
-            const std::lock_guard lock(device_mutex);
-            device->count_ranks(ranges, histograms, bins);
-        }
+        auto device = take_device();
+        device->count_ranks(ranges, histograms, bins);
+        give_back(std::move(device));
         std::vector<TrialStats> stats;
         for (std::size_t i = 0; i < ranges.size(); ++i) {
             const auto first = histograms.begin() + static_cast<std::ptrdiff_t>(i * bins);
@@ -294,10 +313,11 @@ ChunkComputer::ChunkComputer(const RoutingPoint& point, const Budget& budget) : 
     state_->sampler = sampler_of(point, budget);
     state_->chunks = {trials_a_chunk(*state_->sampler), budget.stop.max_trials};
     state_->apart = budget.stop.max_misses > 0 || budget.stop.target_relative_error > 0;
-    if (budget.device == Device::cuda) {
-        const Method method = budget.method.value_or(native_method(point.model));
-        state_->device =
-            std::make_unique<cuda::CudaSampler>(method, point, stream_key(budget.seed, stream_identity(point, method)));
+    state_->uses_cuda = budget.device == Device::cuda;
+    state_->method = budget.method.value_or(native_method(point.model));
+    state_->key = stream_key(budget.seed, stream_identity(point, state_->method));
+    if (state_->uses_cuda) {
+        state_->give_back(state_->take_device());  // what is wrong with the device shows here
     }
 }
 
@@ -310,7 +330,7 @@ std::uint64_t ChunkComputer::chunk_trials() const {
 TrialRange ChunkComputer::piece(std::uint64_t begin, std::uint64_t number) const {
     const Chunks& chunks = state_->chunks;
     std::uint64_t end = chunks.end_of_chunk_with(begin);
-    if (state_->device) {
+    if (state_->uses_cuda) {
         const double cost =
             std::ldexp(kDeviceBatchCost, -static_cast<int>(kShortPieces - std::min(number, kShortPieces)));
         const double affordable = cost / (state_->sampler->trial_cost() * static_cast<double>(chunks.size));
@@ -323,7 +343,7 @@ TrialRange ChunkComputer::piece(std::uint64_t begin, std::uint64_t number) const
 }
 
 std::vector<TrialStats> ChunkComputer::operator()(TrialRange range) const {
-    if (state_->device) {
+    if (state_->uses_cuda) {
         return state_->on_cuda(range);
     }
     std::vector<std::uint64_t> ranks(rank_bins(state_->point));
