@@ -154,6 +154,7 @@ ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const P
 std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel,
                                   UnitJournal& journal, const ProbeProgress& progress) {
     std::vector<JobCounts> counts;
+    counts.reserve(jobs.size());
     for (const ProbeJob& job : jobs) {
         counts.emplace_back(static_cast<std::size_t>(job.budget.key_sets));
     }
