@@ -10,7 +10,6 @@
 namespace mobalab::experiments {
 namespace {
 
-using analysis::Agreement;
 using analysis::Counts;
 using analysis::Model;
 using analysis::RoutingPoint;
@@ -103,6 +102,7 @@ std::vector<Comparison> compare(const Evidence& evidence) {
     }
 
     std::vector<double> p_values;
+    p_values.reserve(all.size());
     for (const Comparison& comparison : all) {
         p_values.push_back(comparison.agreement.p_value);
     }
