@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "experiments/build_info.h"
+#include "experiments/chunk_message.h"
 #include "experiments/interrupt.h"
 #include "experiments/miss_estimate.h"
 #include "experiments/number_bytes.h"
@@ -31,8 +32,9 @@ using analysis::RoutingPoint;
 using Clock = std::chrono::steady_clock;
 
 /// Points of at most this many chunks (a quarter of a second of one core) are dealt whole to a thread of a rank, longer
-/// ones chunk by chunk to all.
+/// ones piece by piece to all.
 constexpr std::uint64_t most_chunks_dealt_whole = 256;
+constexpr std::uint64_t most_chunks_dealt_whole_on_cuda = 65536;
 
 /// A journal record is written at most this often within a point: what a killed run may lose.
 constexpr std::chrono::milliseconds record_period(50);
@@ -191,7 +193,8 @@ public:
 
     std::vector<PointProgress> finish() {
         deal_points();
-        deal_chunks();
+        deal_chunks(sim::Device::cpu, plan_.budget.threads);
+        deal_chunks(sim::Device::cuda, 2);  // a rank has one device: a piece under way and one made ready
         return points_;
     }
 
@@ -233,11 +236,12 @@ private:
 
     bool dealt_whole(std::size_t index) const {
         const sim::Budget budget = plan_.budget_of(index);
-        if (!sim::counts_trials(*budget.method) || budget.device == sim::Device::cuda) {
+        if (!sim::counts_trials(*budget.method)) {
             return true;
         }
         const std::uint64_t chunk = sim::chunk_trials(plan_.points[index], budget.method);
-        return budget.stop.max_trials / chunk < most_chunks_dealt_whole;
+        return budget.stop.max_trials / chunk <
+               (budget.device == sim::Device::cuda ? most_chunks_dealt_whole_on_cuda : most_chunks_dealt_whole);
     }
 
     PointProgress simulate_whole(std::size_t index, const PointProgress& start) const {
@@ -255,22 +259,22 @@ private:
         return {result.progress, result.reason != sim::StopReason::interrupted, result.reason};
     }
 
-    /// One point after the other, each on all threads of all ranks.
-    void deal_chunks() {
+    /// The points of a device one after the other, each on `threads` threads of all ranks.
+    void deal_chunks(sim::Device device, int threads) {
         ChunkComputers computers(plan_);
         const auto answer = [&](const std::string& request) { return computers.answer(request); };
-        if (!dealer_.begin(plan_.budget.threads, "", answer)) {
+        if (!dealer_.begin(threads, "", answer)) {
             return;
         }
         for (std::size_t index = 0; index < points_.size(); ++index) {
-            if (!points_[index].finished) {
+            if (!points_[index].finished && plan_.budget_of(index).device == device) {
                 simulate_point(index);
             }
         }
     }
 
     sim::ChunkHelpers helpers(std::size_t index) const {
-        return {dealer_.helpers(), [this, index](sim::TrialRange range) -> std::optional<sim::TrialStats> {
+        return {dealer_.helpers(), [this, index](sim::TrialRange range) -> std::optional<std::vector<sim::TrialStats>> {
                     const auto reply = dealer_.ask(ChunkComputers::request(index, range));
                     return reply ? std::optional(stats_of(*reply)) : std::nullopt;
                 }};

@@ -5,11 +5,11 @@
 
 #include "analysis/hit_probability.h"
 #include "experiments/column_builder.h"
+#include "experiments/parallel_for.h"
 
 namespace mobalab::experiments {
 namespace {
 
-using analysis::Agreement;
 using analysis::Counts;
 using analysis::Model;
 using analysis::RoutingPoint;
@@ -94,11 +94,15 @@ std::vector<Comparison> compare(const Evidence& evidence) {
         all.push_back(of_rule(points[j], "candidate-rule", evidence.candidate_rule[j]));
     }
     all.push_back(against_theory(-1, "kernel-theory", evidence.kernel.pooled));
-    for (std::size_t i = 0; i < evidence.points.size(); ++i) {
-        add_comparisons_of_point(evidence, i, all);
+    std::vector<std::vector<Comparison>> of_points(evidence.points.size());
+    parallel_for(of_points.size(), thread_count(0),
+                 [&](std::size_t i) { add_comparisons_of_point(evidence, i, of_points[i]); });
+    for (const std::vector<Comparison>& of_point : of_points) {
+        all.insert(all.end(), of_point.begin(), of_point.end());
     }
 
     std::vector<double> p_values;
+    p_values.reserve(all.size());
     for (const Comparison& comparison : all) {
         p_values.push_back(comparison.agreement.p_value);
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that building, testing and drawing need, and only those that are missing.
-# Usage: experiments/install_packages.sh   (as root, or with sudo installed)
+# Usage: experiments/install_packages.sh [PACKAGE...]   (more of them; as root, or with sudo installed)
 set -euo pipefail
 
 packages=(
@@ -15,6 +15,7 @@ packages=(
     # figures, notebook, page
     python3 python3-numpy python3-pandas python3-h5py python3-h5netcdf python3-xarray python3-matplotlib
     python3-nbformat python3-nbconvert python3-ipykernel python3-jinja2
+    "$@"
 )
 
 missing=()

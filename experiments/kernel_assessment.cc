@@ -21,9 +21,8 @@ template <typename Row, typename CountOf>
 std::vector<Column> count_columns(const std::vector<Row>& rows, double confidence, CountOf count_of) {
     const double alpha = 1.0 - confidence;
     std::vector<analysis::Interval> intervals(rows.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-        intervals[i] = count_of(rows[i]).interval(alpha);
-    }
+    parallel_for(rows.size(), thread_count(0),
+                 [&](std::size_t i) { intervals[i] = count_of(rows[i]).interval(alpha); });
     const std::string definition =
         fmt::format("{:g} % Korn-Graubard interval, clustered by key set", 100.0 * confidence);
     return {make_column(rows, "kernel_trials", "probes kept (clusters that allow the affinities)",

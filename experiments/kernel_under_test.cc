@@ -86,8 +86,27 @@ private:
 
 }  // namespace
 
+void LoadedKeys::route_needles(std::span<const QueryChunk> chunks, const sim::NeedleQueries& queries, std::int64_t topk,
+                               std::span<std::int32_t> selection, std::span<std::uint8_t> feasible) {
+    std::vector<float> built(static_cast<std::size_t>(queries.count() * queries.keys.head_dim));
+    sim::build_needle_queries(queries, built, feasible);
+    route(chunks, built, topk, selection);
+}
+
 std::string KernelUnderTest::processor() const {
     return cpu_name();
+}
+
+std::unique_ptr<LoadedKeys> KernelUnderTest::draw(const ProbeShape& shape, const sim::UnitRows& keys) const {
+    // Fresh memory for every set of long sequences costs more (page faults) than drawing the keys.
+    thread_local std::vector<float> drawn;
+    drawn.resize(static_cast<std::size_t>(shape.seq_len * shape.head_dim));
+    sim::fill_unit_rows(keys, 0, drawn);
+    return load(shape, drawn);
+}
+
+std::int64_t KernelUnderTest::host_bytes(const ProbeShape& shape) const {
+    return shape.seq_len * shape.head_dim * std::int64_t{sizeof(float)};
 }
 
 int thread_count(int threads) {

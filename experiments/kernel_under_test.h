@@ -7,6 +7,7 @@
 #include <string>
 
 #include "experiments/probe_plan.h"
+#include "sim/needle_queries.h"
 
 namespace mobalab::experiments {
 
@@ -20,6 +21,11 @@ public:
     /// Throws KernelError.
     virtual void route(std::span<const QueryChunk> chunks, std::span<const float> queries, std::int64_t topk,
                        std::span<std::int32_t> selection) = 0;
+
+    /// Builds the queries, then route(). `feasible`: [rows of all chunks], see sim::build_needle_queries(), which a
+    /// kernel may do where its tensors are; here it is done on the host.
+    virtual void route_needles(std::span<const QueryChunk> chunks, const sim::NeedleQueries& queries, std::int64_t topk,
+                               std::span<std::int32_t> selection, std::span<std::uint8_t> feasible);
 };
 
 /// The router the probe examines. Everything that differs between memories (host, device) and element types is behind
@@ -37,6 +43,13 @@ public:
 
     /// `keys`: fp32 [seq_len, head_dim], contiguous, alive as long as the result. Throws KernelError.
     virtual std::unique_ptr<LoadedKeys> load(const ProbeShape& shape, std::span<const float> keys) const = 0;
+
+    /// load() of the first seq_len of these rows, which a kernel may draw where its tensors are; here they are drawn
+    /// on the host, in memory of the calling thread, which holds one such key set at a time.
+    virtual std::unique_ptr<LoadedKeys> draw(const ProbeShape& shape, const sim::UnitRows& keys) const;
+
+    /// Memory of the host that a key set of draw() takes.
+    virtual std::int64_t host_bytes(const ProbeShape& shape) const;
 };
 
 /// A kernel refused or failed; what() is the kernel's own message.

@@ -2,23 +2,19 @@
 
 #include <fmt/format.h>
 
-#include <Eigen/Cholesky>
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "analysis/routing_point.h"
 #include "experiments/values.h"
-#include "sim/gaussian.h"
+#include "sim/needle_query.h"
+#include "sim/philox.h"
 
 namespace mobalab::experiments {
 namespace {
 
 using analysis::InputError;
-using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using FloatRow = Eigen::Map<const Eigen::RowVectorXf>;
 
 constexpr std::size_t tried_clusters = 256;
 constexpr double least_feasible_share = 0.02;
@@ -68,79 +64,19 @@ void draw_distinct(ProbeWords& words, std::int64_t bound, std::span<std::int64_t
     }
 }
 
-// Builds one query from its cluster (see the header); scratch space is kept between queries.
-class QueryBuilder {
-public:
-    QueryBuilder(std::int64_t head_dim, const NeedleKind& kind)
-        : head_dim_(head_dim), cluster_(kind.cluster_size, head_dim), mu_(kind.cluster_size) {
-        mu_.setConstant(kind.mu_cluster);
-        mu_[0] = kind.mu_signal;
-    }
-
-    // Takes the keys in these rows of `keys`; the squared norm mu^T G^-1 mu their span needs for the affinities.
-    double load(const std::vector<float>& keys, std::span<const std::int64_t> rows) {
-        for (Eigen::Index i = 0; i < cluster_.rows(); ++i) {
-            const float* row = keys.data() + rows[static_cast<std::size_t>(i)] * head_dim_;
-            cluster_.row(i) = FloatRow(row, head_dim_).cast<double>();
-        }
-        gram_.noalias() = cluster_ * cluster_.transpose();
-        solver_.compute(gram_);
-        weights_ = solver_.solve(mu_);
-        const bool singular = solver_.info() != Eigen::Success;
-        norm_ = singular ? std::numeric_limits<double>::infinity() : mu_.dot(weights_);
-        return norm_;
-    }
-
-    void build(const float* noise, float* query) {
-        direction_ = FloatRow(noise, head_dim_).transpose().cast<double>();
-        projection_.noalias() = cluster_ * direction_;
-        solver_.solveInPlace(projection_);
-        direction_.noalias() -= cluster_.transpose() * projection_;
-        direction_ *= std::sqrt(std::max(0.0, 1.0 - norm_)) / direction_.norm();
-        direction_.noalias() += cluster_.transpose() * weights_;
-        Eigen::Map<Eigen::VectorXf>(query, head_dim_) = direction_.cast<float>();
-    }
-
-private:
-    std::int64_t head_dim_;
-    RowMajor cluster_;
-    Eigen::VectorXd mu_;
-    RowMajor gram_;
-    Eigen::LLT<RowMajor> solver_;
-    Eigen::VectorXd weights_;
-    Eigen::VectorXd projection_;
-    Eigen::VectorXd direction_;
-    double norm_ = 0.0;
-};
-
-// Rounding: a cluster of one needle with mu = 1 has norm 1 + a few ulps.
-bool feasible(double norm) {
-    return norm <= 1.0 + 1e-6;
-}
-
-void normalize_rows(float* rows, std::int64_t count, std::int64_t head_dim) {
-    for (std::int64_t row = 0; row < count; ++row) {
-        Eigen::Map<Eigen::VectorXf>(rows + row * head_dim, head_dim).normalize();
-    }
-}
-
 // Throws when next to no cluster of random unit keys allows the affinities.
 void check_feasible(std::int64_t head_dim, const NeedleKind& kind) {
     const std::int64_t m = kind.cluster_size;
-    std::vector<float> keys(tried_clusters * static_cast<std::size_t>(m * head_dim));
-    sim::fill_gaussian(keys, key_of("feasible clusters", 0, ""), 0);
-    normalize_rows(keys.data(), static_cast<std::int64_t>(tried_clusters) * m, head_dim);
-    QueryBuilder builder(head_dim, kind);
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(m));
-    std::iota(rows.begin(), rows.end(), 0);
+    const sim::UnitRows rows{.head_dim = head_dim, .key = key_of("feasible clusters", 0, "")};
+    std::vector<float> cluster(static_cast<std::size_t>(m * head_dim));
     std::vector<double> norms;
     for (std::size_t i = 0; i < tried_clusters; ++i) {
-        norms.push_back(builder.load(keys, rows));
-        std::for_each(rows.begin(), rows.end(), [m](std::int64_t& row) { row += m; });
+        sim::fill_unit_rows(rows, static_cast<std::int64_t>(i) * m, cluster);
+        norms.push_back(sim::needed_length(cluster, m, kind.mu_signal, kind.mu_cluster));
     }
     std::sort(norms.begin(), norms.end());
     const double needed = norms[static_cast<std::size_t>(least_feasible_share * tried_clusters)];
-    if (!feasible(needed)) {
+    if (!sim::is_feasible(needed)) {
         const double shrink = 1.0 / std::sqrt(norms[norms.size() / 2]);  // keeps about half of the probes
         throw InputError(fmt::format(
             "mu-signal = {}, mu-cluster = {}, cluster-size = {}: hardly any {} unit keys at head-dim = {} lie so "
@@ -212,23 +148,15 @@ std::vector<QueryChunk> chunks_of_key_set(const ProbeJob& job, std::int64_t key_
     return probe_chunks(job.shape, job.budget.probes, uniforms);
 }
 
-void draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set, std::vector<float>& keys) {
-    keys.resize(static_cast<std::size_t>(shape.seq_len * shape.head_dim));
-    const sim::PhiloxKey key = key_of("keys", seed, canonical_text(shape));
-    // Slice by slice, so that a slice is still in cache when it is normalised.
-    const std::int64_t slice_rows = 64;  // multiple of 4: slices are whole Philox blocks
-    for (std::int64_t first = 0; first < shape.seq_len; first += slice_rows) {
-        const std::int64_t rows = std::min(slice_rows, shape.seq_len - first);
-        float* slice = keys.data() + first * shape.head_dim;
-        sim::fill_gaussian({slice, static_cast<std::size_t>(rows * shape.head_dim)}, key,
-                           static_cast<std::uint64_t>(key_set), static_cast<std::uint64_t>(first * shape.head_dim / 4));
-        normalize_rows(slice, rows, shape.head_dim);
-    }
+sim::UnitRows keys_of_set(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set) {
+    return {.head_dim = shape.head_dim,
+            .key = key_of("keys", seed, canonical_text(shape)),
+            .subsequence = static_cast<std::uint64_t>(key_set)};
 }
 
 std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set) {
-    std::vector<float> keys;
-    draw_keys(shape, seed, key_set, keys);
+    std::vector<float> keys(static_cast<std::size_t>(shape.seq_len * shape.head_dim));
+    sim::fill_unit_rows(keys_of_set(shape, seed, key_set), 0, keys);
     return keys;
 }
 
@@ -246,50 +174,39 @@ std::vector<ProbeSegment> segments_of(const std::vector<QueryChunk>& chunks, std
     return segments;
 }
 
-BuiltQueries build_queries(const ProbeJob& job, const NeedleKind& kind, const std::vector<ProbeSegment>& segments,
-                           const std::vector<float>& keys, std::int64_t key_set) {
+sim::NeedleQueries queries_of_set(const ProbeJob& job, const NeedleKind& kind,
+                                  const std::vector<ProbeSegment>& segments, std::int64_t key_set) {
     const std::string identity = canonical_text(job.shape, kind);
-    const auto d = static_cast<std::size_t>(job.shape.head_dim);
     const auto m = static_cast<std::size_t>(kind.cluster_size);
-    const auto probes = static_cast<std::size_t>(job.budget.probes);
-
-    BuiltQueries built;
-    built.queries.resize(probes * d);
-    built.needle_block.resize(probes);
-    built.slots.resize(probes * m);
-    sim::fill_gaussian(built.queries, key_of("noise", job.seed, identity), static_cast<std::uint64_t>(key_set));
-    normalize_rows(built.queries.data(), job.budget.probes, job.shape.head_dim);
-
+    sim::NeedleQueries queries{.keys = keys_of_set(job.shape, job.seed, key_set),
+                               .noise = {.head_dim = job.shape.head_dim,
+                                         .key = key_of("noise", job.seed, identity),
+                                         .subsequence = static_cast<std::uint64_t>(key_set)},
+                               .cluster_size = kind.cluster_size,
+                               .mu_signal = kind.mu_signal,
+                               .mu_cluster = kind.mu_cluster,
+                               .slots = {}};
+    queries.slots.resize(static_cast<std::size_t>(job.budget.probes) * m);
     const sim::PhiloxKey slots_key = key_of("slots", job.seed, identity);
-    QueryBuilder builder(job.shape.head_dim, kind);
     std::size_t i = 0;
     for (const ProbeSegment& segment : segments) {
         for (std::int64_t row = 0; row < segment.rows; ++row, ++i) {
             ProbeWords words(slots_key, key_set, static_cast<std::int64_t>(i));
             const std::int64_t block = words.below(segment.candidates);
-            const std::span<std::int64_t> slots(built.slots.data() + i * m, m);
+            const std::span<std::int64_t> slots(queries.slots.data() + i * m, m);
             draw_distinct(words, job.shape.block_size, slots);
             std::for_each(slots.begin(), slots.end(),
                           [&](std::int64_t& slot) { slot += block * job.shape.block_size; });
-            const bool kept = feasible(builder.load(keys, slots));
-            built.needle_block[i] = kept ? block : -1;
-            if (kept) {
-                float* query = built.queries.data() + i * d;
-                builder.build(query, query);
-            }
         }
     }
-    return built;
+    return queries;
 }
 
 KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, std::int64_t key_set) {
-    // Fresh memory for every set of long sequences costs more (page faults) than drawing the keys.
-    thread_local std::vector<float> keys;
-    draw_keys(job.shape, job.seed, key_set, keys);
     const std::vector<QueryChunk> chunks = chunks_of_key_set(job, key_set);
     const std::vector<ProbeSegment> segments = segments_of(chunks, job.shape.block_size);
     const CandidateBuckets buckets = candidate_buckets(job.shape.last_candidates());
-    const std::unique_ptr<LoadedKeys> loaded = kernel.load(job.shape, keys);
+    const std::unique_ptr<LoadedKeys> loaded = kernel.draw(job.shape, keys_of_set(job.shape, job.seed, key_set));
 
     KeySetCounts counts;
     counts.misses.assign(misses_size(job), 0);
@@ -297,10 +214,11 @@ KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, s
         const std::vector<std::int64_t>& topks = job.kinds[kind].topks;
         const std::int64_t topk = *std::max_element(topks.begin(), topks.end());
         const auto width = static_cast<std::size_t>(topk - 1);
-        const BuiltQueries built = build_queries(job, job.kinds[kind], segments, keys, key_set);
-        std::vector<std::int32_t> selection(built.needle_block.size() * width,
-                                            std::numeric_limits<std::int32_t>::min());
-        loaded->route(chunks, built.queries, topk, selection);
+        const sim::NeedleQueries queries = queries_of_set(job, job.kinds[kind], segments, key_set);
+        const auto probes = static_cast<std::size_t>(queries.count());
+        std::vector<std::uint8_t> feasible(probes);
+        std::vector<std::int32_t> selection(probes * width, std::numeric_limits<std::int32_t>::min());
+        loaded->route_needles(chunks, queries, topk, selection, feasible);
         std::size_t i = 0;
         for (const ProbeSegment& segment : segments) {
             const std::size_t bucket = buckets.index_of(segment.candidates);
@@ -308,11 +226,12 @@ KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, s
             for (const std::size_t end = i + static_cast<std::size_t>(segment.rows); i < end; ++i) {
                 const std::span<const std::int32_t> row(selection.data() + i * width, width);
                 counts.illegal_rows += legal(row, segment.candidates) ? 0 : 1;
-                if (built.needle_block[i] < 0) {
+                if (feasible[i] == 0) {
                     continue;
                 }
                 ++kept;
-                const std::int64_t rank = rank_of(row, built.needle_block[i]);
+                const std::int64_t needle = queries.slots[i * static_cast<std::size_t>(queries.cluster_size)];
+                const std::int64_t rank = rank_of(row, needle / job.shape.block_size);
                 for (std::size_t t = 0; t < topks.size(); ++t) {
                     counts.misses[misses_index(job, kind, t) + bucket] += rank >= topks[t] - 1 ? 1 : 0;
                 }

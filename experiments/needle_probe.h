@@ -79,18 +79,15 @@ std::vector<ProbeSegment> segments_of(const std::vector<QueryChunk>& chunks, std
 /// Draws key set number `key_set`, builds all its queries and routes them. Throws KernelError.
 KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, std::int64_t key_set);
 
-/// fp32 [seq_len, head_dim]: key set number `key_set`, unit rows.
-std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set);
-void draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set, std::vector<float>& keys);
+/// The keys of key set number `key_set`: rows 0 to seq_len - 1 of a stream of unit rows.
+sim::UnitRows keys_of_set(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set);
 
-/// The queries of one kind on one key set, and the block each one's needle lies in.
-struct BuiltQueries {
-    std::vector<float> queries;              ///< [probes, head_dim]
-    std::vector<std::int64_t> needle_block;  ///< [probes]
-    std::vector<std::int64_t> slots;         ///< [probes, cluster_size], positions in the sequence, needle first
-};
-BuiltQueries build_queries(const ProbeJob& job, const NeedleKind& kind, const std::vector<ProbeSegment>& segments,
-                           const std::vector<float>& keys, std::int64_t key_set);
+/// fp32 [seq_len, head_dim]: the same as numbers.
+std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set);
+
+/// The queries of one kind on one key set: draws the block each one's needle lies in and its cluster, the needle first.
+sim::NeedleQueries queries_of_set(const ProbeJob& job, const NeedleKind& kind,
+                                  const std::vector<ProbeSegment>& segments, std::int64_t key_set);
 
 /// Throws InputError when the probe cannot realise the shape or a kind: one block only, topk beyond the kernels,
 /// cluster_size >= head_dim, or affinities that hardly any cluster allows (naming mu, m, d and the largest feasible

@@ -110,7 +110,7 @@ bool restore(const ProbeJob& job, const std::vector<std::int64_t>& record, const
     return at == record.end();
 }
 
-// Keys that all workers hold together: 4 GiB, or an eighth of a large memory.
+// Keys that all workers hold on the host together: 4 GiB, or an eighth of a large memory.
 std::int64_t most_tensor_bytes() {
     const std::int64_t memory = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
     return std::max(std::int64_t{4} << 30U, memory / 8);
@@ -119,7 +119,7 @@ std::int64_t most_tensor_bytes() {
 int workers(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
     std::int64_t largest = 1;
     for (const ProbeJob& job : jobs) {
-        largest = std::max(largest, job.shape.seq_len * job.shape.head_dim * std::int64_t{sizeof(float)});
+        largest = std::max(largest, kernel.host_bytes(job.shape));
     }
     return static_cast<int>(
         std::clamp<std::int64_t>(most_tensor_bytes() / largest, 1, std::int64_t{kernel.parallel_key_sets()}));
@@ -154,6 +154,7 @@ ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const P
 std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel,
                                   UnitJournal& journal, const ProbeProgress& progress) {
     std::vector<JobCounts> counts;
+    counts.reserve(jobs.size());
     for (const ProbeJob& job : jobs) {
         counts.emplace_back(static_cast<std::size_t>(job.budget.key_sets));
     }

@@ -26,9 +26,10 @@ constexpr const char* how_to_go_on = "; with --out the same command and --resume
 
 }  // namespace
 
-RankDealer::RankDealer(std::vector<RankPlace> places, int own_cores)
+RankDealer::RankDealer(std::vector<RankPlace> places, int own_cores, RankMailbox& mailbox)
     : places_(std::move(places)),
       own_cores_(own_cores),
+      mailbox_(mailbox),
       speaker_([this](const std::stop_token& stop) { speak(stop); }) {}
 
 std::string RankDealer::name_of(int rank) const {

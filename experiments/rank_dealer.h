@@ -21,11 +21,11 @@ struct RankPlace {
 };
 
 /// Rank 0's side. Threads that ask() wait as long as a helper of another process computes for them; one thread of its
-/// own speaks MPI for all of them.
+/// own speaks to the other ranks for all of them.
 class RankDealer : public WorkDealer {
 public:
-    /// `places` of all ranks.
-    RankDealer(std::vector<RankPlace> places, int own_cores);
+    /// `places` of all ranks; `mailbox` is from here on used by a thread of the dealer's.
+    RankDealer(std::vector<RankPlace> places, int own_cores, RankMailbox& mailbox);
 
     bool helps() const override { return false; }
     int own_cores() const override { return own_cores_; }
@@ -67,7 +67,7 @@ private:
     int farewells_ = 0;
     std::string failure_;
 
-    RankMailbox mailbox_;  ///< of the speaking thread
+    RankMailbox& mailbox_;  ///< of the speaking thread
     std::jthread speaker_;
 };
 

@@ -170,7 +170,7 @@ void RankHelper::wait_for_dismissal() {
 }
 
 void RankHelper::say_farewell() {
-    mailbox_.post(0, Note::farewell);
+    mailbox_.post(0, Note::farewell, "");
     for (Nap nap; !mailbox_.all_sent(); nap.take()) {
         end_if_orphaned();
     }

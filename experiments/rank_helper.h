@@ -15,10 +15,11 @@
 
 namespace mobalab::experiments {
 
-/// The side of every rank but 0: answers requests. Only the main thread speaks MPI.
+/// The side of every rank but 0: answers requests. Only the thread that calls begin() uses the mailbox.
 class RankHelper : public WorkDealer {
 public:
-    RankHelper(int own_cores, int ranks) : own_cores_(own_cores), ranks_(ranks) {}
+    RankHelper(int own_cores, int ranks, RankMailbox& mailbox)
+        : own_cores_(own_cores), ranks_(ranks), mailbox_(mailbox) {}
 
     bool helps() const override { return true; }
     int own_cores() const override { return own_cores_; }
@@ -43,7 +44,7 @@ private:
 
     int own_cores_;
     int ranks_;
-    RankMailbox mailbox_;
+    RankMailbox& mailbox_;
     std::optional<std::string> begun_;  ///< the next section's begin has come, with this text
 };
 

@@ -1,8 +1,5 @@
 #pragma once
 
-#include <mpi.h>
-
-#include <list>
 #include <optional>
 #include <string>
 
@@ -26,22 +23,17 @@ struct Message {
     std::string text;
 };
 
-/// Messages of one process, none of which waits for the other side. To be used by one thread.
+/// Messages of one rank, none of which waits for the other side. To be used by one thread.
 class RankMailbox {
 public:
-    void post(int rank, Note note, std::string text = "");
+    virtual ~RankMailbox() = default;
+
+    virtual void post(int rank, Note note, std::string text) = 0;
 
     /// A message that has come, if one has. Also moves the posted ones on.
-    std::optional<Message> receive();
+    virtual std::optional<Message> receive() = 0;
 
-    bool all_sent();
-
-private:
-    struct Sending {
-        std::string text;
-        MPI_Request request;
-    };
-    std::list<Sending> sending_;
+    virtual bool all_sent() = 0;
 };
 
 }  // namespace mobalab::experiments

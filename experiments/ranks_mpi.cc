@@ -13,6 +13,7 @@
 
 #include "experiments/build_info.h"
 #include "experiments/interrupt.h"
+#include "experiments/mpi_mailbox.h"
 #include "experiments/rank_dealer.h"
 #include "experiments/rank_helper.h"
 #include "experiments/ranks.h"
@@ -111,7 +112,8 @@ bool same_build_as_rank_0() {
 
 int run_first_rank(const std::function<int(Terminal&)>& run, Terminal& terminal, std::vector<RankPlace> places,
                    int cores) {
-    RankDealer dealer(std::move(places), cores);
+    MpiMailbox mailbox;
+    RankDealer dealer(std::move(places), cores, mailbox);
     set_work_dealer(&dealer);
     const int code = run(terminal);
     // MPI_Finalize would wait for a rank that is gone, and mpirun does not wait after a signal.
@@ -132,7 +134,8 @@ std::string bare_error(const std::string& text) {
 }
 
 void run_helper(const std::function<int(Terminal&)>& run, int ranks, int cores) {
-    RankHelper helper(cores, ranks);
+    MpiMailbox mailbox;
+    RankHelper helper(cores, ranks, mailbox);
     set_work_dealer(&helper);
     const bool same_build = same_build_as_rank_0();
     try {

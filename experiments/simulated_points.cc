@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "experiments/interrupt.h"
+#include "experiments/kernel_under_test.h"
 #include "experiments/number_bytes.h"
 #include "experiments/parallel_for.h"
 #include "experiments/work_dealer.h"
@@ -28,7 +29,7 @@ std::uint64_t trials_of(const RoutingPoint& point, const SimulationSettings& set
 
 // Ranks of the signal block, last bin: everything beyond.
 std::vector<std::int64_t> rank_histogram(const RoutingPoint& point, const SimulationSettings& settings) {
-    sim::Budget budget{.stop = {}, .seed = settings.seed, .threads = settings.threads};
+    sim::Budget budget{.stop = {}, .seed = settings.seed, .threads = settings.threads, .device = settings.device};
     budget.stop.max_trials = trials_of(point, settings);
     const sim::SimulationResult result =
         sim::simulate(point, budget, {}, [](const sim::Progress&) { return !interrupted(); });
@@ -39,7 +40,8 @@ std::vector<std::int64_t> rank_histogram(const RoutingPoint& point, const Simula
     return {ranks.begin(), ranks.end()};
 }
 
-// Of every point. Alone one after the other on all threads; with other ranks side by side, each on one thread.
+// Of every point. Many points of a CPU side by side, each on one thread, as starting all threads for each would take
+// longer than the point; with other ranks always so. Else one after the other on all threads.
 std::vector<std::vector<std::int64_t>> rank_histograms(
     const std::vector<RoutingPoint>& points, const SimulationSettings& settings, UnitJournal& journal,
     std::int64_t first_unit, const std::function<void(double, const std::string&)>& progress) {
@@ -52,10 +54,12 @@ std::vector<std::vector<std::int64_t>> rank_histograms(
         })) {
         return histograms;
     }
-    const bool shared = dealer.helpers() > 0;
+    const int threads = thread_count(settings.threads);
+    const bool side_by_side = dealer.helpers() > 0 || (settings.device == sim::Device::cpu &&
+                                                       std::ssize(points) >= 4 * std::ptrdiff_t{threads});
     std::size_t done = 0;
     std::mutex mutex;
-    parallel_for(points.size(), shared ? settings.threads + dealer.helpers() : 1, [&](std::size_t i) {
+    parallel_for(points.size(), side_by_side ? threads + dealer.helpers() : 1, [&](std::size_t i) {
         const std::int64_t unit = first_unit + static_cast<std::int64_t>(i);
         std::unique_lock lock(mutex);
         const auto record = journal.find(unit);
@@ -66,7 +70,7 @@ std::vector<std::vector<std::int64_t>> rank_histograms(
         } else if (const auto reply = dealer.ask(std::to_string(i))) {
             ranks = numbers_of(*reply);
         } else {
-            ranks = rank_histogram(points[i], shared ? one_thread : settings);
+            ranks = rank_histogram(points[i], side_by_side ? one_thread : settings);
         }
         lock.lock();
         if (!record) {

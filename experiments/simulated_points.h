@@ -7,6 +7,7 @@
 
 #include "analysis/routing_point.h"
 #include "experiments/unit_journal.h"
+#include "sim/engine.h"
 
 namespace mobalab::experiments {
 
@@ -16,10 +17,11 @@ struct SimulatedMisses {
 };
 
 struct SimulationSettings {
-    std::uint64_t trials = 0;  ///< a point; 0: as many as take about `core_seconds` of one core
+    std::uint64_t trials = 0;  ///< a point; 0: as many as take about `core_seconds` of one core, wherever they run
     double core_seconds = 0.1;
     std::uint64_t seed = 1;
     int threads = 0;
+    sim::Device device = sim::Device::cpu;  ///< cuda: the models must have a CUDA kernel (sphere, vector)
 };
 
 /// Simulates every point. Points that differ only in topk see the same trials and share one run; what a point gets does

@@ -2,7 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "experiments/number_bytes.h"
 #include "experiments/results_file.h"
 
 namespace mobalab::experiments {
@@ -60,24 +59,6 @@ PointProgress parse_record(const std::string& record) {
     } catch (const nlohmann::json::exception& error) {
         throw FileError(std::string("a journal record cannot be read: ") + error.what());
     }
-}
-
-std::string bytes_of(const sim::TrialStats& stats) {
-    std::vector<std::int64_t> numbers = {static_cast<std::int64_t>(stats.trials),
-                                         static_cast<std::int64_t>(stats.misses)};
-    numbers.insert(numbers.end(), stats.rank_histogram.begin(), stats.rank_histogram.end());
-    return bytes_of(std::span<const std::int64_t>(numbers));
-}
-
-sim::TrialStats stats_of(const std::string& bytes) {
-    const std::vector<std::int64_t> numbers = numbers_of(bytes);
-    if (numbers.size() < 2) {
-        throw std::runtime_error("a message between ranks is not whole");
-    }
-    sim::TrialStats stats{static_cast<std::uint64_t>(numbers[0]), static_cast<std::uint64_t>(numbers[1]), {}};
-    stats.rank_histogram.assign(numbers.begin() + 2, numbers.end());
-    stats.check();
-    return stats;
 }
 
 std::vector<PointProgress> parse_records(const std::map<std::int64_t, std::string>& records, std::size_t points) {

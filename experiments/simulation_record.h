@@ -24,10 +24,6 @@ std::string record_of(const PointProgress& point);
 /// Inverse of record_of. Throws FileError when it is not one.
 PointProgress parse_record(const std::string& record);
 
-/// Counts of one chunk as a message between ranks, and back.
-std::string bytes_of(const sim::TrialStats& stats);
-sim::TrialStats stats_of(const std::string& bytes);
-
 /// The journal's records as one entry a point; points without a record have not begun.
 std::vector<PointProgress> parse_records(const std::map<std::int64_t, std::string>& records, std::size_t points);
 

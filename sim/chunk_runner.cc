@@ -1,5 +1,6 @@
 #include "sim/chunk_runner.h"
 
+#include <algorithm>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -28,7 +29,7 @@ void ChunkRunner::run(int threads) {
 void ChunkRunner::work() {
     try {
         while (const std::optional<Job> job = take_job()) {
-            deliver(job->chunk, compute_(job->range));
+            deliver(job->piece, compute_(job->range));
         }
     } catch (...) {
         fail(std::current_exception());
@@ -48,11 +49,12 @@ std::optional<ChunkRunner::Job> ChunkRunner::take_job() {
     return Job{handed_out_++, *range};
 }
 
-void ChunkRunner::deliver(std::uint64_t chunk, TrialStats stats) {
+void ChunkRunner::deliver(std::uint64_t piece, Stats stats) {
     const std::lock_guard lock(mutex_);
-    waiting_.emplace(chunk, std::move(stats));
+    waiting_.emplace(piece, std::move(stats));
     while (!stopped_ && !waiting_.empty() && waiting_.begin()->first == collected_) {
-        stopped_ = !collect_(waiting_.begin()->second);
+        const Stats& chunks = waiting_.begin()->second;
+        stopped_ = !std::all_of(chunks.begin(), chunks.end(), collect_);
         waiting_.erase(waiting_.begin());
         ++collected_;
     }

@@ -7,21 +7,24 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "sim/trial_range.h"
 #include "sim/trial_stats.h"
 
 namespace mobalab::sim {
 
-/// Computes chunks on several threads and hands the results over in chunk order, one at a time, so that whoever takes
-/// them decides when to stop exactly as a single thread would. Chunks computed ahead of a stop are dropped.
+/// Computes pieces, one chunk or several in a row, on several threads and hands the chunks over in order, one at a
+/// time, so that whoever takes them decides when to stop exactly as a single thread would. Chunks computed ahead of a
+/// stop are dropped.
 ///
 /// Plain threads and one mutex: all sharing is visible to ThreadSanitizer, a chunk is long against a lock, and the
 /// number of threads is the one asked for even above the number of cores.
 class ChunkRunner {
 public:
-    using Next = std::function<std::optional<TrialRange>()>;  ///< the next chunk, nullopt at the end; under the lock
-    using Compute = std::function<TrialStats(TrialRange)>;    ///< called from all threads at once
+    using Stats = std::vector<TrialStats>;                    ///< of a piece's chunks
+    using Next = std::function<std::optional<TrialRange>()>;  ///< the next piece, nullopt at the end; under the lock
+    using Compute = std::function<Stats(TrialRange)>;         ///< called from all threads at once
     using Collect = std::function<bool(const TrialStats&)>;   ///< in chunk order under the lock; false stops the run
 
     ChunkRunner(Next next, Compute compute, Collect collect)
@@ -33,13 +36,13 @@ public:
 
 private:
     struct Job {
-        std::uint64_t chunk;
+        std::uint64_t piece;
         TrialRange range;
     };
 
     void work();
     std::optional<Job> take_job();
-    void deliver(std::uint64_t chunk, TrialStats stats);
+    void deliver(std::uint64_t piece, Stats stats);
     void fail(std::exception_ptr error);
 
     Next next_;
@@ -47,10 +50,10 @@ private:
     Collect collect_;
     std::mutex mutex_;
     std::condition_variable progressed_;
-    std::uint64_t max_ahead_ = 1;  ///< chunks handed out but not collected, at most
+    std::uint64_t max_ahead_ = 1;  ///< pieces handed out but not collected, at most
     std::uint64_t handed_out_ = 0;
     std::uint64_t collected_ = 0;
-    std::map<std::uint64_t, TrialStats> waiting_;  ///< finished before their turn
+    std::map<std::uint64_t, Stats> waiting_;  ///< finished before their turn
     bool stopped_ = false;
     std::exception_ptr error_;
 };

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <mutex>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
@@ -111,12 +112,14 @@ void check_start(const Progress& start, const Chunks& chunks, const RoutingPoint
     }
 }
 
-/// The threads asked for and those that wait for helpers, but no more than there are chunks left.
+/// The threads asked for and those that wait for helpers, but no more than there are chunks left. A CUDA device is busy
+/// with two: while one launch runs the next is made ready.
 int thread_count(const Budget& budget, const Chunks& chunks, std::uint64_t trials_done) {
-    const auto wanted =
+    const unsigned asked =
         budget.threads > 0 ? static_cast<unsigned>(budget.threads) : std::thread::hardware_concurrency();
+    const unsigned wanted = budget.device == Device::cuda ? std::min(asked, 2U) : asked;
     const std::uint64_t left = chunks.count_of(chunks.max_trials) - trials_done / chunks.size;
-    return static_cast<int>(std::clamp<std::uint64_t>(wanted + static_cast<unsigned>(budget.helpers.chunks), 1, left));
+    return static_cast<int>(std::clamp<std::uint64_t>(wanted + static_cast<unsigned>(budget.helpers.pieces), 1, left));
 }
 
 /// Standard error of the miss estimate over the estimate; +inf without a miss.
@@ -148,59 +151,19 @@ std::optional<StopReason> reason_to_stop(const StopRule& stop, const Progress& p
     return std::nullopt;
 }
 
-TrialStats run_chunk(const Sampler& sampler, const RoutingPoint& point, TrialRange range) {
+/// Trials of a point on the CPU or a CUDA device, with the counts of its topk.
+TrialStats stats_of(std::vector<std::uint64_t> rank_histogram, TrialRange range, const RoutingPoint& point) {
     TrialStats stats;
     stats.trials = range.end - range.begin;
-    stats.rank_histogram.resize(rank_bins(point));
-    sampler.count_ranks(range.begin, stats.trials, stats.rank_histogram);
-    stats.misses = count_misses(stats.rank_histogram, point);
+    stats.misses = count_misses(rank_histogram, point);
+    stats.rank_histogram = std::move(rank_histogram);
     return stats;
 }
 
 /// CPU work that a CUDA device does in some 20 ms: long against a launch, short against an interrupt.
 constexpr double kDeviceBatchCost = 5e9;
-constexpr std::size_t kMaxDeviceChunks = 4096;
-
-/// Chunks in launches of many. Where a rule looks at counts every chunk has its own histogram, so that the run ends at
-/// the chunk a CPU would end at; else a launch is one long chunk.
-void run_on_cuda(const RoutingPoint& point, const Budget& budget, const Sampler& sampler, const ChunkRunner::Next& next,
-                 const ChunkRunner::Collect& collect) {
-    const Method method = budget.method.value_or(native_method(point));
-    cuda::CudaSampler device(method, point, stream_key(budget.seed, stream_identity(point, method)));
-    const bool apart = budget.stop.max_misses > 0 || budget.stop.target_relative_error > 0;
-    const std::size_t bins = rank_bins(point);
-    double batch_cost = kDeviceBatchCost / 64;  // a run that is soon over should not compute much ahead
-    for (bool go_on = true; go_on;) {
-        std::vector<TrialRange> ranges;
-        double cost = 0.0;
-        for (std::size_t chunk = 0; cost < batch_cost && (!apart || chunk < kMaxDeviceChunks); ++chunk) {
-            const std::optional<TrialRange> range = next();
-            if (!range) {
-                go_on = false;
-                break;
-            }
-            cost += sampler.trial_cost() * static_cast<double>(range->end - range->begin);
-            if (apart || ranges.empty()) {
-                ranges.push_back(*range);
-            } else {
-                ranges.back().end = range->end;
-            }
-        }
-        batch_cost = std::min(2 * batch_cost, kDeviceBatchCost);
-        std::vector<std::uint64_t> histograms(ranges.size() * bins);
-        device.count_ranks(ranges, histograms, bins);
-        for (std::size_t i = 0; i < ranges.size(); ++i) {
-            TrialStats stats;
-            stats.trials = ranges[i].end - ranges[i].begin;
-            const auto first = histograms.begin() + static_cast<std::ptrdiff_t>(i * bins);
-            stats.rank_histogram.assign(first, first + static_cast<std::ptrdiff_t>(bins));
-            stats.misses = count_misses(stats.rank_histogram, point);
-            if (!collect(stats)) {
-                return;
-            }
-        }
-    }
-}
+constexpr double kMaxDeviceChunks = 2048;  ///< that are counted apart: so a reply to another rank stays small
+constexpr std::uint64_t kShortPieces = 6;  ///< each twice the one before
 
 /// Takes finished chunks in order and decides when the run ends.
 class Collector {
@@ -263,8 +226,8 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
                           const ChunkObserver& observer) {
     analysis::validate(point);
     check_budget(budget);
-    const auto sampler = sampler_of(point, budget);
-    const Chunks chunks{trials_a_chunk(*sampler), budget.stop.max_trials};
+    const ChunkComputer computer(point, budget);
+    const Chunks chunks{computer.chunk_trials(), budget.stop.max_trials};
     check_start(start, chunks, point);
 
     Progress progress = start;
@@ -274,40 +237,118 @@ SimulationResult simulate(const RoutingPoint& point, const Budget& budget, const
     Collector collector(budget.stop, chunks, std::move(progress), observer);
     if (!collector.stopped()) {
         std::uint64_t next_trial = start.stats.trials;
+        std::uint64_t pieces = 0;
         const auto next = [&]() -> std::optional<TrialRange> {
             if (next_trial >= chunks.max_trials) {
                 return std::nullopt;
             }
-            const std::uint64_t begin = std::exchange(next_trial, chunks.end_of_chunk_with(next_trial));
-            return TrialRange{begin, next_trial};
+            const TrialRange piece = computer.piece(next_trial, pieces++);
+            next_trial = piece.end;
+            return piece;
+        };
+        const auto compute = [&](TrialRange range) {
+            auto stats = budget.helpers.pieces > 0 ? budget.helpers.compute(range) : std::nullopt;
+            return stats ? std::move(*stats) : computer(range);
         };
         const auto collect = [&](const TrialStats& stats) {
             collector.take(stats);
             return !collector.stopped();
         };
-        if (budget.device == Device::cuda) {
-            run_on_cuda(point, budget, *sampler, next, collect);
-        } else {
-            const ChunkHelpers& helpers = budget.helpers;
-            const auto compute = [&](TrialRange range) {
-                std::optional<TrialStats> stats = helpers.chunks > 0 ? helpers.compute(range) : std::nullopt;
-                return stats ? std::move(*stats) : run_chunk(*sampler, point, range);
-            };
-            ChunkRunner(next, compute, collect).run(thread_count(budget, chunks, start.stats.trials));
-        }
+        ChunkRunner(next, compute, collect).run(thread_count(budget, chunks, start.stats.trials));
     }
     return collector.result();
 }
 
-ChunkComputer::ChunkComputer(const RoutingPoint& point, const Budget& budget) : point_(point) {
+struct ChunkComputer::State {
+    RoutingPoint point;
+    std::unique_ptr<Sampler> sampler;
+    Chunks chunks;
+    bool apart;  ///< every chunk has its own counts
+    bool uses_cuda;
+    Method method;
+    PhiloxKey key;
+    std::vector<std::unique_ptr<cuda::CudaSampler>> idle;  ///< one more is made whenever all are at work
+    std::mutex idle_mutex;
+
+    std::unique_ptr<cuda::CudaSampler> take_device() {
+        {
+            const std::lock_guard lock(idle_mutex);
+            if (!idle.empty()) {
+                auto device = std::move(idle.back());
+                idle.pop_back();
+                return device;
+            }
+        }
+        return std::make_unique<cuda::CudaSampler>(method, point, key);
+    }
+
+    void give_back(std::unique_ptr<cuda::CudaSampler> device) {
+        const std::lock_guard lock(idle_mutex);
+        idle.push_back(std::move(device));
+    }
+
+    std::vector<TrialStats> on_cuda(TrialRange range) {
+        std::vector<TrialRange> ranges;
+        while (range.begin < range.end) {
+            const std::uint64_t end = apart ? std::min(range.end, chunks.end_of_chunk_with(range.begin)) : range.end;
+            ranges.push_back({std::exchange(range.begin, end), end});
+        }
+        const std::size_t bins = rank_bins(point);
+        std::vector<std::uint64_t> histograms(ranges.size() * bins);
+        auto device = take_device();
+        device->count_ranks(ranges, histograms, bins);
+        give_back(std::move(device));
+        std::vector<TrialStats> stats;
+        for (std::size_t i = 0; i < ranges.size(); ++i) {
+            const auto first = histograms.begin() + static_cast<std::ptrdiff_t>(i * bins);
+            stats.push_back(stats_of({first, first + static_cast<std::ptrdiff_t>(bins)}, ranges[i], point));
+        }
+        return stats;
+    }
+};
+
+ChunkComputer::ChunkComputer(const RoutingPoint& point, const Budget& budget) : state_(std::make_unique<State>()) {
     analysis::validate(point);
-    sampler_ = sampler_of(point, budget);
+    state_->point = point;
+    state_->sampler = sampler_of(point, budget);
+    state_->chunks = {trials_a_chunk(*state_->sampler), budget.stop.max_trials};
+    state_->apart = budget.stop.max_misses > 0 || budget.stop.target_relative_error > 0;
+    state_->uses_cuda = budget.device == Device::cuda;
+    state_->method = budget.method.value_or(native_method(point));
+    state_->key = stream_key(budget.seed, stream_identity(point, state_->method));
+    if (state_->uses_cuda) {
+        state_->give_back(state_->take_device());  // what is wrong with the device shows here
+    }
 }
 
 ChunkComputer::~ChunkComputer() = default;
 
-TrialStats ChunkComputer::operator()(TrialRange range) const {
-    return run_chunk(*sampler_, point_, range);
+std::uint64_t ChunkComputer::chunk_trials() const {
+    return state_->chunks.size;
+}
+
+TrialRange ChunkComputer::piece(std::uint64_t begin, std::uint64_t number) const {
+    const Chunks& chunks = state_->chunks;
+    std::uint64_t end = chunks.end_of_chunk_with(begin);
+    if (state_->uses_cuda) {
+        const double cost =
+            std::ldexp(kDeviceBatchCost, -static_cast<int>(kShortPieces - std::min(number, kShortPieces)));
+        const double affordable = cost / (state_->sampler->trial_cost() * static_cast<double>(chunks.size));
+        const double most = state_->apart ? kMaxDeviceChunks : affordable;
+        const auto more = static_cast<std::uint64_t>(std::max(0.0, std::min(affordable, most) - 1.0));
+        const std::uint64_t left = chunks.max_trials - end;
+        end = left / chunks.size < more ? chunks.max_trials : end + more * chunks.size;
+    }
+    return {begin, end};
+}
+
+std::vector<TrialStats> ChunkComputer::operator()(TrialRange range) const {
+    if (state_->uses_cuda) {
+        return state_->on_cuda(range);
+    }
+    std::vector<std::uint64_t> ranks(rank_bins(state_->point));
+    state_->sampler->count_ranks(range.begin, range.end - range.begin, ranks);
+    return {stats_of(std::move(ranks), range, state_->point)};
 }
 
 std::uint64_t chunk_trials(const RoutingPoint& point, std::optional<Method> method) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "analysis/routing_point.h"
 #include "sim/chunk_runner.h"
@@ -13,8 +14,6 @@
 #include "sim/trial_stats.h"
 
 namespace mobalab::sim {
-
-class Sampler;
 
 /// When to stop; the first rule met wins. Rules are looked at after whole chunks, in chunk order, so the counts do not
 /// depend on the number of threads (max_seconds excepted: it depends on the clock and says so in StopReason).
@@ -27,9 +26,9 @@ struct StopRule {
 
 /// Other processes that compute chunks as well.
 struct ChunkHelpers {
-    int chunks = 0;  ///< they hold at once; as many threads more wait in `compute`
-    /// Has a chunk computed there, as ChunkComputer would; nothing when no helper is free.
-    std::function<std::optional<TrialStats>(TrialRange)> compute = {};
+    int pieces = 0;  ///< they hold at once; as many threads more wait in `compute`
+    /// Has a piece computed there, as ChunkComputer would; nothing when no helper is free.
+    std::function<std::optional<std::vector<TrialStats>>(TrialRange)> compute = {};
 };
 
 enum class StopReason { trials, misses, relative_error, seconds, interrupted, exact };  ///< exact: nothing to draw
@@ -43,7 +42,7 @@ struct Budget {
     StopRule stop;
     std::uint64_t seed = 1;
     int threads = 0;                              ///< 0: all hardware threads
-    ChunkHelpers helpers = {};                    ///< of the CPU's chunks; none by default
+    ChunkHelpers helpers = {};                    ///< none by default
     std::optional<Method> method = std::nullopt;  ///< a counting method; empty: native_method() of the point
     Device device = Device::cpu;                  ///< cuda: the current device; methods vector, affinity and threshold
     /// What the CPU's loops run on, for tests: every set gives the same counts. Empty: default_kernels().
@@ -72,17 +71,29 @@ using ChunkObserver = std::function<bool(const Progress&)>;
 SimulationResult simulate(const analysis::RoutingPoint& point, const Budget& budget, const Progress& start = {},
                           const ChunkObserver& observer = {});
 
-/// Computes chunks of one point for a simulate() in another process. Safe to call from several threads.
+/// Computes chunks of one point for a simulate() here or in another process. Safe to call from several threads.
 class ChunkComputer {
 public:
-    /// Of `budget` the seed, the method and the instruction set count. Throws analysis::InputError for a bad point.
+    /// Of `budget` the stop rules, the seed, the method, the device and the instruction set count. Throws
+    /// analysis::InputError for a bad point or budget.
     ChunkComputer(const analysis::RoutingPoint& point, const Budget& budget);
     ~ChunkComputer();
-    TrialStats operator()(TrialRange range) const;
+    ChunkComputer(const ChunkComputer&) = delete;
+    ChunkComputer& operator=(const ChunkComputer&) = delete;
+
+    /// Counts of the chunks of a range, in order. On a CUDA device those of a run whose stop rules do not look at
+    /// counts are taken together.
+    std::vector<TrialStats> operator()(TrialRange range) const;
+
+    /// The next piece to compute from `begin` on: a chunk, on a CUDA device a launch of chunks. `number` of the piece:
+    /// the first ones are short, as a run that is soon over should not compute much ahead.
+    TrialRange piece(std::uint64_t begin, std::uint64_t number) const;
+
+    std::uint64_t chunk_trials() const;
 
 private:
-    analysis::RoutingPoint point_;
-    std::unique_ptr<Sampler> sampler_;
+    struct State;
+    std::unique_ptr<State> state_;
 };
 
 /// Trials of one chunk of this point: fixed by the point and the method (empty: native_method()) alone.

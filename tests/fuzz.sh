@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
-# Builds the libFuzzer targets with clang and runs each for a while on seeds that the program itself writes.
-# Usage: tests/fuzz.sh [SECONDS]   (60 by default; needs clang and libclang-rt-dev)
+# Builds the libFuzzer targets with clang and runs them side by side for a while on seeds that the program itself
+# writes. Exit code 77 where clang's libFuzzer is not and cannot be installed.
+# Usage: tests/fuzz.sh [SECONDS [SEED]]   (60 seconds and a seed of libFuzzer's own by default)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
-command -v clang++ >/dev/null || { echo "clang++ is not here; install clang and libclang-rt-dev" >&2; exit 2; }
+seed=${2:-0}
+have_libfuzzer() {
+    echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
+        clang++ -fsanitize=fuzzer -x c++ - -o /dev/null 2>/dev/null
+}
+have_libfuzzer || experiments/install_packages.sh clang libclang-rt-dev || true
+have_libfuzzer || { echo "fuzz tests skipped: clang's libFuzzer is not here (clang, libclang-rt-dev)" >&2; exit 77; }
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz --target results_fuzz arguments_fuzz mobalab
 build=build/fuzz/bin
@@ -21,10 +28,25 @@ for config in experiments/configs/*.cfg; do
     done
 done
 
-for target in results arguments; do
-    echo "== $target" >&2
+fuzz() {
     # HDF5 and Boost keep some of what they allocate until the process ends.
-    "$build/${target}_fuzz" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -detect_leaks=0 \
-        -print_final_stats=1 -verbosity=0 -artifact_prefix="$corpus/" "$corpus/$target" ||
-        { code=$?; cp "$corpus"/{crash,timeout,oom}-* build/fuzz/ 2>/dev/null || true; exit $code; }
+    "$build/$1_fuzz" -max_total_time="$seconds" -seed="$seed" -timeout=20 -rss_limit_mb=4096 -detect_leaks=0 \
+        -print_final_stats=1 -verbosity=0 -artifact_prefix="$corpus/" "$corpus/$1" >"$corpus/$1.log" 2>&1
+}
+
+declare -A running
+for target in results arguments; do
+    fuzz "$target" &
+    running[$target]=$!
 done
+found=0
+for target in "${!running[@]}"; do
+    wait "${running[$target]}" || found=1
+    echo "== $target" >&2
+    cat "$corpus/$target.log" >&2
+done
+if [ $found -ne 0 ]; then
+    cp "$corpus"/{crash,timeout,oom}-* build/fuzz/ 2>/dev/null || true
+    echo "what was found is in build/fuzz" >&2
+fi
+exit $found  # libFuzzer's own code for a crash is 77

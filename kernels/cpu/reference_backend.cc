@@ -9,7 +9,6 @@
 namespace mobalab::kernels {
 namespace {
 
-using reference::Options;
 using reference::Rows;
 using reference::rows_of;
 

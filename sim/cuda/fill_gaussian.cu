@@ -1,8 +1,6 @@
 #include "sim/cuda/fill_gaussian.h"
 
-#include <curand_kernel.h>
-
-#include "sim/transforms.h"
+#include "sim/cuda/normal_quad.cuh"
 
 namespace mobalab::sim::cuda {
 namespace {
@@ -14,14 +12,9 @@ __global__ void __launch_bounds__(kThreads) fill_kernel(float* out, std::int64_t
                                                         std::uint64_t subsequence, std::uint64_t first_draw) {
     const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * kThreads;
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; 4 * i < count; i += threads) {
-        curandStatePhilox4_32_10_t state;
-        curand_init(seed, subsequence, 4 * (first_draw + static_cast<std::uint64_t>(i)), &state);
-        const uint4 words = curand4(&state);
-        const Pair low = normal_pair(words.x, words.y);
-        const Pair high = normal_pair(words.z, words.w);
-        const float z[4] = {low.first, low.second, high.first, high.second};
+        const NormalQuad quad(seed, subsequence, first_draw + static_cast<std::uint64_t>(i));
         for (int j = 0; j < 4 && 4 * i + j < count; ++j) {
-            out[4 * i + j] = z[j];
+            out[4 * i + j] = quad.z[j];
         }
     }
 }

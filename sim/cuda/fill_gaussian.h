@@ -10,7 +10,7 @@ namespace mobalab::sim::cuda {
 
 /// fill_gaussian() of sim/gaussian.h into device memory, the same bits: `count` standard normals, of which out[4 i + j]
 /// is the j-th of Philox block (key, subsequence, first_draw + i). The words come from cuRAND's Philox4_32_10
-/// generator. Keys of a needle probe are rows of such a tensor. Runs on the stream; returns launch errors.
+/// generator. Runs on the stream; returns launch errors.
 cudaError_t fill_gaussian(float* out, std::int64_t count, PhiloxKey key, std::uint64_t subsequence,
                           std::uint64_t first_draw, cudaStream_t stream);
 

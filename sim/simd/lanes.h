@@ -62,6 +62,19 @@ MOBALAB_SIM_INLINE U32 pack_low_halves(U64 a, U64 b) {
 #endif
 }
 
+/// The high halves likewise.
+MOBALAB_SIM_INLINE U32 pack_high_halves(U64 a, U64 b) {
+#if defined(__AVX512F__)
+    return reinterpret_cast<U32>(
+        _mm512_mask_shuffle_epi32(reinterpret_cast<__m512i>(b), 0x5555, reinterpret_cast<__m512i>(a), _MM_PERM_DDBB));
+#elif defined(__AVX2__)
+    return reinterpret_cast<U32>(
+        _mm256_blend_epi32(reinterpret_cast<__m256i>(a >> 32U), reinterpret_cast<__m256i>(b), 0xaa));
+#else
+    return reinterpret_cast<U32>((a >> 32U) | (b & ~std::uint64_t{0xffffffffU}));
+#endif
+}
+
 /// The same value in every lane.
 MOBALAB_SIM_INLINE U64 all_lanes(std::uint64_t value) {
     return U64{} + value;

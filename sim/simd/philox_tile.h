@@ -36,11 +36,28 @@ MOBALAB_SIM_INLINE void philox_round(PhiloxLanes& lanes, PhiloxKey key) {
     x[3] = product0;
 }
 
-/// Rounds [kFirst, 10) of several independent sets of lanes, interleaved so that the multiplications of one hide those
+/// The four words of kLanes blocks as two registers of pairs, which is what every transform of this room consumes: word
+/// 0 beside word 2, word 1 beside word 3.
+struct WordPairs {
+    U32 first;
+    U32 second;
+};
+
+/// The tenth round. Pairs need no shift: high halves move to where they are added.
+MOBALAB_SIM_INLINE WordPairs last_round(const PhiloxLanes& lanes, PhiloxKey key) {
+    const U64(&x)[4] = lanes.x;
+    const U64 product0 = multiply_low_halves(x[0], all_lanes(kPhiloxM0));
+    const U64 product1 = multiply_low_halves(x[2], all_lanes(kPhiloxM1));
+    const std::uint64_t keys = (std::uint64_t{key.hi + 9 * kPhiloxW1} << 32U) | (key.lo + 9 * kPhiloxW0);
+    return {pack_high_halves(product1, product0) ^ pack_low_halves(x[1], x[3]) ^ reinterpret_cast<U32>(all_lanes(keys)),
+            pack_low_halves(product1, product0)};
+}
+
+/// Rounds [kFirst, 9) of several independent sets of lanes, interleaved so that the multiplications of one hide those
 /// of another.
 template <int kFirst, std::size_t kSets>
 MOBALAB_SIM_INLINE void philox_rounds(PhiloxLanes (&sets)[kSets], PhiloxKey key) {
-    if constexpr (kFirst < 10) {
+    if constexpr (kFirst < 9) {
 #pragma GCC unroll 8
         for (std::size_t s = 0; s < kSets; ++s) {
             philox_round<kFirst>(sets[s], key);
@@ -49,9 +66,19 @@ MOBALAB_SIM_INLINE void philox_rounds(PhiloxLanes (&sets)[kSets], PhiloxKey key)
     }
 }
 
+/// Rounds [kFirst, 10).
+template <int kFirst, std::size_t kSets>
+MOBALAB_SIM_INLINE void finish_words(WordPairs (&words)[kSets], PhiloxLanes (&sets)[kSets], PhiloxKey key) {
+    philox_rounds<kFirst>(sets, key);
+#pragma GCC unroll 8
+    for (std::size_t s = 0; s < kSets; ++s) {
+        words[s] = last_round(sets[s], key);
+    }
+}
+
 /// A tile of consecutive Philox blocks, as two rows of words that need no shuffle to be used side by side: `first`
 /// holds w0, w2 of block 0, then w0, w2 of block 1, ...; `second` holds w1, w3 likewise. Element i of both rows is the
-/// i-th word pair of the stream, which is what every transform of this room consumes.
+/// i-th word pair of the stream.
 template <std::size_t kBlocks>
 struct PhiloxTile {
     alignas(64) std::uint32_t first[2 * kBlocks];
@@ -71,12 +98,10 @@ MOBALAB_SIM_INLINE void fill_tile(PhiloxTile<kBlocks>& tile, PhiloxKey key, std:
     for (std::size_t i = 0; i < kBlocks; i += kLanes) {
         PhiloxLanes lanes[1] = {
             {{base + i, all_lanes(draw >> 32U), all_lanes(subsequence & kLowHalf), all_lanes(subsequence >> 32U)}}};
-        philox_rounds<0>(lanes, key);
-        const U64(&x)[4] = lanes[0].x;
-        const U32 first = pack_low_halves(x[0], x[2]);
-        const U32 second = pack_low_halves(x[1], x[3]);
-        std::memcpy(tile.first + 2 * i, &first, sizeof first);
-        std::memcpy(tile.second + 2 * i, &second, sizeof second);
+        WordPairs words[1];
+        finish_words<0>(words, lanes, key);
+        std::memcpy(tile.first + 2 * i, &words[0].first, sizeof words[0].first);
+        std::memcpy(tile.second + 2 * i, &words[0].second, sizeof words[0].second);
     }
 }
 

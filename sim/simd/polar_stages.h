@@ -9,48 +9,85 @@ namespace mobalab::sim::MOBALAB_SIMD {
 /// execution does not reach by itself over stretches this long (tests/perf/NOTES_sim.md).
 class PolarStages {
 public:
+    static constexpr int kStages = 7;
+
+    /// What the sets of lanes of a stage add to or multiply with, loaded once for all of them: left to itself g++ loads
+    /// it at every use, and the core has one load of a whole register a cycle.
+    struct Constants {
+        F32 c[4];
+    };
+
     template <int kStage>
-    MOBALAB_SIM_INLINE void run(const PhiloxLanes& words) {
+    static MOBALAB_SIM_INLINE Constants constants() {
         if constexpr (kStage == 0) {
-            f_ = O::of_int(O::signed_of(pack_low_halves(words.x[0], words.x[2]))) + 0.5F;
-            x_ = half_turn<F32>(pack_low_halves(words.x[1], words.x[3]));
+            return {{held(0.5F), held(0x1p-32F)}};
         } else if constexpr (kStage == 1) {
-            t_ = O::mantissa(f_) - 1.5F;
-            y_ = x_ * x_;
-            p_ = O::fma(O::all(0.01259990062F), t_, O::all(-0.02048778353F));
-            cos_ = O::fma(O::all(0.2196967987F), y_, O::all(-1.331880163F));
-            p_ = O::fma(p_, t_, O::all(0.02852820861F));
+            return {{held(-1.5F), held(-0.02048778353F), held(-1.331880163F), held(0.02852820861F)}};
         } else if constexpr (kStage == 2) {
-            sin_ = O::fma(O::all(0.07765940834F), y_, O::all(-0.59829216F));
-            p_ = O::fma(p_, t_, O::all(-0.05193460443F));
-            log_ = O::fma(O::exponent(f_), O::all(-1.3862943611198906F), O::all(kRadiusBias));
-            p_ = O::fma(p_, t_, O::all(0.09884243513F));
+            return {{held(-0.59829216F), held(-0.05193460443F), held(kRadiusBias), held(0.09884243513F)}};
         } else if constexpr (kStage == 3) {
-            cos_ = O::fma(cos_, y_, O::all(4.058411915F));
-            p_ = O::fma(p_, t_, O::all(-0.19758351F));
-            sin_ = O::fma(sin_, y_, O::all(2.55007766F));
-            p_ = O::fma(p_, t_, O::all(0.4444415766F));
+            return {{held(4.058411915F), held(-0.19758351F), held(2.55007766F), held(0.4444415766F)}};
         } else if constexpr (kStage == 4) {
-            cos_ = O::fma(cos_, y_, O::all(-4.934792859F));
-            p_ = O::fma(p_, t_, O::all(-1.333332332F));
-            sin_ = O::fma(sin_, y_, O::all(-5.16771009F));
+            return {{held(-4.934792859F), held(-1.333332332F), held(-5.16771009F)}};
+        } else if constexpr (kStage == 5) {
+            return {{held(0.9999999995F), held(3.14159264F)}};
+        } else {
+            return {};
+        }
+    }
+
+    template <int kStage>
+    MOBALAB_SIM_INLINE void run(const WordPairs& words, const Constants& constants) {
+        const F32(&c)[4] = constants.c;
+        if constexpr (kStage == 0) {
+            f_ = O::of_int(O::signed_of(words.first)) + c[0];
+            x_ = O::of_int(O::signed_of(words.second)) * c[1];
+        } else if constexpr (kStage == 1) {
+            t_ = O::mantissa(f_) + c[0];
+            y_ = x_ * x_;
+            p_ = O::fma(O::all(0.01259990062F), t_, c[1]);
+            cos_ = O::fma(O::all(0.2196967987F), y_, c[2]);
+            p_ = O::fma(p_, t_, c[3]);
+        } else if constexpr (kStage == 2) {
+            sin_ = O::fma(O::all(0.07765940834F), y_, c[0]);
+            p_ = O::fma(p_, t_, c[1]);
+            log_ = O::fma(O::exponent(f_), O::all(-1.3862943611198906F), c[2]);
+            p_ = O::fma(p_, t_, c[3]);
+        } else if constexpr (kStage == 3) {
+            cos_ = O::fma(cos_, y_, c[0]);
+            p_ = O::fma(p_, t_, c[1]);
+            sin_ = O::fma(sin_, y_, c[2]);
+            p_ = O::fma(p_, t_, c[3]);
+        } else if constexpr (kStage == 4) {
+            cos_ = O::fma(cos_, y_, c[0]);
+            p_ = O::fma(p_, t_, c[1]);
+            sin_ = O::fma(sin_, y_, c[2]);
             log_ = O::fma(p_, t_, log_);
         } else if constexpr (kStage == 5) {
             root_ = O::sqrt(log_);
-            cos_ = O::fma(cos_, y_, O::all(0.9999999995F));
-            sin_ = O::fma(sin_, y_, O::all(3.14159264F));
+            cos_ = O::fma(cos_, y_, c[0]);
+            sin_ = O::fma(sin_, y_, c[1]);
         } else {
-            static_assert(kStage == 6);
+            static_assert(kStage == kStages - 1);
             sin_ = sin_ * x_;
             root_ = flip_sign(root_, O::bits(f_) & 0x80000000U);
         }
     }
 
-    /// After stage 6.
+    /// After the last stage.
     MOBALAB_SIM_INLINE PolarPairOf<F32> result() const { return {log_, root_, cos_, sin_}; }
 
 private:
     using O = Ops<F32>;
+
+    static MOBALAB_SIM_INLINE F32 held(float x) {
+        F32 all = O::all(x);
+#if defined(__AVX512F__)
+        asm("" : "+v"(all));  // in a register from here on
+#endif
+        return all;
+    }
+
     F32 f_, x_, y_, t_, p_, log_, root_, cos_, sin_;
 };
 

@@ -44,8 +44,9 @@ inline void signal_words(std::uint64_t* words, const TrialRun& run) {
     const DrawOperands draw = draw_operands(0, run.first_trial >> 32U, run.key);
     for (std::size_t i = 0; i < run.trials; i += kLanes) {
         PhiloxLanes lanes[1] = {after_two_rounds(trial_lanes(run.first_trial + i, run.key), draw)};
-        philox_rounds<2>(lanes, run.key);
-        const U64 both = (lanes[0].x[0] & kLowHalf) | (lanes[0].x[1] << 32U);
+        WordPairs pairs[1];
+        finish_words<2>(pairs, lanes, run.key);
+        const U32 both = pack_low_halves(reinterpret_cast<U64>(pairs[0].first), reinterpret_cast<U64>(pairs[0].second));
         const std::size_t left = run.trials - i < kLanes ? run.trials - i : kLanes;
         std::memcpy(words + i, &both, left * sizeof *words);
     }
@@ -150,28 +151,28 @@ inline void count_digits(std::uint32_t* below, std::uint8_t* ties, const std::ui
                 threshold[s] = reinterpret_cast<U16>(digit);
             }
             for (std::uint32_t d = 0; d < whole; ++d) {
-                PhiloxLanes words[kSets];
+                PhiloxLanes lanes[kSets];
+                WordPairs words[kSets];
 #pragma GCC unroll 8
                 for (std::size_t s = 0; s < kSets; ++s) {
-                    words[s] = after_two_rounds(trials[s], draws[d]);
+                    lanes[s] = after_two_rounds(trials[s], draws[d]);
                 }
-                philox_rounds<2>(words, run.key);
+                finish_words<2>(words, lanes, run.key);
 #pragma GCC unroll 8
                 for (std::size_t s = 0; s < kSets; ++s) {
-                    counts[s].add(pack_low_halves(words[s].x[0], words[s].x[2]), threshold[s]);
-                    counts[s].add(pack_low_halves(words[s].x[1], words[s].x[3]), threshold[s]);
+                    counts[s].add(words[s].first, threshold[s]);
+                    counts[s].add(words[s].second, threshold[s]);
                 }
             }
             for (std::size_t s = 0; s < kSets; ++s) {
                 if (cut) {  // a digit of 0 is never above; its false ties only cost a second look
                     const DigitMasks masks = digit_masks(run.noise_blocks - (first_draw + count - 2) * 8);
-                    PhiloxLanes words[1] = {after_two_rounds(trials[s], draws[whole])};
-                    philox_rounds<2>(words, run.key);
+                    PhiloxLanes lanes[1] = {after_two_rounds(trials[s], draws[whole])};
+                    WordPairs words[1];
+                    finish_words<2>(words, lanes, run.key);
                     const U64 all = reinterpret_cast<U64>(threshold[s]);
-                    counts[s].add(pack_low_halves(words[0].x[0], words[0].x[2]),
-                                  reinterpret_cast<U16>(all & masks.first));
-                    counts[s].add(pack_low_halves(words[0].x[1], words[0].x[3]),
-                                  reinterpret_cast<U16>(all & masks.second));
+                    counts[s].add(words[0].first, reinterpret_cast<U16>(all & masks.first));
+                    counts[s].add(words[0].second, reinterpret_cast<U16>(all & masks.second));
                 }
                 const U64 totals = counts[s].totals();
                 for (std::size_t lane = 0; lane < kLanes && i + s * kLanes + lane < run.trials; ++lane) {

@@ -82,14 +82,20 @@ MOBALAB_SIM_INLINE void store_affinities(std::int32_t* out, const KeySums (&sums
     }
 }
 
-/// Rounds 3 .. 9 of the next words with the stages of the current ones between them.
+/// Rounds 3 .. 9 of the next words with the stages of the current ones between them; the current words are used in
+/// stage 0 alone, and the next take their place in the last.
 template <int kStage, std::size_t kSets>
 MOBALAB_SIM_INLINE void interleaved_stage(PhiloxLanes (&next)[kSets], PolarStages (&polar)[kSets],
-                                          const PhiloxLanes (&words)[kSets], PhiloxKey key) {
+                                          WordPairs (&words)[kSets], PhiloxKey key) {
+    const auto constants = PolarStages::constants<kStage>();
 #pragma GCC unroll 8
     for (std::size_t s = 0; s < kSets; ++s) {
-        philox_round<kStage + 3>(next[s], key);
-        polar[s].template run<kStage>(words[s]);
+        if constexpr (kStage < 6) {
+            philox_round<kStage + 3>(next[s], key);
+        } else {
+            words[s] = last_round(next[s], key);
+        }
+        polar[s].template run<kStage>(words[s], constants);
     }
     if constexpr (kStage < 6) {
         interleaved_stage<kStage + 1>(next, polar, words, key);
@@ -98,7 +104,7 @@ MOBALAB_SIM_INLINE void interleaved_stage(PhiloxLanes (&next)[kSets], PolarStage
 
 /// Adds the quad whose words are given to the sums, and replaces the words by those of `next_rows` and `next_quad`.
 template <std::size_t kSets>
-MOBALAB_SIM_INLINE void add_quad(KeySums (&sums)[kSets], PhiloxLanes (&words)[kSets], const QuadOperands& quad,
+MOBALAB_SIM_INLINE void add_quad(KeySums (&sums)[kSets], WordPairs (&words)[kSets], const QuadOperands& quad,
                                  const RowLanes (&next_rows)[kSets], const QuadOperands& next_quad, PhiloxKey key) {
     PhiloxLanes next[kSets];
     PolarStages polar[kSets];
@@ -111,28 +117,27 @@ MOBALAB_SIM_INLINE void add_quad(KeySums (&sums)[kSets], PhiloxLanes (&words)[kS
     for (std::size_t s = 0; s < kSets; ++s) {
         sums[s].dot = add_to_dot(sums[s].dot, polar[s].result(), quad);
         sums[s].norm2 = sums[s].norm2 + polar[s].result().squared_radius;
-        words[s] = next[s];
     }
 }
 
 /// The same for the last quad where head_dim is no multiple of 4: `used` of its coordinates count.
 template <std::size_t kSets>
-MOBALAB_SIM_INLINE void add_part_of_quad(KeySums (&sums)[kSets], PhiloxLanes (&words)[kSets], const QuadOperands& quad,
+MOBALAB_SIM_INLINE void add_part_of_quad(KeySums (&sums)[kSets], WordPairs (&words)[kSets], const QuadOperands& quad,
                                          std::int64_t used, const RowLanes (&next_rows)[kSets],
                                          const QuadOperands& next_quad, PhiloxKey key) {
     using O = Ops<F32>;
+    PhiloxLanes next[kSets];
     const float whole[2] = {used >= 2 ? 1.0F : 0.0F, 0.0F};
     const float half[2] = {used == 1 ? 1.0F : 0.0F, used == 3 ? 1.0F : 0.0F};
     for (std::size_t s = 0; s < kSets; ++s) {
-        const PolarPairOf<F32> polar = polar_normal_pair<F32>(pack_low_halves(words[s].x[0], words[s].x[2]),
-                                                              pack_low_halves(words[s].x[1], words[s].x[3]));
+        const PolarPairOf<F32> polar = polar_normal_pair<F32>(words[s].first, words[s].second);
         const F32 first = polar.radius * polar.cos;
         sums[s].dot = add_to_dot(sums[s].dot, polar, quad);
         sums[s].norm2 = O::fma(all_pairs(whole), polar.squared_radius, sums[s].norm2);
         sums[s].norm2 = O::fma(all_pairs(half), first * first, sums[s].norm2);
-        words[s] = after_three_rounds(next_rows[s], next_quad);
+        next[s] = after_three_rounds(next_rows[s], next_quad);
     }
-    philox_rounds<3>(words, key);
+    finish_words<3>(words, next, key);
 }
 
 template <std::size_t kSets>
@@ -149,12 +154,13 @@ inline void vector_affinities(std::int32_t* out, std::size_t count, PhiloxKey ke
     constexpr std::size_t kGroup = kSets * kLanes;
     const std::int64_t quad_count = quads_of(head_dim);
     RowLanes rows[kSets];
-    PhiloxLanes words[kSets];
+    WordPairs words[kSets];
+    PhiloxLanes first_words[kSets];
     set_rows(rows, first_row, key, trial);
     for (std::size_t s = 0; s < kSets; ++s) {
-        words[s] = after_three_rounds(rows[s], quads[0]);
+        first_words[s] = after_three_rounds(rows[s], quads[0]);
     }
-    philox_rounds<3>(words, key);
+    finish_words<3>(words, first_words, key);
     for (std::size_t i = 0; i < count; i += kGroup) {
         KeySums sums[kSets];
         for (KeySums& sum : sums) {

@@ -69,6 +69,38 @@ TEST_F(CudaProbe, RoutesLikeTheCpuKernel) {
     }
 }
 
+// Tensors drawn on the device by cuRAND are those of the host: the same kernel chooses the same blocks of them.
+TEST_F(CudaProbe, DrawsTheTensorsOfTheHost) {
+    const auto cuda = cuda_kernel(1);
+    const NeedleKind cluster{.mu_signal = 0.9, .mu_cluster = 0.25, .cluster_size = 3, .topks = {8}};
+    std::int64_t infeasible = 0;
+    for (const DataType dtype : {DataType::bf16, DataType::fp16}) {
+        for (const ProbeShape& shape : shapes(dtype)) {
+            ProbeJob job = job_of(shape, 8);
+            job.kinds.push_back(cluster);
+            const std::vector<QueryChunk> chunks = chunks_of_key_set(job, 5);
+            const auto drawn = cuda->draw(shape, keys_of_set(shape, job.seed, 5));
+            const auto other = cuda->draw(shape, keys_of_set(shape, job.seed, 6));
+            const std::vector<float> keys = draw_keys(shape, job.seed, 5);
+            const auto loaded = cuda->load(shape, keys);
+            for (const NeedleKind& kind : job.kinds) {
+                const HostQueries built(job, kind, 5);
+                std::vector<std::int32_t> expected(built.feasible.size() * 7, -2);
+                std::vector<std::int32_t> seen = expected;
+                std::vector<std::uint8_t> feasible(built.feasible.size(), 2);
+                loaded->route(chunks, built.queries, 8, expected);
+                drawn->route_needles(chunks, built.recipe, 8, seen, feasible);
+                EXPECT_EQ(seen, expected) << canonical_text(shape);
+                EXPECT_EQ(feasible, built.feasible) << canonical_text(shape);
+                infeasible += std::count(feasible.begin(), feasible.end(), 0);
+                other->route_needles(chunks, built.recipe, 8, seen, feasible);
+                EXPECT_NE(seen, expected) << canonical_text(shape);
+            }
+        }
+    }
+    EXPECT_GT(infeasible, 100);
+}
+
 TEST_F(CudaProbe, KeepsTheRulesOfRouting) {
     const auto kernel = cuda_kernel(1);
     for (const DataType dtype : {DataType::bf16, DataType::fp16}) {

@@ -42,14 +42,17 @@ struct Drawn {
     std::vector<float> keys;
     std::vector<ProbeSegment> segments;
     std::vector<std::int64_t> candidates;  // of every probe
-    BuiltQueries built;
+    HostQueries built;
+    std::vector<std::int64_t> slots;  // [probes, cluster size]
 
-    Drawn(const ProbeJob& job, std::int64_t key_set) : keys(draw_keys(job.shape, job.seed, key_set)) {
+    Drawn(const ProbeJob& job, std::int64_t key_set)
+        : keys(draw_keys(job.shape, job.seed, key_set)),
+          built(job, job.kinds.front(), key_set),
+          slots(built.recipe.slots) {
         segments = segments_of(chunks_of_key_set(job, key_set), job.shape.block_size);
         for (const ProbeSegment& segment : segments) {
             candidates.insert(candidates.end(), static_cast<std::size_t>(segment.rows), segment.candidates);
         }
-        built = build_queries(job, job.kinds.front(), segments, keys, key_set);
     }
     Row key(const ProbeJob& job, std::int64_t position) const {
         return {keys.data() + position * job.shape.head_dim, job.shape.head_dim};
@@ -67,15 +70,15 @@ TEST(NeedleProbe, QueriesHaveExactlyTheAffinitiesAskedFor) {
         std::size_t kept = 0;
         for (std::size_t i = 0; i < drawn.candidates.size(); ++i) {
             EXPECT_NEAR(drawn.query(job, i).norm(), 1.0, 1e-6);
-            const std::int64_t block = drawn.built.needle_block[i];
-            if (block < 0) {
+            if (drawn.built.feasible[i] == 0) {
                 continue;
             }
             ++kept;
+            const std::int64_t block = drawn.slots[i * m] / job.shape.block_size;
             ASSERT_LT(block, drawn.candidates[i]);
             std::set<std::int64_t> slots;
             for (std::size_t t = 0; t < m; ++t) {
-                const std::int64_t slot = drawn.built.slots[i * m + t];
+                const std::int64_t slot = drawn.slots[i * m + t];
                 ASSERT_EQ(slot / job.shape.block_size, block);
                 slots.insert(slot);
                 const double wanted = t == 0 ? kind.mu_signal : kind.mu_cluster;
@@ -107,7 +110,7 @@ struct Affinities {
 };
 
 bool in_cluster(const Drawn& drawn, std::size_t probe, std::size_t m, std::int64_t slot) {
-    const auto first = drawn.built.slots.begin() + static_cast<std::ptrdiff_t>(probe * m);
+    const auto first = drawn.slots.begin() + static_cast<std::ptrdiff_t>(probe * m);
     const auto last = first + static_cast<std::ptrdiff_t>(m);
     return std::find(first, last, slot) != last;
 }
@@ -122,8 +125,8 @@ Affinities affinities_in_needle_blocks(const NeedleKind& kind, std::int64_t key_
         const Drawn drawn(job, g);
         std::set<std::int64_t> used;
         for (std::size_t i = 0; i < drawn.candidates.size(); ++i) {
-            const std::int64_t block = drawn.built.slots[i * m] / job.shape.block_size;
-            if (!used.insert(block).second || drawn.built.needle_block[i] < 0) {
+            const std::int64_t block = drawn.slots[i * m] / job.shape.block_size;
+            if (!used.insert(block).second || drawn.built.feasible[i] == 0) {
                 continue;
             }
             for (std::int64_t s = block * job.shape.block_size; s < (block + 1) * job.shape.block_size; ++s) {
@@ -157,8 +160,8 @@ TEST(NeedleProbe, NeedlesOfOtherProbesArePureNoise) {
     for (std::int64_t g = 0; g < key_sets_of_laws; ++g) {
         const Drawn drawn(job, g);
         for (std::size_t other = 0; other < drawn.candidates.size(); ++other) {
-            if (drawn.built.slots[other] != drawn.built.slots.back()) {
-                seen.add(drawn.query(job, drawn.candidates.size() - 1).dot(drawn.key(job, drawn.built.slots[other])));
+            if (drawn.slots[other] != drawn.slots.back()) {
+                seen.add(drawn.query(job, drawn.candidates.size() - 1).dot(drawn.key(job, drawn.slots[other])));
                 break;
             }
         }
@@ -204,10 +207,9 @@ TEST(NeedleProbe, QueriesAreUniformOnTheSphere) {
         std::vector<Affinities> axes(16);
         for (std::int64_t g = 0; g < key_sets_of_laws; ++g) {
             const Drawn drawn(job, g);
-            const auto kept = std::find_if(drawn.built.needle_block.begin(), drawn.built.needle_block.end(),
-                                           [](std::int64_t block) { return block >= 0; });
-            ASSERT_NE(kept, drawn.built.needle_block.end());
-            const Row query = drawn.query(job, static_cast<std::size_t>(kept - drawn.built.needle_block.begin()));
+            const auto kept = std::find(drawn.built.feasible.begin(), drawn.built.feasible.end(), 1);
+            ASSERT_NE(kept, drawn.built.feasible.end());
+            const Row query = drawn.query(job, static_cast<std::size_t>(kept - drawn.built.feasible.begin()));
             for (std::size_t e = 0; e < axes.size(); ++e) {
                 axes[e].add(query[static_cast<Eigen::Index>(e)]);
             }

@@ -9,6 +9,21 @@
 
 namespace mobalab::experiments {
 
+/// The queries of a key set as numbers.
+struct HostQueries {
+    sim::NeedleQueries recipe;
+    std::vector<float> queries;
+    std::vector<std::uint8_t> feasible;
+
+    HostQueries(const ProbeJob& job, const NeedleKind& kind, std::int64_t key_set)
+        : recipe(
+              queries_of_set(job, kind, segments_of(chunks_of_key_set(job, key_set), job.shape.block_size), key_set)),
+          queries(static_cast<std::size_t>(recipe.count() * job.shape.head_dim)),
+          feasible(static_cast<std::size_t>(recipe.count())) {
+        sim::build_needle_queries(recipe, queries, feasible);
+    }
+};
+
 /// How the selections of two routers on the same keys and queries differ.
 struct SelectionDifference {
     std::int64_t rows = 0;
@@ -30,10 +45,9 @@ inline SelectionDifference difference_of(const ProbeJob& job, std::int64_t key_s
     const ProbeShape& shape = job.shape;
     const std::vector<float> keys = draw_keys(shape, job.seed, key_set);
     const std::vector<QueryChunk> chunks = chunks_of_key_set(job, key_set);
-    const BuiltQueries built =
-        build_queries(job, job.kinds.front(), segments_of(chunks, shape.block_size), keys, key_set);
+    const HostQueries built(job, job.kinds.front(), key_set);
     const auto width = static_cast<std::size_t>(job.largest_topk() - 1);
-    std::vector<std::int32_t> of_a(built.needle_block.size() * width, -2);
+    std::vector<std::int32_t> of_a(built.feasible.size() * width, -2);
     std::vector<std::int32_t> of_b = of_a;
     a.load(shape, keys)->route(chunks, built.queries, job.largest_topk(), of_a);
     b.load(shape, keys)->route(chunks, built.queries, job.largest_topk(), of_b);
@@ -52,8 +66,8 @@ inline SelectionDifference difference_of(const ProbeJob& job, std::int64_t key_s
         }
         return sum / static_cast<double>(last - first);
     };
-    SelectionDifference result{.rows = std::ssize(built.needle_block)};
-    for (std::size_t row = 0; row < built.needle_block.size(); ++row) {
+    SelectionDifference result{.rows = std::ssize(built.feasible)};
+    for (std::size_t row = 0; row < built.feasible.size(); ++row) {
         bool same = true;
         for (std::size_t i = row * width; i < (row + 1) * width; ++i) {
             if (of_a[i] != of_b[i]) {

@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -60,6 +63,66 @@ TEST_F(CudaEngine, gaussians_have_the_bits_of_the_cpu) {
         std::vector<float> host(static_cast<std::size_t>(count));
         fill_gaussian(host, PhiloxKey{7, 8}, 9, kFirst);
         EXPECT_EQ(testing::device_gaussians(count, PhiloxKey{7, 8}, 9, kFirst), host) << count;
+    }
+}
+
+float rounded_to_bf16(float x) {
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    return std::bit_cast<float>((bits + 0x7fffU + ((bits >> 16U) & 1U)) & 0xffff0000U);
+}
+
+// Keys of a probe: numbers beyond 2^32 coordinates, a last thread block that is not full.
+TEST_F(CudaEngine, unit_rows_have_the_bits_of_the_cpu) {
+    constexpr std::int64_t kFirst = (std::int64_t{1} << 30U) - 5;
+    for (const std::int64_t d : {4, 20, 32, 64, 96, 128, 256}) {
+        for (const std::int64_t count : {1, 63, 1000}) {
+            const UnitRows rows{.head_dim = d, .key = {7, 8}, .subsequence = 9};
+            const auto size = static_cast<std::size_t>(count * d);
+            std::vector<float> host(size);
+            fill_unit_rows(rows, kFirst, host);
+            const testing::DeviceRows device = testing::device_unit_rows(rows, kFirst, count);
+            EXPECT_EQ(device.fp32, host) << d << " " << count;
+            for (std::size_t i = 0; i < size; ++i) {
+                const auto mirrored = (size / static_cast<std::size_t>(d) - 1 - i / static_cast<std::size_t>(d)) *
+                                          static_cast<std::size_t>(d) +
+                                      i % static_cast<std::size_t>(d);
+                ASSERT_EQ(device.reversed[mirrored], host[i]);
+                ASSERT_EQ(device.bf16[i], rounded_to_bf16(host[i]));
+                ASSERT_NEAR(device.fp16[i], host[i], 0x1p-25F + 0x1p-11F * std::abs(host[i]));
+            }
+            const UnitRows other{.head_dim = d, .key = {7, 8}, .subsequence = 10};
+            EXPECT_NE(testing::device_unit_rows(other, kFirst, count).fp32, host);
+        }
+    }
+}
+
+TEST_F(CudaEngine, needle_queries_have_the_bits_of_the_cpu) {
+    for (const std::int64_t d : {32, 64, 96, 128, 256}) {
+        for (const std::int64_t m : {1, 2, 4, 13, 31}) {
+            // About half of the clusters of several keys can be: mu^T G^-1 mu is some |mu|^2 d / (d - m).
+            const double room = std::sqrt(1.0 - static_cast<double>(m) / static_cast<double>(d));
+            const double others = m > 1 ? std::sqrt(0.19 / static_cast<double>(m - 1)) : 0.0;
+            NeedleQueries recipe{.keys = {.head_dim = d, .key = {1, 2}, .subsequence = 3},
+                                 .noise = {.head_dim = d, .key = {4, 5}, .subsequence = 6},
+                                 .cluster_size = m,
+                                 .mu_signal = 0.9 * room,
+                                 .mu_cluster = others * room,
+                                 .slots = {}};
+            constexpr std::int64_t kCount = 500;
+            for (std::int64_t i = 0; i < kCount * m; ++i) {
+                recipe.slots.push_back(i * 7919 % 524287);
+            }
+            std::vector<float> host(static_cast<std::size_t>(kCount * d));
+            std::vector<std::uint8_t> feasible(kCount);
+            build_needle_queries(recipe, host, feasible);
+            const auto kept = std::count(feasible.begin(), feasible.end(), 1);
+            EXPECT_TRUE(m == 1 ? kept == kCount : kCount / 8 < kept && kept < kCount) << kept;
+            for (const std::int64_t at_once : {kCount, std::int64_t{77}}) {
+                const testing::DeviceQueries device = testing::device_needle_queries(recipe, at_once);
+                EXPECT_EQ(device.feasible, feasible) << d << " " << m;
+                EXPECT_EQ(device.queries, host) << d << " " << m;
+            }
+        }
     }
 }
 
@@ -148,6 +211,41 @@ TEST_F(CudaEngine, counts_beyond_the_plain_model_are_those_of_the_cpu) {
     }
     EXPECT_GT(misses, 100U);
     EXPECT_GT(hits, 100U);
+}
+
+// A long point whose pieces other ranks compute as well, each on a device: here two that share one.
+TEST_F(CudaEngine, pieces_computed_elsewhere_count_alike) {
+    const RoutingPoint point = point_of(Model::sphere, {64, 16, 256, 8, 1, 0.7, 0.0, 0});
+    for (const StopRule& rule :
+         {StopRule{.max_trials = 3'000'000}, StopRule{.max_trials = 3'000'000, .max_misses = 400'000},
+          StopRule{.max_trials = 3'000'000, .target_relative_error = 0.0005}}) {
+        Budget budget;
+        budget.stop = rule;
+        budget.device = Device::cuda;
+        const SimulationResult alone = simulate(point, budget);
+        const ChunkComputer first(point, budget);
+        const ChunkComputer second(point, budget);
+        std::atomic<int> asked = 0;
+        std::atomic<int> computed = 0;
+        budget.helpers = {4, [&](TrialRange range) -> std::optional<std::vector<TrialStats>> {
+                              const int number = asked++;
+                              if (number % 5 == 4) {
+                                  return std::nullopt;  // no helper is free
+                              }
+                              ++computed;
+                              return number % 2 == 0 ? first(range) : second(range);
+                          }};
+        const SimulationResult shared = simulate(point, budget);
+        EXPECT_EQ(shared.progress.stats, alone.progress.stats);
+        EXPECT_EQ(shared.reason, alone.reason);
+        EXPECT_GT(computed, 4);
+        if (rule.max_misses > 0) {  // a CPU would stop at the same chunk
+            EXPECT_EQ(shared.reason, StopReason::misses);
+            budget.device = Device::cpu;
+            budget.helpers = {};
+            EXPECT_EQ(simulate(point, budget).progress.stats, shared.progress.stats);
+        }
+    }
 }
 
 TEST_F(CudaEngine, normal_models_have_the_threshold_method) {

@@ -1,12 +1,18 @@
 #include "tests/sim/cuda_probes.h"
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <curand_kernel.h>
 
+#include <algorithm>
 #include <bit>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
 #include "sim/cuda/fill_gaussian.h"
+#include "sim/cuda/needle_queries.h"
+#include "sim/cuda/unit_rows.h"
 #include "sim/transforms.h"
 
 namespace mobalab::sim::testing {
@@ -70,6 +76,55 @@ std::vector<float> device_gaussians(std::int64_t count, PhiloxKey key, std::uint
     auto* z = device_array<float>(static_cast<std::size_t>(count));
     check(cuda::fill_gaussian(z, count, key, subsequence, first_draw, nullptr));
     return fetch(z, static_cast<std::size_t>(count));
+}
+
+namespace {
+
+template <class Element>
+std::vector<float> rows_as(const UnitRows& rows, std::int64_t first, std::int64_t count) {
+    const auto size = static_cast<std::size_t>(count * rows.head_dim);
+    auto* out = device_array<Element>(size);
+    check(cuda::fill_unit_rows(rows, first, out, count, nullptr));
+    std::vector<float> values;
+    for (const Element x : fetch(out, size)) {
+        values.push_back(static_cast<float>(x));
+    }
+    return values;
+}
+
+}  // namespace
+
+DeviceRows device_unit_rows(const UnitRows& rows, std::int64_t first, std::int64_t count) {
+    std::vector<std::int64_t> numbers(static_cast<std::size_t>(count));
+    std::iota(numbers.rbegin(), numbers.rend(), first);
+    auto* listed = device_array<std::int64_t>(numbers.size());
+    check(cudaMemcpy(listed, numbers.data(), numbers.size() * sizeof(std::int64_t), cudaMemcpyHostToDevice));
+    auto* reversed = device_array<float>(static_cast<std::size_t>(count * rows.head_dim));
+    check(cuda::fill_listed_unit_rows(rows, listed, reversed, count, nullptr));
+    DeviceRows result{rows_as<float>(rows, first, count), rows_as<__nv_bfloat16>(rows, first, count),
+                      rows_as<__half>(rows, first, count),
+                      fetch(reversed, static_cast<std::size_t>(count * rows.head_dim))};
+    check(cudaFree(listed));
+    return result;
+}
+
+DeviceQueries device_needle_queries(const NeedleQueries& recipe, std::int64_t at_once) {
+    const std::int64_t count = recipe.count();
+    auto* slots = device_array<std::int64_t>(recipe.slots.size());
+    check(cudaMemcpy(slots, recipe.slots.data(), recipe.slots.size() * sizeof(std::int64_t), cudaMemcpyHostToDevice));
+    auto* queries = device_array<float>(static_cast<std::size_t>(count * recipe.keys.head_dim));
+    auto* feasible = device_array<std::uint8_t>(static_cast<std::size_t>(count));
+    auto* memory = device_array<char>(static_cast<std::size_t>(at_once) * cuda::needle_query_bytes(recipe));
+    for (std::int64_t first = 0; first < count; first += at_once) {
+        check(cuda::build_needle_queries(recipe, slots + first * recipe.cluster_size, first,
+                                         std::min(at_once, count - first), queries + first * recipe.keys.head_dim,
+                                         feasible + first, memory, nullptr));
+    }
+    DeviceQueries result{fetch(queries, static_cast<std::size_t>(count * recipe.keys.head_dim)),
+                         fetch(feasible, static_cast<std::size_t>(count))};
+    check(cudaFree(slots));
+    check(cudaFree(memory));
+    return result;
 }
 
 SqrtCheck check_device_sqrt(float low, float high) {

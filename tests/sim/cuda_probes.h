@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "sim/needle_queries.h"
 #include "sim/philox_key.h"
 
 namespace mobalab::sim::testing {
@@ -13,6 +14,20 @@ std::vector<std::uint32_t> curand_words(std::uint64_t seed, std::uint64_t subseq
 /// fill_gaussian() on the device.
 std::vector<float> device_gaussians(std::int64_t count, PhiloxKey key, std::uint64_t subsequence,
                                     std::uint64_t first_draw);
+
+/// fill_unit_rows() on the device as float, bf16 and fp16, the latter two widened; and fill_listed_unit_rows() of the
+/// same rows in reverse order.
+struct DeviceRows {
+    std::vector<float> fp32, bf16, fp16, reversed;
+};
+DeviceRows device_unit_rows(const UnitRows& rows, std::int64_t first, std::int64_t count);
+
+/// build_needle_queries() on the device, `at_once` queries a call.
+struct DeviceQueries {
+    std::vector<float> queries;
+    std::vector<std::uint8_t> feasible;
+};
+DeviceQueries device_needle_queries(const NeedleQueries& recipe, std::int64_t at_once);
 
 /// Floats in [low, high] whose Ops<float>::sqrt on the device differs from the correctly rounded root, and how many
 /// were tried.

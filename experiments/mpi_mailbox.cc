@@ -1,16 +1,16 @@
-#include "experiments/rank_mailbox.h"
+#include "experiments/mpi_mailbox.h"
 
 #include <utility>
 
 namespace mobalab::experiments {
 
-void RankMailbox::post(int rank, Note note, std::string text) {
+void MpiMailbox::post(int rank, Note note, std::string text) {
     Sending& sending = sending_.emplace_back(Sending{std::move(text), MPI_REQUEST_NULL});
     MPI_Isend(sending.text.data(), static_cast<int>(sending.text.size()), MPI_BYTE, rank, static_cast<int>(note),
               MPI_COMM_WORLD, &sending.request);
 }
 
-std::optional<Message> RankMailbox::receive() {
+std::optional<Message> MpiMailbox::receive() {
     all_sent();
     int there = 0;
     MPI_Status status;
@@ -26,7 +26,7 @@ std::optional<Message> RankMailbox::receive() {
     return message;
 }
 
-bool RankMailbox::all_sent() {
+bool MpiMailbox::all_sent() {
     for (auto sending = sending_.begin(); sending != sending_.end();) {
         int sent = 0;
         MPI_Test(&sending->request, &sent, MPI_STATUS_IGNORE);
