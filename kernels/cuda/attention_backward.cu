@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <string>
 
 #include "kernels/cuda/block_backward.h"
 #include "kernels/cuda/gradient_rows.h"
@@ -120,6 +121,17 @@ struct BackwardWorkspace {
     }
 };
 
+/// Kernels count from the first row of a sequence on in 32 bits.
+Status check_span(const char* name, std::int64_t stride_token, std::int64_t tokens) {
+    constexpr std::int64_t most_bytes = std::int64_t{1} << 36;
+    const std::int64_t row_bytes = stride_token * element_bytes;
+    if (row_bytes >= 0 && (tokens <= 1 || row_bytes <= most_bytes / tokens)) return {};
+    return {StatusCode::unsupported, std::string(name) + ": stride_token = " + std::to_string(stride_token) + " over " +
+                                         std::to_string(tokens) +
+                                         " tokens spans more than 64 GiB; nearest valid choice: " +
+                                         std::to_string(most_bytes / tokens / element_bytes / 8 * 8)};
+}
+
 Status check_alignment(const Problem& p, const BackwardTensors& t) {
     const auto check = [](const char* name, const auto& tensor, std::int64_t heads) {
         return check_rows_aligned(name, tensor.data, tensor.stride_token, tensor.stride_head, heads);
@@ -130,6 +142,9 @@ Status check_alignment(const Problem& p, const BackwardTensors& t) {
     if (Status s = check("out", t.out, p.heads_q); !s.ok()) return s;
     if (Status s = check("d_out", t.d_out, p.heads_q); !s.ok()) return s;
     if (Status s = check("dq", t.dq, p.heads_q); !s.ok()) return s;
+    if (Status s = check_span("q", t.q.stride_token, p.tokens_q()); !s.ok()) return s;
+    if (Status s = check_span("d_out", t.d_out.stride_token, p.tokens_q()); !s.ok()) return s;
+    if (Status s = check_span("dq", t.dq.stride_token, p.tokens_q()); !s.ok()) return s;
     if (Status s = check("dk", t.dk, p.heads_k); !s.ok()) return s;
     return check("dv", t.dv, p.heads_k);
 }

@@ -339,7 +339,8 @@ private:
         for (int h = 0; h < 2; ++h) {
             const int row = 16 * warp() + lane() / 4 + 8 * h;
             if (row >= info.rows) continue;
-            char* const pieces = info.dq + row * info.pitch + (lane() % 4) * 16;
+            char* const pieces =
+                info.dq + (static_cast<std::uint32_t>(row) * info.pitch + lane() % 4) * std::uint64_t{16};
 #pragma unroll
             for (int m = 0; m < S::dq_part / 32; ++m) {
                 const int column = first_column + 32 * m;

@@ -94,7 +94,7 @@ private:
                 const std::int64_t pitch = args_.head_dim * 2;
                 info.dq = own ? args_.dq.row(head, q_begin + own_begin + own_row)
                               : args_.partials + (first_row + begin) * pitch;
-                info.pitch = own ? args_.dq.stride_token : pitch;
+                info.pitch = pieces_of(own ? args_.dq.stride_token : pitch);
                 info.rows = tile;
                 info.last_key = own_begin + own_row - diagonal;
                 info.own = own;
@@ -133,10 +133,10 @@ private:
         const int piece = lane_ % pieces;
         const int place = piece / 8 * row_panel_bytes + warp_ * (16 * 128);
         const bool exists = piece < args_.head_dim / 8;
-        gather_rows(shared_.q[stage] + place, args_.q.row(head, q_begin) + piece * 16, args_.q.stride_token, query,
-                    exists);
-        gather_rows(shared_.d_out[stage] + place, args_.d_out.row(head, q_begin) + piece * 16, args_.d_out.stride_token,
-                    query, exists);
+        gather_rows(shared_.q[stage] + place, args_.q.row(head, q_begin) + piece * 16,
+                    query * pieces_of(args_.q.stride_token), exists);
+        gather_rows(shared_.d_out[stage] + place, args_.d_out.row(head, q_begin) + piece * 16,
+                    query * pieces_of(args_.d_out.stride_token), exists);
         if (lane_ < 16) gather_lse_dot(stage, args_.lse_dot + head * args_.tokens_q + q_begin + query, entry, rows);
         cp_async_commit();
         ++tile_;
@@ -166,16 +166,23 @@ private:
         const int piece = lane_ % pieces;
         const auto row = static_cast<std::uint32_t>(min(16 * warp_ + lane_ % 16, rows - 1));
         gather_rows(shared_.partials[stage] + piece / 8 * row_panel_bytes + warp_ * (16 * 128), first + piece * 16,
-                    pitch, row, piece < args_.head_dim / 8);
+                    row * pieces_of(pitch), piece < args_.head_dim / 8);
     }
-    __device__ __forceinline__ void gather_rows(std::byte* place, const char* source, std::int64_t stride_token,
-                                                std::uint32_t query, bool exists) const {
+    static __device__ __forceinline__ std::uint32_t pieces_of(std::int64_t bytes) {
+        return static_cast<std::uint32_t>(bytes / 16);
+    }
+    /// offset: in pieces of 16 bytes, of the row of this lane % 16.
+    __device__ __forceinline__ void gather_rows(std::byte* place, const char* source, std::uint32_t offset,
+                                                bool exists) const {
+        asm("" : "+l"(source));  // one register pair, not a constant to add every time
+        // Chunk lane % 8 of row r stands at chunk (lane % 8) ^ (r % 8); the rows of a lane are rows_per_step apart.
+        const int first = lane_ / pieces, chunk = ((lane_ % 8) ^ first) * 16;  // pieces is a multiple of 8
+        place += first * 128;
 #pragma unroll 4
         for (int step = 0; step < steps; ++step) {
-            const int row = step * rows_per_step + lane_ / pieces;
-            const std::uint32_t from = __shfl_sync(0xffffffffu, query, row);
-            const int to = row * 128 + ((lane_ % 8) ^ (row % 8)) * 16;  // pieces is a multiple of 8
-            if (exists) cp_async_16(place + to, source + from * stride_token);
+            const int row = step * rows_per_step;
+            const std::uint32_t from = __shfl_sync(0xffffffffu, offset, row + first);
+            if (exists) cp_async_16(place + row * 128 + (chunk ^ row % 8 * 16), source + from * std::uint64_t{16});
         }
     }
 

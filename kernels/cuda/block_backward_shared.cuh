@@ -46,8 +46,8 @@ struct Shape {
 
 /// What consumers need to know of a tile.
 struct TileInfo {
-    char* dq = nullptr;      ///< partial of its first row, and
-    std::int64_t pitch = 0;  ///< bytes to the next one
+    char* dq = nullptr;       ///< partial of its first row, and
+    std::uint32_t pitch = 0;  ///< pieces of 16 bytes to the next one
     std::int32_t rows = 0;
     std::int32_t last_key = 0;  ///< own tile: last key of the run the first row sees
     bool own = false;
