@@ -126,10 +126,10 @@ Status check_span(const char* name, std::int64_t stride_token, std::int64_t toke
     constexpr std::int64_t most_bytes = std::int64_t{1} << 36;
     const std::int64_t row_bytes = stride_token * element_bytes;
     if (row_bytes >= 0 && (tokens <= 1 || row_bytes <= most_bytes / tokens)) return {};
-    return {StatusCode::unsupported, std::string(name) + ": stride_token = " + std::to_string(stride_token) + " over " +
-                                         std::to_string(tokens) +
-                                         " tokens spans more than 64 GiB; nearest valid choice: " +
-                                         std::to_string(most_bytes / tokens / element_bytes / 8 * 8)};
+    return {StatusCode::invalid_argument, std::string(name) + ": stride_token = " + std::to_string(stride_token) +
+                                              " over " + std::to_string(tokens) +
+                                              " tokens spans more than 64 GiB; nearest valid choice: " +
+                                              std::to_string(most_bytes / tokens / element_bytes / 8 * 8)};
 }
 
 Status check_alignment(const Problem& p, const BackwardTensors& t) {

@@ -152,6 +152,15 @@ TEST_P(CudaBackward, MisalignedTensorsAreRefused) {
     EXPECT_NE(status.message.find("dk: stride_token = 67"), std::string::npos) << status.message;
 }
 
+TEST_P(CudaBackward, RowsFurtherApartThan32BitsReachAreRefused) {
+    const BareCall call(Operation::attention_backward, dtype());
+    const ConstTensor in = call.in(), wide = call.in(std::int64_t{1} << 30);
+    const Status status = attention_backward(call.problem, in, in, in, in, wide, call.lse(), nullptr, call.out(),
+                                             call.out(), call.out(), call.execution);
+    EXPECT_EQ(status.code, StatusCode::invalid_argument);
+    EXPECT_NE(status.message.find("d_out: stride_token = 1073741824"), std::string::npos) << status.message;
+}
+
 INSTANTIATE_TEST_SUITE_P(Cuda, CudaBackward, testing::ValuesIn(cuda_targets()), target_name);
 
 }  // namespace
