@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/gradient_rows.h"
 #include "kernels/cuda/lists.h"
 #include "kernels/kernels.h"
 
@@ -16,7 +17,8 @@
 //
 // so pairs of (query, run) are independent. What leaves the kernel:
 //   - dK and dV of a run, complete over all query heads that share the key head; where a run has so many queries that
-//     several thread blocks share them, fp32 sums in scratch *slots*, which launch_sum_splits() adds in a fixed order;
+//     several thread blocks share them, fp32 sums in scratch *slots*, which the last of these blocks adds in a fixed
+//     order;
 //   - per (query, list) one *partial* dQ row in the dtype of the inputs: that of the own block in the query's row of dq
 //     itself, those of list rows in scratch row r. gradient_rows.h adds them. Elements inside a partial row are in
 //     the order of block_forward.h's partials.
@@ -44,54 +46,48 @@ struct alignas(16) BackwardUnit {
     std::int32_t first_item = 0;
     std::int32_t item_count = 0;  ///< negative: no more work
     std::int32_t slot = -1;       ///< of its sums; -1: they are complete and go to dk and dv
-    std::int32_t unused = 0;
+    std::int32_t split = -1;      ///< the SplitRun it belongs to
 };
 /// The slots of one run.
 struct alignas(16) SplitRun {
-    std::int32_t item = 0;  ///< any of its items
     std::int32_t first_slot = 0;
     std::int32_t slots = 0;
+    std::int32_t filled = 0;  ///< of its slots; 0 again once they were added
     std::int32_t unused = 0;
 };
 
-/// How a chunk of lists is worked on: in passes of `heads_per_pass` of its query heads, so that the lists of many heads
+/// How a chunk of lists is worked on: in passes of `windows_per_pass` of its windows, so that the lists of many windows
 /// are built at once while the partials of few are in scratch.
 struct UnitPlan {
-    std::int32_t heads_per_pass = 1, passes = 1;  ///< of a chunk
-    std::int32_t tiles_per_unit = 0;              ///< runs of up to 1.5 times as many tiles stay whole
-    std::int32_t slots_max = 0;                   ///< of a pass
-    std::int32_t units_max = 0;                   ///< of a chunk
+    std::int32_t windows_per_pass = 1, passes = 1;  ///< of a chunk
+    std::int32_t runs = 1;                          ///< of a list: launches of a pass
+    std::int32_t tiles_per_unit = 0;                ///< runs of up to 1.5 times as many tiles stay whole
+    std::int32_t slots_max = 0;                     ///< of a pass
+    std::int32_t units_max = 0;                     ///< likewise
+
+    MOBALAB_HOST_DEVICE std::int32_t counts() const { return 1 + runs; }  ///< of a pass
 };
-inline constexpr std::int32_t max_passes = 8;
 /// The units of one pass in device memory.
 struct UnitView {
-    BackwardUnit* units = nullptr;   ///< of all passes; longest of a pass first, more or less
+    BackwardUnit* units = nullptr;   ///< [units_max], the longest first, more or less
     SplitRun* splits = nullptr;      ///< [slots_max]
-    std::int32_t* counts = nullptr;  ///< [4]: units, split runs, next unit to draw, where the units of the pass begin
+    std::int32_t* counts = nullptr;  ///< number of units, [runs]: next one to draw
 
     MOBALAB_HOST_DEVICE UnitView pass(const UnitPlan& plan, std::int32_t pass) const {
-        return {units, splits + static_cast<std::int64_t>(pass) * plan.slots_max, counts + 4 * pass};
+        return {units + static_cast<std::int64_t>(pass) * plan.units_max,
+                splits + static_cast<std::int64_t>(pass) * plan.slots_max, counts + plan.counts() * pass};
     }
 };
 
-/// heads_per_pass: whole groups of query heads that share a key head.
-UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t heads_per_pass);
+/// lists: with windows of whole sequences and whole groups of query heads that share a key head.
+UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, std::int64_t head_dim);
 /// Enqueues the units of all passes of one chunk; `units` is the view of pass 0.
 Status launch_units(const ListPlan& plan, const UnitPlan& unit_plan, const ListView& lists, const UnitView& units,
                     cudaStream_t stream);
 
-struct RowTensor {
-    char* data = nullptr;
-    std::int64_t stride_token = 0, stride_head = 0;  ///< bytes
-
-    MOBALAB_HOST_DEVICE char* row(std::int64_t head, std::int64_t token) const {
-        return data + token * stride_token + head * stride_head;
-    }
-};
-
 struct BlockBackwardArgs {
     RowTensor q, d_out, dq, dk, dv;
-    const float2* lse_dot = nullptr;  ///< [heads_q, tokens_q]: log2(e) lse, d_out . out
+    const float2* lse_dot = nullptr;  ///< [heads_q, tokens_q], those of the pass: log2(e) lse, d_out . out
     std::int64_t tokens_q = 0;
     std::int32_t head_dim = 0;
     std::int32_t query_heads_per_key_head = 1;
@@ -107,13 +103,9 @@ struct BlockBackwardArgs {
     float* slots = nullptr;    ///< [slots_max, slot_elements()]
 };
 
-/// Enqueues one run of every list of a chunk. head_dim 32, 64, 96, 128, 256; T is __nv_bfloat16 or __half; the maps are
+/// Enqueues one run of every list of a pass. head_dim 32, 64, 96, 128, 256; T is __nv_bfloat16 or __half; the maps are
 /// make_tensor_map()'s with boxes of keys_per_backward_run() tokens.
 template <typename T>
 Status launch_block_backward(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
                              const CUtensorMap& v_map, cudaStream_t stream);
-/// Afterwards: dk and dv of the runs that were split.
-template <typename T>
-Status launch_sum_splits(const UnitPlan& plan, const BlockBackwardArgs& args, cudaStream_t stream);
-
 }  // namespace mobalab::kernels::cuda

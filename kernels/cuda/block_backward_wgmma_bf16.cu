@@ -4,6 +4,5 @@ namespace mobalab::kernels::cuda {
 
 template Status launch_block_backward<__nv_bfloat16>(int, const BlockBackwardArgs&, const CUtensorMap&,
                                                      const CUtensorMap&, cudaStream_t);
-template Status launch_sum_splits<__nv_bfloat16>(const UnitPlan&, const BlockBackwardArgs&, cudaStream_t);
 
 }  // namespace mobalab::kernels::cuda

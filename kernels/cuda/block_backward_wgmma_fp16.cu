@@ -4,6 +4,5 @@ namespace mobalab::kernels::cuda {
 
 template Status launch_block_backward<__half>(int, const BlockBackwardArgs&, const CUtensorMap&, const CUtensorMap&,
                                               cudaStream_t);
-template Status launch_sum_splits<__half>(const UnitPlan&, const BlockBackwardArgs&, cudaStream_t);
 
 }  // namespace mobalab::kernels::cuda

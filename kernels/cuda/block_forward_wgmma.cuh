@@ -63,9 +63,6 @@ struct Shared {
     std::uint64_t tail_loaded;
 };
 
-template <int HeadDim>
-constexpr std::size_t shared_bytes = sizeof(Shared<HeadDim>) + 1024;  // dynamic memory may begin anywhere
-
 /// The unit's description and list entries: consumers must not wait for global memory to learn whom to gather.
 template <int HeadDim>
 __device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<HeadDim>& shared, int slot,
@@ -342,14 +339,11 @@ __global__ void __launch_bounds__(threads_per_block, 1)
 template <typename T, int HeadDim, bool Blocks>
 Status launch(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map, const CUtensorMap& v_map,
               cudaStream_t stream) {
-    static_assert(shared_bytes<HeadDim> <= 227 * 1024, "more than a thread block can have");
+    constexpr std::size_t bytes = sizeof(Shared<HeadDim>) + 1024;  // dynamic memory may begin anywhere
+    static_assert(bytes <= 227 * 1024, "more than a thread block can have");
     static_assert(128 * (consumer_groups * consumer_registers + producer_registers) <= 65536);
-    const auto kernel = block_forward_kernel<T, HeadDim, Blocks>;
-    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                   static_cast<int>(shared_bytes<HeadDim>));
-    if (error != cudaSuccess) return device_status(error, "block_forward (wgmma)");
-    return launch_early("block_forward (wgmma)", kernel, dim3(static_cast<unsigned>(multiprocessors)),
-                        threads_per_block, shared_bytes<HeadDim>, stream, args, k_map, v_map);
+    return launch_persistent("block_forward (wgmma)", block_forward_kernel<T, HeadDim, Blocks>, multiprocessors,
+                             threads_per_block, bytes, stream, args, k_map, v_map);
 }
 
 template <typename T, int HeadDim>

@@ -16,7 +16,7 @@ constexpr unsigned full_warp = 0xffffffffu;
 
 /// Lanes that share a row: one 16-byte piece each; a power of two, so head_dim 96 idles a quarter.
 constexpr int lanes_per_row(int head_dim) {
-    return head_dim == 96 ? 16 : head_dim / 8;
+    return head_dim == 96 ? 16 : head_dim / chunk_elements;
 }
 
 template <typename T, int Lanes>
@@ -25,23 +25,20 @@ __global__ void __launch_bounds__(threads_per_block) lse_dot_kernel(const __grid
     ptx::let_next_kernel_launch();
     const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * (threads_per_block / Lanes) + threadIdx.x / Lanes;
     const int piece = static_cast<int>(threadIdx.x) % Lanes;
-    const std::int64_t token = row / args.heads, head = row % args.heads;
-    const bool exists = token < args.tokens;
+    const std::int64_t token = row / args.head_count, head = args.head_begin + row % args.head_count;
+    const bool exists = token < args.tokens_q;
     float dot = 0.0f;
-    if (exists && piece < args.head_dim / 8) {
-        const char* const out = static_cast<const char*>(args.out) + token * args.out_token + head * args.out_head;
-        const char* const d_out =
-            static_cast<const char*>(args.d_out) + token * args.d_out_token + head * args.d_out_head;
+    if (exists && piece < args.head_dim / chunk_elements) {
         float a[chunk_elements], b[chunk_elements];
-        unpack<T>(__ldg(reinterpret_cast<const uint4*>(out) + piece), a);
-        unpack<T>(__ldg(reinterpret_cast<const uint4*>(d_out) + piece), b);
+        unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.out.row(head, token)) + piece), a);
+        unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.d_out.row(head, token)) + piece), b);
 #pragma unroll
         for (int e = 0; e < chunk_elements; ++e) dot = fmaf(a[e], b[e], dot);
     }
 #pragma unroll
     for (int distance = Lanes / 2; distance > 0; distance /= 2) dot += __shfl_xor_sync(full_warp, dot, distance);
     if (!exists || piece > 0) return;
-    const std::int64_t at = head * args.tokens + token;
+    const std::int64_t at = head * args.tokens_q + token;
     args.lse_dot[at] = make_float2(args.lse[at] * 1.4426950408889634f, dot);
 }
 
@@ -69,27 +66,27 @@ __global__ void __launch_bounds__(threads_per_block, 4)
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();
     constexpr int batch = Lanes < 8 ? Lanes : 8;  // partials in flight
-    const ListChunk& chunk = args.lists.chunk;
+    const ListChunk& chunk = args.queries.chunk;
+    // Whole warps go on, for the shuffles.
+    const WindowQueries::Query query = args.queries.at(blockIdx.x * (threads_per_block / Lanes) + threadIdx.x / Lanes);
     const int piece = static_cast<int>(threadIdx.x) % Lanes;
-    const std::int64_t queries = static_cast<std::int64_t>(chunk.head_count) * chunk.token_count;
-    const std::int64_t mine = static_cast<std::int64_t>(blockIdx.x) * (threads_per_block / Lanes) + threadIdx.x / Lanes;
-    const bool exists = mine < queries;  // whole warps go on, for the shuffles
-    const bool moves = exists && piece < args.head_dim / 8;
-    const std::int64_t head = exists ? mine / chunk.token_count : 0, token = exists ? mine % chunk.token_count : 0;
-    char* const row = args.dq.row(chunk.head_begin + head, chunk.token_begin + token) + piece * 16;
-    const std::int32_t* const positions = args.lists.positions + mine * args.slots;
+    const bool has_piece = piece < args.head_dim / chunk_elements, moves = query.exists && has_piece;
+    char* const row = args.dq.row(query.head, query.token) + piece * 16;
+    const std::int64_t listed =
+        static_cast<std::int64_t>(query.head - chunk.head_begin) * chunk.token_count + query.token - chunk.token_begin;
+    const std::int32_t* const positions = args.positions + listed * args.slots;
 
     float sum[chunk_elements];
     const uint4 own = load_streaming(row, moves);
     for (int first = 0; first == 0 || first < args.slots; first += batch) {
-        const bool listed = exists && piece < batch && first + piece < args.slots;
-        const std::int32_t position = listed ? __ldg(positions + first + piece) : -1;
+        const bool asks = query.exists && piece < batch && first + piece < args.slots;
+        const std::int32_t position = asks ? __ldg(positions + first + piece) : -1;
         uint4 values[batch];
 #pragma unroll
         for (int i = 0; i < batch; ++i) {
             const std::int32_t from = __shfl_sync(full_warp, position, i, Lanes);
             const std::int64_t offset = static_cast<std::int64_t>(from) * (args.head_dim * 2) + piece * 16;
-            values[i] = load_streaming(args.partials + offset, from >= 0 && moves);
+            values[i] = load_streaming(args.partials + offset, from >= 0 && has_piece);
         }
         if (first == 0) unpack<T>(own, sum);
 #pragma unroll
@@ -107,38 +104,35 @@ __global__ void __launch_bounds__(threads_per_block, 4)
 template <typename T>
 struct LseDot {
     template <int Lanes>
-    static Status launch(const LseDotArgs& args, cudaStream_t stream) {
-        const std::int64_t rows = args.tokens * args.heads, per_block = threads_per_block / Lanes;
-        if (rows == 0) return {};
-        const auto blocks = static_cast<unsigned>((rows + per_block - 1) / per_block);
-        return launch_early("lse_dot", lse_dot_kernel<T, Lanes>, dim3(blocks), threads_per_block, 0, stream, args);
+    static Status launch(const LseDotArgs& args, dim3 blocks, cudaStream_t stream) {
+        return launch_early("lse_dot", lse_dot_kernel<T, Lanes>, blocks, threads_per_block, 0, stream, args);
     }
 };
 
 template <typename T>
 struct CombineGradient {
     template <int Lanes>
-    static Status launch(const CombineGradientArgs& args, cudaStream_t stream) {
-        const std::int64_t rows = static_cast<std::int64_t>(args.lists.chunk.head_count) * args.lists.chunk.token_count;
-        constexpr std::int64_t per_block = threads_per_block / Lanes;
-        if (rows == 0) return {};
-        const auto blocks = static_cast<unsigned>((rows + per_block - 1) / per_block);
-        return launch_early("combine_gradient", combine_gradient_kernel<T, Lanes>, dim3(blocks), threads_per_block, 0,
-                            stream, args);
+    static Status launch(const CombineGradientArgs& args, dim3 blocks, cudaStream_t stream) {
+        return launch_early("combine_gradient", combine_gradient_kernel<T, Lanes>, blocks, threads_per_block, 0, stream,
+                            args);
     }
 };
 
 template <template <typename> typename Kernel, typename T, typename Args>
 Status launch_lanes(const Args& args, cudaStream_t stream) {
-    switch (lanes_per_row(args.head_dim)) {
+    const int lanes = lanes_per_row(args.head_dim);
+    const std::int64_t rows = args.rows(), per_block = threads_per_block / lanes;
+    if (rows == 0) return {};
+    const dim3 blocks(static_cast<unsigned>((rows + per_block - 1) / per_block));
+    switch (lanes) {
         case 4:
-            return Kernel<T>::template launch<4>(args, stream);
+            return Kernel<T>::template launch<4>(args, blocks, stream);
         case 8:
-            return Kernel<T>::template launch<8>(args, stream);
+            return Kernel<T>::template launch<8>(args, blocks, stream);
         case 16:
-            return Kernel<T>::template launch<16>(args, stream);
+            return Kernel<T>::template launch<16>(args, blocks, stream);
         default:
-            return Kernel<T>::template launch<32>(args, stream);
+            return Kernel<T>::template launch<32>(args, blocks, stream);
     }
 }
 

@@ -27,4 +27,15 @@ Status launch_early(const char* name, void (*kernel)(Parameters...), dim3 blocks
     return device_status(cudaLaunchKernelEx(&config, kernel, arguments...), name);
 }
 
+/// launch_early() of a kernel that keeps every multiprocessor for itself, with the dynamic shared memory it asks for.
+template <typename... Parameters, typename... Arguments>
+Status launch_persistent(const char* name, void (*kernel)(Parameters...), int multiprocessors, unsigned threads,
+                         std::size_t shared_bytes, cudaStream_t stream, const Arguments&... arguments) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+    if (error != cudaSuccess) return device_status(error, name);
+    return launch_early(name, kernel, dim3(static_cast<unsigned>(multiprocessors)), threads, shared_bytes, stream,
+                        arguments...);
+}
+
 }  // namespace mobalab::kernels::cuda

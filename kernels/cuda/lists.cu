@@ -115,10 +115,6 @@ struct Part {
     __device__ int own_end(const Params& p, int list) const { return own_begin(p, list + 1); }
 };
 
-__device__ __forceinline__ int tiles_of(int rows) {
-    return (rows + list_tile_rows - 1) / list_tile_rows;
-}
-
 __device__ __forceinline__ int items_of(const Params& p, int own_rows, int list_rows) {
     return (tiles_of(own_rows) + tiles_of(list_rows) + p.plan.tiles_per_item - 1) / p.plan.tiles_per_item;
 }

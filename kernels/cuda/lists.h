@@ -35,6 +35,10 @@ inline constexpr int list_tile_rows = 64;
 inline constexpr std::uint32_t list_padding = 0xffffffffu;
 inline constexpr std::int64_t max_list_queries = (std::int64_t{1} << 24) - 1;  ///< queries of a sequence: 24 bits
 
+MOBALAB_HOST_DEVICE std::int32_t tiles_of(std::int32_t rows) {
+    return (rows + list_tile_rows - 1) / list_tile_rows;
+}
+
 /// Query row (in its sequence) of an entry, and its mask of selected blocks. list_padding has every bit set.
 MOBALAB_HOST_DEVICE std::uint32_t entry_query(std::uint32_t entry) {
     return entry & 0xffffffu;

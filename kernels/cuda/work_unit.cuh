@@ -30,10 +30,6 @@ __device__ __forceinline__ int unit_count(const BlockForwardArgs& args) {
     return (__ldg(begin + args.windows.count) - __ldg(begin)) * args.partials.runs;
 }
 
-__device__ __forceinline__ int tiles_of(int rows) {
-    return (rows + rows_per_tile - 1) / rows_per_tile;
-}
-
 /// Scratch row of run > 0 of the own block of token 0 of a sequence under a head, for the window that query row `row`
 /// of the sequence is in.
 __device__ __forceinline__ std::int64_t own_partial_row(const BlockForwardArgs& args, const Sequence& sequence,

@@ -10,63 +10,10 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/reference.h"
-#include "kernels/cpu/sequences.h"
-#include "tests/kernels/cuda_target.h"
+#include "tests/kernels/cuda_attention_fixture.h"
 
 namespace mobalab::kernels::conformance {
 namespace {
-
-using Selection = std::vector<std::int32_t>;
-
-enum class Draw { uniform, sink, skewed, recent };
-
-/// Fills the row with up to `routed` distinct blocks below `own`.
-void draw_row(std::int32_t* row, std::int64_t routed, std::int64_t own, Draw draw, std::mt19937& engine) {
-    std::vector<std::int32_t> candidates(static_cast<std::size_t>(own));
-    std::iota(candidates.begin(), candidates.end(), 0);
-    std::shuffle(candidates.begin(), candidates.end(), engine);
-    const auto less = [&](std::int32_t a, std::int32_t b) { return a < b; };
-    const auto more = [&](std::int32_t a, std::int32_t b) { return a > b; };
-    if (draw == Draw::sink)
-        std::nth_element(candidates.begin(), candidates.begin() + (own > 0), candidates.end(), less);
-    if (draw == Draw::skewed) {
-        std::sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(own / 2), less);
-    }
-    if (draw == Draw::recent) std::sort(candidates.begin(), candidates.end(), more);
-    std::copy_n(candidates.begin(), std::min(routed, own), row);
-}
-
-Selection draw_selection(const Case& c, Draw draw, unsigned seed) {
-    const Problem p = c.host_problem();
-    Selection selection(static_cast<std::size_t>(p.heads_q * p.tokens_q() * p.routed()), -1);
-    std::mt19937 engine(seed);
-    for (const cpu::Sequence& s : cpu::sequences_of(p)) {
-        for (std::int64_t head = 0; head < p.heads_q; ++head) {
-            for (std::int64_t row = 0; row < s.queries; ++row) {
-                draw_row(selection.data() + (head * p.tokens_q() + s.q_begin + row) * p.routed(), p.routed(),
-                         s.own_block(row), draw, engine);
-            }
-        }
-    }
-    return selection;
-}
-
-template <typename T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
-
-Problem shape(std::int64_t tokens, std::int64_t heads_q, std::int64_t heads_k, std::int64_t head_dim,
-              std::int64_t block_size, std::int64_t topk) {
-    Problem p;
-    p.seqlen_q = p.seqlen_k = tokens;
-    p.heads_q = heads_q;
-    p.heads_k = heads_k;
-    p.head_dim = head_dim;
-    p.block_size = block_size;
-    p.topk = topk;
-    return p;
-}
 
 /// Query tokens to judge: all of them, or some at random with the last one.
 std::vector<std::int64_t> judged(std::int64_t tokens, std::int64_t at_most) {
@@ -117,14 +64,8 @@ Errors compare(const Case& c, const Attention& got, std::int64_t at_most) {
     return errors;
 }
 
-class CudaAttention : public testing::TestWithParam<Target> {
+class CudaAttention : public CudaAttentionFixture {
 protected:
-    void SetUp() override {
-        const Status available = backend_available(Backend::cuda);
-        if (!available.ok()) GTEST_SKIP() << available.message;
-    }
-    DataType dtype() const { return GetParam().dtype; }
-
     Attention run(const Case& c, const Selection& selection) const {
         Attention got = run_attention(GetParam(), c, selection);
         EXPECT_TRUE(got.status.ok()) << got.status.message;
@@ -266,11 +207,8 @@ TEST_P(CudaAttention, ChunksDoNotChangeBits) {
 
 TEST_P(CudaAttention, OrderOfTheSelectionDoesNotChangeBits) {
     const Case c = make_case("shuffled", shape(900, 2, 1, 128, 16, 8), dtype(), 700);
-    Selection selection = draw_selection(c, Draw::uniform, 701);
-    const Attention first = run(c, selection);
-    std::mt19937 engine(702);
-    for (auto row = selection.begin(); row != selection.end(); row += 7) std::shuffle(row, row + 7, engine);
-    const Attention second = run(c, selection);
+    const Selection selection = draw_selection(c, Draw::uniform, 701);
+    const Attention first = run(c, selection), second = run(c, shuffled(selection, 7, 702));
     EXPECT_TRUE(same_bits(first.out, second.out));
     EXPECT_TRUE(same_bits(first.lse, second.lse));
 }
@@ -292,26 +230,14 @@ TEST_P(CudaAttention, InfinitiesOfTheNextSequenceStayThere) {
 }
 
 TEST_P(CudaAttention, MisalignedTensorsAreRefused) {
-    Problem p = shape(64, 1, 1, 64, 16, 1);
-    p.dtype = dtype();
-    const std::size_t bytes = workspace_size(Operation::attention_forward, p, Backend::cuda);
-    CudaMemory memory;
-    void* const data = memory.allocate(64 * 128 * 2);
-    void* const workspace = memory.allocate(bytes);
-    Execution execution;
-    execution.backend = Backend::cuda;
-    execution.workspace = workspace;
-    execution.workspace_bytes = bytes;
-    const auto call = [&](std::int64_t stride_token, std::ptrdiff_t offset) {
-        const ConstTensor in{static_cast<std::byte*>(data) + offset, stride_token, 64};
-        const Tensor out{static_cast<std::byte*>(data) + 64 * 64 * 2, 64, 64};
-        return attention_forward(p, in, in, in, nullptr, out, static_cast<float*>(data), execution);
+    const BareCall call(Operation::attention_forward, dtype());
+    const auto status = [&](const ConstTensor& in) {
+        return attention_forward(call.problem, in, in, in, nullptr, call.out(64, 64 * 64 * 2), call.lse(),
+                                 call.execution);
     };
-    EXPECT_EQ(call(67, 0).code, StatusCode::invalid_argument);
-    EXPECT_NE(call(67, 0).message.find("67"), std::string::npos);
-    EXPECT_EQ(call(64, 2).code, StatusCode::invalid_argument);
-    memory.release(workspace);
-    memory.release(data);
+    EXPECT_EQ(status(call.in(67)).code, StatusCode::invalid_argument);
+    EXPECT_NE(status(call.in(67)).message.find("67"), std::string::npos);
+    EXPECT_EQ(status(call.in(64, 2)).code, StatusCode::invalid_argument);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, CudaAttention, testing::ValuesIn(cuda_targets()), target_name);

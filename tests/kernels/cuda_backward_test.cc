@@ -5,60 +5,17 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
-#include <random>
 
 #include "kernels/cpu/reference.h"
-#include "kernels/cpu/sequences.h"
-#include "tests/kernels/cuda_target.h"
+#include "tests/kernels/cuda_attention_fixture.h"
 
 namespace mobalab::kernels::conformance {
 namespace {
 
-using Selection = std::vector<std::int32_t>;
 using reference::rows_of;
 
 std::vector<double> wide(const std::vector<float>& values) {
     return {values.begin(), values.end()};
-}
-
-/// `sink`: block 0 and others at random.
-enum class Draw { uniform, sink };
-
-Selection draw_selection(const Case& c, Draw draw, unsigned seed) {
-    const Problem p = c.host_problem();
-    Selection selection(static_cast<std::size_t>(p.heads_q * p.tokens_q() * p.routed()), -1);
-    std::mt19937 engine(seed);
-    for (const cpu::Sequence& s : cpu::sequences_of(p)) {
-        for (std::int64_t head = 0; head < p.heads_q; ++head) {
-            for (std::int64_t row = 0; row < s.queries; ++row) {
-                std::vector<std::int32_t> candidates(static_cast<std::size_t>(s.own_block(row)));
-                std::iota(candidates.begin(), candidates.end(), 0);
-                const std::ptrdiff_t kept = draw == Draw::sink && !candidates.empty() ? 1 : 0;
-                std::shuffle(candidates.begin() + kept, candidates.end(), engine);
-                std::copy_n(candidates.begin(), std::min(p.routed(), s.own_block(row)),
-                            selection.begin() + (head * p.tokens_q() + s.q_begin + row) * p.routed());
-            }
-        }
-    }
-    return selection;
-}
-
-Problem shape(std::int64_t tokens, std::int64_t heads_q, std::int64_t heads_k, std::int64_t head_dim,
-              std::int64_t block_size, std::int64_t topk) {
-    Problem p;
-    p.seqlen_q = p.seqlen_k = tokens;
-    p.heads_q = heads_q;
-    p.heads_k = heads_k;
-    p.head_dim = head_dim;
-    p.block_size = block_size;
-    p.topk = topk;
-    return p;
-}
-
-template <typename T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 /// |got - want| / |want| in the Frobenius norm; not below any bound where something is NaN.
@@ -72,14 +29,8 @@ double relative_error(const std::vector<float>& got, const std::vector<double>& 
     return std::sqrt(difference / std::max(norm, 1e-30));
 }
 
-class CudaBackward : public testing::TestWithParam<Target> {
+class CudaBackward : public CudaAttentionFixture {
 protected:
-    void SetUp() override {
-        const Status available = backend_available(Backend::cuda);
-        if (!available.ok()) GTEST_SKIP() << available.message;
-    }
-    DataType dtype() const { return GetParam().dtype; }
-
     Gradients run(const Case& c, const Selection& selection) const {
         const Attention forward = run_attention(GetParam(), c, selection);
         EXPECT_TRUE(forward.status.ok()) << forward.status.message;
@@ -119,6 +70,20 @@ TEST_P(CudaBackward, SplitRuns) {
         const Case c =
             make_case("sink, B " + std::to_string(block_size), shape(4001, 2, 1, 64, block_size, 2), dtype(), 1200);
         judge(c, draw_selection(c, Draw::sink, 1201));
+    }
+}
+
+/// More partials than scratch holds, of lists in several chunks of heads.
+TEST_P(CudaBackward, SeveralPassesAndChunks) {
+    Problem p = shape(1024, 8, 8, 128, 16, 64);
+    p.batch = 6;
+    const Case c = make_case("passes", p, dtype(), 1250);
+    const Selection selection = draw_selection(c, Draw::uniform, 1251);
+    judge(c, selection);
+    const Gradients first = run(c, selection);
+    for (int repeat = 0; repeat < 5; ++repeat) {
+        const Gradients again = run(c, selection);
+        ASSERT_TRUE(same_bits(first.dq, again.dq) && same_bits(first.dk, again.dk) && same_bits(first.dv, again.dv));
     }
 }
 
@@ -171,35 +136,29 @@ TEST_P(CudaBackward, InfinitiesOfTheNextSequenceStayThere) {
 
 TEST_P(CudaBackward, OrderOfTheSelectionDoesNotChangeBits) {
     const Case c = make_case("shuffled", shape(900, 2, 1, 128, 16, 8), dtype(), 1700);
-    Selection selection = draw_selection(c, Draw::uniform, 1701);
-    const Gradients first = run(c, selection);
-    std::mt19937 engine(1702);
-    for (auto row = selection.begin(); row != selection.end(); row += 7) std::shuffle(row, row + 7, engine);
-    const Gradients second = run(c, selection);
+    const Selection selection = draw_selection(c, Draw::uniform, 1701);
+    const Gradients first = run(c, selection), second = run(c, shuffled(selection, 7, 1702));
     EXPECT_TRUE(same_bits(first.dq, second.dq));
     EXPECT_TRUE(same_bits(first.dk, second.dk));
     EXPECT_TRUE(same_bits(first.dv, second.dv));
 }
 
 TEST_P(CudaBackward, MisalignedTensorsAreRefused) {
-    Problem p = shape(64, 1, 1, 64, 16, 1);
-    p.dtype = dtype();
-    const std::size_t bytes = workspace_size(Operation::attention_backward, p, Backend::cuda);
-    CudaMemory memory;
-    void* const data = memory.allocate(64 * 128 * 2);
-    void* const workspace = memory.allocate(bytes);
-    Execution execution;
-    execution.backend = Backend::cuda;
-    execution.workspace = workspace;
-    execution.workspace_bytes = bytes;
-    const ConstTensor in{data, 64, 64};
-    const Tensor out{data, 64, 64}, odd{data, 67, 64};
-    const Status status =
-        attention_backward(p, in, in, in, in, in, static_cast<float*>(data), nullptr, out, odd, out, execution);
+    const BareCall call(Operation::attention_backward, dtype());
+    const ConstTensor in = call.in();
+    const Status status = attention_backward(call.problem, in, in, in, in, in, call.lse(), nullptr, call.out(),
+                                             call.out(67), call.out(), call.execution);
     EXPECT_EQ(status.code, StatusCode::invalid_argument);
     EXPECT_NE(status.message.find("dk: stride_token = 67"), std::string::npos) << status.message;
-    memory.release(workspace);
-    memory.release(data);
+}
+
+TEST_P(CudaBackward, RowsFurtherApartThan32BitsReachAreRefused) {
+    const BareCall call(Operation::attention_backward, dtype());
+    const ConstTensor in = call.in(), wide = call.in(std::int64_t{1} << 30);
+    const Status status = attention_backward(call.problem, in, in, in, in, wide, call.lse(), nullptr, call.out(),
+                                             call.out(), call.out(), call.execution);
+    EXPECT_EQ(status.code, StatusCode::invalid_argument);
+    EXPECT_NE(status.message.find("d_out: stride_token = 1073741824"), std::string::npos) << status.message;
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, CudaBackward, testing::ValuesIn(cuda_targets()), target_name);

@@ -2,7 +2,7 @@
 // and queries of every shape are checked in double precision first, over the GPU's own routing, outputs and
 // log-sum-exps.
 //
-//   cuda_backward_bench [SEQLEN BLOCK_SIZE]      without arguments: the table of tests/perf/NOTES_cuda_backward.md
+//   cuda_backward_bench [SEQLEN BLOCK_SIZE]...   without arguments: the table of tests/perf/NOTES_cuda_backward.md
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -252,11 +252,10 @@ int main(int argc, char** argv) {
     try {
         std::printf(
             "      n   h    d    B   k selection | time, operations on attended pairs | outputs and workspace\n");
-        if (argc == 3) {
-            mobalab::kernels::bench(std::atol(argv[1]), 16, 128, std::atol(argv[2]), 8, false);
-        } else {
-            mobalab::kernels::bench_all();
+        for (int i = 1; i + 1 < argc; i += 2) {
+            mobalab::kernels::bench(std::atol(argv[i]), 16, 128, std::atol(argv[i + 1]), 8, false);
         }
+        if (argc == 1) mobalab::kernels::bench_all();
     } catch (const std::exception& error) {
         std::fprintf(stderr, "cuda_backward_bench: %s\n", error.what());
         return 1;

@@ -37,6 +37,23 @@ __device__ __forceinline__ std::uint64_t descriptor_advance(std::uint64_t descri
     return descriptor + (bytes >> 4);
 }
 
+/// A descriptor in uniform registers. A step along it costs one uniform addition, whereas descriptor_advance() adds 64
+/// bits in every thread and moves them to uniform registers for every product: more time than a product takes.
+class UniformDescriptor {
+public:
+    __device__ __forceinline__ explicit UniformDescriptor(std::uint64_t descriptor)
+        : low_(__shfl_sync(0xffffffffu, static_cast<std::uint32_t>(descriptor), 0)),
+          high_(static_cast<std::uint32_t>(descriptor >> 32)) {}
+
+    /// `bytes` further on.
+    __device__ __forceinline__ std::uint64_t at(std::uint32_t bytes) const {
+        return static_cast<std::uint64_t>(high_) << 32 | (low_ + (bytes >> 4));
+    }
+
+private:
+    std::uint32_t low_, high_;
+};
+
 __device__ __forceinline__ void wgmma_fence() {
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
