@@ -8,25 +8,29 @@
 // second score of row r.
 namespace mobalab::kernels::cuda {
 
-/// The best of both lanes' keys, in both of them, largest first. keys(round, fresh) gives eight of the lane's own.
-template <int Size, typename Integer, typename Keys>
-__device__ __forceinline__ void best_of_row(Integer (&best)[Size], int rounds, const Keys& keys) {
+/// The best of key(0) to key(count - 1) of a row, largest first, in both of its lanes. What key() gives from its row's
+/// count on must be below all others. `longest`: the largest count in the warp. half: lane / 16.
+template <int Size, typename Integer, typename KeyAt>
+__device__ __forceinline__ void best_of_row(Integer (&best)[Size], int longest, int half, const KeyAt& key) {
     // The larger of a descending and an ascending sequence, element by element, is bitonic and holds the largest.
     const auto take_larger = [](Integer& kept, Integer other) { kept = other > kept ? other : kept; };
     {
         Integer fresh[8];
-        keys(0, fresh);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) fresh[i] = key(2 * i + half);
         sort(fresh);
 #pragma unroll
         for (int j = 0; j < Size; ++j) best[j] = j < 8 ? fresh[j] : Integer{0};
     }
+    constexpr int step = Size / 2;  // a lane's keys at a time
 #pragma unroll 1
-    for (int round = 1; round < rounds; ++round) {
-        Integer fresh[8];
-        keys(round, fresh);
+    for (int begin = 16; begin < longest; begin += 2 * step) {
+        Integer fresh[step];
+#pragma unroll
+        for (int i = 0; i < step; ++i) fresh[i] = key(begin + 2 * i + half);
         sort(fresh);
 #pragma unroll
-        for (int j = 0; j < 8; ++j) take_larger(best[Size - 8 + j], fresh[7 - j]);
+        for (int j = 0; j < step; ++j) take_larger(best[Size - step + j], fresh[step - 1 - j]);
         merge_bitonic(best);
     }
     Integer other[Size];

@@ -80,6 +80,16 @@ __device__ __forceinline__ void larger_first(std::uint32_t& a, std::uint32_t& b)
     a = larger;
 }
 
+/// Sorts 4 keys, largest first.
+template <typename Integer>
+__device__ __forceinline__ void sort(Integer (&k)[4]) {
+    larger_first(k[0], k[1]);
+    larger_first(k[2], k[3]);
+    larger_first(k[0], k[2]);
+    larger_first(k[1], k[3]);
+    larger_first(k[1], k[2]);
+}
+
 /// Sorts 8 keys, largest first, in 19 comparisons.
 template <typename Integer>
 __device__ __forceinline__ void sort(Integer (&k)[8]) {

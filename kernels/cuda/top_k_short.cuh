@@ -243,20 +243,16 @@ private:
         const int lane = recomputed(lane_), row = lane % warp_rows, half = lane / warp_rows;
         const int filled = __shfl_sync(full_warp, static_cast<int>(filled_), 4 * (row % 8));
         const int count = (row < 8 ? filled & 0xffff : filled >> 16) / 4;
-        const int rounds = (__reduce_max_sync(full_warp, count) + 15) / 16;
+        const int longest = __reduce_max_sync(full_warp, count);
         const std::uint32_t scores = shared() + row_scores(row), blocks = shared() + row_blocks(row);
 
         // First by the upper bits of the scores, which leave room for the place: 32-bit keys sort in a third of the
         // instructions. Where these bits do not decide, by everything.
         std::uint32_t best[Size];
-        best_of_row(best, rounds, [&](int round, std::uint32_t(&fresh)[8]) {
-#pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                const int place = 16 * round + 2 * i + half;
-                const std::uint32_t key = (ordered_bits(load_score(scores, place)) & ~place_mask) | place;
-                // What is below any score and differs in its upper bits from all others.
-                fresh[i] = place < count ? key : static_cast<std::uint32_t>(place) << place_bits;
-            }
+        best_of_row(best, longest, half, [&](int place) {
+            const std::uint32_t key = (ordered_bits(load_score(scores, place)) & ~place_mask) | place;
+            // What is below any score and differs in its upper bits from all others.
+            return place < count ? key : static_cast<std::uint32_t>(place) << place_bits;
         });
         std::uint32_t closest = ~0u;
 #pragma unroll
@@ -271,13 +267,9 @@ private:
             }
         } else {
             Key keys[Size];
-            best_of_row(keys, rounds, [&](int round, Key(&fresh)[8]) {
-#pragma unroll
-                for (int i = 0; i < 8; ++i) {
-                    const int place = 16 * round + 2 * i + half;
-                    const Key key = make_key(load_score(scores, place), load_block(blocks, place));
-                    fresh[i] = place < count ? key : empty_key;
-                }
+            best_of_row(keys, longest, half, [&](int place) {
+                const Key key = make_key(load_score(scores, place), load_block(blocks, place));
+                return place < count ? key : empty_key;
             });
 #pragma unroll
             for (int j = 0; j + 1 < Size; ++j) {

@@ -258,8 +258,8 @@ std::string check_head(const Fixture& f, const std::vector<float>& centroids, co
     return {};
 }
 
-TEST_P(CudaRoute, SelectionIsTheExactTopK) {
-    const Fixture f(GetParam());
+void expect_exact_top_k(const Shape& shape) {
+    const Fixture f(shape);
     const Problem& p = f.problem();
     const auto centroids_device = device_centroids(f);
     const std::vector<float> centroids = read_centroids(*centroids_device, p);
@@ -281,6 +281,17 @@ TEST_P(CudaRoute, SelectionIsTheExactTopK) {
         ASSERT_EQ(std::memcmp(repeated.scores.data(), routed.scores.data(), routed.scores.size() * 4), 0)
             << "repeat " << i;
     }
+}
+
+TEST_P(CudaRoute, SelectionIsTheExactTopK) {
+    expect_exact_top_k(GetParam());
+}
+
+/// Shapes that only the selection needs: more work than thread blocks, and the most blocks there may be.
+class CudaLargeRoute : public CudaRoute {};
+
+TEST_P(CudaLargeRoute, SelectionIsTheExactTopK) {
+    expect_exact_top_k(GetParam());
 }
 
 /// The lists of one chunk, on the host.
@@ -515,18 +526,6 @@ std::vector<Shape> shapes() {
     add({"ManyTiles", {9000}, {9000}, 1, 1, 128, 16, 8});
     add({"ManyTilesTopK16", {9000}, {9000}, 1, 1, 64, 16, 16});
     add({"ManyTilesTopK64", {6000}, {6000}, 1, 1, 128, 16, 64});
-    // More work than thread blocks: each goes from one item to the next, at every list size.
-    for (const std::int64_t k : {8, 16, 20}) {
-        for (const std::int64_t d : {64, 128, 256}) {
-            const std::string name = "ManyItemsTopK" + std::to_string(k) + "HeadDim" + std::to_string(d);
-            add({name, {2050, 1990}, {2050, 1990}, d == 256 ? 20 : 40, 4, d, 64, k});
-            all.back().varlen = true;
-        }
-    }
-    add({"ManyItemsFullPrecision", {2050, 1990}, {2050, 1990}, 40, 4, 128, 64, 8});
-    all.back().varlen = true;
-    all.back().centroids = Centroids::fp32;
-    add({"MostBlocks", {40}, {896000}, 1, 1, 32, 16, 8});
     add({"OneToken", {1}, {1}, 1, 1, 128, 64, 8});
     add({"ShorterThanABlock", {50, 50}, {50, 50}, 2, 1, 64, 128, 8});
     add({"BottomRight", {100, 100}, {1777, 1777}, 4, 1, 128, 32, 8});
@@ -579,6 +578,27 @@ std::vector<Shape> shapes() {
     return all;
 }
 
+std::vector<Shape> large_shapes() {
+    std::vector<Shape> all;
+    const auto add_many_items = [&](const std::string& name, std::int64_t d, std::int64_t k, Centroids centroids) {
+        Shape shape = {name, {2050, 1990}, {2050, 1990}, d == 256 ? 20 : 40, 4, d, 64, k};
+        shape.varlen = true;
+        shape.centroids = centroids;
+        all.push_back(std::move(shape));
+    };
+    // A thread block goes from one item to the next, at every list size and head_dim.
+    for (const std::int64_t k : {8, 16, 20}) {
+        for (const std::int64_t d : {64, 128, 256}) {
+            const std::string name = "TopK" + std::to_string(k) + "HeadDim" + std::to_string(d);
+            add_many_items("ManyItems" + name, d, k, Centroids::input_dtype);
+        }
+    }
+    add_many_items("ManyItemsFullPrecision", 128, 8, Centroids::fp32);
+    all.push_back({"MostBlocks", {40}, {896000}, 1, 1, 32, 16, 8});
+    return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Large, CudaLargeRoute, testing::ValuesIn(large_shapes()), shape_name);
 INSTANTIATE_TEST_SUITE_P(Shapes, CudaRoute, testing::ValuesIn(shapes()), shape_name);
 
 }  // namespace
