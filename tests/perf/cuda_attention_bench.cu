@@ -44,18 +44,6 @@ constexpr Setting settings[] = {
     {"512K", 524288, 16, 128, 128, 8},
 };
 
-Problem problem_of(const Setting& s) {
-    Problem p;
-    p.batch = 2;
-    p.seqlen_q = p.seqlen_k = s.n;
-    p.heads_q = p.heads_k = s.heads;
-    p.head_dim = s.d;
-    p.block_size = s.block;
-    p.topk = s.topk;
-    p.dtype = DataType::bf16;
-    return p;
-}
-
 /// Distinct past blocks per query: at random; two sinks and the rest at random; or own * u^4.
 __global__ void draw_selection(std::int32_t* selection, std::int64_t rows, int n, int block, int slots, Draw draw) {
     const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -180,7 +168,10 @@ void check_rows(const Problem& p, const Tensors& t) {
 
 class Bench {
 public:
-    explicit Bench(const Setting& setting) : setting_(setting), problem_(problem_of(setting)), tensors_(problem_) {
+    explicit Bench(const Setting& setting)
+        : setting_(setting),
+          problem_(make_problem(setting.n, setting.heads, setting.d, setting.block, setting.topk)),
+          tensors_(problem_) {
         const std::int64_t rows = problem_.tokens_q() * problem_.heads_q;
         draw_selection<<<static_cast<unsigned>((rows + 127) / 128), 128>>>(
             tensors_.selection.as<std::int32_t>(), rows, static_cast<int>(setting.n), static_cast<int>(setting.block),

@@ -169,14 +169,7 @@ void check_gradients(const Tensors& t) {
 }
 
 void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t block, std::int64_t k, bool skewed) {
-    Problem p;
-    p.batch = 2;
-    p.seqlen_q = p.seqlen_k = n;
-    p.heads_q = p.heads_k = heads;
-    p.head_dim = d;
-    p.block_size = block;
-    p.topk = k;
-    p.dtype = DataType::bf16;
+    const Problem p = make_problem(n, heads, d, block, k);
     const Tensors t(p, skewed);
     Execution execution;
     execution.backend = Backend::cuda;

@@ -16,6 +16,19 @@
 // What the benchmarks of the CUDA backend share.
 namespace mobalab::kernels::bench_support {
 
+/// What every benchmark times: batch 2, as many key heads as query heads, causal, bf16.
+inline Problem make_problem(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t block, std::int64_t k) {
+    Problem p;
+    p.batch = 2;
+    p.seqlen_q = p.seqlen_k = n;
+    p.heads_q = p.heads_k = heads;
+    p.head_dim = d;
+    p.block_size = block;
+    p.topk = k;
+    p.dtype = DataType::bf16;
+    return p;
+}
+
 /// Standard normal number i of a seed; the same for the same seed.
 inline __device__ float normal(std::int64_t i, std::uint64_t seed) {
     std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;

@@ -47,18 +47,6 @@ __global__ void fill_ordered(__nv_bfloat16* q, __nv_bfloat16* keys, std::int64_t
     }
 }
 
-Problem make_problem(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t block, std::int64_t k) {
-    Problem p;
-    p.batch = 2;
-    p.seqlen_q = p.seqlen_k = n;
-    p.heads_q = p.heads_k = heads;
-    p.head_dim = d;
-    p.block_size = block;
-    p.topk = k;
-    p.dtype = DataType::bf16;
-    return p;
-}
-
 void check_rows(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& centroids, const DeviceBuffer& selection,
                 bool exact) {
     const RowCheck check = {p.head_dim, p.routed(), exact};

@@ -96,15 +96,8 @@ double issue_bound(Method method) {
                                          : 0.0;
 }
 
-/// Arguments: model, method, head_dim, block_size, candidates.
-void sampler(benchmark::State& state) {
-    analysis::RoutingPoint point;
-    point.model = static_cast<Model>(state.range(0));
-    const auto method = static_cast<Method>(state.range(1));
-    point.head_dim = state.range(2);
-    point.block_size = state.range(3);
-    point.candidates = state.range(4);
-    point.mu_signal = 0.9;
+/// Counts chunks of a point and reports trials and numbers (normals, keys or blocks) a second.
+void count_chunks(benchmark::State& state, const analysis::RoutingPoint& point, Method method) {
     const auto trials_of =
         make_sampler(method, {point, stream_key(1, stream_identity(point, method)), &default_kernels()});
     const std::uint64_t trials = chunk_trials(point, method);
@@ -123,6 +116,18 @@ void sampler(benchmark::State& state) {
     }
     state.SetItemsProcessed(static_cast<std::int64_t>(next) * numbers);
     state.counters["trials"] = benchmark::Counter(static_cast<double>(next), benchmark::Counter::kIsRate);
+}
+
+/// Arguments: model, method, head_dim, block_size, candidates.
+void sampler(benchmark::State& state) {
+    analysis::RoutingPoint point;
+    point.model = static_cast<Model>(state.range(0));
+    const auto method = static_cast<Method>(state.range(1));
+    point.head_dim = state.range(2);
+    point.block_size = state.range(3);
+    point.candidates = state.range(4);
+    point.mu_signal = 0.9;
+    count_chunks(state, point, method);
     if (const double bound = issue_bound(method); bound > 0.0) {
         state.counters["bound"] = bound;
     }
@@ -158,19 +163,7 @@ void beyond_plain(benchmark::State& state) {
     point.key_correlation = 0.01 * static_cast<double>(state.range(2));
     point.key_conv = state.range(3);
     point.key_conv_activation = static_cast<analysis::Activation>(state.range(4));
-    const auto trials_of =
-        make_sampler(method, {point, stream_key(1, stream_identity(point, method)), &default_kernels()});
-    const std::uint64_t trials = chunk_trials(point, method);
-    std::vector<std::uint64_t> histogram(512);
-    std::uint64_t next = 0;
-    for (auto _ : state) {
-        trials_of->count_ranks(next, trials, histogram);
-        next += trials;
-    }
-    const std::int64_t numbers = method == Method::block ? 1 : point.block_size;
-    state.SetItemsProcessed(static_cast<std::int64_t>(next) * point.candidates * numbers *
-                            (method == Method::vector ? point.head_dim : 1));
-    state.counters["trials"] = benchmark::Counter(static_cast<double>(next), benchmark::Counter::kIsRate);
+    count_chunks(state, point, method);
     state.SetLabel(std::string(to_string(method)));
 }
 void beyond_points(benchmark::internal::Benchmark* bench) {
