@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Builds the tests of what starts threads with the thread sanitizer, and runs them.
-# Usage: tests/thread_sanitizer.sh
+# Usage: tests/thread_sanitizer.sh [CMAKE_OPTION...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 threaded=(sim_engine_test kernels_cpu_test kernels_cpu_conformance_test rank_dealer_test)
 experiments/install_packages.sh
-cmake --preset sanitize-thread >/dev/null
+cmake --preset sanitize-thread "$@" >/dev/null
 cmake --build --preset sanitize-thread --target "${threaded[@]}"
-ctest --preset sanitize-thread -j "$(nproc)" -R "^($(IFS="|"; echo "${threaded[*]}"))\$"
+ctest --preset sanitize-thread -j "$(nproc)" -R "^($(IFS="|"; echo "${threaded[*]}"))\."

@@ -1,11 +1,16 @@
-# One interface target that every target of the project links: warnings as errors, instruction set, sanitizers.
+# One interface target that every target of the project links: warnings, instruction set, sanitizers.
 add_library(mobalab_options INTERFACE)
 target_include_directories(mobalab_options INTERFACE ${PROJECT_SOURCE_DIR})
 
 # -ffp-contract=off: the same sources give the same bits on every instruction set (samplers are promised reproducible);
 # where a fused multiply-add is wanted the code says std::fma.
-set(cxx_flags -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+set(cxx_flags -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual
     -ffp-contract=off -fno-math-errno)
+set(mobalab_cuda_werror "")
+if(MOBALAB_WERROR)
+  list(APPEND cxx_flags -Werror)
+  set(mobalab_cuda_werror --Werror=all-warnings)
+endif()
 if(MOBALAB_NATIVE)
   list(APPEND cxx_flags -march=native)
 endif()
@@ -33,16 +38,4 @@ function(mobalab_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC mobalab_options ${ARG_LINK})
-endfunction()
-
-# mobalab_test(name SOURCES ... LINK ... [LABELS ...] [TIMEOUT s]): a GoogleTest program, registered as one CTest test.
-function(mobalab_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINK;LABELS" ${ARGN})
-  if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 600)
-  endif()
-  add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE mobalab_options ${ARG_LINK} GTest::gtest GTest::gtest_main GTest::gmock)
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
 endfunction()

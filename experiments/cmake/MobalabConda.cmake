@@ -1,0 +1,56 @@
+# An active conda environment puts its programs first on PATH and may name itself in other variables, and CMake would take
+# its HDF5, fmt, Boost, GoogleTest, OpenMPI or nvcc, which need not fit the system's compiler and C++ library. Unless
+# MOBALAB_CONDA is ON it lends nothing: for this configuration its folders are taken out of the environment and ignored.
+# Included before project(), which looks for the compilers.
+set(conda_prefixes "")
+if(NOT MOBALAB_CONDA)
+  foreach(variable CONDA_PREFIX CONDA_PREFIX_1 CONDA_PREFIX_2 CONDA_PREFIX_3 MAMBA_ROOT_PREFIX)
+    if(NOT "$ENV{${variable}}" STREQUAL "" AND NOT "$ENV{${variable}}" MATCHES "^/(usr(/local)?)?/?$")
+      string(REGEX REPLACE "/+$" "" prefix "$ENV{${variable}}")
+      list(APPEND conda_prefixes "${prefix}")
+    endif()
+  endforeach()
+  list(REMOVE_DUPLICATES conda_prefixes)
+endif()
+
+if(conda_prefixes)
+  message(STATUS "Conda environment ignored: $ENV{CONDA_PREFIX} (-DMOBALAB_CONDA=ON builds with its libraries)")
+  # Lists of folders lose the folders below a prefix ...
+  foreach(variable PATH CMAKE_PREFIX_PATH CMAKE_INCLUDE_PATH CMAKE_LIBRARY_PATH CMAKE_PROGRAM_PATH PKG_CONFIG_PATH)
+    string(REPLACE ":" ";" folders "$ENV{${variable}}")
+    foreach(prefix ${conda_prefixes})
+      foreach(folder ${folders})
+        string(FIND "${folder}/" "${prefix}/" at)
+        if(at EQUAL 0)
+          list(REMOVE_ITEM folders "${folder}")
+        endif()
+      endforeach()
+    endforeach()
+    list(JOIN folders ":" folders)
+    set(ENV{${variable}} "${folders}")
+  endforeach()
+  # ... what names one folder, a compiler or flags of a prefix is as good as unset.
+  foreach(variable CC CXX CUDACXX CUDAHOSTCXX CFLAGS CXXFLAGS CUDAFLAGS LDFLAGS HDF5_ROOT HDF5_DIR BOOST_ROOT Boost_ROOT
+                   Boost_DIR fmt_ROOT fmt_DIR GTest_ROOT GTEST_ROOT GTest_DIR Eigen3_ROOT Eigen3_DIR
+                   nlohmann_json_ROOT nlohmann_json_DIR benchmark_ROOT benchmark_DIR MPI_HOME CUDA_PATH CUDAToolkit_ROOT)
+    foreach(prefix ${conda_prefixes})
+      string(FIND "$ENV{${variable}}" "${prefix}/" below)
+      if(NOT below EQUAL -1 OR "$ENV{${variable}}" STREQUAL prefix)
+        unset(ENV{${variable}})
+      endif()
+    endforeach()
+  endforeach()
+  # conda's compilers are named without a folder.
+  foreach(variable CC CXX)
+    if("$ENV{${variable}}" MATCHES "conda")
+      unset(ENV{${variable}})
+      foreach(flags CFLAGS CXXFLAGS LDFLAGS)
+        unset(ENV{${flags}})
+      endforeach()
+    endif()
+  endforeach()
+  list(APPEND CMAKE_IGNORE_PREFIX_PATH ${conda_prefixes})  # a cmake of conda's own looks into its prefix (CMake >= 3.23)
+  foreach(prefix ${conda_prefixes})
+    list(APPEND CMAKE_IGNORE_PATH ${prefix}/bin ${prefix}/include ${prefix}/lib)
+  endforeach()
+endif()

@@ -1,0 +1,46 @@
+# How tests are registered.
+include(GoogleTest)
+
+# mobalab_test(name SOURCES ... LINK ... [LABELS ...] [TIMEOUT s] [DEFINITIONS ...] [ENVIRONMENT VARIABLE=value ...]
+#              [PROCESSORS n]): a GoogleTest program. CTest runs each of its tests in a process of its own, named
+# name.Suite.Test, so that long programs show progress, run side by side, and a skipped test is reported as skipped.
+# Tests whose own name begins with LongRun (or long_run) get the label "long": too long for every run, CI has a job for
+# them (tests/long.sh).
+function(mobalab_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "SOURCES;LINK;LABELS;DEFINITIONS;ENVIRONMENT" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 600)
+  endif()
+  if(NOT ARG_PROCESSORS)
+    set(ARG_PROCESSORS 1)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE mobalab_options ${ARG_LINK} GTest::gtest GTest::gtest_main GTest::gmock)
+  target_compile_definitions(${name} PRIVATE ${ARG_DEFINITIONS})
+  gtest_discover_tests(${name} TEST_PREFIX ${name}. TEST_LIST ${name}_tests NO_PRETTY_VALUES
+                       DISCOVERY_TIMEOUT 300)
+
+  # Properties that are lists, or hang on a test's name, can be set only where ctest reads the discovered tests.
+  set(properties_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_properties.cmake)
+  file(WRITE ${properties_file} "\
+foreach(test IN LISTS ${name}_tests)
+  set(labels \"${ARG_LABELS}\")
+  set(timeout ${ARG_TIMEOUT})
+  if(test MATCHES \"\\\\.(LongRun|long_run)\")
+    list(APPEND labels long)
+    set(timeout 3600)
+  endif()
+  set_tests_properties(\"\${test}\" PROPERTIES LABELS \"\${labels}\" TIMEOUT \${timeout}
+    PROCESSORS ${ARG_PROCESSORS} ENVIRONMENT \"${ARG_ENVIRONMENT}\")
+endforeach()
+")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${properties_file})
+endfunction()
+
+# mobalab_python_test(name script [argument ...] [LABELS ...]): a Python program of the current folder as one CTest test,
+# run by the Python that has Debian's packages.
+function(mobalab_python_test name script)
+  cmake_parse_arguments(ARG "" "" "LABELS" ${ARGN})
+  add_test(NAME ${name} COMMAND ${MOBALAB_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${ARG_UNPARSED_ARGUMENTS})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS "${ARG_LABELS}" ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+endfunction()
