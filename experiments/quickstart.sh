@@ -5,8 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+echo "quickstart: about 10 minutes on 2 cores, most of them for the build" >&2
 experiments/install_packages.sh
-cmake --preset release
+experiments/configure.sh release
 cmake --build --preset release --target mobalab
 
 mkdir -p results

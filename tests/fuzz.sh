@@ -11,9 +11,12 @@ have_libfuzzer() {
     echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
         clang++ -fsanitize=fuzzer -x c++ - -o /dev/null 2>/dev/null
 }
-have_libfuzzer || experiments/install_packages.sh clang libclang-rt-dev || true
-have_libfuzzer || { echo "fuzz tests skipped: clang's libFuzzer is not here (clang, libclang-rt-dev)" >&2; exit 77; }
-cmake --preset fuzz >/dev/null
+have_libfuzzer || experiments/install_packages.sh clang || true
+if ! have_libfuzzer && command -v clang++ >/dev/null; then  # its runtime has the version in its package's name
+    experiments/install_packages.sh "libclang-rt-$(clang++ -dumpversion | cut -d. -f1)-dev" || true
+fi
+have_libfuzzer || { echo "fuzz tests skipped: clang's libFuzzer is not here (clang, libclang-rt-VERSION-dev)" >&2; exit 77; }
+experiments/configure.sh fuzz
 cmake --build --preset fuzz --target results_fuzz arguments_fuzz mobalab
 build=build/fuzz/bin
 corpus=$(mktemp -d)

@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 
 threaded=(sim_engine_test kernels_cpu_test kernels_cpu_conformance_test rank_dealer_test)
 experiments/install_packages.sh
-cmake --preset sanitize-thread "$@" >/dev/null
+experiments/configure.sh sanitize-thread "$@"
 cmake --build --preset sanitize-thread --target "${threaded[@]}"
 ctest --preset sanitize-thread -j "$(nproc)" -R "^($(IFS="|"; echo "${threaded[*]}"))\."

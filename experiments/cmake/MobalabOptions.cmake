@@ -4,13 +4,14 @@ target_include_directories(mobalab_options INTERFACE ${PROJECT_SOURCE_DIR})
 
 # -ffp-contract=off: the same sources give the same bits on every instruction set (samplers are promised reproducible);
 # where a fused multiply-add is wanted the code says std::fma.
-set(cxx_flags -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual
-    -ffp-contract=off -fno-math-errno)
+set(werror "")
 set(mobalab_cuda_werror "")
 if(MOBALAB_WERROR)
-  list(APPEND cxx_flags -Werror)
+  set(werror -Werror)
   set(mobalab_cuda_werror --Werror=all-warnings)
 endif()
+set(cxx_flags -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual ${werror}
+    -ffp-contract=off -fno-math-errno)
 if(MOBALAB_NATIVE)
   list(APPEND cxx_flags -march=native)
 endif()
