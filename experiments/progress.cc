@@ -21,8 +21,8 @@ double in_seconds(ProgressDisplay::Clock::duration time) {
 
 }  // namespace
 
-ProgressDisplay::ProgressDisplay(Terminal& terminal, std::string title)
-    : terminal_(terminal), title_(std::move(title)), start_(Clock::now()), last_shown_(start_) {
+ProgressDisplay::ProgressDisplay(Terminal& terminal, std::string title, std::function<Clock::time_point()> now)
+    : terminal_(terminal), title_(std::move(title)), now_(std::move(now)), start_(now_()), last_shown_(start_) {
     if (work_dealer().ranks() > 1) {
         title_ += fmt::format(" on {} ranks", work_dealer().ranks());
     }
@@ -35,7 +35,7 @@ ProgressDisplay::~ProgressDisplay() {
 }
 
 void ProgressDisplay::update(double fraction, const std::string& text) {
-    const Clock::time_point now = Clock::now();
+    const Clock::time_point now = now_();
     if (now - last_shown_ < (terminal_.err_is_tty ? Clock::duration(milliseconds(200)) : Clock::duration(seconds(5)))) {
         return;
     }

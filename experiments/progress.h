@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string>
 
 #include "experiments/subcommand.h"
@@ -13,7 +14,8 @@ class ProgressDisplay {
 public:
     using Clock = std::chrono::steady_clock;
 
-    ProgressDisplay(Terminal& terminal, std::string title);
+    /// `now` tells the time: another than the clock's for tests.
+    ProgressDisplay(Terminal& terminal, std::string title, std::function<Clock::time_point()> now = Clock::now);
     ~ProgressDisplay();  ///< clears the line
     ProgressDisplay(const ProgressDisplay&) = delete;
     ProgressDisplay& operator=(const ProgressDisplay&) = delete;
@@ -29,6 +31,7 @@ private:
 
     Terminal& terminal_;
     std::string title_;
+    std::function<Clock::time_point()> now_;
     Clock::time_point start_;
     Clock::time_point last_shown_;
     double first_fraction_ = 0.0;

@@ -8,6 +8,7 @@
 #include <boost/uuid/uuid_io.hpp>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 
 #include "experiments/atomic_file.h"
 #include "experiments/build_info.h"

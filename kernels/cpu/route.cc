@@ -1,4 +1,5 @@
 // Routing: tiles of queries against tiles of centroids, the best blocks kept on the fly; no N x n score matrix.
+#include <limits>
 #include <vector>
 
 #include "kernels/cpu/convert.h"

@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
-
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+
+#include <cmath>
 
 #include "analysis/hit_probability.h"
 #include "captured.h"
@@ -169,12 +169,11 @@ TEST(Cli, MistakesInTheRun) {
 }
 
 TEST(Cli, AFileThatCannotBeWrittenIsAnErrorBeforeTheWork) {
-    const auto start = std::chrono::steady_clock::now();
-    EXPECT_EQ(error_of("simulate --trials 1e12 --out /nonexistent/x.h5"),
+    // So many trials never end.
+    EXPECT_EQ(error_of("simulate --trials 1e15 --out /nonexistent/x.h5"),
               "mobalab simulate: error: /nonexistent/x.h5: cannot be written: No such file or directory\n");
-    EXPECT_EQ(error_of("simulate --trials 1e12 --force --out /dev/null"),
+    EXPECT_EQ(error_of("simulate --trials 1e15 --force --out /dev/null"),
               "mobalab simulate: error: /dev/null: is not a regular file; give the path of a file to write\n");
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
     const TemporaryFolder folder;
     EXPECT_EQ(error_of({"theory", "--force", "--out", folder / ""}).find("mobalab theory: error: "), 0U);
 }

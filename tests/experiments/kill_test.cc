@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <random>
 
 #include "experiments/journal.h"
@@ -14,7 +15,6 @@
 namespace mobalab::experiments {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -38,15 +38,15 @@ class Kill : public testing::Test {
 protected:
     Kill() {
         ::setenv("SOURCE_DATE_EPOCH", "1700000000", 1);
-        const std::int64_t trials = trials_that_take(0.2, sweep, log());
+        const std::int64_t trials = trials_that_cost(0.2, sweep, log());
         stop_ = fmt::format("--trials {} --max-misses {} ", trials, trials * 3 / 5);
-        const auto start = Clock::now();
+        const double before = seconds_of_programs();
         EXPECT_EQ(run("a.h5"), 0) << slurp(log());
-        whole_ = Seconds(Clock::now() - start).count();
+        whole_ = seconds_of_programs() - before;
         expected_ = slurp(folder_ / "a.h5");
         std::filesystem::remove(folder_ / "a.h5");
         const auto seed = std::random_device()();
-        std::printf("seed %u, an uninterrupted run takes %.2f s\n", seed, whole_);
+        std::printf("seed %u, an uninterrupted run costs %.2f s\n", seed, whole_);
         random_.seed(seed);
     }
     ~Kill() override { ::unsetenv("SOURCE_DATE_EPOCH"); }

@@ -3,9 +3,10 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 
 #include "analysis/routing_point.h"
@@ -28,6 +29,11 @@ std::uint64_t test_seed() {
     return seed;
 }
 
+/// Processor time of this process: a hang shows, a busy machine does not.
+double processor_seconds() {
+    return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+}
+
 std::string text_of(const std::vector<char>& bytes) {
     return {bytes.begin(), bytes.end()};
 }
@@ -38,6 +44,7 @@ std::vector<char> bytes_of(const std::string& text) {
 
 Results sample(std::size_t rows) {
     Results results = new_results("simulate");
+    results.utc_time = "2026-01-02T03:04:05Z";
     results.task = task_id("a task");
     results.command = "mobalab simulate --out a.h5";
     results.settings = "trials=1000";
@@ -219,10 +226,10 @@ TEST(Mutation, DamagedConfigFilesAreReadOrRefused) {
         const Subcommand& command = subcommands()[mutator.below(subcommands().size())];
         const std::string text = mutator.damaged(config_of(command));
         spill(path, text);
-        const auto start = std::chrono::steady_clock::now();
+        const double before = processor_seconds();
         SCOPED_TRACE(testing::Message() << "case " << i << ", " << command.name << ":\n" << text);
         ASSERT_NO_THROW(++outcomes[static_cast<int>(outcome_of(command, {"--config", path}))]);
-        longest = std::max(longest, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        longest = std::max(longest, processor_seconds() - before);
     }
     EXPECT_GT(outcomes[static_cast<int>(Outcome::accepted)], cases / 100);
     EXPECT_GT(outcomes[static_cast<int>(Outcome::refused)], cases / 10);
@@ -315,10 +322,10 @@ TEST(Mutation, DamagedListsStayInsideTheirRange) {
 }
 
 TEST(Mutation, ALongListIsReadInNoTime) {
-    const auto start = std::chrono::steady_clock::now();
+    const double before = processor_seconds();
     EXPECT_EQ(parse_integers("n", "1:100000:+1", {1, 1'000'000}).size(), 100'000U);
     EXPECT_EQ(parse_reals("x", "0.00001:1:+0.00001", {0.0, 1.0}).size(), 100'000U);
-    EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 2.0);
+    EXPECT_LT(processor_seconds() - before, 2.0);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,8 +94,8 @@ inline std::vector<std::string> mobalab_command(const std::string& line) {
     return args;
 }
 
-/// Waits until something is so, two minutes at most.
-inline bool wait_until(const std::function<bool()>& so) {
+/// Waits until something is so, two minutes at most; false when it still is not.
+[[nodiscard]] inline bool wait_until(const std::function<bool()>& so) {
     const auto give_up = std::chrono::steady_clock::now() + std::chrono::minutes(2);
     while (!so()) {
         if (std::chrono::steady_clock::now() > give_up) {
@@ -105,15 +106,26 @@ inline bool wait_until(const std::function<bool()>& so) {
     return true;
 }
 
-/// How many trials make the simulation of `line` take at least so long here: samplers, machines and sanitizers differ
-/// a hundredfold.
-inline std::int64_t trials_that_take(double seconds, const std::string& line, const std::string& log) {
+/// Processor time of all programs waited for so far: what a run costs, and so the least it takes on one thread,
+/// whatever else this machine does meanwhile.
+inline double seconds_of_programs() {
+    struct rusage usage {};
+    ::getrusage(RUSAGE_CHILDREN, &usage);
+    const auto seconds = [](const timeval& time) {
+        return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+    };
+    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+/// How many trials make the simulation of `line` cost at least so much processor time here: samplers, machines and
+/// sanitizers differ a hundredfold.
+inline std::int64_t trials_that_cost(double seconds, const std::string& line, const std::string& log) {
     for (std::int64_t trials = 2000;; trials *= 3) {
-        const auto start = std::chrono::steady_clock::now();
+        const double before = seconds_of_programs();
         if (Program(mobalab_command(line + " --trials " + std::to_string(trials)), log).wait() != 0) {
             throw std::runtime_error(slurp(log));
         }
-        if (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() >= seconds) {
+        if (seconds_of_programs() - before >= seconds) {
             return trials;
         }
     }

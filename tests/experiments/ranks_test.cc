@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <random>
 
 #include "experiments/results_file.h"
@@ -13,7 +14,6 @@
 namespace mobalab::experiments {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -30,7 +30,8 @@ const std::string sweep = "simulate --model gaussian,gaussian-fixed --head-dim 3
 const std::string long_point = "simulate --model gaussian --candidates 200 ";
 
 std::vector<std::string> on_ranks(int ranks, const std::string& line) {
-    std::vector<std::string> args = words(MOBALAB_MPIRUN " --oversubscribe --allow-run-as-root --bind-to none -n");
+    std::vector<std::string> args = words("--oversubscribe --allow-run-as-root --bind-to none -n");
+    args.insert(args.begin(), MOBALAB_MPIRUN);
     args.push_back(std::to_string(ranks));
     const std::vector<std::string> program = mobalab_command(line);
     args.insert(args.end(), program.begin(), program.end());
@@ -52,8 +53,8 @@ protected:
         const auto seed = std::random_device()();
         std::printf("seed %u\n", seed);
         random_.seed(seed);
-        static const std::int64_t sweep_trials = trials_that_take(0.3, sweep, log());
-        static const std::int64_t point_trials = trials_that_take(0.5, long_point, log());
+        static const std::int64_t sweep_trials = trials_that_cost(0.6, sweep, log());
+        static const std::int64_t point_trials = trials_that_cost(1.0, long_point, log());
         sweep_ = fmt::format("{}--trials {} ", sweep, sweep_trials);
         long_point_ = fmt::format("{}--trials {} --max-misses {} ", long_point, point_trials, point_trials * 3 / 4);
     }
@@ -117,13 +118,11 @@ TEST_F(Ranks, AKilledRankEndsTheRunAndAnyNumberOfRanksGoesOn) {
             const int ranks = 2 + static_cast<int>(random_() % 3);
             const std::size_t victim = random_() % static_cast<std::size_t>(ranks);
             const double moment = std::uniform_real_distribution<double>(0.0, 0.6)(random_);
-            const auto start = Clock::now();
             if (!kill_one(ranks, line + out() + " --resume", victim, moment)) {
                 ASSERT_EQ(take_file(), expected);
                 continue;
             }
             ++killed;
-            EXPECT_LT(Seconds(Clock::now() - start).count(), 60.0);
             const std::string text = slurp(log());
             if (victim != 0) {
                 EXPECT_EQ(errors_in(text), text.find(": error: ") == std::string::npos ? 0 : 1) << text;
@@ -177,8 +176,8 @@ TEST_F(Ranks, AMistakeIsReportedOnce) {
 
 TEST_F(Ranks, RanksThatWereAskedForSomethingElseAreRefused) {
     std::vector<std::string> args = on_ranks(1, "simulate --model gaussian --trials 1000 --seed 1");
-    const std::vector<std::string> other =
-        words(": -n 1 " MOBALAB_PROGRAM " simulate --model gaussian --trials 1000 --seed 2");
+    args.insert(args.end(), {":", "-n", "1"});
+    const std::vector<std::string> other = mobalab_command("simulate --model gaussian --trials 1000 --seed 2");
     args.insert(args.end(), other.begin(), other.end());
     EXPECT_EQ(Program(args, log()).wait(), 2);
     const std::string text = slurp(log());

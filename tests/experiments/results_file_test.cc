@@ -1,8 +1,11 @@
 #include "experiments/results_file.h"
 
+#include <fmt/chrono.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <ctime>
 #include <limits>
 
 #include "captured.h"
@@ -14,6 +17,7 @@ namespace {
 
 Results sample() {
     Results results = new_results("validate");
+    results.utc_time = "2026-01-02T03:04:05Z";  // two samples are equal whatever the second
     results.task = task_id("a task");
     results.command = "mobalab validate --out 'α β.h5'";
     results.settings = "trials=1000";
@@ -171,7 +175,11 @@ TEST(ResultsFile, TheStartTimeCanBeFixed) {
     ::setenv("SOURCE_DATE_EPOCH", "86400", 1);
     EXPECT_EQ(new_results("theory").utc_time, "1970-01-02T00:00:00Z");
     ::unsetenv("SOURCE_DATE_EPOCH");
-    EXPECT_GT(new_results("theory").utc_time, "2024");
+    const std::time_t before = std::time(nullptr);
+    const std::string now = new_results("theory").utc_time;
+    const auto text_of = [](std::time_t time) { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(time)); };
+    EXPECT_GE(now, text_of(before));
+    EXPECT_LE(now, text_of(std::time(nullptr)));
 }
 
 }  // namespace

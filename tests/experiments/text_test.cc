@@ -66,29 +66,55 @@ TEST(TableText, JsonKeepsEveryDigitAndNamesWhatIsNotANumber) {
     EXPECT_FALSE(rows[0].contains("miss"));
 }
 
-TEST(Progress, ShortCommandsStaySilent) {
-    std::ostringstream out;
-    std::ostringstream err;
-    Terminal terminal{out, err, true};
-    { ProgressDisplay(terminal, "simulate").update(0.5, "point 1 of 2"); }
-    EXPECT_EQ(err.str(), "");
-}
-
-TEST(Progress, ATerminalGetsOneLineThatIsClearedAtTheEnd) {
-    std::ostringstream out;
-    std::ostringstream err;
-    Terminal terminal{out, err, true};
-    {
-        ProgressDisplay display(terminal, "simulate");
-        std::this_thread::sleep_for(std::chrono::milliseconds(250));
-        display.update(0.5, "point 1 of 2");
-        EXPECT_EQ(err.str(), "\rsimulate:  50 %  point 1 of 2  0 s, about 0 s left");
+/// A display whose time stands still until it is moved.
+class Progress : public testing::Test {
+protected:
+    ProgressDisplay display(bool is_tty) {
+        terminal_.err_is_tty = is_tty;
+        return {terminal_, "simulate", [this] { return now_; }};
     }
-    EXPECT_EQ(err.str().back(), '\r');
-    EXPECT_EQ(err.str().find('\n'), std::string::npos);
+
+    std::ostringstream out_;
+    std::ostringstream err_;
+    Terminal terminal_{out_, err_, true};
+    ProgressDisplay::Clock::time_point now_{};
+};
+
+TEST_F(Progress, ShortCommandsStaySilent) {
+    {
+        ProgressDisplay shown = display(true);
+        now_ += std::chrono::milliseconds(199);
+        shown.update(0.5, "point 1 of 2");
+    }
+    EXPECT_EQ(err_.str(), "");
 }
 
-TEST(Progress, Durations) {
+TEST_F(Progress, ATerminalGetsOneLineThatIsClearedAtTheEnd) {
+    {
+        ProgressDisplay shown = display(true);
+        now_ += std::chrono::seconds(20);
+        shown.update(0.25, "point 1 of 2");
+        EXPECT_EQ(err_.str(), "\rsimulate:  25 %  point 1 of 2  20 s, about 1 min 0 s left");
+    }
+    EXPECT_EQ(err_.str().back(), '\r');
+    EXPECT_EQ(err_.str().find('\n'), std::string::npos);
+}
+
+TEST_F(Progress, ALogGetsALineEveryFewSeconds) {
+    ProgressDisplay shown = display(false);
+    shown.start_at(0.5);
+    now_ += std::chrono::milliseconds(4999);
+    shown.update(0.5, "point 1 of 2");
+    now_ += std::chrono::milliseconds(1);
+    shown.update(0.5, "point 1 of 2");
+    now_ += std::chrono::seconds(5);
+    shown.update(0.75, "point 2 of 2");
+    EXPECT_EQ(err_.str(),
+              "simulate:  50 %  point 1 of 2  5 s, time left unknown\n"
+              "simulate:  75 %  point 2 of 2  10 s, about 10 s left\n");
+}
+
+TEST_F(Progress, Durations) {
     EXPECT_EQ(duration_text(0.2), "0 s");
     EXPECT_EQ(duration_text(59.4), "59 s");
     EXPECT_EQ(duration_text(59.6), "1 min 0 s");

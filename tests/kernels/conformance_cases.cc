@@ -1,4 +1,5 @@
 // The tensors the conformance tests run on.
+#include <algorithm>
 #include <random>
 
 #include "kernels/cpu/convert.h"

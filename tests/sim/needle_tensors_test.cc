@@ -1,8 +1,10 @@
 // Unit rows and queries with needles: one definition, whatever is asked for at once.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <vector>
