@@ -2,6 +2,8 @@
 
 import argparse
 import importlib.util
+import os
+import signal
 import sys
 
 DEBIAN_PACKAGES = {
@@ -33,8 +35,19 @@ def main(arguments=None):
         names = ", ".join(name for name in left_out if left_out[name] == reason)
         print(f"mobalab export: left out {names}: {reason}", file=sys.stderr)
     for path in written:
-        print(path)
+        _print(path)
     return 0
+
+
+def _print(path):
+    """A line of stdout with the bytes of the file's name, whatever the encoding of the terminal."""
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None:  # not a file: the tests' capture
+        print(path)
+        return
+    sys.stdout.flush()
+    binary.write(os.fsencode(path) + b"\n")
+    binary.flush()
 
 
 def _fail(message):
@@ -42,5 +55,12 @@ def _fail(message):
     return 2
 
 
+def _end_quietly_on_signals():
+    """Ctrl-C ends the program as it ends others, without a traceback; `mobalab export` holds it back until here."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 if __name__ == "__main__":
+    _end_quietly_on_signals()
     sys.exit(main())

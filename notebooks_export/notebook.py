@@ -69,4 +69,7 @@ def build(results, figures, out):
 
 
 def _relative(path, folder):
-    return json.dumps(os.path.relpath(Path(path).resolve(), Path(folder).resolve()), ensure_ascii=False)
+    """A Python literal. Bytes of a name that are no UTF-8 stand as the lone surrogates Python opens files by."""
+    name = os.path.relpath(Path(path).resolve(), Path(folder).resolve())
+    encodable = name.encode("utf-8", "ignore").decode() == name
+    return json.dumps(name, ensure_ascii=False) if encodable else ascii(name)

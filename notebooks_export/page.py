@@ -18,7 +18,7 @@ def build(results, drawn):
     figures = [dict(name=figure.name, title=figure.title, text=figure.text,
                     data=base64.b64encode(svg).decode("ascii")) for figure, svg in drawn]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        file=results.path.name, provenance=results.provenance(), figures=figures,
+        file=results.shown_name, provenance=results.provenance(), figures=figures,
         tables={name: len(table) for name, table in results.tables.items()},
         summary=agreement.summary(results), alpha=agreement.family_alpha(results), intervals=intervals(results))
     return page.encode()

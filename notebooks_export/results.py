@@ -1,6 +1,8 @@
 """Opens a mobalab results file: HDF5 with one group a table, checked before anything is drawn."""
 
 import hashlib
+import os
+import stat
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,8 @@ import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
+
+from notebooks_export import column_rules
 
 SCHEMA = "mobalab results"
 SCHEMA_VERSIONS = (1,)
@@ -39,6 +43,13 @@ REQUIRED_COLUMNS = {
     "bench": BENCH_COLUMNS,
 }
 
+MOST_BYTES = 2 << 30
+"""Larger files are none of mobalab's: its largest grid makes half a GiB."""
+
+MOST_ROWS = {**{table: 1_000_000 for table in POINT_TABLES}, "bench": 1_000_000}
+MOST_ROWS_OF_OTHER_TABLES = 20_000_000
+"""A compressed file of a few bytes can claim more rows than memory holds."""
+
 PROVENANCE = ("command", "settings", "seed", "version", "git_commit", "build", "device", "utc_time", "task",
               "schema", "schema_version")
 
@@ -60,6 +71,11 @@ class Results:
     tables: dict
     definitions: dict
     group_attributes: dict
+
+    @property
+    def shown_name(self):
+        """The file's name as text that every encoding can write; bytes that are no UTF-8 become U+FFFD."""
+        return os.fsencode(self.path.name).decode("utf-8", "replace")
 
     @property
     def points(self):
@@ -90,22 +106,16 @@ def open_results(path):
         if missing:
             raise ExportError(f"{path}: table '{group}' lacks the column{'s' if len(missing) > 1 else ''} "
                               f"{', '.join(missing)}; write the file again with this version of mobalab")
-        tables[group] = _frame(dataset)
+        tables[group] = _frame(dataset, path, group)
         group_attributes[group] = {key: _text(value) for key, value in dataset.attrs.items()}
+        _check_shares(path, group, group_attributes[group])
+        _check_columns(path, group, dataset, tables)
         definitions.update(_definitions(dataset))
     return Results(path, attributes, tables, definitions, group_attributes)
 
 
 def _inspect(path):
-    if not path.exists():
-        raise ExportError(f"{path}: no such file; write one with 'mobalab validate --out {path}'")
-    if path.is_dir():
-        raise ExportError(f"{path}: is a folder; name the results file in it")
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
+    _check_file(path)
     _check_seal(path)
     if not h5py.is_hdf5(path):
         raise ExportError(f"{path}: is not an HDF5 file; mobalab results files are written with --out FILE.h5")
@@ -114,7 +124,9 @@ def _inspect(path):
             attributes = {key: _text(value) for key, value in file.attrs.items()}
             groups = [name for name in POINT_TABLES + OTHER_TABLES if isinstance(file.get(name), h5py.Group)]
             found = sorted(file)
-    except (OSError, RuntimeError, KeyError) as error:
+            for name in groups:
+                _check_shapes(path, file[name])
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{path}: is damaged or cut short ({_first_line(error)}); run the command that wrote it "
                           "again, with --resume if it has that flag") from error
     _check_schema(path, attributes)
@@ -122,6 +134,67 @@ def _inspect(path):
         raise ExportError(f"{path}: holds no table (found: {', '.join(found) or 'nothing'}); expected one of "
                           f"{', '.join(POINT_TABLES + ('bench',))}")
     return groups, attributes
+
+
+def _check_file(path):
+    """A regular file of a size mobalab writes: a pipe would wait for its other end, a device never ends."""
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise ExportError(f"{path}: is a folder; name the results file in it")
+        if not stat.S_ISREG(found.st_mode):
+            raise ExportError(f"{path}: is a pipe, socket or device; give the path of a regular file")
+        if found.st_size > MOST_BYTES:
+            raise ExportError(f"{path}: is larger than the {MOST_BYTES >> 30} GiB a results file may have")
+        with path.open("rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ExportError(f"{path}: no such file; write one with 'mobalab validate --out {path}'") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise ExportError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+
+
+def _check_shapes(path, group):
+    """Before anything is read: a small file can claim more than memory holds."""
+    table = group.name.strip("/")
+    most = MOST_ROWS.get(table, MOST_ROWS_OF_OTHER_TABLES)
+    for name in group:
+        column = group.get(name)
+        if not isinstance(column, h5py.Dataset):
+            raise ExportError(f"{path}: '{name}' in table '{table}' is not a column; write the file again with mobalab")
+        if column.shape is None or len(column.shape) != 1:
+            raise ExportError(f"{path}: column '{name}' of table '{table}' is not one-dimensional; write the file again "
+                              "with mobalab")
+        if column.shape[0] > most:
+            raise ExportError(f"{path}: column '{name}' of table '{table}' has {column.shape[0]} rows; at most {most} "
+                              "are read")
+
+
+def _check_columns(path, group, dataset, tables):
+    frame = tables[group]
+    if frame.empty and group in MOST_ROWS:
+        raise ExportError(f"{path}: table '{group}' has no rows; run the command that wrote it again")
+    fill_values = {name for name, variable in dataset.variables.items() if "_FillValue" in variable.encoding}
+    points = next((len(tables[name]) for name in POINT_TABLES if name in tables), None)
+    try:
+        column_rules.check_table({name: frame[name].to_numpy() for name in frame}, fill_values,
+                                 points if group not in POINT_TABLES else None)
+    except column_rules.ColumnError as error:
+        raise ExportError(f"{path}: table '{group}': {error}; another program has changed the file, write it again "
+                          "with mobalab") from error
+
+
+def _check_shares(path, group, attributes):
+    """Attributes that the figures compute with."""
+    for name in ("confidence", "family_alpha"):
+        if name in attributes:
+            try:
+                good = 0.0 < float(attributes[name]) < 1.0
+            except ValueError:
+                good = False
+            if not good:
+                raise ExportError(f"{path}: the attribute '{name}' of table '{group}' is {attributes[name]} and must "
+                                  "be between 0 and 1")
 
 
 def _check_seal(path):
@@ -154,20 +227,23 @@ def _load(path, group):
                           "wrote it again") from error
 
 
-def _frame(dataset):
+def _frame(dataset, path, group):
     # `point` is a column of some tables and the dimension of others; a plain row index serves both.
-    columns = {name: _decoded(variable) for name, variable in dataset.variables.items() if variable.ndim == 1}
-    lengths = {len(values) for values in columns.values()}
-    if len(lengths) > 1:
-        raise ExportError(f"{dataset.encoding.get('source', 'results file')}: columns of different lengths in "
-                          "one table")
+    columns = {name: _decoded(variable) for name, variable in dataset.variables.items()}
+    if len({len(values) for values in columns.values()}) > 1:
+        raise ExportError(f"{path}: columns of different lengths in table '{group}'; write the file again with mobalab")
     return pd.DataFrame(columns)
 
 
 def _decoded(variable):
     values = variable.values
-    if values.dtype.kind in "SO":
-        return np.array([_text(value) for value in values], dtype=object)
+    if values.dtype.kind == "S":
+        values = values.astype(object)
+    if values.dtype.kind == "O":  # what is neither bytes nor text is left for column_rules to refuse
+        decoded = np.empty(len(values), dtype=object)
+        for row, value in enumerate(values):
+            decoded[row] = _text(value) if isinstance(value, (bytes, str)) else value
+        return decoded
     return values
 
 
@@ -183,6 +259,8 @@ def _definitions(dataset):
 def _text(value):
     if isinstance(value, np.ndarray):
         return ", ".join(_text(item) for item in value.ravel())
+    if isinstance(value, str):
+        value = value.encode("utf-8", "surrogateescape")  # h5py's way with bytes that are no UTF-8
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -292,7 +293,7 @@ class SmallAndOneSided(TemporaryFolder):
         self.assert_figures(self.write(synthetic_results.grid(**{**SMALL, "head_dims": (64,)})), FROM_VALIDATE)
 
 
-class BadInput(TemporaryFolder):
+class Refused(TemporaryFolder):
     def write(self, **options):
         return super().write(synthetic_results.grid(**ONE_POINT), **options)
 
@@ -304,6 +305,8 @@ class BadInput(TemporaryFolder):
             self.assertIn(word, errors[0])
         self.assertFalse((self.folder / "figures").exists())
 
+
+class BadInput(Refused):
     def test_no_file(self):
         self.assert_refused(self.folder / "none.h5", "none.h5", "no such file")
 
@@ -363,9 +366,211 @@ class BadInput(TemporaryFolder):
         with mock.patch("importlib.util.find_spec", lambda name: None if name == "h5netcdf" else real(name)):
             self.assert_refused(path, "h5netcdf", "python3-h5netcdf", "MOBALAB_PYTHON")
 
+    def test_what_is_no_regular_file(self):
+        os.mkfifo(self.folder / "pipe.h5")  # nobody writes into it: reading would wait for ever
+        self.assert_refused(self.folder / "pipe.h5", "pipe.h5", "regular file")
+        self.assert_refused(Path("/dev/zero"), "/dev/zero", "regular file")
+        (self.folder / "loop.h5").symlink_to(self.folder / "loop.h5")
+        self.assert_refused(self.folder / "loop.h5", "loop.h5", "cannot be read")
+        self.assert_refused(self.folder / ("long" * 100), "cannot be read")
+        with open(self.folder / "huge.h5", "wb") as file:
+            file.truncate(1 << 40)  # takes no room on the disk
+        self.assert_refused(self.folder / "huge.h5", "2 GiB")
+
+    def test_one_byte(self):
+        for data in (b"\0", b"\x89", b"\x89HDF\r\n\x1a\n"):
+            with self.subTest(data=data):
+                (self.folder / "byte.h5").write_bytes(data)
+                self.assert_refused(self.folder / "byte.h5", "byte.h5")
+
     def test_error_type_is_not_a_traceback(self):
         with self.assertRaises(ExportError):
             open_results(self.folder / "none.h5")
+
+
+class ChangedByAnotherProgram(Refused):
+    """Files without a seal whose columns cannot be what their names say: one line each, never a traceback."""
+
+    def assert_column_refused(self, column, values, *words, **how):
+        with self.subTest(column=column, values=str(values)[:40]):
+            path = self.write()
+            with h5py.File(path, "a") as file:
+                group = file["validate"]
+                del group[column]
+                made = group.create_dataset(column, data=values, **how)
+                if made.shape == (1,):
+                    made.dims[0].attach_scale(group["point"])
+            self.assert_refused(path, "'validate'", column, *words)
+
+    def test_columns_of_another_shape_or_type(self):
+        compound = np.zeros(1, dtype=[("a", "i4"), ("b", "f8")])
+        self.assert_column_refused("snr", 1.0, "one-dimensional")
+        self.assert_column_refused("snr", [[1.0]], "one-dimensional")
+        self.assert_column_refused("snr", h5py.Empty("f8"), "one-dimensional")
+        self.assert_column_refused("snr", ["high"], "text", "numbers", dtype=h5py.string_dtype())
+        self.assert_column_refused("block_size", np.array([b"64"]), "text", "numbers")
+        self.assert_column_refused("model", [1], "numbers", "text")
+        self.assert_column_refused("snr", compound)
+        self.assert_column_refused("snr", np.array([1j]))
+        self.assert_column_refused("snr", np.array([True]))
+        arrays = np.empty(1, dtype=object)
+        arrays[0] = np.arange(3)
+        self.assert_column_refused("sim_stop_reason", arrays, dtype=h5py.vlen_dtype(np.int64))
+
+    def test_values_that_cannot_be(self):
+        for column, value, rule in (
+                ("block_size", 0, "at least 1"), ("block_size", -64, "at least 1"), ("block_size", 64.5, "whole"),
+                ("block_size", np.nan, "whole"), ("head_dim", np.inf, "whole"), ("topk", 0, "at least 1"),
+                ("candidates", 0, "at least 1"), ("cluster_size", -1, "at least 1"), ("seq_len", -1, "at least 0"),
+                ("mu_signal", np.nan, "from -1 to 1"), ("mu_signal", 1.5, "from -1 to 1"), ("snr", np.inf, "number"),
+                ("miss_probability", 1.2, "from 0 to 1"), ("pairwise_miss", -0.1, "from 0 to 1"),
+                ("log_miss_probability", 1.0, "at most 0"), ("sim_trials", -1, "at least 0"),
+                ("sim_misses", -1, "at least 0"), ("sim_misses", 1 << 40, "at most its 'sim_trials'"),
+                ("sim_miss_low", 0.9999999, "at most its 'sim_miss_high'"), ("kernel_misses", np.nan, "whole")):
+            self.assert_column_refused(column, [value], rule)
+        self.assert_column_refused("model", ["spere"], "gaussian-fixed", dtype=h5py.string_dtype())
+
+    def test_values_of_the_other_tables(self):
+        def changed(table, column, value, *words):
+            with self.subTest(table=table, column=column, value=value):
+                path = self.write(groups=("validate", "bench"))
+                with h5py.File(path, "a") as file:
+                    file[table][column][0] = value
+                self.assert_refused(path, f"'{table}'", column, *words)
+
+        changed("validate_by_candidates", "point", 1, "from -1 to 0")
+        changed("validate_by_candidates", "candidates_low", 0, "at least 1")
+        changed("validate_by_candidates", "candidates_low", 1 << 40, "at most its 'candidates_high'")
+        changed("validate_by_candidates", "kernel_trials", -5, "at least 0")
+        changed("validate_comparisons", "point", -2, "from -1 to 0")
+        changed("validate_comparisons", "p_value", 2.0, "from 0 to 1")
+        changed("bench", "seconds_median", np.nan, "at least 0")
+        changed("bench", "seconds_low", -1.0, "at least 0")
+        changed("bench", "seconds_high", 1e-9, "seconds_median")
+
+    def test_missing_values_that_are_marked_are_taken(self):
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            file["validate/sim_misses"][0] = -1
+            file["validate/sim_misses"].attrs["_FillValue"] = np.int64(-1)
+            file["validate/miss_probability"][0] = np.nan
+        self.assertTrue(np.isnan(open_results(path).points["sim_misses"][0]))
+
+    def test_counts_come_together(self):
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            del file["validate/sim_trials"]
+        self.assert_refused(path, "sim_trials", "missing")
+
+    def test_other_lengths_and_no_rows(self):
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            del file["validate/snr"]
+            file["validate/snr"] = np.ones(7)
+        self.assert_refused(path, "validate")
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            group = file["validate"]
+            for name in list(group):
+                text, attributes = group[name].dtype.kind == "O", dict(group[name].attrs)
+                del group[name]
+                group.create_dataset(name, shape=(0,), dtype=h5py.string_dtype() if text else "f8")
+        self.assert_refused(path, "validate")
+
+    def test_rows_beyond_memory(self):
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            del file["validate/snr"]
+            file["validate"].create_dataset("snr", shape=(1 << 40,), dtype="f8", chunks=(1 << 20,))  # no chunk is stored
+        self.assert_refused(path, "1099511627776 rows", "1000000")
+
+    def test_groups_and_links_in_the_place_of_columns(self):
+        path = self.write()
+        with h5py.File(path, "a") as file:
+            del file["validate/snr"]
+            file["validate"].create_group("snr")
+        self.assert_refused(path, "snr", "not a column")
+        with h5py.File(path, "a") as file:
+            del file["validate/snr"]
+            file["validate/snr"] = h5py.SoftLink("/nowhere")
+        self.assert_refused(path, "snr", "not a column")
+
+    def test_attributes_the_figures_compute_with(self):
+        for group, name, value in (("validate", "confidence", "high"), ("validate", "confidence", 95.0),
+                                   ("validate", "confidence", np.nan), ("validate_comparisons", "family_alpha", 0.0),
+                                   ("validate_comparisons", "family_alpha", [0.1, 0.2])):
+            with self.subTest(name=name, value=value):
+                path = self.write()
+                with h5py.File(path, "a") as file:
+                    file[group].attrs[name] = value
+                self.assert_refused(path, name, "between 0 and 1")
+
+
+class Names(TemporaryFolder):
+    """Names and texts with bytes that are no UTF-8."""
+
+    def test_file_and_folder(self):
+        path = self.write(synthetic_results.grid(**ONE_POINT), groups=("bench",))
+        strange = self.folder / os.fsdecode(b"caf\xe9.h5")
+        path.rename(strange)
+        out = self.folder / os.fsdecode(b"fig\xff")
+        environment = dict(os.environ, PYTHONPATH=str(ROOT))
+        ran = subprocess.run([sys.executable, "-m", "notebooks_export", strange, "--out", out], env=environment,
+                             capture_output=True)
+        self.assertEqual((ran.returncode, b"Traceback" in ran.stderr), (0, False), ran.stderr)
+        self.assertEqual({Path(os.fsdecode(line)) for line in ran.stdout.splitlines()}, set(out.iterdir()))
+        self.assertIn("caf\ufffd.h5", (out / "index.html").read_text(encoding="utf-8"))
+        setup = nbformat.read(out / "mobalab.ipynb", as_version=4).cells[1].source
+        literal = re.search("RESULTS = (.*)  # the", setup).group(1)
+        self.assertEqual((out / eval(literal)).resolve(), strange.resolve())  # a string literal that we wrote
+        self.assertEqual(os.fsencode(strange.name), b"caf\xe9.h5")
+
+    def test_text_in_the_file(self):
+        path = self.write(synthetic_results.grid(**ONE_POINT), groups=("bench",))
+        with h5py.File(path, "a") as file:
+            file.attrs.create("command", np.bytes_(b"mobalab bench --out caf\xe9.h5"), dtype=h5py.string_dtype())
+        self.assertIn("caf\ufffd", page.build(open_results(path), []).decode())
+
+
+class Signals(TemporaryFolder):
+    """A signal stops the drawing without a word; what is being written is written to the end."""
+
+    def started(self, hook):
+        """The program with `hook` run first in its process, once it has said that it is ready."""
+        path = self.write(synthetic_results.grid(**ONE_POINT), groups=("bench",))
+        code = ("import os, runpy, sys, threading\nsys.argv = ['export', sys.argv[1], '--out', sys.argv[2]]\n" + hook +
+                "\nrunpy.run_module('notebooks_export', run_name='__main__')")
+        program = subprocess.Popen([sys.executable, "-c", code, path, self.folder / "figures"], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=dict(os.environ, PYTHONPATH=str(ROOT)))
+        self.addCleanup(program.kill)
+        self.assertEqual(program.stdout.readline(), b"ready\n")
+        return program
+
+    def test_while_it_draws(self):
+        hook = ("from notebooks_export import export\n"
+                "def wait(path):\n    print('ready', flush=True)\n    threading.Event().wait()\n"
+                "export.open_results = wait")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(number=number):
+                program = self.started(hook)
+                program.send_signal(number)
+                self.assertEqual(program.communicate(timeout=600), (b"", b""))
+                self.assertEqual(program.returncode, -number)
+                self.assertFalse((self.folder / "figures").exists())
+
+    def test_while_it_writes(self):
+        hook = ("real, waited = os.replace, []\n"
+                "def replace(old, new):\n"
+                "    if not waited:\n        print('ready', flush=True)\n        waited.append(sys.stdin.readline())\n"
+                "    real(old, new)\n"
+                "os.replace = replace")
+        program = self.started(hook)
+        program.send_signal(signal.SIGTERM)
+        program.send_signal(signal.SIGINT)
+        out, errors = program.communicate(b"go on\n", timeout=600)
+        self.assertEqual((program.returncode, b"Traceback" in errors), (0, False), errors)
+        self.assertEqual({Path(line.decode()) for line in out.splitlines()}, set((self.folder / "figures").iterdir()))
 
 
 if __name__ == "__main__":
