@@ -3,8 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/algorithm/string/erase.hpp>
+#include <boost/algorithm/string/replace.hpp>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <limits>
 #include <numeric>
 #include <system_error>
 #include <utility>
@@ -22,16 +26,30 @@ constexpr std::size_t most_values = 100'000;
     throw InputError(fmt::format("{} = {}: {}", flag, text.empty() ? "(nothing)" : text, rule));
 }
 
-/// The double `text` spells, all of it; nothing otherwise.
-bool read_double(std::string_view text, double& value) {
+std::string_view trimmed(std::string_view text) {
+    constexpr std::string_view blanks = " \t\r\n";
+    const std::size_t first = text.find_first_not_of(blanks);
+    return first == std::string_view::npos ? std::string_view()
+                                           : text.substr(first, text.find_last_not_of(blanks) - first + 1);
+}
+
+enum class Reading { ok, not_a_number, not_whole, too_large, too_near_zero };
+
+/// The double `text` spells, all of it.
+Reading read_double(std::string_view text, double& value) {
     if (text.starts_with('+') && !text.starts_with("+-")) {
         text.remove_prefix(1);
     }
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc() && end == text.data() + text.size() && !text.empty();
+    if (text.empty() || end != text.data() + text.size() || error == std::errc::invalid_argument) {
+        return Reading::not_a_number;
+    }
+    if (error == std::errc::result_out_of_range) {
+        return std::abs(std::strtod(std::string(text).c_str(), nullptr)) > 1.0 ? Reading::too_large
+                                                                               : Reading::too_near_zero;
+    }
+    return Reading::ok;
 }
-
-enum class Reading { ok, not_a_number, not_whole, too_large };
 
 /// Digits of a decimal without leading and trailing zeros.
 std::size_t significant_digits(std::string_view text) {
@@ -44,7 +62,7 @@ std::size_t significant_digits(std::string_view text) {
     return digits.find_last_not_of('0') + 1;
 }
 
-/// Digits, digits with an exponent (1e6), or digits with K (1024) or M (1024^2).
+/// Digits, digits with an exponent (1e6), or digits with K (1024) or M (1024^2). What is not whole is rounded.
 Reading read_integer(std::string_view text, std::int64_t& value) {
     std::int64_t factor = 1;
     if (text.ends_with('K') || text.ends_with('M')) {
@@ -56,21 +74,80 @@ Reading read_integer(std::string_view text, std::int64_t& value) {
         return __builtin_mul_overflow(value, factor, &value) ? Reading::too_large : Reading::ok;
     }
     double real = 0.0;
-    if (!read_double(text, real) || !std::isfinite(real)) {
-        return error == std::errc::result_out_of_range ? Reading::too_large : Reading::not_a_number;
+    switch (const Reading reading = read_double(text, real)) {
+        case Reading::ok:
+            break;
+        case Reading::too_near_zero:
+            value = 0;
+            return Reading::not_whole;
+        default:
+            return reading;
+    }
+    if (!std::isfinite(real)) {
+        return Reading::not_a_number;
     }
     const double scaled = real * static_cast<double>(factor);
-    if (scaled != std::floor(scaled)) {
-        return Reading::not_whole;
-    }
     if (std::abs(scaled) > 9007199254740992.0) {  // 2^53: beyond it the double may not be what was typed
         return Reading::too_large;
     }
-    if (significant_digits(text) > 15) {  // the double may be whole where the number typed is not
-        return Reading::not_whole;
+    value = std::llround(scaled);
+    // With more digits the double may be whole where the number typed is not.
+    return scaled == std::floor(scaled) && significant_digits(text) <= 15 ? Reading::ok : Reading::not_whole;
+}
+
+/// A number in the spellings people bring from elsewhere, as it is spelled here; it may be none all the same.
+std::string respelled(std::string_view typed, bool whole) {
+    std::string text(typed);
+    for (const char* minus : {"\u2212", "\u2013"}) {
+        boost::replace_all(text, minus, "-");
     }
-    value = static_cast<std::int64_t>(scaled);
-    return Reading::ok;
+    for (const char* separator : {"_", "'", "\u00a0", "\u202f"}) {
+        boost::erase_all(text, separator);
+    }
+    if (text.starts_with("0x") || text.starts_with("0X")) {
+        std::uint64_t value = 0;
+        const auto [end, error] = std::from_chars(text.data() + 2, text.data() + text.size(), value, 16);
+        return error == std::errc() && end == text.data() + text.size() ? std::to_string(value) : text;
+    }
+    double percent = 0.0;
+    if (!whole && text.ends_with('%') &&
+        read_double(trimmed(std::string_view(text).substr(0, text.size() - 1)), percent) == Reading::ok) {
+        return fmt::format("{:.15g}", percent / 100.0);
+    }
+    if (const std::size_t comma = text.find(','); comma != std::string::npos) {  // never in a list: it is split there
+        boost::replace_all(text, ",", whole || text.find(',', comma + 1) != std::string::npos ? "" : ".");
+    }
+    if (whole && (text.ends_with('k') || text.ends_with('m'))) {
+        text.back() = text.back() == 'k' ? 'K' : 'M';
+    }
+    std::int64_t thousands = 0;
+    if (whole && text.ends_with('G') &&
+        read_integer(std::string_view(text).substr(0, text.size() - 1), thousands) == Reading::ok) {
+        return fmt::format("{}M", 1024 * std::clamp<std::int64_t>(thousands, -1'000'000'000, 1'000'000'000));
+    }
+    return text;
+}
+
+/// "; nearest valid: ..." with `other`, which reads as `value`, or the end of the range it is beyond.
+template <typename Value, typename Range>
+std::string hint_of(const std::string& other, Value value, Range range) {
+    const Value nearest = std::clamp<Value>(value, range.least, range.most);
+    return fmt::format("; nearest valid: {}", nearest == value ? other : fmt::format("{}", nearest));
+}
+
+/// What to write instead of `text`, which is no number here.
+std::string respelling_hint(std::string_view text, IntegerRange range) {
+    const std::string other = respelled(text, true);
+    std::int64_t value = 0;
+    return other != text && read_integer(other, value) == Reading::ok ? hint_of(other, value, range) : "";
+}
+
+std::string respelling_hint(std::string_view text, RealRange range) {
+    const std::string other = respelled(text, false);
+    double value = 0.0;
+    return other != text && read_double(other, value) == Reading::ok && !std::isnan(value)
+               ? hint_of(other, value, range)
+               : "";
 }
 
 std::string range_rule(std::string least, std::string most, bool bounded, const std::string& nearest) {
@@ -90,8 +167,11 @@ void check(std::string_view flag, std::string_view text, std::int64_t value, Int
 void check(std::string_view flag, std::string_view text, double value, RealRange range) {
     if (!(value >= range.least && value <= range.most)) {
         const double nearest = std::isnan(value) ? range.least : std::clamp(value, range.least, range.most);
+        const bool percent = range.least >= 0.0 && range.most <= 1.0 && value >= 2.0 && value <= 100.0 &&
+                             value / 100.0 >= range.least && value / 100.0 <= range.most;
         refuse(flag, text,
-               range_rule(shortest(range.least), shortest(range.most), std::isfinite(range.most), shortest(nearest)));
+               range_rule(shortest(range.least), shortest(range.most), std::isfinite(range.most),
+                          percent ? fmt::format("{:.15g} ({} %)", value / 100.0, shortest(value)) : shortest(nearest)));
     }
 }
 
@@ -108,18 +188,19 @@ constexpr const char* range_form = "a range is FIRST:LAST:xFACTOR or FIRST:LAST:
 RangeText take_apart(std::string_view flag, std::string_view text) {
     const std::size_t one = text.find(':');
     const std::size_t two = text.find(':', one + 1);
-    if (two == std::string_view::npos || text.find(':', two + 1) != std::string_view::npos || two + 2 >= text.size() ||
-        (text[two + 1] != 'x' && text[two + 1] != '+')) {
+    const std::string_view step = two == std::string_view::npos ? "" : trimmed(text.substr(two + 1));
+    if (step.size() < 2 || step.find(':') != std::string_view::npos || (step[0] != 'x' && step[0] != '+')) {
         refuse(flag, text, range_form);
     }
-    return {text.substr(0, one), text.substr(one + 1, two - one - 1), text[two + 1], text.substr(two + 2)};
+    return {trimmed(text.substr(0, one)), trimmed(text.substr(one + 1, two - one - 1)), step[0], step.substr(1)};
 }
 
+/// Taken apart at its commas, each part without the blanks around it.
 std::vector<std::string_view> split(std::string_view text) {
     std::vector<std::string_view> parts;
     for (std::size_t begin = 0;;) {
         const std::size_t comma = text.find(',', begin);
-        parts.push_back(text.substr(begin, comma - begin));
+        parts.push_back(trimmed(text.substr(begin, comma - begin)));
         if (comma == std::string_view::npos) {
             return parts;
         }
@@ -168,7 +249,8 @@ void append_range(std::string_view flag, std::string_view text, RealRange range,
     const double first = parse_real(flag, parts.first, range);
     const double last = parse_real(flag, parts.last, range);
     const bool factor = parts.step_kind == 'x';
-    const double step = parse_real(fmt::format("step of {}", flag), parts.step, {0.0, HUGE_VAL});
+    const double step =
+        parse_real(fmt::format("step of {}", flag), parts.step, {0.0, std::numeric_limits<double>::max()});
     if (factor ? !(step > 1.0) : !(step > 0.0)) {
         refuse(flag, text, factor ? "the factor must be above 1" : "the step must be above 0");
     }
@@ -198,11 +280,36 @@ void append_range(std::string_view flag, std::string_view text, RealRange range,
     }
 }
 
+/// "4-8", "4..8": a range as it is written elsewhere.
+bool looks_like_a_range(std::string_view part) {
+    const std::size_t dash = part.find('-', 1);
+    const bool dashed = dash != std::string_view::npos && part[dash - 1] >= '0' && part[dash - 1] <= '9';
+    return dashed || part.find("..") != std::string_view::npos;
+}
+
+/// Refuses a comma too many, and blanks in the place of commas.
+void check_items(std::string_view flag, std::string_view text, std::vector<std::string_view> parts) {
+    for (const std::string_view part : parts) {
+        if (part.find(' ') != std::string_view::npos && part.find_first_of(":%") == std::string_view::npos) {
+            std::string with_commas(part);
+            std::replace(with_commas.begin(), with_commas.end(), ' ', ',');
+            refuse(flag, part, fmt::format("a list has commas between its items; nearest valid: {}", with_commas));
+        }
+    }
+    if (parts.size() > 1 && std::erase(parts, "") > 0) {
+        refuse(flag, text,
+               fmt::format("an item between its commas is missing{}{}",
+                           parts.empty() ? "" : "; nearest valid: ", fmt::join(parts, ",")));
+    }
+}
+
 template <typename Value, typename Range, typename ParseOne>
 std::vector<Value> parse_list(std::string_view flag, std::string_view text, Range range, ParseOne parse_one) {
     std::vector<Value> values;
-    for (const std::string_view part : split(text)) {
-        if (part.find(':') != std::string_view::npos) {
+    const std::vector<std::string_view> parts = split(text);
+    check_items(flag, text, parts);
+    for (const std::string_view part : parts) {
+        if (part.find(':') != std::string_view::npos || looks_like_a_range(part)) {
             append_range(flag, part, range, values);
         } else {
             values.push_back(parse_one(flag, part, range));
@@ -236,17 +343,19 @@ std::size_t edit_distance(std::string_view word, std::string_view other) {
 }  // namespace
 
 std::int64_t parse_integer(std::string_view flag, std::string_view text, IntegerRange range) {
+    text = trimmed(text);
     std::int64_t value = 0;
     switch (read_integer(text, value)) {
         case Reading::ok:
+        case Reading::too_near_zero:
             break;
         case Reading::not_a_number:
-            refuse(flag, text, "must be a whole number, like 64, 8K (8192) or 1e6");
-        case Reading::not_whole: {
-            double real = 0.0;
-            read_double(text, real);
-            refuse(flag, text, fmt::format("must be a whole number; nearest valid: {:.0f}", std::round(real)));
-        }
+            refuse(flag, text,
+                   fmt::format("must be a whole number, like 64, 8K (8192) or 1e6{}", respelling_hint(text, range)));
+        case Reading::not_whole:
+            refuse(
+                flag, text,
+                fmt::format("must be a whole number; nearest valid: {}", std::clamp(value, range.least, range.most)));
         case Reading::too_large:
             refuse(flag, text,
                    fmt::format("is too large; nearest valid: {}", text.starts_with('-') ? range.least : range.most));
@@ -256,9 +365,20 @@ std::int64_t parse_integer(std::string_view flag, std::string_view text, Integer
 }
 
 double parse_real(std::string_view flag, std::string_view text, RealRange range) {
+    text = trimmed(text);
     double value = 0.0;
-    if (!read_double(text, value)) {
-        refuse(flag, text, "must be a number, like 0.8 or 1e-6");
+    switch (read_double(text, value)) {
+        case Reading::ok:
+            break;
+        case Reading::too_large:
+            check(flag, text, text.starts_with('-') ? -HUGE_VAL : HUGE_VAL, range);
+            refuse(flag, text, "is too large for a double");
+        case Reading::too_near_zero:
+            refuse(flag, text,
+                   fmt::format("is nearer to 0 than a double can be; nearest valid: {}",
+                               shortest(std::clamp(0.0, range.least, range.most))));
+        default:
+            refuse(flag, text, fmt::format("must be a number, like 0.8 or 1e-6{}", respelling_hint(text, range)));
     }
     check(flag, text, value, range);
     return value;
@@ -273,14 +393,12 @@ std::vector<double> parse_reals(std::string_view flag, std::string_view text, Re
 }
 
 std::vector<std::string> parse_words(std::string_view flag, std::string_view text) {
-    std::vector<std::string> words;
-    for (const std::string_view part : split(text)) {
-        if (part.empty()) {
-            refuse(flag, text, "a list is words with commas between them, none of them empty");
-        }
-        words.emplace_back(part);
+    const std::vector<std::string_view> parts = split(text);
+    check_items(flag, text, parts);
+    if (parts.size() == 1 && parts[0].empty()) {
+        refuse(flag, text, "a list is words with commas between them, none of them empty");
     }
-    return words;
+    return {parts.begin(), parts.end()};
 }
 
 std::string nearest_word(std::string_view word, const std::vector<std::string>& accepted) {

@@ -13,6 +13,9 @@ namespace mobalab::experiments {
 //
 //   64        0.8      1e6       8K (8192)      2M (2 * 1024^2)     whole numbers may use 1e6, K and M
 //   64,128    16:512:x2 (16, 32, ..., 512)      0.5:0.9:+0.1        lists and ranges, ends included, in any mix
+//
+// Blanks around a number or a word do not count. Numbers people write otherwise (1_000, 0x40, 10k, 95 %) are refused
+// with what to write instead.
 
 /// From here on an upper limit is only the size of the integer, and errors do not speak of it.
 inline constexpr std::int64_t no_limit = std::numeric_limits<std::int32_t>::max();

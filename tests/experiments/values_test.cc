@@ -69,9 +69,10 @@ TEST(Values, RefusedIntegers) {
     EXPECT_EQ(refused_integers("2e9"), "block-size = 2e9: must be between 1 and 1000000000; nearest valid: 1000000000");
     EXPECT_EQ(refused_integers("x"), "block-size = x: must be a whole number, like 64, 8K (8192) or 1e6");
     EXPECT_EQ(refused_integers(""), "block-size = (nothing): must be a whole number, like 64, 8K (8192) or 1e6");
-    EXPECT_EQ(refused_integers("64,"), "block-size = (nothing): must be a whole number, like 64, 8K (8192) or 1e6");
-    EXPECT_EQ(refused_integers("64 "), "block-size = 64 : must be a whole number, like 64, 8K (8192) or 1e6");
-    EXPECT_EQ(refused_integers("0x10"), "block-size = 0x10: must be a whole number, like 64, 8K (8192) or 1e6");
+    EXPECT_EQ(refused_integers("64,"), "block-size = 64,: an item between its commas is missing; nearest valid: 64");
+    EXPECT_EQ(refused_integers("64,,32"),
+              "block-size = 64,,32: an item between its commas is missing; nearest valid: 64,32");
+    EXPECT_EQ(refused_integers(","), "block-size = ,: an item between its commas is missing");
     EXPECT_EQ(refused_integers("inf"), "block-size = inf: must be a whole number, like 64, 8K (8192) or 1e6");
     EXPECT_EQ(refused_integers("64.4"), "block-size = 64.4: must be a whole number; nearest valid: 64");
     EXPECT_EQ(refused_integers("+-5"), "block-size = +-5: must be a whole number, like 64, 8K (8192) or 1e6");
@@ -84,6 +85,75 @@ TEST(Values, RefusedIntegers) {
               "block-size = 9007199254740993000M: is too large; nearest valid: 1000000000");
     EXPECT_EQ(refused_integers("1e17"), "block-size = 1e17: is too large; nearest valid: 1000000000");
     EXPECT_EQ(refused_integers("64,32,64"), "block-size = 64,32,64: 64 appears twice; a list names each value once");
+}
+
+TEST(Values, BlanksDoNotCount) {
+    using Integers = std::vector<std::int64_t>;
+    EXPECT_EQ(parse_integers("n", "64, 128", sizes), (Integers{64, 128}));
+    EXPECT_EQ(parse_integers("n", " 64 ,\t128 ", sizes), (Integers{64, 128}));
+    EXPECT_EQ(parse_integers("n", "16 : 64 : x2, 100\r", sizes), (Integers{16, 32, 64, 100}));
+    EXPECT_EQ(parse_integer("n", " 8K ", sizes), 8192);
+    EXPECT_EQ(parse_reals("x", "0.5, 0.7:0.9:+0.1", {0, 1}), (std::vector<double>{0.5, 0.7, 0.8, 0.9}));
+    EXPECT_EQ(parse_real("x", " 0.5", {0, 1}), 0.5);
+    EXPECT_EQ(parse_words("model", "gaussian, sphere"), (std::vector<std::string>{"gaussian", "sphere"}));
+    EXPECT_EQ(refused_integers("64 128"),
+              "block-size = 64 128: a list has commas between its items; nearest valid: 64,128");
+    EXPECT_EQ(refused_integers("  "), "block-size = (nothing): must be a whole number, like 64, 8K (8192) or 1e6");
+}
+
+TEST(Values, NumbersSpeltAsElsewhereAreRefusedWithTheSpellingHere) {
+    const auto whole = [](const std::string& text) {
+        return refusal([&] { parse_integer("trials", text, {1, INT64_MAX}); });
+    };
+    const std::string rule = ": must be a whole number, like 64, 8K (8192) or 1e6";
+    const std::vector<std::pair<std::string, std::string>> spellings = {
+        {"1_000", "1000"}, {"1,000,000", "1000000"}, {"1'000", "1000"}, {"10k", "10K"},        {"3m", "3M"},
+        {"2G", "2048M"},   {"0x40", "64"},           {"\u22125", "1"},  {"1\u00a0000", "1000"}};
+    for (const auto& [typed, valid] : spellings) {
+        EXPECT_EQ(whole(typed), "trials = " + typed + rule + "; nearest valid: " + valid);
+    }
+    for (const char* typed : {"50%", "ten", "nan", "inf", "0x", "1e", "--5", "5.5.5", "\u0661\u0662"}) {
+        EXPECT_EQ(whole(typed), "trials = " + std::string(typed) + rule);
+    }
+    const auto real = [](const std::string& text) {
+        return refusal([&] { parse_real("confidence", text, {0.5, 1.0 - 1e-12}); });
+    };
+    EXPECT_EQ(real("95"), "confidence = 95: must be between 0.5 and 0.999999999999; nearest valid: 0.95 (95 %)");
+    EXPECT_EQ(real("99.9"), "confidence = 99.9: must be between 0.5 and 0.999999999999; nearest valid: 0.999 (99.9 %)");
+    EXPECT_EQ(real("100"), "confidence = 100: must be between 0.5 and 0.999999999999; nearest valid: 0.999999999999");
+    EXPECT_EQ(real("95%"), "confidence = 95%: must be a number, like 0.8 or 1e-6; nearest valid: 0.95");
+    EXPECT_EQ(real("95 %"), "confidence = 95 %: must be a number, like 0.8 or 1e-6; nearest valid: 0.95");
+    EXPECT_EQ(real("0,95"), "confidence = 0,95: must be a number, like 0.8 or 1e-6; nearest valid: 0.95");
+}
+
+TEST(Values, NumbersBeyondTheDouble) {
+    const auto real = [](const std::string& text, RealRange range) {
+        return refusal([&] { parse_real("max-seconds", text, range); });
+    };
+    EXPECT_EQ(real("1e400", {0.0, 1e9}),
+              "max-seconds = 1e400: must be between 0 and 1000000000; nearest valid: "
+              "1000000000");
+    EXPECT_EQ(real("-1e400", {0.0, 1e9}), "max-seconds = -1e400: must be between 0 and 1000000000; nearest valid: 0");
+    EXPECT_EQ(real("1e400", {0.0, HUGE_VAL}), "max-seconds = 1e400: is too large for a double");
+    EXPECT_EQ(real("1e-400", {0.0, 1e9}),
+              "max-seconds = 1e-400: is nearer to 0 than a double can be; nearest valid: 0");
+    EXPECT_EQ(real("0." + std::string(400, '0') + "1", {0.1, 1.0}).find("nearest valid: 0.1") != std::string::npos,
+              true);
+    EXPECT_EQ(refused_integers("1e400"), "block-size = 1e400: is too large; nearest valid: 1000000000");
+    EXPECT_EQ(refused_integers("1e-400"), "block-size = 1e-400: must be a whole number; nearest valid: 1");
+    EXPECT_EQ(refused_integers("1.0001K"), "block-size = 1.0001K: must be a whole number; nearest valid: 1024");
+    EXPECT_EQ(refused_integers("-9223372036854775809"),
+              "block-size = -9223372036854775809: is too large; nearest valid: 1");
+    EXPECT_EQ(refusal([] {
+                  parse_integer("seed", "18446744073709551616", {0, INT64_MAX});
+              }),
+              "seed = 18446744073709551616: is too large; nearest valid: 9223372036854775807");
+    EXPECT_EQ(refused_reals("0.1:0.5:+inf"),
+              "step of mu-signal = inf: must be between 0 and 1.7976931348623157e+308; nearest valid: "
+              "1.7976931348623157e+308");
+    EXPECT_EQ(refused_reals("0.1:0.5:xnan").find("step of mu-signal = nan: must be"), 0U);
+    EXPECT_EQ(refused_reals("0.1:0.5:+1e-300"),
+              "mu-signal = 0.1:0.5:+1e-300: a list holds at most 100000 values; use a larger step");
 }
 
 TEST(Values, AnUpperLimitThatIsOnlyTheIntegersSizeIsNotSpokenOf) {
@@ -99,7 +169,7 @@ TEST(Values, AnUpperLimitThatIsOnlyTheIntegersSizeIsNotSpokenOf) {
 
 TEST(Values, RefusedRanges) {
     const std::string form = ": a range is FIRST:LAST:xFACTOR or FIRST:LAST:+STEP, like 16:512:x2 or 0.5:0.9:+0.1";
-    for (const char* text : {"1:2", "1:2:", "1:2:3", "1:2:x", "1:2:x2:x2", "::", ":"}) {
+    for (const char* text : {"1:2", "1:2:", "1:2:3", "1:2:x", "1:2:x2:x2", "::", ":", "4-8", "4..8", "1e2-1e3"}) {
         EXPECT_EQ(refused_integers(text), "block-size = " + std::string(text) + form);
     }
     EXPECT_EQ(refused_integers("512:16:x2"), "block-size = 512:16:x2: a range goes upwards; nearest valid: 16:512:x2");
