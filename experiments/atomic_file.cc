@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -19,15 +21,35 @@ namespace {
     throw FileError(fmt::format("{}: {}: {}", path, what, std::strerror(error)));
 }
 
+/// What stands in the place of a file.
+std::string kind_of(mode_t mode) {
+    return S_ISDIR(mode)    ? "a folder"
+           : S_ISFIFO(mode) ? "a pipe"
+           : S_ISSOCK(mode) ? "a socket"
+           : S_ISCHR(mode)  ? "a device"
+           : S_ISBLK(mode)  ? "a device"
+                            : "no regular file";
+}
+
+[[noreturn]] void refuse_kind(const std::string& path, mode_t mode) {
+    throw FileError(fmt::format("{}: is {}; give the path of a regular file", path, kind_of(mode)));
+}
+
 /// Owns a descriptor until it is released.
 class Descriptor {
 public:
     Descriptor(const std::string& path, int flags, const char* what) : Descriptor(path, flags, path, what) {}
     /// An error speaks of `shown_path`.
     Descriptor(const std::string& path, int flags, const std::string& shown_path, const char* what)
-        : value_(::open(path.c_str(), flags | O_CLOEXEC, 0644)) {
+        // NONBLOCK: a pipe is opened, and refused, without waiting for its other end; regular files do not know it
+        : value_(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644)) {
         if (value_ < 0) {
-            fail(shown_path, what, errno);
+            const int error = errno;
+            struct stat found {};
+            if (error == ENXIO && ::stat(path.c_str(), &found) == 0) {  // a socket, a pipe that nobody reads
+                refuse_kind(path, found.st_mode);
+            }
+            fail(shown_path, what, error);
         }
     }
     ~Descriptor() {
@@ -39,6 +61,19 @@ public:
     Descriptor& operator=(const Descriptor&) = delete;
 
     int get() const { return value_; }
+
+    /// Its file, which must be a regular one.
+    struct stat regular(const std::string& path) const {
+        struct stat found {};
+        if (::fstat(value_, &found) != 0) {
+            fail(path, "cannot be read", errno);
+        }
+        if (!S_ISREG(found.st_mode)) {
+            refuse_kind(path, found.st_mode);
+        }
+        return found;
+    }
+
     int release() { return std::exchange(value_, -1); }
 
 private:
@@ -71,8 +106,14 @@ void sync_folder(const std::string& path) {
     sync_descriptor(folder.get(), path);
 }
 
-void write_and_sync(const std::string& path, std::string_view bytes) {
-    Descriptor file(path, O_WRONLY | O_CREAT | O_TRUNC, "cannot be written");
+/// `path` is left of a killed run or does not exist.
+void write_and_sync(const std::string& path, std::string_view bytes, const std::string& replaced) {
+    remove_file(path);
+    Descriptor file(path, O_WRONLY | O_CREAT | O_EXCL, "cannot be written");
+    struct stat old {};
+    if (::stat(replaced.c_str(), &old) == 0 && S_ISREG(old.st_mode) && ::fchmod(file.get(), old.st_mode & 07777) != 0) {
+        fail(path, "cannot get the permissions of the file it replaces", errno);
+    }
     write_all(file.get(), bytes, path);
     sync_descriptor(file.get(), path);
     if (::close(file.release()) != 0) {  // some network file systems report a full disk only here
@@ -82,11 +123,17 @@ void write_and_sync(const std::string& path, std::string_view bytes) {
 
 }  // namespace
 
-std::vector<char> read_file(const std::string& path) {
+std::vector<char> read_file(const std::string& path, std::int64_t most_bytes) {
     const Descriptor file(path, O_RDONLY, "cannot be read");
+    const auto size = static_cast<std::int64_t>(file.regular(path).st_size);
     std::vector<char> bytes;
+    bytes.reserve(static_cast<std::size_t>(std::min(size, most_bytes)));
     char buffer[1 << 16];
     for (;;) {
+        if (std::max(size, std::ssize(bytes)) > most_bytes) {  // it may grow, and files of /proc say 0
+            throw FileError(fmt::format("{}: is larger than the {} KiB such a file may have", path, most_bytes >> 10));
+        }
+        stop_if_interrupted();
         const ssize_t count = ::read(file.get(), buffer, sizeof buffer);
         if (count == 0) {
             return bytes;
@@ -98,10 +145,24 @@ std::vector<char> read_file(const std::string& path) {
     }
 }
 
+std::string link_target(const std::string& path) {
+    struct stat found {};
+    if (::lstat(path.c_str(), &found) != 0 || !S_ISLNK(found.st_mode)) {
+        return path;
+    }
+    const std::unique_ptr<char, decltype(&std::free)> target(::realpath(path.c_str(), nullptr), &std::free);
+    if (target == nullptr) {
+        throw FileError(fmt::format("{}: is a symbolic link that leads nowhere ({}); remove it or give another path",
+                                    path, std::strerror(errno)));
+    }
+    return target.get();
+}
+
 void write_file_atomically(const std::string& path, std::string_view bytes) {
     const std::string beside = path + ".new";
+    const Leftover leftover(beside);
     try {
-        write_and_sync(beside, bytes);
+        write_and_sync(beside, bytes, path);
         if (::rename(beside.c_str(), path.c_str()) != 0) {
             fail(path, "cannot be replaced", errno);
         }
@@ -115,6 +176,7 @@ void write_file_atomically(const std::string& path, std::string_view bytes) {
 FileLock::FileLock(const std::string& path) : lock_path_(path + ".lock"), descriptor_(-1) {
     for (;;) {
         Descriptor file(lock_path_, O_RDWR | O_CREAT, path, "cannot be written");
+        file.regular(lock_path_);
         if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
             throw FileError(fmt::format("{}: another mobalab is writing it; wait for it or give another --out", path));
         }
@@ -124,18 +186,21 @@ FileLock::FileLock(const std::string& path) : lock_path_(path + ".lock"), descri
         if (::fstat(file.get(), &locked) == 0 && ::stat(lock_path_.c_str(), &found) == 0 &&
             locked.st_ino == found.st_ino && locked.st_dev == found.st_dev) {
             descriptor_ = file.release();
+            leftover_ = std::make_unique<Leftover>(lock_path_);
             return;
         }
     }
 }
 
 FileLock::~FileLock() {
+    leftover_.reset();
     ::unlink(lock_path_.c_str());  // before the lock goes, so that nobody can hold the file being removed
     ::close(descriptor_);
 }
 
 AppendFile::AppendFile(std::string path, std::size_t size) : path_(std::move(path)), descriptor_(-1) {
     Descriptor file(path_, O_WRONLY, "cannot be written");
+    file.regular(path_);
     if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0 || ::lseek(file.get(), 0, SEEK_END) < 0) {
         fail(path_, "cannot be written", errno);
     }
@@ -162,6 +227,11 @@ bool file_exists(const std::string& path) {
 bool regular_file(const std::string& path) {
     struct stat found {};
     return ::stat(path.c_str(), &found) == 0 && S_ISREG(found.st_mode);
+}
+
+bool dangling_link(const std::string& path) {
+    struct stat found {};
+    return ::lstat(path.c_str(), &found) == 0 && S_ISLNK(found.st_mode) && ::stat(path.c_str(), &found) != 0;
 }
 
 void remove_file(const std::string& path) {

@@ -1,18 +1,30 @@
 #pragma once
 
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "experiments/interrupt.h"
+
 namespace mobalab::experiments {
 
 // Files that survive a crash. Everything throws FileError (results_file.h) with the path and the system's reason.
+// Nothing but regular files is read or written: a pipe would wait for its other end, a device never ends.
 
-/// The whole file.
-std::vector<char> read_file(const std::string& path);
+/// Above this nothing this program writes lies: the largest grid makes results and a journal of half a GiB.
+inline constexpr std::int64_t most_bytes_of_a_file = std::int64_t{2} << 30;
+
+/// The whole file. A larger one is refused before it is read.
+std::vector<char> read_file(const std::string& path, std::int64_t most_bytes = most_bytes_of_a_file);
+
+/// Where a file at `path` really lies: the path itself, or what the symbolic link at it leads to. A link to nothing is
+/// refused.
+std::string link_target(const std::string& path);
 
 /// Writes `bytes` to a new file beside `path`, syncs it, renames it over `path` and syncs the folder. On an error
-/// `path` is as it was and nothing is left beside it.
+/// `path` is as it was and nothing is left beside it. What is replaced keeps its permissions.
 void write_file_atomically(const std::string& path, std::string_view bytes);
 
 /// An exclusive lock on `path`, held by a file `path`.lock until destruction or the end of the process, however it
@@ -28,6 +40,7 @@ public:
 private:
     std::string lock_path_;
     int descriptor_;
+    std::unique_ptr<Leftover> leftover_;
 };
 
 /// A record-oriented append-only file.
@@ -47,8 +60,9 @@ private:
     int descriptor_;
 };
 
-bool file_exists(const std::string& path);   ///< anything of that name, a dangling link included
-bool regular_file(const std::string& path);  ///< a file or a link to one
-void remove_file(const std::string& path);   ///< no error when it is not there
+bool file_exists(const std::string& path);    ///< anything of that name, a dangling link included
+bool regular_file(const std::string& path);   ///< a file or a link to one
+bool dangling_link(const std::string& path);  ///< a link to nothing, or in a circle
+void remove_file(const std::string& path);    ///< no error when it is not there
 
 }  // namespace mobalab::experiments

@@ -8,10 +8,13 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <ostream>
 #include <string_view>
 #include <system_error>
 #include <utility>
+
+#include "experiments/interrupt.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -81,9 +84,19 @@ pid_t spawn(std::vector<std::string> arguments, std::vector<std::string> environ
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, out.write_end(), STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions, err.write_end(), STDERR_FILENO);
+    // Ctrl-C reaches the child too. It waits until the child asks for it: Python would answer with a traceback while
+    // it starts. SIGTERM comes from pass_on_both().
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGINT);
+    posix_spawnattr_t attributes;
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &blocked);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
     pid_t child = 0;
-    const int code = posix_spawnp(&child, arguments[0].c_str(), &actions, nullptr, pointers(arguments).data(),
+    const int code = posix_spawnp(&child, arguments[0].c_str(), &actions, &attributes, pointers(arguments).data(),
                                   pointers(environment).data());
+    posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     if (code != 0) {
         fail(code, arguments[0]);
@@ -104,15 +117,19 @@ bool pass_on(int from, std::ostream& to) {
     return size > 0;
 }
 
-void pass_on_both(int out, int err, Terminal& terminal) {
+/// Until the child has ended or closed both. A signal that comes meanwhile is passed on to it once.
+void pass_on_both(pid_t child, int out, int err, Terminal& terminal) {
+    constexpr int look_again_ms = 50;
     std::array<pollfd, 2> streams{{{out, POLLIN, 0}, {err, POLLIN, 0}}};
+    bool told = false;
     while (streams[0].fd >= 0 || streams[1].fd >= 0) {  // poll() skips negative descriptors
-        if (poll(streams.data(), streams.size(), -1) < 0) {
-            continue;  // a signal; the child gets its own and ends by itself
+        const int ready = poll(streams.data(), streams.size(), look_again_ms);
+        if (interrupted() && !std::exchange(told, true)) {
+            kill(child, SIGTERM);
         }
         for (pollfd& stream : streams) {
             std::ostream& to = stream.fd == out ? terminal.out : terminal.err;
-            if (stream.fd >= 0 && stream.revents != 0 && !pass_on(stream.fd, to)) {
+            if (ready > 0 && stream.fd >= 0 && stream.revents != 0 && !pass_on(stream.fd, to)) {
                 stream.fd = -1;
             }
         }
@@ -128,7 +145,7 @@ int run_child(const std::vector<std::string>& arguments, const std::vector<std::
     const pid_t child = spawn(arguments, environment_with(variables), out, err);
     out.close_end(1);
     err.close_end(1);
-    pass_on_both(out.read_end(), err.read_end(), terminal);
+    pass_on_both(child, out.read_end(), err.read_end(), terminal);
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }

@@ -3,14 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/locale/utf.hpp>
 #include <boost/program_options.hpp>
-#include <fstream>
 #include <new>
 #include <ostream>
 #include <sstream>
 
 #include "analysis/routing_point.h"
+#include "experiments/atomic_file.h"
 #include "experiments/build_info.h"
+#include "experiments/interrupt.h"
 #include "experiments/results_file.h"
 #include "experiments/values.h"
 #include "experiments/work_dealer.h"
@@ -40,8 +42,40 @@ po::options_description describe(const std::vector<Flag>& flags) {
     return description;
 }
 
+bool valid_utf8(const std::string& text) {
+    namespace utf = boost::locale::utf;
+    for (auto at = text.begin(); at != text.end();) {
+        const utf::code_point point = utf::utf_traits<char>::decode(at, text.end());
+        if (point == utf::illegal || point == utf::incomplete) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/// Bytes that are no UTF-8, or unprintable, as $'\xff', which bash, zsh and ksh read back: a results file holds UTF-8.
+std::string quoted_bytes(const std::string& word) {
+    std::string quoted_word = "$'";
+    for (const char letter : word) {
+        const auto byte = static_cast<unsigned char>(letter);
+        if (letter == '\'' || letter == '\\') {
+            quoted_word += fmt::format("\\{}", letter);
+        } else if (byte < 0x20 || byte > 0x7E) {
+            quoted_word += fmt::format("\\x{:02x}", byte);
+        } else {
+            quoted_word += letter;
+        }
+    }
+    return quoted_word + "'";
+}
+
 /// A word as a POSIX shell would need it.
 std::string quoted(const std::string& word) {
+    const bool control =
+        std::any_of(word.begin(), word.end(), [](char letter) { return static_cast<unsigned char>(letter) < 0x20; });
+    if (control || !valid_utf8(word)) {
+        return quoted_bytes(word);
+    }
     constexpr const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,.:/@%";
     if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) {
         return word;
@@ -116,14 +150,20 @@ po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::
         parser.style(style::allow_long | style::long_allow_next | style::long_allow_adjacent);
         return parser.run();
     });
+    std::string before;  // the value of the flag before
     for (po::option& option : parsed.options) {
         if (option.position_key < 0) {
             refuse_flag_as_value(option);
+            before = option.value.empty() ? "" : option.value[0];
             continue;
         }
         const std::string& word = option.value.at(0);
         if (word.starts_with('-') && word != "-") {
             refuse_unknown("", word, flags);
+        }
+        if (!before.empty() && before.back() == ',') {
+            throw InputError(
+                fmt::format("{} {}: a list has no blanks on the command line; write {}{}", before, word, before, word));
         }
         if (command.positional.empty()) {
             throw InputError(fmt::format("{}: a value without a flag; write --{} {}", word, flags.front().name, word));
@@ -134,18 +174,41 @@ po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::
     return parsed;
 }
 
+/// The text of a config file, without the mark some editors begin it with.
+std::string config_text(const std::string& path) {
+    constexpr std::int64_t most_bytes = 1 << 20;
+    constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+    std::vector<char> bytes;
+    try {
+        bytes = read_file(path, most_bytes);
+    } catch (const FileError& error) {
+        throw FileError(fmt::format("config = {}; give a text file of NAME = VALUE lines", error.what()));
+    }
+    std::string text(bytes.begin(), bytes.end());
+    if (text.starts_with(byte_order_mark)) {
+        text.erase(0, byte_order_mark.size());
+    }
+    if (text.find('\0') != std::string::npos) {
+        throw FileError(
+            fmt::format("config = {}: is no text file of NAME = VALUE lines (it holds zero bytes); save it "
+                        "as UTF-8 text",
+                        path));
+    }
+    return text;
+}
+
 po::parsed_options parse_config(const std::vector<Flag>& flags, const po::options_description& description,
                                 const std::string& path) {
-    std::ifstream file(path);
-    std::stringstream text;
-    if (!file || !(text << file.rdbuf())) {
-        throw FileError(fmt::format("config = {}: cannot be read; give a text file of NAME = VALUE lines", path));
-    }
+    std::istringstream text(config_text(path));
     const std::string where = fmt::format("config {}: ", path);
     return translated(where, flags, [&] {
         po::parsed_options parsed = po::parse_config_file(text, description, true);
         for (const po::option& option : parsed.options) {
-            if (option.unregistered || option.string_key == "config" || option.string_key == "help") {
+            if (option.string_key == "config" || option.string_key == "help") {
+                throw InputError(fmt::format("{}{} belongs on the command line, not in a config file; remove the line",
+                                             where, option.string_key));
+            }
+            if (option.unregistered) {
                 refuse_unknown(where, option.string_key, flags);
             }
         }
@@ -212,7 +275,9 @@ int run_command(const Subcommand& command, const std::vector<std::string>& args,
         terminal.out << help_of(command);
         return exit_ok;
     }
+    set_speaker("mobalab " + command.name);
     const Arguments arguments = parse_arguments(command, args);
+    const StopAdvice advice(arguments.has("resume") ? "with --out a run can be resumed" : "nothing was written");
     work_dealer().set_task(command.name + " " + arguments.settings());
     if (!work_dealer().helps()) {
         return command.run(arguments, terminal);
@@ -301,7 +366,8 @@ std::string help_of_program() {
            "\nmobalab COMMAND --help shows the flags of a command with worked examples; mobalab --version the "
            "version.\n"
            "Results go to stdout, progress to stderr. Exit codes: 0 done (validate: agree), 1 the answer is no\n"
-           "(validate: disagree), 2 bad input or a file or device that cannot be used.\n";
+           "(validate: disagree), 2 bad input or a file or device that cannot be used, 130 stopped by Ctrl-C\n"
+           "(143 by SIGTERM: 128 + the signal).\n";
 }
 
 std::string version_text() {
@@ -316,6 +382,11 @@ int run_mobalab(const std::vector<std::string>& args, Terminal& terminal) {
             throw FileError("stdout: cannot be written; is the disk full?");
         }
         return code;
+    } catch (const Interrupted& interruption) {
+        if (take_last_word()) {
+            print_error(args, interruption.what(), terminal);
+        }
+        return interrupted_code();
     } catch (const std::bad_alloc&) {
         print_error(args, "out of memory; ask for fewer points or a smaller problem", terminal);
     } catch (const std::exception& error) {

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
@@ -7,6 +8,7 @@
 #include "analysis/routing_point.h"
 #include "build_config.h"
 #include "experiments/child_process.h"
+#include "experiments/interrupt.h"
 #include "experiments/results_file.h"
 #include "experiments/subcommands.h"
 
@@ -39,9 +41,16 @@ int run_export(const Arguments& arguments, Terminal& terminal) {
     if (!arguments.given("results")) {
         throw analysis::InputError("no results file: name one, as in mobalab export results.h5 --out figures");
     }
+    for (const char* flag : {"results", "out"}) {
+        if (arguments.text(flag).empty()) {
+            throw analysis::InputError(fmt::format("{} = (nothing): must be a path, like {}", flag,
+                                                   flag == std::string("out") ? "figures" : "results.h5"));
+        }
+    }
     const std::string python = environment_or("MOBALAB_PYTHON", MOBALAB_PYTHON);
     const std::string inherited = environment_or("PYTHONPATH", "");
     const std::string path = package_root() + (inherited.empty() ? "" : ":" + inherited);
+    const StopAdvice advice("each figure in " + arguments.text("out") + " is whole, the old one or the new one");
     int code = 0;
     try {
         code = run_child({python, "-m", "notebooks_export", arguments.text("results"), "--out", arguments.text("out")},
@@ -51,6 +60,9 @@ int run_export(const Arguments& arguments, Terminal& terminal) {
             fmt::format("{}: cannot be started: {}; install the Debian package python3, or name another "
                         "Python in MOBALAB_PYTHON",
                         python, error.code().message()));
+    }
+    if (interrupted() && (code == 128 + SIGTERM || code == 128 + SIGINT)) {
+        throw Interrupted("interrupted; no figure was written");  // once it writes it goes on to the end
     }
     if (code != exit_ok && code != exit_error) {  // exit_error has said why itself
         throw FileError(fmt::format("{}: ended with code {} while drawing", python, code));

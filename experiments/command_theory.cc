@@ -8,7 +8,9 @@
 #include "analysis/hit_probability.h"
 #include "analysis/inverse.h"
 #include "experiments/build_info.h"
+#include "experiments/interrupt.h"
 #include "experiments/point_grid.h"
+#include "experiments/progress.h"
 #include "experiments/results_file.h"
 #include "experiments/shown_columns.h"
 #include "experiments/subcommands.h"
@@ -108,6 +110,7 @@ Answers answers(const Arguments& arguments) {
     const double wanted = wanted_hit(arguments);
     Answers answers{point_grid(arguments, inverse.flag), {}, exit_ok};
     for (RoutingPoint& point : answers.points) {
+        stop_if_interrupted();
         const bool found = inverse.solve(point, wanted);
         answers.reached.push_back(found ? "yes" : "no");
         answers.code = found ? answers.code : exit_disagree;
@@ -115,11 +118,17 @@ Answers answers(const Arguments& arguments) {
     return answers;
 }
 
-Table theory_table(const Answers& answers) {
+Table theory_table(const Answers& answers, Terminal& terminal) {
     Table table;
     table.name = "theory";
     table.columns = point_columns(answers.points);
-    for (Column& column : theory_columns(answers.points)) {
+    ProgressDisplay display(terminal, "theory");
+    const std::size_t points = answers.points.size();
+    const auto show = [&](std::size_t done) {
+        display.update(static_cast<double>(done) / static_cast<double>(points),
+                       fmt::format("{} of {} points", done, points));
+    };
+    for (Column& column : theory_columns(answers.points, show)) {
         table.columns.push_back(std::move(column));
     }
     if (!answers.reached.empty()) {
@@ -153,7 +162,7 @@ int run_theory(const Arguments& arguments, Terminal& terminal) {
         output.emplace(arguments.text("out"), arguments.on("force"));
     }
     const Answers found = answers(arguments);
-    const Table table = theory_table(found);
+    const Table table = theory_table(found, terminal);
     if (output) {
         Results results = new_results("theory");
         results.task = task_id("theory\n" + arguments.settings());

@@ -60,7 +60,10 @@ std::pair<std::int64_t, std::string> parse_record(std::string_view text, const s
 Journal::Header parse_header(std::string_view first_line, const std::string& path) {
     const std::optional<std::string_view> text = text_of(first_line);
     const nlohmann::json header = text ? nlohmann::json::parse(*text, nullptr, false) : nlohmann::json();
-    if (!header.is_object() || header.value(format_key, "") != format_name) {
+    const bool all_texts =
+        header.is_object() &&
+        std::all_of(header.begin(), header.end(), [](const nlohmann::json& value) { return value.is_string(); });
+    if (!all_texts || header.value(format_key, "") != format_name) {
         throw FileError(path + ": is not a journal of this mobalab; move it away or start afresh with --force");
     }
     return header.get<Journal::Header>();

@@ -4,8 +4,11 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
+
+#include "experiments/interrupt.h"
 
 namespace mobalab::experiments {
 
@@ -16,6 +19,7 @@ void parallel_for(std::size_t count, int threads, const std::function<void(std::
     const auto work = [&] {
         for (std::size_t i = next++; i < count; i = next++) {
             try {
+                stop_if_interrupted();
                 body(i);
             } catch (...) {
                 const std::lock_guard lock(mutex);
@@ -30,7 +34,11 @@ void parallel_for(std::size_t count, int threads, const std::function<void(std::
         const std::size_t helpers = std::min(count, static_cast<std::size_t>(std::max(1, threads)));
         std::vector<std::jthread> pool;
         for (std::size_t i = 1; i < helpers; ++i) {
-            pool.emplace_back(work);
+            try {
+                pool.emplace_back(work);
+            } catch (const std::system_error&) {
+                break;  // the system gives no more threads; fewer do the same work
+            }
         }
         work();
     }

@@ -6,7 +6,7 @@
 namespace mobalab::experiments {
 
 /// body(0) ... body(count - 1), each once, on up to `threads` threads, handed out in increasing order. Returns when all
-/// are done. The first exception stops the handing out and is thrown here.
+/// are done. The first exception stops the handing out and is thrown here. So does a signal, as Interrupted.
 void parallel_for(std::size_t count, int threads, const std::function<void(std::size_t)>& body);
 
 }  // namespace mobalab::experiments

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <mutex>
 #include <thread>
 
 #include "analysis/hit_probability.h"
@@ -261,19 +262,24 @@ std::vector<Column> point_columns(const std::vector<RoutingPoint>& points) {
     return columns;
 }
 
-std::vector<Column> theory_columns(const std::vector<RoutingPoint>& points) {
+std::vector<Column> theory_columns(const std::vector<RoutingPoint>& points, const PointsDone& done) {
     std::vector<double> hit(points.size(), std::nan(""));
     std::vector<double> miss(points.size(), std::nan(""));
     std::vector<double> log_miss(points.size(), std::nan(""));
     const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    std::mutex mutex;
+    std::size_t count = 0;
     parallel_for(points.size(), threads, [&](std::size_t i) {
-        if (!analysis::has_exact_probability(points[i])) {
-            return;
+        if (analysis::has_exact_probability(points[i])) {
+            const analysis::HitProbability probability = analysis::exact_hit_probability(points[i]);
+            hit[i] = probability.hit();
+            miss[i] = probability.miss();
+            log_miss[i] = probability.log_miss;
         }
-        const analysis::HitProbability probability = analysis::exact_hit_probability(points[i]);
-        hit[i] = probability.hit();
-        miss[i] = probability.miss();
-        log_miss[i] = probability.log_miss;
+        if (done) {
+            const std::lock_guard lock(mutex);
+            done(++count);
+        }
     });
     return {column_of<double>(points, "snr", "delta_mu_eff sqrt(d / (2 B))", analysis::snr),
             column_of<double>(points, "pairwise_miss", "paper: one noise block outranks the signal block",

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -36,7 +37,9 @@ std::vector<analysis::RoutingPoint> point_grid(const Arguments& arguments, const
 std::vector<Column> point_columns(const std::vector<analysis::RoutingPoint>& points);
 
 /// Columns snr, pairwise_miss, reliable_snr, hit_probability, miss_probability, log_miss_probability: paper and exact
-/// theory at these points (analysis room). NaN where the exact probability is not known.
-std::vector<Column> theory_columns(const std::vector<analysis::RoutingPoint>& points);
+/// theory at these points (analysis room). NaN where the exact probability is not known. `done` hears how many points
+/// are, from one thread at a time. Throws Interrupted.
+using PointsDone = std::function<void(std::size_t)>;
+std::vector<Column> theory_columns(const std::vector<analysis::RoutingPoint>& points, const PointsDone& done = {});
 
 }  // namespace mobalab::experiments

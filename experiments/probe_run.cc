@@ -81,7 +81,7 @@ std::vector<std::int64_t> run_unit(const ProbeJob& job, const KernelUnderTest& k
     std::vector<std::int64_t> record;
     for (std::int64_t g = unit.first; g < unit.last; ++g) {
         if (interrupted()) {
-            throw Interrupted(stop_cause() + " in the kernel's probes; with --out the same command and --resume go on");
+            throw Interrupted(stop_cause() + " in the kernel's probes; " + StopAdvice::present());
         }
         append(probe_key_set(job, kernel, g), record);
     }

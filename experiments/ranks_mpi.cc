@@ -27,6 +27,13 @@ bool started_as_rank() {
     return size != nullptr ? std::strcmp(size, "1") != 0 : std::getenv("PMIX_RANK") != nullptr;
 }
 
+/// Known before MPI_Init, in which a signal may come.
+bool started_as_helper() {
+    const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+    rank = rank != nullptr ? rank : std::getenv("PMIX_RANK");
+    return rank != nullptr && std::strcmp(rank, "0") != 0;
+}
+
 struct Neighbours {
     int local_rank;
     int cores;  ///< this rank's share
@@ -162,6 +169,9 @@ void run_helper(const std::function<int(Terminal&)>& run, int ranks, int cores) 
 int run_on_ranks(const std::function<int(Terminal&)>& run, Terminal& terminal) {
     if (!started_as_rank()) {
         return run(terminal);
+    }
+    if (started_as_helper()) {
+        leave_the_last_word_to_rank_0();
     }
     int provided = 0;
     MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided);

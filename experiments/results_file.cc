@@ -12,6 +12,7 @@
 
 #include "experiments/atomic_file.h"
 #include "experiments/build_info.h"
+#include "experiments/interrupt.h"
 #include "experiments/values.h"
 
 namespace mobalab::experiments {
@@ -23,10 +24,18 @@ std::time_t start_time() {
                             : std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
 }
 
-void refuse_existing(const std::string& path, bool force) {
-    if (file_exists(path) && !regular_file(path)) {
+/// Where the file will lie. What is no file is refused before a lock is left beside it.
+std::string path_to_write(const std::string& path) {
+    if (path.empty()) {
+        throw FileError("out = (nothing): must be the path of a file to write, like results.h5");
+    }
+    if (file_exists(path) && !regular_file(path) && !dangling_link(path)) {
         throw FileError(fmt::format("{}: is not a regular file; give the path of a file to write", path));
     }
+    return link_target(path);
+}
+
+void refuse_existing(const std::string& path, bool force) {
     if (force) {
         return;
     }
@@ -108,8 +117,8 @@ std::string journal_path(const std::string& results_path) {
     return results_path + ".journal";
 }
 
-ResultsOutput::ResultsOutput(std::string path, bool force)
-    : path_(std::move(path)), lock_(std::make_unique<FileLock>(path_)) {
+ResultsOutput::ResultsOutput(const std::string& path, bool force)
+    : path_(path_to_write(path)), lock_(std::make_unique<FileLock>(path_)) {
     refuse_existing(path_, force);
 }
 
@@ -119,6 +128,7 @@ void ResultsOutput::commit(const Results& results) {
     const std::vector<char> bytes = encode_results(results);
     write_file_atomically(path_, {bytes.data(), bytes.size()});
     remove_file(journal_path(path_));
+    advice_ = std::make_unique<StopAdvice>(path_ + " is whole");
 }
 
 }  // namespace mobalab::experiments

@@ -12,6 +12,7 @@
 namespace mobalab::experiments {
 
 class FileLock;
+class StopAdvice;
 
 /// A file that cannot be read or written, or that is not what it must be. what() names path, rule and what to do.
 class FileError : public std::runtime_error {
@@ -109,20 +110,22 @@ std::string journal_path(const std::string& results_path);
 /// Opening checks that the path can be written, takes a lock (a second process is refused) and refuses an existing file
 /// or the journal of an interrupted run unless `force`. commit() writes a new file beside the path, syncs it and its
 /// folder, renames it over the path and then removes the journal: whatever happens, the path holds either what it held
-/// or the whole new file. All throw FileError.
+/// or the whole new file. Through a symbolic link what it leads to is written, and the link stays. All throw FileError.
 class ResultsOutput {
 public:
-    ResultsOutput(std::string path, bool force);
+    ResultsOutput(const std::string& path, bool force);
     ~ResultsOutput();
     ResultsOutput(const ResultsOutput&) = delete;
     ResultsOutput& operator=(const ResultsOutput&) = delete;
 
+    /// Of the file itself, where a symbolic link was given.
     const std::string& path() const { return path_; }
     void commit(const Results& results);
 
 private:
     std::string path_;
     std::unique_ptr<FileLock> lock_;
+    std::unique_ptr<StopAdvice> advice_;  ///< once the file is there
 };
 
 }  // namespace mobalab::experiments

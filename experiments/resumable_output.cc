@@ -60,8 +60,9 @@ ResumableOutput::Mode output_mode(const Arguments& arguments) {
                                     : ResumableOutput::Mode::fresh;
 }
 
-ResumableOutput::ResumableOutput(const std::string& path, Mode mode, Results results)
-    : output_(path, mode != Mode::fresh), results_(std::move(results)) {
+ResumableOutput::ResumableOutput(const std::string& given_path, Mode mode, Results results)
+    : output_(given_path, mode != Mode::fresh), results_(std::move(results)) {
+    const std::string& path = output_.path();
     if (mode == Mode::resume) {
         take_up(path);
     }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/interrupt.h"
 #include "experiments/journal.h"
 #include "experiments/results_file.h"
 #include "experiments/subcommand.h"
@@ -26,7 +27,7 @@ public:
     };
 
     /// `results` carries the task and where it comes from, no tables. Throws FileError.
-    ResumableOutput(const std::string& path, Mode mode, Results results);
+    ResumableOutput(const std::string& given_path, Mode mode, Results results);
 
     /// The whole file, when there was nothing left to do.
     const std::optional<Results>& finished() const { return finished_; }
@@ -47,6 +48,7 @@ private:
     void take_up(const std::string& path);
     Results same_task_file(const std::string& path) const;  ///< throws FileError when it is another task's
 
+    StopAdvice advice_{"the same command with --resume goes on from here"};
     ResultsOutput output_;
     Results results_;
     std::optional<Results> finished_;

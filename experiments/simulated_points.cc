@@ -34,7 +34,7 @@ std::vector<std::int64_t> rank_histogram(const RoutingPoint& point, const Simula
     const sim::SimulationResult result =
         sim::simulate(point, budget, {}, [](const sim::Progress&) { return !interrupted(); });
     if (result.reason == sim::StopReason::interrupted) {
-        throw Interrupted(stop_cause() + " in the simulation; with --out the same command and --resume go on");
+        throw Interrupted(stop_cause() + " in the simulation; " + StopAdvice::present());
     }
     const std::vector<std::uint64_t>& ranks = result.progress.stats.rank_histogram;
     return {ranks.begin(), ranks.end()};

@@ -1,14 +1,15 @@
 #include "experiments/cli.h"
 
-#include <gtest/gtest.h>
-
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "analysis/hit_probability.h"
 #include "captured.h"
+#include "experiments/atomic_file.h"
 #include "experiments/point_grid.h"
 #include "experiments/results_file.h"
 
@@ -108,6 +109,8 @@ TEST(Cli, MistakesInTheCommandLine) {
     EXPECT_EQ(error_of("theory --json=5"), "mobalab theory: error: --json is a switch and takes no value\n");
     EXPECT_EQ(error_of("theory --topk 3 --topk 4"),
               "mobalab theory: error: --topk is given more than once; give it once, a list is written 64,128\n");
+    EXPECT_EQ(error_of("theory --head-dim 64, 128"),
+              "mobalab theory: error: 64, 128: a list has no blanks on the command line; write 64,128\n");
     EXPECT_EQ(error_of("theory 64"), "mobalab theory: error: 64: a value without a flag; write --model 64\n");
     EXPECT_EQ(error_of({"theory", "--head-dim", ""}),
               "mobalab theory: error: head-dim = (nothing): must be a whole number, like 64, 8K (8192) or 1e6\n");
@@ -150,6 +153,14 @@ TEST(Cli, MistakesInTheRun) {
               "mobalab simulate: error: threads = 5000: must be between 0 and 4096; nearest valid: 4096\n");
     EXPECT_EQ(error_of("simulate --max-seconds -1"),
               "mobalab simulate: error: max-seconds = -1: must be between 0 and 1000000000; nearest valid: 0\n");
+    EXPECT_EQ(error_of("simulate --max-seconds 1e300"),
+              "mobalab simulate: error: max-seconds = 1e300: must be between 0 and 1000000000; nearest valid: "
+              "1000000000\n");
+    EXPECT_EQ(error_of("simulate --threads 1e9"),
+              "mobalab simulate: error: threads = 1e9: must be between 0 and 4096; nearest valid: 4096\n");
+    EXPECT_EQ(error_of("simulate --confidence 95"),
+              "mobalab simulate: error: confidence = 95: must be between 0.5 and 0.999999999999; nearest valid: 0.95 "
+              "(95 %)\n");
     EXPECT_EQ(error_of("simulate --device gpu"),
               "mobalab simulate: error: device = gpu: must be one of cpu, cuda, auto; nearest valid: cpu\n");
     EXPECT_EQ(error_of("simulate --force"),
@@ -165,6 +176,10 @@ TEST(Cli, MistakesInTheRun) {
               "mobalab theory: error: wanted-hit = 1: must be above 0 and below 1; nearest valid: 0.999999\n");
     EXPECT_EQ(error_of("theory --wanted-hit 0.5"),
               "mobalab theory: error: wanted-hit: goes with --solve head-dim, block-size, topk or mu-signal\n");
+    EXPECT_EQ(error_of({"export", "x.h5", "--out", ""}),
+              "mobalab export: error: out = (nothing): must be a path, like figures\n");
+    EXPECT_EQ(error_of(std::vector<std::string>{"export", ""}),
+              "mobalab export: error: results = (nothing): must be a path, like results.h5\n");
     EXPECT_EQ(error_of("export").find("mobalab export: error: no results file: name one"), 0U);
 }
 
@@ -204,14 +219,126 @@ TEST(Cli, MistakesInAConfigFile) {
     EXPECT_EQ(error_with("block_size = 3\n"),
               start + "block_size is not a flag of this command; nearest valid: --block-size\n");
     EXPECT_EQ(error_with("[grid]\nmodel = gaussian\n").find(start + "grid.model is not a flag"), 0U);
-    EXPECT_EQ(error_with("config = b.cfg\n").find(start + "config is not a flag"), 0U);
+    EXPECT_EQ(error_with("config = " + path + "\n"),
+              start + "config belongs on the command line, not in a config file; remove the line\n");
+    EXPECT_EQ(error_with("help = true\n").find(start + "help belongs on the command line"), 0U);
+    EXPECT_EQ(error_with("topk = 4\ntopk = 4\n"),
+              start + "topk is given more than once; give it once, a list is written 64,128\n");
+    EXPECT_EQ(error_with("--topk = 4\n").find(start), 0U);
+    EXPECT_EQ(error_with("topk =\n"),
+              "mobalab theory: error: topk = (nothing): must be a whole number, like 64, 8K (8192) or 1e6\n");
+    EXPECT_EQ(error_with(std::string("t\0o\0p\0k\0", 8)),
+              "mobalab theory: error: config = " + path +
+                  ": is no text file of NAME = VALUE lines (it holds zero bytes); save it as UTF-8 text\n");
+    EXPECT_EQ(error_with(std::string((1 << 20) + 1, '#')),
+              "mobalab theory: error: config = " + path +
+                  ": is larger than the 1024 KiB such a file may have; give a text file of NAME = VALUE lines\n");
     EXPECT_EQ(error_with("model gaussian\n"), start + "the line 'model gaussian' must be NAME = VALUE\n");
     EXPECT_EQ(error_with("json = perhaps\n"), start + "json is a switch: its value is true or false\n");
     EXPECT_EQ(error_with("block-size = 0\n"),
               "mobalab theory: error: block-size = 0: must be at least 1; nearest valid: 1\n");
     EXPECT_EQ(
         error_of("theory --config /nonexistent.cfg"),
-        "mobalab theory: error: config = /nonexistent.cfg: cannot be read; give a text file of NAME = VALUE lines\n");
+        "mobalab theory: error: config = /nonexistent.cfg: cannot be read: No such file or directory; give a text file "
+        "of NAME = VALUE lines\n");
+}
+
+TEST(Cli, ConfigFilesAsEditorsLeaveThem) {
+    const TemporaryFolder folder;
+    const std::string wanted = run_captured(words("theory --model gaussian --head-dim 64,128 --json")).out;
+    const auto read_as_wanted = [&](const std::string& text) {
+        spill(folder / "a.cfg", text);
+        const Captured run = run_captured({"theory", "--json", "--config", folder / "a.cfg"});
+        EXPECT_EQ(run.code, 0) << run.err;
+        return run.out == wanted;
+    };
+    EXPECT_TRUE(read_as_wanted("\xEF\xBB\xBFmodel = gaussian\nhead-dim = 64,128\n")) << "byte order mark";
+    EXPECT_TRUE(read_as_wanted("model = gaussian\r\nhead-dim = 64,128\r\n")) << "lines of Windows";
+    EXPECT_TRUE(read_as_wanted("model=gaussian\nhead-dim\t=\t64, 128\t# widths"));
+    EXPECT_TRUE(read_as_wanted("\n  model = gaussian  \n\n  head-dim = 64 ,128\n# model = sphere\n"));
+    spill(folder / "empty.cfg", "");
+    EXPECT_EQ(run_captured({"theory", "--config", folder / "empty.cfg"}).out, run_captured({"theory"}).out);
+    spill(folder / "mark.cfg", "\xEF\xBB\xBF");
+    EXPECT_EQ(run_captured({"theory", "--config", folder / "mark.cfg"}).out, run_captured({"theory"}).out);
+}
+
+TEST(Cli, WhatIsNoRegularFileIsRefusedAtOnce) {
+    const TemporaryFolder folder;
+    const std::string pipe = folder / "pipe";
+    ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);  // whoever opens it to read or write waits for ever
+    std::filesystem::create_directory(folder / "folder");
+    std::filesystem::create_symlink("loop", folder / "loop");
+    const std::string config = "mobalab theory: error: config = ";
+    EXPECT_EQ(error_of({"theory", "--config", pipe}),
+              config + pipe + ": is a pipe; give the path of a regular file; give a text file of NAME = VALUE lines\n");
+    EXPECT_EQ(error_of("theory --config /dev/zero").find(config + "/dev/zero: is a device; give the path"), 0U);
+    EXPECT_EQ(error_of({"theory", "--config", folder / "folder"}).find(config + (folder / "folder") + ": is a folder"),
+              0U);
+    EXPECT_EQ(error_of({"theory", "--config", folder / "loop"}).find(config + (folder / "loop") + ": cannot be read"),
+              0U);
+    EXPECT_EQ(error_of({"theory", "--config", ""}).find(config + ": cannot be read"), 0U);
+    for (const std::string& path : {pipe, folder / "folder", std::string("/dev/null"), std::string("/dev/stdout")}) {
+        for (const char* force : {"--force", "--json"}) {
+            EXPECT_EQ(error_of({"theory", force, "--out", path}),
+                      "mobalab theory: error: " + path + ": is not a regular file; give the path of a file to write\n");
+        }
+    }
+    EXPECT_EQ(error_of({"theory", "--out", folder / "loop"})
+                  .find("mobalab theory: error: " + (folder / "loop") + ": is a symbolic link that leads nowhere"),
+              0U);
+    EXPECT_EQ(error_of({"theory", "--out", ""}),
+              "mobalab theory: error: out = (nothing): must be the path of a file to write, like results.h5\n");
+    // What lies where the lock, the new file and the journal go.
+    for (const std::string beside : {".lock", ".journal"}) {
+        ASSERT_EQ(::mkfifo((folder / ("a.h5" + beside)).c_str(), 0600), 0);
+        EXPECT_EQ(error_of({"simulate", "--trials", "10", "--resume", "--out", folder / "a.h5"}),
+                  "mobalab simulate: error: " + (folder / ("a.h5" + beside)) +
+                      ": is a pipe; give the path of a regular file\n");
+        std::filesystem::remove(folder / ("a.h5" + beside));
+    }
+    ASSERT_EQ(::mkfifo((folder / "a.h5.new").c_str(), 0600), 0);
+    EXPECT_EQ(run_captured({"theory", "--out", folder / "a.h5"}).code, 0);
+    EXPECT_EQ(folder.listing(), "a.h5 folder loop pipe");
+}
+
+TEST(Cli, ASymbolicLinkIsWrittenThrough) {
+    const TemporaryFolder folder;
+    std::filesystem::create_directory(folder / "disk");
+    const std::string file = folder / "disk/real.h5";
+    const std::string link = folder / "link.h5";
+    ASSERT_EQ(run_captured({"theory", "--topk", "3", "--out", file}).code, 0);
+    std::filesystem::permissions(file, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    std::filesystem::create_symlink("disk/real.h5", link);
+    EXPECT_EQ(error_of({"theory", "--out", link}).find("exists and is never overwritten") != std::string::npos, true);
+    ASSERT_EQ(run_captured({"theory", "--topk", "4", "--force", "--out", link}).code, 0);
+    EXPECT_TRUE(std::filesystem::is_symlink(link));
+    EXPECT_EQ(read_results(file).table("theory").integers("topk"), (std::vector<std::int64_t>{4}));
+    EXPECT_EQ(std::filesystem::status(file).permissions(),
+              std::filesystem::perms::owner_read | std::filesystem::perms::owner_write)
+        << "a private file stays private";
+    // Both names share one lock and one journal.
+    const FileLock lock(file);
+    EXPECT_EQ(
+        error_of({"theory", "--force", "--out", link}),
+        "mobalab theory: error: " + file + ": another mobalab is writing it; wait for it or give another --out\n");
+}
+
+TEST(Cli, NamesWithBytesThatAreNoUtf8) {
+    const TemporaryFolder folder;
+    const std::string config = folder / "caf\xe9.cfg";
+    const std::string file = folder / "it's \xff.h5";
+    spill(config, "topk = 4\n");
+    ASSERT_EQ(run_captured({"simulate", "--trials", "10", "--config", config, "--out", file}).code, 0);
+    EXPECT_EQ(read_results(file).command, "mobalab simulate --trials 10 --config $'" + (folder / "caf\\xe9.cfg") +
+                                              "' --out $'" + (folder / "it\\'s \\xff.h5") + "'");
+    EXPECT_EQ(error_of({"theory", "--topk", "\xff"}),
+              "mobalab theory: error: topk = \xff: must be a whole number, like 64, 8K (8192) or 1e6\n");
+    EXPECT_EQ(run_captured({"simulate", "--trials", "10", "--config", config, "--out", file, "--resume"}).code, 0);
+    spill(folder / "b.cfg", "topk = 4 # caf\xe9\n");
+    EXPECT_EQ(run_captured({"theory", "--config", folder / "b.cfg"}).code, 0);
+    // A name in UTF-8 stands as it is.
+    ASSERT_EQ(run_captured({"theory", "--out", folder / "caf\u00e9.h5"}).code, 0);
+    EXPECT_NE(read_results(folder / "caf\u00e9.h5").command.find("caf\u00e9.h5'"), std::string::npos);
 }
 
 TEST(Cli, TheoryPrintsTheAnalysisRoomsNumbers) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <boost/algorithm/string/classification.hpp>
+#include <boost/algorithm/string/trim.hpp>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -258,8 +260,9 @@ TEST(Mutation, DamagedCommandLinesAreReadOrRefused) {
     EXPECT_GT(outcomes[static_cast<int>(Outcome::refused)], cases / 10);
 }
 
-/// The C library's reading of the same text; not a number unless it reads all of it.
+/// The C library's reading of the same text; not a number unless it reads all of it but the blanks around it.
 long double oracle(std::string text) {
+    boost::trim_if(text, boost::is_any_of(" \t\r\n"));
     long double factor = 1.0L;
     if (!text.empty() && (text.back() == 'K' || text.back() == 'M')) {
         factor = text.back() == 'K' ? 1024.0L : 1024.0L * 1024.0L;

@@ -187,7 +187,7 @@ TEST_F(Resume, ForceReplacesAnOldFileOnlyAtTheEnd) {
 }
 
 TEST_F(Resume, CtrlCStopsPolitelyAndTheRunGoesOn) {
-    EXPECT_EQ(signalled_run(slow_work, "a.h5", SIGINT), 2);
+    EXPECT_EQ(signalled_run(slow_work, "a.h5", SIGINT), -SIGINT);
     EXPECT_NE(slurp(log()).find("mobalab simulate: error: interrupted in point "), std::string::npos) << slurp(log());
     EXPECT_NE(slurp(log()).find("the same command with --resume goes on from here\n"), std::string::npos);
     EXPECT_EQ(run(slow_work + "--resume " + out("a.h5")), 0) << slurp(log());

@@ -4,6 +4,7 @@ Usage: command_test.py PROGRAM
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ def run(*arguments, **environment):
                           capture_output=True, timeout=300)
 
 
-class Command(unittest.TestCase):
+class Folder(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -31,6 +32,8 @@ class Command(unittest.TestCase):
                                       clusters=((1, 0.0),), mus=(0.8,))
         self.results = synthetic_results.write_results(self.folder / "results.h5", grid, groups=("bench",))
 
+
+class Command(Folder):
     def assert_error(self, ran, *words):
         self.assertEqual((ran.returncode, ran.stdout), (2, ""), ran.stderr)
         self.assertEqual(len(ran.stderr.splitlines()), 1, ran.stderr)
@@ -73,6 +76,45 @@ class Command(unittest.TestCase):
         (self.folder / "sitecustomize.py").write_text("print('seen')\n")
         ran = run(self.results, "--out", self.folder / "figures", PYTHONPATH=str(self.folder))
         self.assertIn("seen", ran.stdout.splitlines())
+
+
+class Signals(Folder):
+    """Ctrl-C and SIGTERM while Python draws: one line, no traceback, no folder, nobody left."""
+
+    def test_the_child_ends_too(self):
+        for number, to_group in ((signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGINT, False)):
+            with self.subTest(number=number, to_group=to_group):
+                pipe = self.folder / "ready"
+                os.mkfifo(pipe)
+                # The real package, held up where it reads the file.
+                held = self.folder / "held.py"
+                held.write_text("import os, runpy, sys, threading\n"
+                                "from notebooks_export import export\n"
+                                "def wait(path):\n"
+                                f"    open({str(pipe)!r}, 'w').write(str(os.getpid()))\n"
+                                "    threading.Event().wait()\n"
+                                "export.open_results = wait\n"
+                                "sys.argv = ['export', *sys.argv[3:]]\n"
+                                "runpy.run_module('notebooks_export', run_name='__main__')\n")
+                python = self.folder / "held-python"
+                python.write_text(f'#!/bin/sh\nexec {sys.executable} {held} "$@"\n')
+                python.chmod(0o755)
+                program = subprocess.Popen([PROGRAM, "export", self.results, "--out", self.folder / "figures"],
+                                           env={**os.environ, "MOBALAB_PYTHON": str(python)}, start_new_session=True,
+                                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                self.addCleanup(program.kill)
+                child = int(pipe.read_text())  # waits until somebody has written
+                if to_group:
+                    os.killpg(program.pid, number)  # what a terminal does
+                else:
+                    program.send_signal(number)
+                out, errors = program.communicate(timeout=600)
+                self.assertEqual((program.returncode, out), (-number, ""), errors)
+                self.assertEqual(errors, "mobalab export: error: interrupted; no figure was written\n")
+                self.assertFalse((self.folder / "figures").exists())
+                with self.assertRaises(ProcessLookupError):
+                    os.kill(child, 0)
+                pipe.unlink()
 
 
 if __name__ == "__main__":
