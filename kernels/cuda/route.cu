@@ -9,7 +9,8 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 Status centroid_map(const char* name, const Problem& problem, const void* centroids, CUtensorMap& map) {
-    const ConstTensor tensor = {centroids, problem.heads_k * problem.head_dim, problem.head_dim};
+    const ConstTensor tensor = {
+        .data = centroids, .stride_token = problem.heads_k * problem.head_dim, .stride_head = problem.head_dim};
     return make_tensor_map(name, tensor, problem.dtype, problem.blocks(), problem.heads_k, problem.head_dim,
                            route_box_blocks, map);
 }

@@ -278,9 +278,9 @@ Attention run_strided(const Target& target, const Case& c) {
     const Buffer out = call.output(call.query_rows() * static_cast<std::size_t>(d + gap));
     const Buffer lse = call.output(call.query_rows(), DataType::fp32);
     const auto strided = [&](const Buffer& buffer, std::int64_t heads) {
-        return ConstTensor{buffer.data(), heads * (d + gap), d + gap};
+        return ConstTensor{.data = buffer.data(), .stride_token = heads * (d + gap), .stride_head = d + gap};
     };
-    const Tensor to{out.data(), c.p.heads_q * (d + gap), d + gap};
+    const Tensor to = {.data = out.data(), .stride_token = c.p.heads_q * (d + gap), .stride_head = d + gap};
     Status status = moba_forward(call.p, strided(q, c.p.heads_q), strided(k, c.p.heads_k), strided(v, c.p.heads_k), to,
                                  floats(lse), ints(selection), call.execution);
     Attention result{std::move(status), {}, lse.read<float>(), selection.read<std::int32_t>()};

@@ -101,10 +101,10 @@ public:
     }
     /// Rows of 64 elements from byte `offset` on.
     ConstTensor in(std::int64_t stride_token = 64, std::ptrdiff_t offset = 0) const {
-        return {static_cast<const std::byte*>(data_) + offset, stride_token, 64};
+        return {.data = static_cast<const std::byte*>(data_) + offset, .stride_token = stride_token, .stride_head = 64};
     }
     Tensor out(std::int64_t stride_token = 64, std::ptrdiff_t offset = 0) const {
-        return {static_cast<std::byte*>(data_) + offset, stride_token, 64};
+        return {.data = static_cast<std::byte*>(data_) + offset, .stride_token = stride_token, .stride_head = 64};
     }
     float* lse() const { return static_cast<float*>(data_); }
 
