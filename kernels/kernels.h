@@ -18,7 +18,8 @@ namespace mobalab::kernels {
 //   - the score of a block is q . centroid, accumulated in fp32 and unscaled; the centroid is the fp32 mean of the
 //     block's keys rounded to the input dtype (Centroids::input_dtype);
 //   - equal scores: the higher block index wins; a score that is NaN ranks above every number, +inf included (as in
-//     torch.topk), so a NaN key is kept and shows in the rows that could see it; equal again: the higher block;
+//     torch.topk), so a NaN key is kept and shows in the rows that could see it; among NaN the higher block; a score of
+//     -inf is no candidate;
 //   - attention is one exact softmax over all kept keys at positions <= p, scale head_dim^-1/2;
 //   - no gradient flows through routing or centroids.
 //

@@ -11,13 +11,16 @@ std::int64_t begin_of(const std::int32_t* cu, std::int64_t b, std::int64_t lengt
 
 std::vector<Sequence> sequences_of(const Problem& p) {
     const bool packed = p.cu_seqlens_k != nullptr;
-    const bool keys_only = packed && p.cu_seqlens_q == nullptr;
-    const std::int64_t seqlen_q = keys_only ? 0 : p.seqlen_q;
+    // Operations on keys alone look at nothing of the queries, and those without blocks at no block_size.
+    const bool has_queries = p.seqlen_q >= 0 && p.seqlen_q <= p.seqlen_k && (p.cu_seqlens_q != nullptr || !packed);
+    const std::int64_t seqlen_q = has_queries ? p.seqlen_q : 0;
+    const std::int64_t block_size = std::max<std::int64_t>(p.block_size, 1);
     std::vector<Sequence> sequences;
+    if (p.tokens_k() == 0) return sequences;
     std::int64_t block_begin = 0;
     for (std::int64_t b = 0; b < p.batch; ++b) {
         Sequence s;
-        s.block_size = p.block_size;
+        s.block_size = block_size;
         s.q_begin = begin_of(packed ? p.cu_seqlens_q : nullptr, b, seqlen_q);
         s.k_begin = begin_of(p.cu_seqlens_k, b, p.seqlen_k);
         s.queries = begin_of(packed ? p.cu_seqlens_q : nullptr, b + 1, seqlen_q) - s.q_begin;
@@ -25,7 +28,7 @@ std::vector<Sequence> sequences_of(const Problem& p) {
         s.batch = packed ? 0 : b;
         s.q_first = packed ? s.q_begin : 0;
         s.k_first = packed ? s.k_begin : 0;
-        s.blocks = (s.keys + p.block_size - 1) / p.block_size;
+        s.blocks = (s.keys + block_size - 1) / block_size;
         s.block_begin = block_begin;
         block_begin += s.blocks;
         sequences.push_back(s);
