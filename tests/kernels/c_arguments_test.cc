@@ -11,6 +11,8 @@
 #include <cstring>
 #include <limits>
 #include <ostream>
+#include <regex>
+#include <string>
 
 #include "tests/kernels/c_call.h"
 #ifdef MOBALAB_ARGUMENTS_CUDA
@@ -449,22 +451,30 @@ bool has_right_numbers(const CCall& call, const Row& row) {
     return right;
 }
 
-/// In a process of its own: exits with the status; 100 for wrong numbers.
-[[noreturn]] void run_row(const CBackend& backend, const Row& row) {
+struct Answer {
+    int code;  ///< the status; wrong_numbers where it is good and they are not
+    std::string message;
+};
+constexpr int wrong_numbers = 100;
+
+Answer answer_to(const CBackend& backend, const Row& row) {
     CCall call(backend);
-    MobalabStatus status = ok;
     if (row.status == ok) {
-        status = run_changed(call, row);
-    } else {
-        call.operation = row.operation;
-        row.change(call);
-        status = call.run();
+        const MobalabStatus status = run_changed(call, row);
+        return {status == ok && !has_right_numbers(call, row) ? wrong_numbers : status, call.message};
     }
-    std::fprintf(stderr, "%s\n", call.message.c_str());
-    int code = status;
-    if (status == ok && row.status == ok && !has_right_numbers(call, row)) code = 100;
+    call.operation = row.operation;
+    row.change(call);
+    const MobalabStatus status = call.run();
+    return {status, call.message};
+}
+
+/// In a process of its own.
+[[noreturn]] void run_row(const CBackend& backend, const Row& row) {
+    const Answer answer = answer_to(backend, row);
+    std::fprintf(stderr, "%s\n", answer.message.c_str());
     std::fflush(stderr);
-    std::_Exit(code);
+    std::_Exit(answer.code);
 }
 
 #ifdef MOBALAB_ARGUMENTS_CUDA
@@ -494,12 +504,12 @@ std::vector<CBackend> backends() {
 }
 #endif
 
-struct Test {
+struct Asked {
     CBackend backend;
     std::size_t row;
 };
-std::vector<Test> tests() {
-    std::vector<Test> result;
+std::vector<Asked> tests() {
+    std::vector<Asked> result;
     for (const CBackend& backend : backends()) {
         for (std::size_t i = 0; i < rows.size(); ++i) {
             const bool cuda = backend.number == MOBALAB_CUDA;
@@ -509,7 +519,7 @@ std::vector<Test> tests() {
     }
     return result;
 }
-void PrintTo(const Test& test, std::ostream* out) {
+void PrintTo(const Asked& test, std::ostream* out) {
     *out << rows[test.row].argument;
 }
 
@@ -522,7 +532,7 @@ bool has_device(const CBackend& backend) {
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-class CArgumentsDeathTest : public testing::TestWithParam<Test> {};
+class CArgumentsDeathTest : public testing::TestWithParam<Asked> {};
 
 TEST_P(CArgumentsDeathTest, IsRefusedOrRight) {
     const Row& row = rows[GetParam().row];
@@ -532,13 +542,26 @@ TEST_P(CArgumentsDeathTest, IsRefusedOrRight) {
     EXPECT_EXIT(run_row(backend, row), testing::ExitedWithCode(row.status), row.message) << row.argument;
 }
 
-std::string test_name(const testing::TestParamInfo<Test>& info) {
+std::string test_name(const testing::TestParamInfo<Asked>& info) {
     std::string name = info.param.backend.name + "_" + std::to_string(info.param.row) + "_";
     for (const char* c = rows[info.param.row].argument; *c != '\0'; ++c) name += std::isalnum(*c) != 0 ? *c : '_';
     return name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Table, CArgumentsDeathTest, testing::ValuesIn(tests()), test_name);
+
+/// The same once more without a fork, which compute-sanitizer does not follow; after the death tests, as gtest orders
+/// them. A crash ends it here.
+TEST(CArguments, InOneProcess) {
+    if (!has_device(backends().front())) GTEST_SKIP() << "no device here";
+    for (const Asked& test : tests()) {
+        const Row& row = rows[test.row];
+        SCOPED_TRACE(test.backend.name + ", " + row.argument);
+        const Answer answer = answer_to(test.backend, row);
+        EXPECT_EQ(answer.code, row.status) << answer.message;
+        EXPECT_TRUE(std::regex_search(answer.message, std::regex(row.message, std::regex::extended))) << answer.message;
+    }
+}
 
 /// What is not a call with tensors.
 TEST(CInterface, QuestionsAreCheckedToo) {
