@@ -96,7 +96,7 @@ struct CpuTensors {
           conv_weight(static_cast<std::size_t>(shape.heads * shape.head_dim * conv_width), 0.25F),
           d_conv_weight(conv_weight.size()),
           lse(static_cast<std::size_t>(shape.rows())),
-          selection(static_cast<std::size_t>(shape.rows() * (shape.topk - 1))) {
+          selection(static_cast<std::size_t>(shape.rows() * problem.routed())) {
         execution.threads = shape.threads;
         centroids.resize(static_cast<std::size_t>(problem.blocks() * shape.heads * shape.head_dim) *
                          kernels::size_of(shape.dtype));

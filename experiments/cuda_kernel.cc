@@ -136,7 +136,7 @@ public:
                    "copying queries");
         launch(chunks, topk, selection.size_bytes());
         lane_->stream.synchronize();
-        std::memcpy(selection.data(), lane_->host_selection.as(), selection.size_bytes());
+        fetch(chunks, topk, selection);
     }
 
     void route_needles(std::span<const QueryChunk> chunks, const sim::NeedleQueries& queries, std::int64_t topk,
@@ -148,7 +148,7 @@ public:
         lane_->stream.synchronize();
         std::memcpy(feasible.data(), lane_->host_feasible.as(), feasible.size_bytes());
         if (!selection.empty()) {
-            std::memcpy(selection.data(), lane_->host_selection.as(), selection.size_bytes());
+            fetch(chunks, topk, selection);
         }
     }
 
@@ -235,6 +235,17 @@ private:
         problem.heads_q = group.count;
         problem.topk = topk;
         return problem;
+    }
+
+    // The selection that arrived on the host.
+    void fetch(std::span<const QueryChunk> chunks, std::int64_t topk, std::span<std::int32_t> selection) const {
+        std::memcpy(selection.data(), lane_->host_selection.as(), selection.size_bytes());
+        std::int32_t* selected = selection.data();
+        for (const ChunkGroup& group : grouped(chunks)) {
+            const std::int64_t rows = group.count * group.chunk.rows;
+            widen_selection(selected, rows, problem_of_group(group, topk).routed(), topk);
+            selected += rows * (topk - 1);
+        }
     }
 
     // Routes the queries that are on the device; the selection is on its way to the host.

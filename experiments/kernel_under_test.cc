@@ -59,8 +59,9 @@ public:
             // differs, is the own block of the last queries and never competes.
             check(kernels::route_with_centroids(problem, {.data = query}, centroids_.data(), selected, nullptr,
                                                 execution_));
+            widen_selection(selected, chunk.rows, problem.routed(), topk);
             query += static_cast<std::size_t>(chunk.rows) * row_bytes;
-            selected += chunk.rows * problem.routed();
+            selected += chunk.rows * (topk - 1);
         }
     }
 
@@ -85,6 +86,17 @@ private:
 };
 
 }  // namespace
+
+void widen_selection(std::int32_t* selection, std::int64_t rows, std::int64_t width, std::int64_t topk) {
+    if (width == topk - 1) {
+        return;
+    }
+    for (std::int64_t row = rows - 1; row >= 0; --row) {  // from the end: no row is written before it was moved
+        std::int32_t* const to = selection + row * (topk - 1);
+        std::copy_backward(selection + row * width, selection + (row + 1) * width, to + width);
+        std::fill(to + width, to + topk - 1, -1);
+    }
+}
 
 void LoadedKeys::route_needles(std::span<const QueryChunk> chunks, const sim::NeedleQueries& queries, std::int64_t topk,
                                std::span<std::int32_t> selection, std::span<std::uint8_t> feasible) {

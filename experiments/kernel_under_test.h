@@ -11,13 +11,17 @@
 
 namespace mobalab::experiments {
 
+/// The selection of `rows` rows as kernels::route() wrote it, `width` slots a row at the front of `selection`, to
+/// `topk - 1` slots a row in place: a short sequence has fewer blocks than topk, so its rows are narrower.
+void widen_selection(std::int32_t* selection, std::int64_t rows, std::int64_t width, std::int64_t topk);
+
 /// Keys of one sequence inside a kernel, ready to be routed against.
 class LoadedKeys {
 public:
     virtual ~LoadedKeys() = default;
 
     /// Routes every chunk. `queries`: fp32 [rows of all chunks, head_dim], chunk after chunk, rounded to the dtype of
-    /// the shape by the kernel's side; `selection`: [rows of all chunks, topk - 1], as kernels::route() writes it.
+    /// the shape by the kernel's side; `selection`: [rows of all chunks, topk - 1], best first, -1 past the candidates.
     /// Throws KernelError.
     virtual void route(std::span<const QueryChunk> chunks, std::span<const float> queries, std::int64_t topk,
                        std::span<std::int32_t> selection) = 0;

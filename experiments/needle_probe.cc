@@ -18,7 +18,7 @@ using analysis::InputError;
 
 constexpr std::size_t tried_clusters = 256;
 constexpr double least_feasible_share = 0.02;
-constexpr std::int64_t most_topk = 64;  // kernels.h
+constexpr std::int64_t most_topk = 64;  // backend cuda
 
 std::string canonical_text(const ProbeShape& shape, const NeedleKind& kind) {
     return fmt::format("{};cluster_size={};mu_cluster={};mu_signal={}", canonical_text(shape), kind.cluster_size,

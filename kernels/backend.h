@@ -12,12 +12,15 @@ namespace mobalab::kernels {
 ///
 /// What the dispatcher guarantees before it calls an entry, so that backends need not repeat it:
 ///   - the problem passed check_problem() and `limits`; available() said yes;
-///   - strides are resolved (never 0) and pointers that the operation needs are not null (selection may be null where
-///     topk is 1; scores may always be null);
-///   - there is work: compute_centroids has a block, route* has a query and topk > 1, *_forward has a query (topk may
-///   be
-///     1), attention_backward, key_conv_forward and key_conv_centroids have a key. attention_backward may have no
-///     queries and key_conv_backward no keys: what they write is then zero.
+///   - strides are resolved: never `contiguous`, never negative, and those of extents of at most 1 are as if
+///   contiguous;
+///     rows of written tensors do not overlap, nor does anything written overlap another argument;
+///   - pointers that the operation needs are not null (selection may be null where routed() is 0; scores may always be
+///     null) and aligned to their elements;
+///   - there is work: compute_centroids has a block, route* has a query and routed() > 0, *_forward has a query
+///     (routed() may be 0), attention_backward, key_conv_forward and key_conv_centroids have a key. attention_backward
+///     may have no queries and key_conv_backward no keys: what they write is then zero.
+/// `selection` that is read holds anything: see attention_forward() in kernels.h.
 ///   - execution.workspace is 256-byte aligned and holds workspace_size() bytes, where that is not 0.
 /// An entry that is nullptr is an operation the backend does not offer; callers get StatusCode::unsupported.
 struct BackendTable {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 namespace mobalab::kernels {
 namespace {
@@ -12,10 +13,9 @@ namespace {
 /// Which side of the problem an operation reads: centroids and the key convolution never look at the queries.
 enum class Side { keys, queries_and_keys };
 
-constexpr std::int64_t max_topk = 64;
 constexpr std::int64_t max_extent = std::numeric_limits<std::int32_t>::max();  // block numbers and cu_seqlens are int32
 constexpr std::int64_t max_elements = std::int64_t{1} << 46;                   // offsets never overflow int64
-constexpr std::uintptr_t workspace_alignment = 256;
+constexpr std::size_t workspace_alignment = 256;
 
 Status check_range(const char* name, std::int64_t value, std::int64_t low, std::int64_t high) {
     if (value >= low && value <= high) return {};
@@ -23,13 +23,26 @@ Status check_range(const char* name, std::int64_t value, std::int64_t low, std::
                                std::clamp(value, low, high)));
 }
 
-Status check_volume(const char* name, std::int64_t tokens, std::int64_t heads, std::int64_t head_dim) {
-    const double elements = static_cast<double>(tokens) * static_cast<double>(heads) * static_cast<double>(head_dim);
+Status check_least(const char* name, std::int64_t value, std::int64_t least) {
+    if (value >= least) return {};
+    return invalid(fmt::format("{} = {}: must be at least {}; nearest valid choice: {}", name, value, least, least));
+}
+
+/// A row is `row` elements of `row_name`.
+Status check_volume(const char* name, std::int64_t tokens, std::int64_t heads, const char* row_name, std::int64_t row) {
+    const double elements = static_cast<double>(tokens) * static_cast<double>(heads) * static_cast<double>(row);
     if (elements <= static_cast<double>(max_elements)) return {};
     return invalid(
-        fmt::format("{} has {:.4g} elements (tokens {} x heads {} x head_dim {}): must be at most 2^46; "
+        fmt::format("{} has {:.4g} elements (tokens {} x heads {} x {} {}): must be at most 2^46; "
                     "nearest valid choice: split the batch",
-                    name, elements, tokens, heads, head_dim));
+                    name, elements, tokens, heads, row_name, row));
+}
+
+Status check_aligned(const char* name, const void* pointer, std::size_t alignment) {
+    const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+    if (address % alignment == 0) return {};
+    return invalid(fmt::format("{} at address {:#x}: must be aligned to {} bytes; nearest valid choice: {:#x}", name,
+                               address, alignment, address + alignment - address % alignment));
 }
 
 Status check_lengths(const Problem& problem, Side side) {
@@ -133,6 +146,14 @@ Status check_boundary_contents(const Problem& problem, Side side, bool blocks) {
     return {};
 }
 
+Status check_volumes(const Problem& p, Side side) {
+    const std::int64_t keys = std::max<std::int64_t>(p.tokens_k(), 1);  // the weights of a convolution need no key
+    if (Status s = check_volume("k", keys, p.heads_k, "head_dim", p.head_dim); !s.ok()) return s;
+    if (side == Side::keys) return {};
+    if (Status s = check_volume("q", p.tokens_q(), p.heads_q, "head_dim", p.head_dim); !s.ok()) return s;
+    return check_volume("selection", p.tokens_q(), p.heads_q, "slots", p.routed());
+}
+
 bool is_conv(Operation operation) {
     return operation == Operation::key_conv_forward || operation == Operation::key_conv_backward;
 }
@@ -141,6 +162,49 @@ Side side_of(Operation operation) {
     const bool keys =
         is_conv(operation) || operation == Operation::centroids || operation == Operation::key_conv_centroids;
     return keys ? Side::keys : Side::queries_and_keys;
+}
+
+/// A pointer the operation reads or writes; `count` elements behind it (null is fine where that is 0).
+Status check_memory(const char* name, const void* pointer, std::int64_t count, std::size_t element_bytes) {
+    if (count == 0) return {};
+    if (pointer == nullptr) {
+        return invalid(
+            fmt::format("{} is null: must point to {} elements; nearest valid choice: allocate them", name, count));
+    }
+    return check_aligned(name, pointer, element_bytes);
+}
+
+/// Fills in one stride. Extents of at most 1 have no use for it and get the contiguous one.
+Status resolve_stride(const char* name, const char* which, std::int64_t extent, std::int64_t when_contiguous,
+                      std::int64_t& stride) {
+    if (extent <= 1 || stride == contiguous) stride = when_contiguous;
+    if (extent <= 1) return {};
+    if (stride < 0) {
+        return invalid(fmt::format("{}.{} = {}: must be at least 0, or `contiguous`; nearest valid choice: 0", name,
+                                   which, stride));
+    }
+    const std::int64_t most = max_elements / (extent - 1);
+    if (stride <= most) return {};
+    return invalid(fmt::format("{}.{} = {}: an extent of {} must span at most 2^46 elements; nearest valid choice: {}",
+                               name, which, stride, extent, most));
+}
+
+template <typename Pointer>
+Status resolve_strides(const char* name, const Shape& shape, BasicTensor<Pointer>& tensor) {
+    const std::int64_t row = shape.head_dim, token = shape.heads * shape.head_dim;
+    if (Status s = resolve_stride(name, "stride_head", shape.heads, row, tensor.stride_head); !s.ok()) return s;
+    if (Status s = resolve_stride(name, "stride_token", shape.tokens, token, tensor.stride_token); !s.ok()) return s;
+    const std::int64_t sequence = shape.tokens * tensor.stride_token;
+    return resolve_stride(name, "stride_batch", shape.batch, sequence, tensor.stride_batch);
+}
+
+Status overlapping_rows(const char* name, const Shape& shape, const Footprint& footprint) {
+    const std::int64_t token = shape.heads * shape.head_dim;
+    return invalid(fmt::format(
+        "{} has strides [{}, {}, {}] for [batch {}, tokens {}, heads {}] rows of {} elements: rows of a tensor that "
+        "is written must not overlap; nearest valid choice: [{}, {}, {}] (contiguous)",
+        name, footprint.dimensions[0].stride, footprint.dimensions[1].stride, footprint.dimensions[2].stride,
+        shape.batch, shape.tokens, shape.heads, shape.head_dim, shape.tokens * token, token, shape.head_dim));
 }
 
 }  // namespace
@@ -155,51 +219,125 @@ Status check_problem(Operation operation, const Problem& problem, bool host_memo
         if (Status s = check_range("block_size", problem.block_size, 1, max_extent); !s.ok()) return s;
     }
     if (side == Side::queries_and_keys) {
-        if (Status s = check_range("topk", problem.topk, 1, max_topk); !s.ok()) return s;
+        if (Status s = check_least("topk", problem.topk, 1); !s.ok()) return s;
         if (Status s = check_both_or_neither(problem); !s.ok()) return s;
     }
     if (Status s = check_totals(problem, side, blocks); !s.ok()) return s;
-    if (Status s = check_volume("k", problem.tokens_k(), problem.heads_k, problem.head_dim); !s.ok()) return s;
+    if (Status s = check_volumes(problem, side); !s.ok()) return s;
+    if (problem.cu_seqlens_k == nullptr) return {};
+    if (Status s = check_aligned("cu_seqlens_k", problem.cu_seqlens_k, sizeof(std::int32_t)); !s.ok()) return s;
     if (side == Side::queries_and_keys) {
-        if (Status s = check_volume("q", problem.tokens_q(), problem.heads_q, problem.head_dim); !s.ok()) return s;
+        if (Status s = check_aligned("cu_seqlens_q", problem.cu_seqlens_q, sizeof(std::int32_t)); !s.ok()) return s;
     }
-    if (problem.cu_seqlens_k == nullptr || !host_memory) return {};
+    if (!host_memory) return {};
     return check_boundary_contents(problem, side, blocks);
 }
 
-Status check_pointer(const char* name, const void* pointer, std::int64_t count) {
-    if (pointer != nullptr || count == 0) return {};
-    return invalid(
-        fmt::format("{} is null: must point to {} elements; nearest valid choice: allocate them", name, count));
+template <typename Pointer>
+Arguments& Arguments::queries(const char* name, BasicTensor<Pointer>& tensor) {
+    const Problem& p = problem_;
+    const bool packed = p.cu_seqlens_q != nullptr;
+    const Shape shape = {packed ? 1 : p.batch, packed ? p.total_q : p.seqlen_q, p.heads_q, p.head_dim};
+    return this->tensor(name, shape, tensor);
 }
 
 template <typename Pointer>
-Status resolve_tensor(const char* name, std::int64_t tokens, std::int64_t heads, std::int64_t head_dim,
-                      BasicTensor<Pointer>& tensor) {
-    if (tensor.stride_token == 0) tensor.stride_token = heads * head_dim;
-    if (tensor.stride_head == 0) tensor.stride_head = head_dim;
-    if (Status s = check_pointer(name, tensor.data, tokens * heads * head_dim); !s.ok()) return s;
-    for (const std::int64_t stride : {tensor.stride_token, tensor.stride_head}) {
-        if (stride >= head_dim && stride <= max_elements) continue;
-        return invalid(
-            fmt::format("{} has a stride of {}: must be 0 (contiguous) or in [head_dim = {}, 2^46] so that "
-                        "rows do not overlap; nearest valid choice: {}",
-                        name, stride, head_dim, head_dim));
+Arguments& Arguments::keys(const char* name, BasicTensor<Pointer>& tensor) {
+    const Problem& p = problem_;
+    const bool packed = p.cu_seqlens_k != nullptr;
+    const Shape shape = {packed ? 1 : p.batch, packed ? p.total_k : p.seqlen_k, p.heads_k, p.head_dim};
+    return this->tensor(name, shape, tensor);
+}
+
+template Arguments& Arguments::queries(const char*, Tensor&);
+template Arguments& Arguments::queries(const char*, ConstTensor&);
+template Arguments& Arguments::keys(const char*, Tensor&);
+template Arguments& Arguments::keys(const char*, ConstTensor&);
+
+Arguments::Arguments(const Problem& problem, const Execution& execution, std::size_t workspace_bytes)
+    : problem_(problem) {
+    if (workspace_bytes == 0) return;
+    footprints_.push_back({"workspace", execution.workspace, 1, static_cast<std::int64_t>(workspace_bytes), {}, true});
+}
+
+template <typename Pointer>
+Arguments& Arguments::tensor(const char* name, const Shape& shape, BasicTensor<Pointer>& tensor) {
+    if (!status_.ok()) return *this;
+    status_ = check_memory(name, tensor.data, shape.rows() * shape.head_dim, size_of(problem_.dtype));
+    if (status_.ok()) status_ = resolve_strides(name, shape, tensor);
+    if (!status_.ok()) return *this;
+    Footprint footprint;
+    footprint.name = name;
+    footprint.data = tensor.data;
+    footprint.element_bytes = static_cast<std::int64_t>(size_of(problem_.dtype));
+    footprint.row = shape.head_dim;
+    footprint.dimensions = {
+        {{shape.batch, tensor.stride_batch}, {shape.tokens, tensor.stride_token}, {shape.heads, tensor.stride_head}}};
+    footprint.written = !std::is_const_v<std::remove_pointer_t<Pointer>>;
+    if (footprint.written && rows_overlap(footprint)) status_ = overlapping_rows(name, shape, footprint);
+    footprints_.push_back(footprint);
+    return *this;
+}
+
+Arguments& Arguments::array(const char* name, const void* data, std::int64_t count, std::size_t element_bytes,
+                            bool written) {
+    if (status_.ok()) status_ = check_memory(name, data, count, element_bytes);
+    footprints_.push_back({name, data, static_cast<std::int64_t>(element_bytes), count, {}, written});
+    return *this;
+}
+
+Arguments& Arguments::centroids(const void* data, bool written) {
+    const DataType kept = problem_.centroids == Centroids::fp32 ? DataType::fp32 : problem_.dtype;
+    return array("centroids", data, problem_.blocks() * problem_.heads_k * problem_.head_dim, size_of(kept), written);
+}
+
+Arguments& Arguments::selection(const std::int32_t* data, bool written) {
+    const std::int64_t count = problem_.tokens_q() * problem_.heads_q * problem_.routed();
+    return array("selection", data, count, sizeof(std::int32_t), written);
+}
+
+Arguments& Arguments::lse(const float* data, bool written) {
+    return array("lse", data, problem_.tokens_q() * problem_.heads_q, sizeof(float), written);
+}
+
+Arguments& Arguments::weight(const float* data, int width) {
+    if (status_.ok()) status_ = check_range("width", width, min_conv_width, max_conv_width);
+    if (!status_.ok()) return *this;
+    return array("weight", data, problem_.heads_k * problem_.head_dim * width, sizeof(float), false);
+}
+
+Arguments& Arguments::d_weight(float* data, int width) {
+    if (!status_.ok()) return *this;
+    return array("d_weight", data, problem_.heads_k * problem_.head_dim * width, sizeof(float), true);
+}
+
+Status Arguments::check_disjoint() const {
+    for (std::size_t i = 0; i < footprints_.size(); ++i) {
+        for (std::size_t j = i + 1; j < footprints_.size(); ++j) {
+            const Footprint& a = footprints_[i];
+            const Footprint& b = footprints_[j];
+            if ((!a.written && !b.written) || !overlap(a, b)) continue;
+            const Footprint& out = b.written ? b : a;
+            const Footprint& other = b.written ? a : b;
+            return invalid(
+                fmt::format("{} at {} overlaps {} at {}: what is written must not share memory with another argument "
+                            "(tensors in one range of addresses need the same strides); nearest valid choice: memory "
+                            "of its own for {}",
+                            out.name, out.data, other.name, other.data, out.name));
+        }
     }
     return {};
 }
 
-template Status resolve_tensor(const char*, std::int64_t, std::int64_t, std::int64_t, Tensor&);
-template Status resolve_tensor(const char*, std::int64_t, std::int64_t, std::int64_t, ConstTensor&);
-
-Status check_conv_width(int width) {
-    return check_range("width", width, min_conv_width, max_conv_width);
+Status Arguments::status() const {
+    return status_.ok() ? check_disjoint() : status_;
 }
 
 Status check_execution(const Execution& execution, std::size_t workspace_needed) {
-    if (execution.threads < 0) {
-        return invalid(fmt::format(
-            "threads = {}: must be at least 0 (0: all hardware threads); nearest valid choice: 0", execution.threads));
+    if (execution.threads < 0 || execution.threads > max_threads) {
+        return invalid(
+            fmt::format("threads = {}: must be in [0, {}] (0: all hardware threads); nearest valid choice: {}",
+                        execution.threads, max_threads, std::clamp(execution.threads, 0, max_threads)));
     }
     if (workspace_needed == 0) return {};
     if (execution.workspace_bytes < workspace_needed || execution.workspace == nullptr) {
@@ -208,11 +346,7 @@ Status check_execution(const Execution& execution, std::size_t workspace_needed)
                             execution.workspace == nullptr ? 0 : execution.workspace_bytes, workspace_needed,
                             workspace_needed)};
     }
-    const auto address = reinterpret_cast<std::uintptr_t>(execution.workspace);
-    if (address % workspace_alignment == 0) return {};
-    return invalid(fmt::format("workspace at address {:#x}: must be aligned to {} bytes; nearest valid choice: {:#x}",
-                               address, workspace_alignment,
-                               address + workspace_alignment - address % workspace_alignment));
+    return check_aligned("workspace", execution.workspace, workspace_alignment);
 }
 
 }  // namespace mobalab::kernels

@@ -1,7 +1,12 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "kernels/footprint.h"
 #include "kernels/kernels.h"
 
 namespace mobalab::kernels {
@@ -10,15 +15,56 @@ namespace mobalab::kernels {
 /// well. The message names the value, the rule and the nearest valid choice.
 Status check_problem(Operation operation, const Problem& problem, bool host_memory);
 
-/// A pointer the operation reads or writes; `count` elements behind it (null is fine where that is 0).
-Status check_pointer(const char* name, const void* pointer, std::int64_t count);
+/// [batch, tokens, heads, head_dim] of a tensor; with cu_seqlens the batch is 1.
+struct Shape {
+    std::int64_t batch, tokens, heads, head_dim;
+    std::int64_t rows() const { return batch * tokens * heads; }
+};
 
-/// Resolves strides of 0 to contiguous and refuses null data and rows that overlap.
-template <typename Pointer>
-Status resolve_tensor(const char* name, std::int64_t tokens, std::int64_t heads, std::int64_t head_dim,
-                      BasicTensor<Pointer>& tensor);
+/// The arguments of one call: each is checked and resolved when it is named, and in the end all are held against one
+/// another. Errors name the argument, the value, the rule and the nearest valid choice; the first one stays.
+class Arguments {
+public:
+    /// workspace_bytes: what the operation uses of execution.workspace.
+    Arguments(const Problem& problem, const Execution& execution, std::size_t workspace_bytes);
 
-Status check_conv_width(int width);
+    /// Tensors of queries [batch, seqlen_q, heads_q, head_dim] and of keys [batch, seqlen_k, heads_k, head_dim]: their
+    /// strides are filled in, those of extents of at most 1 included (as if contiguous).
+    template <typename Pointer>
+    Arguments& queries(const char* name, BasicTensor<Pointer>& tensor);
+    template <typename Pointer>
+    Arguments& keys(const char* name, BasicTensor<Pointer>& tensor);
+
+    /// Flat arrays; null is fine where `count` is 0.
+    template <typename T>
+    Arguments& read(const char* name, const T* data, std::int64_t count) {
+        return array(name, data, count, sizeof(T), false);
+    }
+    template <typename T>
+    Arguments& written(const char* name, T* data, std::int64_t count) {
+        return array(name, data, count, sizeof(T), true);
+    }
+    Arguments& array(const char* name, const void* data, std::int64_t count, std::size_t element_bytes, bool written);
+
+    Arguments& centroids(const void* data, bool written);
+    Arguments& selection(const std::int32_t* data, bool written);
+    Arguments& lse(const float* data, bool written);
+    Arguments& weight(const float* data, int width);
+    Arguments& d_weight(float* data, int width);
+
+    /// The first error of all; that nothing written overlaps anything else is checked here.
+    Status status() const;
+
+private:
+    template <typename Pointer>
+    Arguments& tensor(const char* name, const Shape& shape, BasicTensor<Pointer>& tensor);
+    Status check_disjoint() const;
+
+    const Problem& problem_;
+    std::vector<Footprint> footprints_;
+    Status status_;
+};
+
 Status check_execution(const Execution& execution, std::size_t workspace_needed);
 
 inline Status invalid(std::string message) {

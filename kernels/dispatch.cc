@@ -51,9 +51,10 @@ Status not_offered(const BackendTable& table) {
             fmt::format("backend {} does not offer this operation; nearest valid choice: cpu", table.name)};
 }
 
-/// The checks that every operation shares; `offered` is whether the table has the operation.
+/// The checks that every operation shares; `offered` is whether the table has the operation. `workspace`: bytes of it
+/// that the operation uses.
 Status prepare(const BackendTable* table, bool offered, Operation operation, const Problem& problem,
-               const Execution& execution) {
+               const Execution& execution, std::size_t& workspace) {
     if (table == nullptr) {
         return invalid(fmt::format("backend = {}: must be cpu, cpu_reference or cuda; nearest valid choice: cpu",
                                    static_cast<int>(execution.backend)));
@@ -62,7 +63,8 @@ Status prepare(const BackendTable* table, bool offered, Operation operation, con
     if (Status s = table->available(); !s.ok()) return s;
     if (!offered) return not_offered(*table);
     if (Status s = table->limits(operation, problem); !s.ok()) return s;
-    return check_execution(execution, table->workspace_size(operation, problem));
+    workspace = table->workspace_size(operation, problem);
+    return check_execution(execution, workspace);
 }
 
 /// Backends may throw (memory, threads); the API does not.
@@ -77,38 +79,16 @@ Status guarded(const Call& call) {
     }
 }
 
-template <typename Pointer>
-Status resolve_q(const char* name, const Problem& p, BasicTensor<Pointer>& tensor) {
-    return resolve_tensor(name, p.tokens_q(), p.heads_q, p.head_dim, tensor);
-}
-
-template <typename Pointer>
-Status resolve_k(const char* name, const Problem& p, BasicTensor<Pointer>& tensor) {
-    return resolve_tensor(name, p.tokens_k(), p.heads_k, p.head_dim, tensor);
-}
-
-Status check_selection(const Problem& p, const std::int32_t* selection) {
-    return check_pointer("selection", selection, p.tokens_q() * p.heads_q * p.routed());
-}
-
-Status check_lse(const Problem& p, const float* lse) {
-    return check_pointer("lse", lse, p.tokens_q() * p.heads_q);
-}
-
-/// The tensors of attention_forward and moba_forward, with their strides filled in.
-Status check_forward(const Problem& p, ConstTensor& q, ConstTensor& k, ConstTensor& v, Tensor& out, const float* lse,
-                     const std::int32_t* selection) {
-    if (Status s = resolve_q("q", p, q); !s.ok()) return s;
-    if (Status s = resolve_k("k", p, k); !s.ok()) return s;
-    if (Status s = resolve_k("v", p, v); !s.ok()) return s;
-    if (Status s = resolve_q("out", p, out); !s.ok()) return s;
-    if (Status s = check_selection(p, selection); !s.ok()) return s;
-    return check_lse(p, lse);
-}
-
-Status check_conv(const Problem& p, const float* weight, int width) {
-    if (Status s = check_conv_width(width); !s.ok()) return s;
-    return check_pointer("weight", weight, p.heads_k * p.head_dim * width);
+/// The tensors of attention_forward and moba_forward; `routes`: the selection is written, not read.
+Status check_forward(Arguments arguments, ConstTensor& q, ConstTensor& k, ConstTensor& v, Tensor& out, float* lse,
+                     const std::int32_t* selection, bool routes) {
+    return arguments.queries("q", q)
+        .keys("k", k)
+        .keys("v", v)
+        .selection(selection, routes)
+        .queries("out", out)
+        .lse(lse, true)
+        .status();
 }
 
 }  // namespace
@@ -119,8 +99,7 @@ std::size_t size_of(DataType dtype) {
 
 std::size_t workspace_size(Operation operation, const Problem& problem, Backend backend) {
     const BackendTable* table = find_backend(backend);
-    if (table == nullptr || !check_problem(operation, problem, false).ok()) return 0;
-    return table->workspace_size(operation, problem);
+    return supported(operation, problem, backend).ok() ? table->workspace_size(operation, problem) : 0;
 }
 
 Status supported(Operation operation, const Problem& problem, Backend backend) {
@@ -147,10 +126,11 @@ Status compute_centroids(const Problem& p, ConstTensor k, void* centroids, const
     return guarded([&]() -> Status {
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->compute_centroids != nullptr;
-        if (Status s = prepare(table, offered, Operation::centroids, p, execution); !s.ok()) return s;
-        if (Status s = resolve_k("k", p, k); !s.ok()) return s;
+        std::size_t workspace = 0;
+        if (Status s = prepare(table, offered, Operation::centroids, p, execution, workspace); !s.ok()) return s;
+        Arguments arguments(p, execution, workspace);
+        if (Status s = arguments.keys("k", k).centroids(centroids, true).status(); !s.ok()) return s;
         if (p.blocks() == 0) return {};
-        if (Status s = check_pointer("centroids", centroids, p.blocks() * p.heads_k * p.head_dim); !s.ok()) return s;
         return table->compute_centroids(p, k, centroids, execution);
     });
 }
@@ -160,10 +140,12 @@ Status route(const Problem& p, ConstTensor q, ConstTensor k, std::int32_t* selec
     return guarded([&]() -> Status {
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->route != nullptr;
-        if (Status s = prepare(table, offered, Operation::route, p, execution); !s.ok()) return s;
-        if (Status s = resolve_q("q", p, q); !s.ok()) return s;
-        if (Status s = resolve_k("k", p, k); !s.ok()) return s;
-        if (Status s = check_selection(p, selection); !s.ok()) return s;
+        std::size_t workspace = 0;
+        if (Status s = prepare(table, offered, Operation::route, p, execution, workspace); !s.ok()) return s;
+        Arguments arguments(p, execution, workspace);
+        arguments.queries("q", q).keys("k", k).selection(selection, true);
+        if (scores != nullptr) arguments.written("scores", scores, p.tokens_q() * p.heads_q * p.routed());
+        if (Status s = arguments.status(); !s.ok()) return s;
         if (p.tokens_q() == 0 || p.routed() == 0) return {};
         return table->route(p, q, k, selection, scores, execution);
     });
@@ -174,10 +156,13 @@ Status route_with_centroids(const Problem& p, ConstTensor q, const void* centroi
     return guarded([&]() -> Status {
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->route_with_centroids != nullptr;
-        if (Status s = prepare(table, offered, Operation::route_with_centroids, p, execution); !s.ok()) return s;
-        if (Status s = resolve_q("q", p, q); !s.ok()) return s;
-        if (Status s = check_pointer("centroids", centroids, p.blocks() * p.heads_k * p.head_dim); !s.ok()) return s;
-        if (Status s = check_selection(p, selection); !s.ok()) return s;
+        std::size_t workspace = 0;
+        if (Status s = prepare(table, offered, Operation::route_with_centroids, p, execution, workspace); !s.ok())
+            return s;
+        Arguments arguments(p, execution, workspace);
+        arguments.queries("q", q).centroids(centroids, false).selection(selection, true);
+        if (scores != nullptr) arguments.written("scores", scores, p.tokens_q() * p.heads_q * p.routed());
+        if (Status s = arguments.status(); !s.ok()) return s;
         if (p.tokens_q() == 0 || p.routed() == 0) return {};
         return table->route_with_centroids(p, q, centroids, selection, scores, execution);
     });
@@ -188,8 +173,11 @@ Status attention_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTe
     return guarded([&]() -> Status {
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->attention_forward != nullptr;
-        if (Status s = prepare(table, offered, Operation::attention_forward, p, execution); !s.ok()) return s;
-        if (Status s = check_forward(p, q, k, v, out, lse, selection); !s.ok()) return s;
+        std::size_t workspace = 0;
+        if (Status s = prepare(table, offered, Operation::attention_forward, p, execution, workspace); !s.ok())
+            return s;
+        const Arguments arguments(p, execution, workspace);
+        if (Status s = check_forward(arguments, q, k, v, out, lse, selection, false); !s.ok()) return s;
         if (p.tokens_q() == 0) return {};
         return table->attention_forward(p, q, k, v, selection, out, lse, execution);
     });
@@ -200,8 +188,10 @@ Status moba_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor 
     return guarded([&]() -> Status {
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->moba_forward != nullptr;
-        if (Status s = prepare(table, offered, Operation::moba_forward, p, execution); !s.ok()) return s;
-        if (Status s = check_forward(p, q, k, v, out, lse, selection); !s.ok()) return s;
+        std::size_t workspace = 0;
+        if (Status s = prepare(table, offered, Operation::moba_forward, p, execution, workspace); !s.ok()) return s;
+        const Arguments arguments(p, execution, workspace);
+        if (Status s = check_forward(arguments, q, k, v, out, lse, selection, true); !s.ok()) return s;
         if (p.tokens_q() == 0) return {};
         return table->moba_forward(p, q, k, v, out, lse, selection, execution);
     });
@@ -213,17 +203,13 @@ Status attention_backward(const Problem& p, ConstTensor q, ConstTensor k, ConstT
     return guarded([&]() -> Status {
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->attention_backward != nullptr;
-        if (Status s = prepare(table, offered, Operation::attention_backward, p, execution); !s.ok()) return s;
-        if (Status s = resolve_q("q", p, q); !s.ok()) return s;
-        if (Status s = resolve_k("k", p, k); !s.ok()) return s;
-        if (Status s = resolve_k("v", p, v); !s.ok()) return s;
-        if (Status s = resolve_q("out", p, out); !s.ok()) return s;
-        if (Status s = resolve_q("d_out", p, d_out); !s.ok()) return s;
-        if (Status s = check_lse(p, lse); !s.ok()) return s;
-        if (Status s = check_selection(p, selection); !s.ok()) return s;
-        if (Status s = resolve_q("dq", p, dq); !s.ok()) return s;
-        if (Status s = resolve_k("dk", p, dk); !s.ok()) return s;
-        if (Status s = resolve_k("dv", p, dv); !s.ok()) return s;
+        std::size_t workspace = 0;
+        if (Status s = prepare(table, offered, Operation::attention_backward, p, execution, workspace); !s.ok())
+            return s;
+        Arguments arguments(p, execution, workspace);
+        arguments.queries("q", q).keys("k", k).keys("v", v).queries("out", out).queries("d_out", d_out).lse(lse, false);
+        arguments.selection(selection, false).queries("dq", dq).keys("dk", dk).keys("dv", dv);
+        if (Status s = arguments.status(); !s.ok()) return s;
         if (p.tokens_k() == 0) return {};
         return table->attention_backward(p, q, k, v, out, d_out, lse, selection, dq, dk, dv, execution);
     });
@@ -234,10 +220,10 @@ Status key_conv_forward(const Problem& p, ConstTensor k, const float* weight, in
     return guarded([&]() -> Status {
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->key_conv_forward != nullptr;
-        if (Status s = prepare(table, offered, Operation::key_conv_forward, p, execution); !s.ok()) return s;
-        if (Status s = check_conv(p, weight, width); !s.ok()) return s;
-        if (Status s = resolve_k("k", p, k); !s.ok()) return s;
-        if (Status s = resolve_k("out", p, out); !s.ok()) return s;
+        std::size_t workspace = 0;
+        if (Status s = prepare(table, offered, Operation::key_conv_forward, p, execution, workspace); !s.ok()) return s;
+        Arguments arguments(p, execution, workspace);
+        if (Status s = arguments.weight(weight, width).keys("k", k).keys("out", out).status(); !s.ok()) return s;
         if (p.tokens_k() == 0) return {};
         return table->key_conv_forward(p, k, weight, width, out, execution);
     });
@@ -250,15 +236,16 @@ Status key_conv_centroids(const Problem& p, ConstTensor k, const float* weight, 
         const bool fused = table != nullptr && table->key_conv_centroids != nullptr;
         const bool apart =
             table != nullptr && table->key_conv_forward != nullptr && table->compute_centroids != nullptr;
-        if (Status s = prepare(table, fused || apart, Operation::key_conv_centroids, p, execution); !s.ok()) return s;
-        if (Status s = check_conv(p, weight, width); !s.ok()) return s;
-        if (Status s = resolve_k("k", p, k); !s.ok()) return s;
-        if (Status s = resolve_k("out", p, out); !s.ok()) return s;
-        if (Status s = check_pointer("centroids", centroids, p.blocks() * p.heads_k * p.head_dim); !s.ok()) return s;
+        std::size_t workspace = 0;
+        if (Status s = prepare(table, fused || apart, Operation::key_conv_centroids, p, execution, workspace); !s.ok())
+            return s;
+        Arguments arguments(p, execution, workspace);
+        arguments.weight(weight, width).keys("k", k).keys("out", out).centroids(centroids, true);
+        if (Status s = arguments.status(); !s.ok()) return s;
         if (p.tokens_k() == 0) return {};
         if (fused) return table->key_conv_centroids(p, k, weight, width, out, centroids, execution);
         if (Status s = table->key_conv_forward(p, k, weight, width, out, execution); !s.ok()) return s;
-        return table->compute_centroids(p, {out.data, out.stride_token, out.stride_head}, centroids, execution);
+        return table->compute_centroids(p, as_const(out), centroids, execution);
     });
 }
 
@@ -267,12 +254,12 @@ Status key_conv_backward(const Problem& p, ConstTensor k, const float* weight, i
     return guarded([&]() -> Status {
         const BackendTable* table = find_backend(execution.backend);
         const bool offered = table != nullptr && table->key_conv_backward != nullptr;
-        if (Status s = prepare(table, offered, Operation::key_conv_backward, p, execution); !s.ok()) return s;
-        if (Status s = check_conv(p, weight, width); !s.ok()) return s;
-        if (Status s = resolve_k("k", p, k); !s.ok()) return s;
-        if (Status s = resolve_k("d_out", p, d_out); !s.ok()) return s;
-        if (Status s = resolve_k("dk", p, dk); !s.ok()) return s;
-        if (Status s = check_pointer("d_weight", d_weight, p.heads_k * p.head_dim * width); !s.ok()) return s;
+        std::size_t workspace = 0;
+        if (Status s = prepare(table, offered, Operation::key_conv_backward, p, execution, workspace); !s.ok())
+            return s;
+        Arguments arguments(p, execution, workspace);
+        arguments.weight(weight, width).keys("k", k).keys("d_out", d_out).keys("dk", dk).d_weight(d_weight, width);
+        if (Status s = arguments.status(); !s.ok()) return s;
         return table->key_conv_backward(p, k, weight, width, d_out, dk, d_weight, execution);
     });
 }

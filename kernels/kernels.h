@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace mobalab::kernels {
@@ -15,9 +17,18 @@ namespace mobalab::kernels {
 //   - it keeps its own block plus its best topk - 1 candidates (all of them when there are fewer);
 //   - the score of a block is q . centroid, accumulated in fp32 and unscaled; the centroid is the fp32 mean of the
 //     block's keys rounded to the input dtype (Centroids::input_dtype);
-//   - equal scores: the higher block index wins;
+//   - equal scores: the higher block index wins; a score that is NaN ranks above every number, +inf included (as in
+//     torch.topk), so a NaN key is kept and shows in the rows that could see it; among NaN the higher block; a score of
+//     -inf is no candidate;
 //   - attention is one exact softmax over all kept keys at positions <= p, scale head_dim^-1/2;
 //   - no gradient flows through routing or centroids.
+//
+// NaN and infinity: a row depends on its own query and on what it may look at, nothing else. A key that is NaN changes
+// the selection, scores, out and lse of rows whose candidates or own block (up to their position) hold it, and no bit
+// of any other row. Values are weighted by exact zeros where a row must not look, and 0 * NaN = NaN: a value that is
+// NaN or infinite may reach the rows before it in its own block and, with blocks below 128 keys, those that selected
+// one of its neighbours (as in every tiled attention kernel); gradients of rows and keys that share a block with it
+// likewise.
 
 enum class DataType { fp32, bf16, fp16 };
 std::size_t size_of(DataType dtype);
@@ -45,10 +56,13 @@ struct [[nodiscard]] Status {
 
 /// Every integer of one problem.
 ///
-/// Tensors are [tokens, heads, head_dim] with contiguous head_dim. Without cu_seqlens, tokens = batch * seqlen,
-/// sequences one behind the other (so a contiguous [batch, seq, head, dim] tensor is passed as it is). With cu_seqlens,
-/// sequence b owns tokens [cu_seqlens[b], cu_seqlens[b + 1]), seqlen_* is the longest sequence and total_* =
-/// cu_seqlens[batch].
+/// Tensors are [batch, seqlen, heads, head_dim]. With cu_seqlens they are [total, heads, head_dim] (a batch of 1), and
+/// sequence b owns tokens [cu_seqlens[b], cu_seqlens[b + 1]); seqlen_* is then the longest sequence and total_* =
+/// cu_seqlens[batch]. "tokens" below counts those of all sequences, one sequence behind the other.
+///
+/// cu_seqlens start at 0, never fall and end at total_*; on backends in host memory that is checked. On backend cuda
+/// the contents are the caller's word: whatever they hold, no kernel reads or writes outside the tensors, but results
+/// are then unspecified.
 struct Problem {
     std::int64_t batch = 1;
     std::int64_t seqlen_q = 0;
@@ -57,11 +71,12 @@ struct Problem {
     std::int64_t heads_k = 1;
     std::int64_t head_dim = 64;
     std::int64_t block_size = 128;
-    std::int64_t topk = 8;  ///< own block included, 1 <= topk <= 64
+    std::int64_t topk = 8;  ///< own block included, at least 1; the number of blocks or more: all of them
     DataType dtype = DataType::fp32;
     Centroids centroids = Centroids::input_dtype;
 
-    const std::int32_t* cu_seqlens_q = nullptr;  ///< [batch + 1], backend's memory; both or neither
+    /// [batch + 1], backend's memory; both or neither. Operations on keys alone look at cu_seqlens_k only.
+    const std::int32_t* cu_seqlens_q = nullptr;
     const std::int32_t* cu_seqlens_k = nullptr;
     std::int64_t total_q = 0;  ///< used with cu_seqlens only
     std::int64_t total_k = 0;
@@ -69,26 +84,41 @@ struct Problem {
 
     std::int64_t tokens_q() const { return cu_seqlens_q != nullptr ? total_q : batch * seqlen_q; }
     std::int64_t tokens_k() const { return cu_seqlens_k != nullptr ? total_k : batch * seqlen_k; }
-    std::int64_t blocks() const {
-        return cu_seqlens_k != nullptr ? total_blocks : batch * ((seqlen_k + block_size - 1) / block_size);
-    }
-    std::int64_t routed() const { return topk - 1; }
+    /// Of the longest sequence.
+    std::int64_t longest_blocks() const { return (seqlen_k + block_size - 1) / block_size; }
+    std::int64_t blocks() const { return cu_seqlens_k != nullptr ? total_blocks : batch * longest_blocks(); }
+    /// Slots of a row of `selection`: the blocks it keeps beside its own, at most.
+    std::int64_t routed() const { return std::min(topk, std::max<std::int64_t>(1, longest_blocks())) - 1; }
 };
 
-/// Non-owning tensor [tokens, heads, head_dim]; strides in elements. A stride of 0 means contiguous.
+/// The default of every stride: the one of a contiguous tensor.
+inline constexpr std::int64_t contiguous = std::numeric_limits<std::int64_t>::min();
+
+/// Non-owning tensor [batch, seqlen, heads, head_dim], contiguous in head_dim; the other strides are free, in elements.
+///
+/// A stride of 0 is a stride: all entries along that extent are the same memory (torch.expand, numpy.broadcast_to).
+/// Rows of tensors that are read may overlap so or otherwise; those of tensors that are written must not. Strides must
+/// not be negative; those of extents of at most 1 are ignored, whatever they hold.
 template <typename Pointer>
 struct BasicTensor {
     Pointer data = nullptr;
-    std::int64_t stride_token = 0;  ///< 0: heads * head_dim
-    std::int64_t stride_head = 0;   ///< 0: head_dim
+    std::int64_t stride_batch = contiguous;  ///< contiguous: seqlen * stride_token; ignored with cu_seqlens
+    std::int64_t stride_token = contiguous;  ///< contiguous: heads * head_dim
+    std::int64_t stride_head = contiguous;   ///< contiguous: head_dim
 };
 using Tensor = BasicTensor<void*>;
 using ConstTensor = BasicTensor<const void*>;
 
+inline ConstTensor as_const(const Tensor& tensor) {
+    return {tensor.data, tensor.stride_batch, tensor.stride_token, tensor.stride_head};
+}
+
+inline constexpr int max_threads = 4096;
+
 /// Where and with what to run.
 struct Execution {
     Backend backend = Backend::cpu;
-    int threads = 0;            ///< CPU backends; 0: all hardware threads
+    int threads = 0;            ///< CPU backends, at most max_threads; 0: all hardware threads
     void* stream = nullptr;     ///< CUDA backend: cudaStream_t
     void* workspace = nullptr;  ///< CUDA backend: workspace_size() bytes of device memory, 256-byte aligned
     std::size_t workspace_bytes = 0;
@@ -106,8 +136,12 @@ enum class Operation {
     key_conv_centroids,
 };
 
-/// Bytes of workspace `operation` needs; 0 on the CPU backends (they manage their own memory). Depends on the integers
-/// of the problem only, never on the contents of cu_seqlens.
+// Of all operations: pointers are aligned to their elements (16 bytes for tensors on backend cuda). What an operation
+// writes must not overlap anything else it is given: the backends read inputs while they write. Two tensors may share a
+// range of addresses where both have the same strides and no element is in both (the parts of one packed tensor).
+
+/// Bytes of workspace `operation` needs; 0 on the CPU backends (they manage their own memory) and where supported()
+/// says no. Depends on the integers of the problem only, never on the contents of cu_seqlens.
 std::size_t workspace_size(Operation operation, const Problem& problem, Backend backend);
 
 /// Whether the backend takes `operation` with the integers of this problem, on a machine that has its device: what a
@@ -118,7 +152,7 @@ Status supported(Operation operation, const Problem& problem, Backend backend);
 /// Centroids::fp32. A partial last block is averaged over its real length.
 Status compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution);
 
-/// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, topk - 1]: block numbers inside the
+/// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, routed()]: block numbers inside the
 /// query's own sequence, best first, -1 past the number of candidates. `scores` (may be null) is fp32 of the same
 /// shape, -inf past it. The own block is implied and not stored.
 Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
@@ -130,9 +164,10 @@ Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t*
 Status route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
                             float* scores, const Execution& execution);
 
-/// Attention over the own and the selected blocks. `selection` as route() writes it (any order; -1 entries are
-/// skipped). out: like q. lse: fp32 [heads_q, tokens_q], natural log of the sum of exponentials; +inf and out = 0 for a
-/// row that sees no key.
+/// Attention over the own and the selected blocks. `selection` is shaped as route() writes it; each row is a set of
+/// blocks: the order is free, a block named twice counts once, and entries that are no candidate of their row (negative
+/// ones, its own block, later ones, none of the sequence) are ignored. out: like q. lse: fp32 [heads_q, tokens_q],
+/// natural log of the sum of exponentials; +inf and out = 0 for a row that sees no key.
 Status attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                          const std::int32_t* selection, Tensor out, float* lse, const Execution& execution);
 
@@ -140,7 +175,8 @@ Status attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, C
 Status moba_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, Tensor out, float* lse,
                     std::int32_t* selection, const Execution& execution);
 
-/// Gradients of attention_forward by recomputation from lse. dq, dk, dv: dtype of the inputs, fully written.
+/// Gradients of attention_forward by recomputation from lse; selection: as there. dq, dk, dv: dtype of the inputs,
+/// fully written.
 Status attention_backward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor out,
                           ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq, Tensor dk,
                           Tensor dv, const Execution& execution);
@@ -151,8 +187,7 @@ inline constexpr int max_conv_width = 8;
 
 /// Depthwise causal key convolution k'_t = k_t + silu(sum_{l < width} weight[channel][l] * k_{t-l}), channel = head *
 /// head_dim + element, zero before the start of a sequence; paper section 3 ("kconv"). weight: fp32 [heads_k, head_dim,
-/// width], lag 0 first. Uses batch, seqlen_k, heads_k, head_dim, dtype and cu_seqlens_k of the problem. `out` must not
-/// overlap `k`.
+/// width], lag 0 first. Uses batch, seqlen_k, heads_k, head_dim, dtype and cu_seqlens_k of the problem.
 Status key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
                         const Execution& execution);
 

@@ -18,6 +18,7 @@ static_assert(static_cast<int>(mk::Backend::cuda) == MOBALAB_CUDA);
 static_assert(static_cast<int>(mk::Centroids::fp32) == MOBALAB_CENTROIDS_FP32);
 static_assert(static_cast<int>(mk::StatusCode::device_error) == MOBALAB_DEVICE_ERROR);
 static_assert(static_cast<int>(mk::Operation::key_conv_backward) == MOBALAB_OP_KEY_CONV_BACKWARD);
+static_assert(mk::contiguous == MOBALAB_CONTIGUOUS);
 static_assert(static_cast<int>(mk::Operation::key_conv_centroids) == MOBALAB_OP_KEY_CONV_CENTROIDS);
 
 MobalabStatus report(MobalabStatus code, std::string_view text, char* message, size_t message_size) {
@@ -31,6 +32,18 @@ MobalabStatus report(MobalabStatus code, std::string_view text, char* message, s
 
 bool in_range(int32_t value, int last) {
     return value >= 0 && value <= last;
+}
+
+/// All enums have their default at 0.
+MobalabStatus report_enum(const char* name, int32_t value, const char* valid, char* message, size_t message_size) {
+    const std::string text =
+        std::string(name) + " = " + std::to_string(value) + ": must be " + valid + "; nearest valid choice: 0";
+    return report(MOBALAB_INVALID_ARGUMENT, text, message, message_size);
+}
+
+MobalabStatus report_null(const char* name, char* message, size_t message_size) {
+    const std::string text = std::string(name) + " is null: must point to one; nearest valid choice: a pointer to one";
+    return report(MOBALAB_INVALID_ARGUMENT, text, message, message_size);
 }
 
 mk::Problem to_problem(const MobalabProblem& c) {
@@ -64,10 +77,10 @@ mk::Execution to_execution(const MobalabExecution& c) {
 }
 
 mk::Tensor out_tensor(MobalabTensor t) {
-    return {t.data, t.stride_token, t.stride_head};
+    return {t.data, t.stride_batch, t.stride_token, t.stride_head};
 }
 mk::ConstTensor in_tensor(MobalabTensor t) {
-    return {t.data, t.stride_token, t.stride_head};
+    return {t.data, t.stride_batch, t.stride_token, t.stride_head};
 }
 
 /// Checks what only exists on this side of the border, then calls and turns the Status into a code and a line.
@@ -75,16 +88,16 @@ mk::ConstTensor in_tensor(MobalabTensor t) {
 template <typename Call>
 MobalabStatus guarded(const MobalabProblem* problem, int32_t backend, char* message, size_t message_size, Call call) {
     if (problem == nullptr) {
-        return report(MOBALAB_INVALID_ARGUMENT, "problem is null", message, message_size);
+        return report_null("problem", message, message_size);
     }
-    if (!in_range(problem->dtype, MOBALAB_FP16) || !in_range(problem->centroids, MOBALAB_CENTROIDS_FP32)) {
-        return report(MOBALAB_INVALID_ARGUMENT,
-                      "dtype must be 0 (fp32), 1 (bf16) or 2 (fp16), centroids 0 (input dtype) or 1 (fp32)", message,
-                      message_size);
+    if (!in_range(problem->dtype, MOBALAB_FP16)) {
+        return report_enum("dtype", problem->dtype, "0 (fp32), 1 (bf16) or 2 (fp16)", message, message_size);
+    }
+    if (!in_range(problem->centroids, MOBALAB_CENTROIDS_FP32)) {
+        return report_enum("centroids", problem->centroids, "0 (dtype of the keys) or 1 (fp32)", message, message_size);
     }
     if (!in_range(backend, MOBALAB_CUDA)) {
-        return report(MOBALAB_INVALID_ARGUMENT, "backend must be 0 (cpu), 1 (cpu reference) or 2 (cuda)", message,
-                      message_size);
+        return report_enum("backend", backend, "0 (cpu), 1 (cpu reference) or 2 (cuda)", message, message_size);
     }
     try {
         const mk::Status status = call(to_problem(*problem));
@@ -94,8 +107,13 @@ MobalabStatus guarded(const MobalabProblem* problem, int32_t backend, char* mess
     }
 }
 
-int32_t backend_of(const MobalabExecution* execution) {
-    return execution == nullptr ? -1 : execution->backend;
+/// The same for an operation, which also has an Execution.
+template <typename Call>
+MobalabStatus execute(const MobalabProblem* problem, const MobalabExecution* execution, char* message,
+                      size_t message_size, Call call) {
+    if (execution == nullptr) return report_null("execution", message, message_size);
+    return guarded(problem, execution->backend, message, message_size,
+                   [&](const mk::Problem& p) { return call(p, to_execution(*execution)); });
 }
 
 }  // namespace
@@ -112,45 +130,53 @@ MobalabStatus mobalab_backend_available(int32_t backend, char* message, size_t m
 
 MobalabStatus mobalab_workspace_size(int32_t operation, const MobalabProblem* problem, int32_t backend, uint64_t* bytes,
                                      char* message, size_t message_size) {
-    if (bytes == nullptr || !in_range(operation, MOBALAB_OP_KEY_CONV_CENTROIDS)) {
-        return report(MOBALAB_INVALID_ARGUMENT, "bytes is null or operation is none of MobalabOperation", message,
-                      message_size);
+    if (bytes == nullptr) return report_null("bytes", message, message_size);
+    if (!in_range(operation, MOBALAB_OP_KEY_CONV_CENTROIDS)) {
+        return report_enum("operation", operation, "one of MobalabOperation, 0 to 8", message, message_size);
     }
     return guarded(problem, backend, message, message_size, [&](const mk::Problem& p) {
-        *bytes = mk::workspace_size(static_cast<mk::Operation>(operation), p, static_cast<mk::Backend>(backend));
-        return mk::Status{};
+        const auto which = static_cast<mk::Operation>(operation);
+        mk::Status status = mk::supported(which, p, static_cast<mk::Backend>(backend));
+        if (status.ok()) *bytes = mk::workspace_size(which, p, static_cast<mk::Backend>(backend));
+        return status;
     });
 }
 
 MobalabStatus mobalab_compute_centroids(const MobalabProblem* problem, MobalabTensor k, void* centroids,
                                         const MobalabExecution* execution, char* message, size_t message_size) {
-    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
-        return mk::compute_centroids(p, in_tensor(k), centroids, to_execution(*execution));
+    return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
+        return mk::compute_centroids(p, in_tensor(k), centroids, e);
     });
 }
 
 MobalabStatus mobalab_route(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k, int32_t* selection,
                             float* scores, const MobalabExecution* execution, char* message, size_t message_size) {
-    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
-        return mk::route(p, in_tensor(q), in_tensor(k), selection, scores, to_execution(*execution));
+    return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
+        return mk::route(p, in_tensor(q), in_tensor(k), selection, scores, e);
+    });
+}
+
+MobalabStatus mobalab_route_with_centroids(const MobalabProblem* problem, MobalabTensor q, const void* centroids,
+                                           int32_t* selection, float* scores, const MobalabExecution* execution,
+                                           char* message, size_t message_size) {
+    return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
+        return mk::route_with_centroids(p, in_tensor(q), centroids, selection, scores, e);
     });
 }
 
 MobalabStatus mobalab_attention_forward(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k,
                                         MobalabTensor v, const int32_t* selection, MobalabTensor out, float* lse,
                                         const MobalabExecution* execution, char* message, size_t message_size) {
-    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
-        return mk::attention_forward(p, in_tensor(q), in_tensor(k), in_tensor(v), selection, out_tensor(out), lse,
-                                     to_execution(*execution));
+    return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
+        return mk::attention_forward(p, in_tensor(q), in_tensor(k), in_tensor(v), selection, out_tensor(out), lse, e);
     });
 }
 
 MobalabStatus mobalab_moba_forward(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k, MobalabTensor v,
                                    MobalabTensor out, float* lse, int32_t* selection, const MobalabExecution* execution,
                                    char* message, size_t message_size) {
-    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
-        return mk::moba_forward(p, in_tensor(q), in_tensor(k), in_tensor(v), out_tensor(out), lse, selection,
-                                to_execution(*execution));
+    return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
+        return mk::moba_forward(p, in_tensor(q), in_tensor(k), in_tensor(v), out_tensor(out), lse, selection, e);
     });
 }
 
@@ -158,35 +184,32 @@ MobalabStatus mobalab_attention_backward(const MobalabProblem* problem, MobalabT
                                          MobalabTensor v, MobalabTensor out, MobalabTensor d_out, const float* lse,
                                          const int32_t* selection, MobalabTensor dq, MobalabTensor dk, MobalabTensor dv,
                                          const MobalabExecution* execution, char* message, size_t message_size) {
-    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
+    return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
         return mk::attention_backward(p, in_tensor(q), in_tensor(k), in_tensor(v), in_tensor(out), in_tensor(d_out),
-                                      lse, selection, out_tensor(dq), out_tensor(dk), out_tensor(dv),
-                                      to_execution(*execution));
+                                      lse, selection, out_tensor(dq), out_tensor(dk), out_tensor(dv), e);
     });
 }
 
 MobalabStatus mobalab_key_conv_forward(const MobalabProblem* problem, MobalabTensor k, const float* weight,
                                        int32_t width, MobalabTensor out, const MobalabExecution* execution,
                                        char* message, size_t message_size) {
-    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
-        return mk::key_conv_forward(p, in_tensor(k), weight, width, out_tensor(out), to_execution(*execution));
+    return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
+        return mk::key_conv_forward(p, in_tensor(k), weight, width, out_tensor(out), e);
     });
 }
 
 MobalabStatus mobalab_key_conv_centroids(const MobalabProblem* problem, MobalabTensor k, const float* weight,
                                          int32_t width, MobalabTensor out, void* centroids,
                                          const MobalabExecution* execution, char* message, size_t message_size) {
-    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
-        return mk::key_conv_centroids(p, in_tensor(k), weight, width, out_tensor(out), centroids,
-                                      to_execution(*execution));
+    return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
+        return mk::key_conv_centroids(p, in_tensor(k), weight, width, out_tensor(out), centroids, e);
     });
 }
 
 MobalabStatus mobalab_key_conv_backward(const MobalabProblem* problem, MobalabTensor k, const float* weight,
                                         int32_t width, MobalabTensor d_out, MobalabTensor dk, float* d_weight,
                                         const MobalabExecution* execution, char* message, size_t message_size) {
-    return guarded(problem, backend_of(execution), message, message_size, [&](const mk::Problem& p) {
-        return mk::key_conv_backward(p, in_tensor(k), weight, width, in_tensor(d_out), out_tensor(dk), d_weight,
-                                     to_execution(*execution));
+    return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
+        return mk::key_conv_backward(p, in_tensor(k), weight, width, in_tensor(d_out), out_tensor(dk), d_weight, e);
     });
 }

@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or a function below changes. */
-#define MOBALAB_KERNELS_ABI 1
+#define MOBALAB_KERNELS_ABI 2
 
 typedef enum { MOBALAB_FP32 = 0, MOBALAB_BF16 = 1, MOBALAB_FP16 = 2 } MobalabDataType;
 typedef enum { MOBALAB_CPU = 0, MOBALAB_CPU_REFERENCE = 1, MOBALAB_CUDA = 2 } MobalabBackend;
@@ -63,9 +63,14 @@ typedef struct {
     int64_t total_blocks;
 } MobalabProblem;
 
-/* [tokens, heads, head_dim]; strides in elements, 0 means contiguous. */
+/* A stride that is not given. Zero is a stride like any other: every entry along that extent is the same memory. */
+#define MOBALAB_CONTIGUOUS INT64_MIN
+
+/* [batch, seqlen, heads, head_dim], contiguous in head_dim; strides in elements, each at least 0 or MOBALAB_CONTIGUOUS.
+ * With cu_seqlens: [total, heads, head_dim], stride_batch is ignored. See BasicTensor in kernels.h. */
 typedef struct {
     void* data;
+    int64_t stride_batch;
     int64_t stride_token;
     int64_t stride_head;
 } MobalabTensor;
@@ -90,6 +95,10 @@ MobalabStatus mobalab_compute_centroids(const MobalabProblem* problem, MobalabTe
 
 MobalabStatus mobalab_route(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k, int32_t* selection,
                             float* scores, const MobalabExecution* execution, char* message, size_t message_size);
+
+MobalabStatus mobalab_route_with_centroids(const MobalabProblem* problem, MobalabTensor q, const void* centroids,
+                                           int32_t* selection, float* scores, const MobalabExecution* execution,
+                                           char* message, size_t message_size);
 
 MobalabStatus mobalab_attention_forward(const MobalabProblem* problem, MobalabTensor q, MobalabTensor k,
                                         MobalabTensor v, const int32_t* selection, MobalabTensor out, float* lse,

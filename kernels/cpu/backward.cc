@@ -37,7 +37,7 @@ public:
 
     void compute(const Arguments& a, const Sequence& s, Index head, const RowSpan& span) {
         block.score(a.p, a.q, s, head, span);
-        load_rows(a.d_out, a.p.dtype, s.q_begin, span.rows, span.count, head, 1.0F, span.padded, d_out);
+        load_rows(queries_of(s, a.d_out, a.p.dtype), a.p.dtype, span.rows, span.count, head, 1.0F, span.padded, d_out);
         // Padding rows: lse = inf gives P = 0.
         ArrayXf lse = ArrayXf::Constant(span.padded, std::numeric_limits<float>::infinity());
         ArrayXf out_dot = ArrayXf::Zero(span.padded);
@@ -87,9 +87,9 @@ public:
                 dk_sum.noalias() += tile_.d_scores_view(span).transpose() * tile_.block.queries_view(span);
             });
         }
-        const Index begin = s.k_begin + block * a.p.block_size;
-        write_rows(a.p, dk_, begin, tile_.block.length, head_k, dk);
-        write_rows(a.p, dv_, begin, tile_.block.length, head_k, dv);
+        const Index begin = block * a.p.block_size;
+        write_rows(a.p, dk_, begin, tile_.block.length, head_k, keys_of(s, dk, a.p.dtype));
+        write_rows(a.p, dv_, begin, tile_.block.length, head_k, keys_of(s, dv, a.p.dtype));
     }
 
 private:
@@ -119,7 +119,7 @@ public:
             });
         }
         total_.topRows(rows) *= tile_.block.scale;
-        write_rows(a.p, total_, s.q_begin + chunk.first_row, rows, chunk.head, dq);
+        write_rows(a.p, total_, chunk.first_row, rows, chunk.head, queries_of(s, dq, a.p.dtype));
     }
 
 private:
@@ -127,15 +127,21 @@ private:
     RowTile product_, total_;
 };
 
-std::vector<float> out_dots(const Problem& p, ConstTensor out, ConstTensor d_out, int threads) {
+std::vector<float> out_dots(const Problem& p, const std::vector<Sequence>& sequences, ConstTensor out,
+                            ConstTensor d_out, int threads) {
     std::vector<float> dots(static_cast<std::size_t>(p.heads_q * p.tokens_q()));
     parallel_for(threads, p.heads_q, [&](Index head) {
         ArrayXf a(p.head_dim);
         ArrayXf b(p.head_dim);
-        for (Index token = 0; token < p.tokens_q(); ++token) {
-            read_row(row_address(out, p.dtype, token, head), p.dtype, p.head_dim, a.data());
-            read_row(row_address(d_out, p.dtype, token, head), p.dtype, p.head_dim, b.data());
-            dots[static_cast<std::size_t>(head * p.tokens_q() + token)] = (a * b).sum();
+        for (const Sequence& s : sequences) {
+            const ConstTensor out_rows = queries_of(s, out, p.dtype);
+            const ConstTensor d_out_rows = queries_of(s, d_out, p.dtype);
+            float* const of_sequence = dots.data() + head * p.tokens_q() + s.q_begin;
+            for (Index row = 0; row < s.queries; ++row) {
+                read_row(row_address(out_rows, p.dtype, row, head), p.dtype, p.head_dim, a.data());
+                read_row(row_address(d_out_rows, p.dtype, row, head), p.dtype, p.head_dim, b.data());
+                of_sequence[row] = (a * b).sum();
+            }
         }
     });
     return dots;
@@ -183,9 +189,9 @@ void query_pass(const Arguments& a, const std::vector<Sequence>& sequences, Tens
 Status attention_backward(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor out,
                           ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq, Tensor dk,
                           Tensor dv, const Execution& execution) {
-    if (Status s = check_selection_entries(p, selection); !s.ok()) return s;
     const std::vector<Sequence> sequences = sequences_of(p);
-    const Arguments arguments{p, q, k, v, out, d_out, lse, selection, out_dots(p, out, d_out, execution.threads)};
+    std::vector<float> dots = out_dots(p, sequences, out, d_out, execution.threads);
+    const Arguments arguments{p, q, k, v, out, d_out, lse, selection, std::move(dots)};
     key_pass(arguments, sequences, dk, dv, execution.threads);
     query_pass(arguments, sequences, dq, execution.threads);
     return {};

@@ -32,7 +32,7 @@ float exp_floor() {
 
 BlockTile::BlockTile(const Problem& p)
     : scale(1.0F / std::sqrt(static_cast<float>(p.head_dim))),
-      keys(round_up(p.block_size, column_quantum), p.head_dim),
+      keys(round_up(std::min(p.block_size, p.seqlen_k), column_quantum), p.head_dim),
       values(keys.rows(), p.head_dim),
       queries(tile_rows, p.head_dim),
       scores(tile_rows, keys.rows()) {}
@@ -42,12 +42,12 @@ void BlockTile::load(const Problem& p, ConstTensor k, ConstTensor v, const Seque
     block = block_number;
     length = s.block_length(block);
     padded = round_up(length, column_quantum);
-    load_rows(k, p.dtype, s.k_begin + block * p.block_size, length, head, 1.0F, padded, keys);
-    load_rows(v, p.dtype, s.k_begin + block * p.block_size, length, head, 1.0F, padded, values);
+    load_rows(keys_of(s, k, p.dtype), p.dtype, block * p.block_size, length, head, 1.0F, padded, keys);
+    load_rows(keys_of(s, v, p.dtype), p.dtype, block * p.block_size, length, head, 1.0F, padded, values);
 }
 
 void BlockTile::score(const Problem& p, ConstTensor q, const Sequence& s, Index head, const RowSpan& span) {
-    load_rows(q, p.dtype, s.q_begin, span.rows, span.count, head, scale, span.padded, queries);
+    load_rows(queries_of(s, q, p.dtype), p.dtype, span.rows, span.count, head, scale, span.padded, queries);
     scores_view(span).noalias() = queries_view(span) * keys_view().transpose();
     hide(s, span);
 }
@@ -76,7 +76,7 @@ std::vector<QueryChunk> query_chunks(const Problem& p, const std::vector<Sequenc
     std::vector<QueryChunk> chunks;
     for (std::size_t i = 0; i < sequences.size(); ++i) {
         const Sequence& s = sequences[i];
-        const Index filling = rows_per_list * s.blocks / p.topk;
+        const Index filling = rows_per_list * s.blocks / (p.routed() + 1);
         const Index shared = s.queries * p.heads_q / (2 * resolve_threads(threads));
         const Index wanted = std::clamp(std::min(filling, shared), least_chunk, most_chunk);
         const Index count = (s.queries + wanted - 1) / wanted;

@@ -41,9 +41,9 @@ Columns load_weights(const Problem& p, const float* weight, int width, std::int6
 /// Tokens [first, last) of one head; those outside the sequence are zero.
 Columns load_tokens(const Problem& p, ConstTensor tensor, const Span& span, std::int64_t first, std::int64_t last) {
     Columns columns = Columns::Zero(p.head_dim, last - first);
+    const ConstTensor keys = keys_of(*span.sequence, tensor, p.dtype);
     for (std::int64_t t = std::max<std::int64_t>(0, first); t < std::min(last, span.sequence->keys); ++t) {
-        read_row(row_address(tensor, p.dtype, span.sequence->k_begin + t, span.head), p.dtype, p.head_dim,
-                 columns.col(t - first).data());
+        read_row(row_address(keys, p.dtype, t, span.head), p.dtype, p.head_dim, columns.col(t - first).data());
     }
     return columns;
 }
@@ -60,7 +60,8 @@ ArrayXf sigmoid(const ArrayXf& z) {
 }
 
 void store(const Problem& p, Tensor tensor, const Span& span, std::int64_t t, const ArrayXf& row) {
-    write_row(row_address(tensor, p.dtype, span.sequence->k_begin + t, span.head), p.dtype, p.head_dim, row.data());
+    const Tensor keys = keys_of(*span.sequence, tensor, p.dtype);
+    write_row(row_address(keys, p.dtype, t, span.head), p.dtype, p.head_dim, row.data());
 }
 
 /// Gradients of one span; returns its share of d_weight, one lag a column.

@@ -67,6 +67,18 @@ float round_to(DataType dtype, float value) {
     return value;
 }
 
+ConstTensor from_token(ConstTensor tensor, DataType dtype, std::int64_t batch, std::int64_t token) {
+    const std::int64_t elements = batch * tensor.stride_batch + token * tensor.stride_token;
+    if (elements != 0) tensor.data = static_cast<const char*>(tensor.data) + byte_offset(dtype, elements);
+    return tensor;
+}
+
+Tensor from_token(Tensor tensor, DataType dtype, std::int64_t batch, std::int64_t token) {
+    const std::int64_t elements = batch * tensor.stride_batch + token * tensor.stride_token;
+    if (elements != 0) tensor.data = static_cast<char*>(tensor.data) + byte_offset(dtype, elements);
+    return tensor;
+}
+
 const void* row_address(ConstTensor tensor, DataType dtype, std::int64_t token, std::int64_t head) {
     const std::int64_t elements = token * tensor.stride_token + head * tensor.stride_head;
     return static_cast<const char*>(tensor.data) + byte_offset(dtype, elements);

@@ -67,11 +67,12 @@ private:
     }
 
     void write(const Problem& p, const Sequence& s, const QueryChunk& chunk, Tensor out, float* lse) {
+        const Tensor out_rows = queries_of(s, out, p.dtype);
         for (Index i = 0; i < chunk.last_row - chunk.first_row; ++i) {
-            const Index token = s.q_begin + chunk.first_row + i;
+            const Index row = chunk.first_row + i;
             total_.row(i) /= sum_[i];
-            write_row(row_address(out, p.dtype, token, chunk.head), p.dtype, p.head_dim, total_.row(i).data());
-            lse[chunk.head * p.tokens_q() + token] = highest_[i] + std::log(sum_[i]);
+            write_row(row_address(out_rows, p.dtype, row, chunk.head), p.dtype, p.head_dim, total_.row(i).data());
+            lse[chunk.head * p.tokens_q() + s.q_begin + row] = highest_[i] + std::log(sum_[i]);
         }
     }
 
@@ -85,7 +86,6 @@ private:
 
 Status attention_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor v, const std::int32_t* selection,
                          Tensor out, float* lse, const Execution& execution) {
-    if (Status s = check_selection_entries(p, selection); !s.ok()) return s;
     const std::vector<Sequence> sequences = sequences_of(p);
     const std::vector<QueryChunk> chunks = query_chunks(p, sequences, execution.threads);
     parallel_for_workers(execution.threads, static_cast<Index>(chunks.size()), [&]() -> Task {

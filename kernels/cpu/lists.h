@@ -13,7 +13,8 @@ struct BlockLists {
     std::vector<std::int32_t> rows;   ///< rows of the sequence; the routed ones only, own blocks are implied
 };
 
-/// Rows [first_row, last_row) of one sequence; `selection` points at the entries of row 0 of the sequence.
+/// Rows [first_row, last_row) of one sequence; `selection` points at the entries of row 0 of the sequence. Each row's
+/// entries are a set: what is no candidate of the row is left out, what comes twice counts once.
 BlockLists block_lists(const Sequence& sequence, const std::int32_t* selection, std::int64_t routed,
                        std::int64_t first_row, std::int64_t last_row);
 

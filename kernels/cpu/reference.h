@@ -14,9 +14,9 @@ namespace mobalab::kernels::reference {
 /// Reads row (token, head), head_dim values, of a [tokens, heads, head_dim] tensor.
 using Rows = std::function<void(std::int64_t token, std::int64_t head, double* row)>;
 
-/// A tensor of problem.dtype with resolved or zero strides, and a contiguous one of doubles. Both must outlive the
-/// reader.
-Rows rows_of(const Problem& problem, ConstTensor tensor, std::int64_t heads);
+/// A tensor of problem.dtype, `seqlen` tokens an entry of the batch, strides resolved or `contiguous`; and a contiguous
+/// one of doubles. Tokens are counted over the batch. Both must outlive the reader.
+Rows rows_of(const Problem& problem, ConstTensor tensor, std::int64_t heads, std::int64_t seqlen);
 Rows rows_of(const std::vector<double>& contiguous, std::int64_t heads, std::int64_t head_dim);
 
 struct Options {
@@ -27,7 +27,7 @@ struct Options {
 /// [blocks, heads_k, head_dim]: the mean in double, rounded to fp32 and then to what problem.centroids says.
 std::vector<double> centroids(const Problem& problem, const Rows& k, int threads = 0);
 
-/// Both [heads_q, judged queries, topk - 1], best first; -1 and -inf past the number of candidates.
+/// Both [heads_q, judged queries, routed()], best first; -1 and -inf past the number of candidates.
 struct Routing {
     std::vector<std::int32_t> selection;
     std::vector<double> scores;
@@ -38,7 +38,7 @@ struct Attention {
     std::vector<double> out;  ///< [judged queries, heads_q, head_dim]
     std::vector<double> lse;  ///< [heads_q, judged queries]
 };
-/// `selection` covers all query tokens: [heads_q, tokens_q, topk - 1].
+/// `selection` covers all query tokens: [heads_q, tokens_q, routed()].
 Attention attention_forward(const Problem& problem, const Rows& q, const Rows& k, const Rows& v,
                             const std::int32_t* selection, const Options& options = {});
 

@@ -27,11 +27,17 @@ struct Softmax {
 
 std::vector<std::int64_t> visible_keys(const Problem& p, const cpu::Sequence& s, std::int64_t row,
                                        const std::int32_t* selected) {
-    std::vector<std::int64_t> blocks(selected, selected + p.routed());
-    blocks.push_back(s.own_block(row));
+    const std::int64_t own = s.own_block(row);
+    std::vector<std::int64_t> blocks;
+    std::vector<bool> named(static_cast<std::size_t>(own));
+    for (const std::int32_t* block = selected; block != selected + p.routed(); ++block) {
+        if (*block < 0 || *block >= own || named[static_cast<std::size_t>(*block)]) continue;
+        named[static_cast<std::size_t>(*block)] = true;
+        blocks.push_back(*block);
+    }
+    blocks.push_back(own);
     std::vector<std::int64_t> keys;
     for (const std::int64_t block : blocks) {
-        if (block < 0) continue;
         const std::int64_t end = std::min((block + 1) * p.block_size, s.position(row) + 1);
         for (std::int64_t i = block * p.block_size; i < end; ++i) keys.push_back(i);
     }

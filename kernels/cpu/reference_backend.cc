@@ -22,23 +22,40 @@ std::size_t no_workspace(Operation, const Problem&) {
     return 0;
 }
 
-Rows queries(const Problem& p, ConstTensor tensor) {
-    return rows_of(p, tensor, p.heads_q);
+/// Tokens of an entry of the batch of a tensor.
+std::int64_t query_tokens(const Problem& p) {
+    return p.cu_seqlens_q != nullptr ? p.total_q : p.seqlen_q;
 }
-Rows keys(const Problem& p, ConstTensor tensor) {
-    return rows_of(p, tensor, p.heads_k);
+std::int64_t key_tokens(const Problem& p) {
+    return p.cu_seqlens_k != nullptr ? p.total_k : p.seqlen_k;
 }
 
-/// Writes contiguous doubles [tokens, heads, head_dim] into a tensor of the problem's dtype.
-void write_tensor(const Problem& p, const std::vector<double>& values, std::int64_t heads, Tensor out) {
-    const std::int64_t d = p.head_dim;
+Rows queries(const Problem& p, ConstTensor tensor) {
+    return rows_of(p, tensor, p.heads_q, query_tokens(p));
+}
+Rows keys(const Problem& p, ConstTensor tensor) {
+    return rows_of(p, tensor, p.heads_k, key_tokens(p));
+}
+
+/// Writes contiguous doubles [batch, tokens, heads, head_dim] into a tensor of dtype.
+void write_rows(const std::vector<double>& values, DataType dtype, std::int64_t d, std::int64_t tokens,
+                std::int64_t heads, Tensor out) {
     const std::int64_t rows = static_cast<std::int64_t>(values.size()) / d;
     std::vector<float> row(static_cast<std::size_t>(d));
     for (std::int64_t i = 0; i < rows; ++i) {
         std::transform(values.data() + i * d, values.data() + (i + 1) * d, row.begin(),
                        [](double value) { return static_cast<float>(value); });
-        cpu::write_row(cpu::row_address(out, p.dtype, i / heads, i % heads), p.dtype, d, row.data());
+        const std::int64_t token = i / heads;
+        const Tensor sequence = cpu::from_token(out, dtype, token / tokens, token % tokens);
+        cpu::write_row(cpu::row_address(sequence, dtype, 0, i % heads), dtype, d, row.data());
     }
+}
+
+void write_queries(const Problem& p, const std::vector<double>& values, Tensor out) {
+    write_rows(values, p.dtype, p.head_dim, query_tokens(p), p.heads_q, out);
+}
+void write_keys(const Problem& p, const std::vector<double>& values, Tensor out) {
+    write_rows(values, p.dtype, p.head_dim, key_tokens(p), p.heads_k, out);
 }
 
 void write_floats(const std::vector<double>& values, float* out) {
@@ -62,7 +79,8 @@ Status write_routing(const reference::Routing& routing, std::int32_t* selection,
 
 Status do_compute_centroids(const Problem& p, ConstTensor k, void* centroids, const Execution& execution) {
     const std::vector<double> means = reference::centroids(p, keys(p, k), execution.threads);
-    write_tensor(as_centroids(p), means, p.heads_k, {centroids, p.heads_k * p.head_dim, p.head_dim});
+    const Tensor out = {centroids, 0, p.heads_k * p.head_dim, p.head_dim};
+    write_rows(means, centroid_type(p), p.head_dim, p.blocks(), p.heads_k, out);
     return {};
 }
 
@@ -74,7 +92,7 @@ Status do_route(const Problem& p, ConstTensor q, ConstTensor k, std::int32_t* se
 
 Status do_route_with_centroids(const Problem& p, ConstTensor q, const void* centroids, std::int32_t* selection,
                                float* scores, const Execution& execution) {
-    const Rows rows = rows_of(as_centroids(p), ConstTensor{centroids}, p.heads_k);
+    const Rows rows = rows_of(as_centroids(p), ConstTensor{centroids}, p.heads_k, p.blocks());
     std::vector<double> means(static_cast<std::size_t>(p.blocks() * p.heads_k * p.head_dim));
     for (std::int64_t i = 0; i < p.blocks() * p.heads_k; ++i) {
         rows(i / p.heads_k, i % p.heads_k, means.data() + i * p.head_dim);
@@ -84,10 +102,9 @@ Status do_route_with_centroids(const Problem& p, ConstTensor q, const void* cent
 
 Status do_attention_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor v,
                             const std::int32_t* selection, Tensor out, float* lse, const Execution& execution) {
-    if (Status s = cpu::check_selection_entries(p, selection); !s.ok()) return s;
     const reference::Attention result =
         reference::attention_forward(p, queries(p, q), keys(p, k), keys(p, v), selection, {execution.threads, {}});
-    write_tensor(p, result.out, p.heads_q, out);
+    write_queries(p, result.out, out);
     write_floats(result.lse, lse);
     return {};
 }
@@ -102,12 +119,11 @@ Status do_moba_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTens
 Status do_attention_backward(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor,
                              ConstTensor d_out, const float*, const std::int32_t* selection, Tensor dq, Tensor dk,
                              Tensor dv, const Execution& execution) {
-    if (Status s = cpu::check_selection_entries(p, selection); !s.ok()) return s;
     const reference::AttentionGradients result = reference::attention_backward(
         p, queries(p, q), keys(p, k), keys(p, v), queries(p, d_out), selection, {execution.threads, {}});
-    write_tensor(p, result.dq, p.heads_q, dq);
-    write_tensor(p, result.dk, p.heads_k, dk);
-    write_tensor(p, result.dv, p.heads_k, dv);
+    write_queries(p, result.dq, dq);
+    write_keys(p, result.dk, dk);
+    write_keys(p, result.dv, dv);
     return {};
 }
 
@@ -119,7 +135,7 @@ Status do_key_conv_forward(const Problem& p, ConstTensor k, const float* weight,
                            const Execution& execution) {
     const std::vector<double> result =
         reference::key_conv_forward(p, keys(p, k), weights_of(p, weight, width), width, execution.threads);
-    write_tensor(p, result, p.heads_k, out);
+    write_keys(p, result, out);
     return {};
 }
 
@@ -127,7 +143,7 @@ Status do_key_conv_backward(const Problem& p, ConstTensor k, const float* weight
                             Tensor dk, float* d_weight, const Execution& execution) {
     const reference::ConvGradients result = reference::key_conv_backward(p, keys(p, k), weights_of(p, weight, width),
                                                                          width, keys(p, d_out), execution.threads);
-    write_tensor(p, result.dk, p.heads_k, dk);
+    write_keys(p, result.dk, dk);
     write_floats(result.d_weight, d_weight);
     return {};
 }

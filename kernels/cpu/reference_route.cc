@@ -1,7 +1,8 @@
 // Centroids and routing in double precision.
 #include <algorithm>
+#include <cmath>
 #include <limits>
-#include <utility>
+#include <tuple>
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/parallel.h"
@@ -17,14 +18,20 @@ double keep(const Problem& problem, double mean) {
     return problem.centroids == Centroids::fp32 ? rounded : cpu::round_to(problem.dtype, rounded);
 }
 
-/// The best `routed` of `scores`, best first: higher score, then higher block.
+/// The best `routed` of `scores`, best first: higher score (NaN before all numbers, -inf not at all), then higher
+/// block.
 void select_best(const std::vector<double>& scores, std::int64_t routed, std::int32_t* selection, double* best) {
-    std::vector<std::int32_t> order(scores.size());
-    for (std::size_t j = 0; j < order.size(); ++j) order[j] = static_cast<std::int32_t>(j);
-    const auto kept = std::min<std::int64_t>(routed, static_cast<std::int64_t>(scores.size()));
-    std::partial_sort(order.begin(), order.begin() + kept, order.end(), [&](std::int32_t a, std::int32_t b) {
-        return std::pair(scores[static_cast<std::size_t>(a)], a) > std::pair(scores[static_cast<std::size_t>(b)], b);
-    });
+    std::vector<std::int32_t> order;
+    for (std::size_t j = 0; j < scores.size(); ++j) {
+        if (scores[j] != -std::numeric_limits<double>::infinity()) order.push_back(static_cast<std::int32_t>(j));
+    }
+    const auto rank = [&](std::int32_t block) {
+        const double score = scores[static_cast<std::size_t>(block)];
+        return std::tuple(std::isnan(score), std::isnan(score) ? 0.0 : score, block);
+    };
+    const auto kept = std::min<std::int64_t>(routed, static_cast<std::int64_t>(order.size()));
+    std::partial_sort(order.begin(), order.begin() + kept, order.end(),
+                      [&](std::int32_t a, std::int32_t b) { return rank(a) > rank(b); });
     for (std::int64_t slot = 0; slot < routed; ++slot) {
         selection[slot] = slot < kept ? order[static_cast<std::size_t>(slot)] : -1;
         best[slot] =

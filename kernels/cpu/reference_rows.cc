@@ -7,12 +7,15 @@
 
 namespace mobalab::kernels::reference {
 
-Rows rows_of(const Problem& problem, ConstTensor tensor, std::int64_t heads) {
-    if (tensor.stride_token == 0) tensor.stride_token = heads * problem.head_dim;
-    if (tensor.stride_head == 0) tensor.stride_head = problem.head_dim;
-    return [tensor, dtype = problem.dtype, d = problem.head_dim](std::int64_t token, std::int64_t head, double* row) {
+Rows rows_of(const Problem& problem, ConstTensor tensor, std::int64_t heads, std::int64_t seqlen) {
+    if (tensor.stride_token == contiguous) tensor.stride_token = heads * problem.head_dim;
+    if (tensor.stride_head == contiguous) tensor.stride_head = problem.head_dim;
+    if (tensor.stride_batch == contiguous) tensor.stride_batch = seqlen * tensor.stride_token;
+    return [tensor, dtype = problem.dtype, d = problem.head_dim, seqlen](std::int64_t token, std::int64_t head,
+                                                                         double* row) {
         std::vector<float> values(static_cast<std::size_t>(d));
-        cpu::read_row(cpu::row_address(tensor, dtype, token, head), dtype, d, values.data());
+        const ConstTensor sequence = cpu::from_token(tensor, dtype, token / seqlen, token % seqlen);
+        cpu::read_row(cpu::row_address(sequence, dtype, 0, head), dtype, d, values.data());
         std::copy(values.begin(), values.end(), row);
     };
 }

@@ -23,7 +23,7 @@ DataType centroid_type(const Problem& p) {
 RowTile load_centroids(const Problem& p, const void* centroids, const Sequence& s, Index head) {
     const Index padded = round_up(s.blocks, column_quantum);
     RowTile tile(padded, p.head_dim);
-    const ConstTensor tensor{centroids, p.heads_k * p.head_dim, p.head_dim};
+    const ConstTensor tensor = {.data = centroids, .stride_token = p.heads_k * p.head_dim, .stride_head = p.head_dim};
     load_rows(tensor, centroid_type(p), s.block_begin, s.blocks, head, 1.0F, padded, tile);
     return tile;
 }
@@ -59,7 +59,7 @@ struct Router {
              std::int32_t* selection, float* selection_scores) {
         const Index rows = std::min(tile_rows, s.queries - tile.first_row);
         const Index padded = round_up(rows, row_quantum);
-        load_rows(q, p.dtype, s.q_begin + tile.first_row, rows, tile.head, 1.0F, padded, queries);
+        load_rows(queries_of(s, q, p.dtype), p.dtype, tile.first_row, rows, tile.head, 1.0F, padded, queries);
         for (Index r = 0; r < rows; ++r) candidates[static_cast<std::size_t>(r)] = s.own_block(tile.first_row + r);
         const Index most = candidates[static_cast<std::size_t>(rows - 1)];
 

@@ -4,13 +4,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cpu/convert.h"
 #include "kernels/kernels.h"
 
 namespace mobalab::kernels::cpu {
 
 /// Where one sequence lies in the tensors, and how its query rows are aligned.
 struct Sequence {
-    std::int64_t q_begin = 0, k_begin = 0, block_begin = 0;
+    std::int64_t q_begin = 0, k_begin = 0, block_begin = 0;  ///< tokens and blocks of the sequences before it
+    std::int64_t batch = 0, q_first = 0, k_first = 0;        ///< its first tokens in the tensors
     std::int64_t queries = 0, keys = 0, blocks = 0;
     std::int64_t block_size = 1;
 
@@ -19,11 +21,18 @@ struct Sequence {
     std::int64_t block_length(std::int64_t block) const { return std::min(block_size, keys - block * block_size); }
 };
 
-/// One entry a sequence; empty sequences included. Without cu_seqlens_q the queries of a variable-length problem are 0
-/// (operations on keys alone).
-std::vector<Sequence> sequences_of(const Problem& problem);
+/// Tokens of one sequence in a tensor of queries or of keys: its rows are (row of the sequence, head).
+template <typename Pointer>
+BasicTensor<Pointer> queries_of(const Sequence& sequence, const BasicTensor<Pointer>& tensor, DataType dtype) {
+    return from_token(tensor, dtype, sequence.batch, sequence.q_first);
+}
+template <typename Pointer>
+BasicTensor<Pointer> keys_of(const Sequence& sequence, const BasicTensor<Pointer>& tensor, DataType dtype) {
+    return from_token(tensor, dtype, sequence.batch, sequence.k_first);
+}
 
-/// Every entry of `selection` is -1 or a candidate of its row, so that the kernels may index with it.
-Status check_selection_entries(const Problem& problem, const std::int32_t* selection);
+/// One entry per sequence, empty ones included; none where there is no key at all. Without cu_seqlens_q the queries of a variable-length problem are
+/// 0 (operations on keys alone).
+std::vector<Sequence> sequences_of(const Problem& problem);
 
 }  // namespace mobalab::kernels::cpu

@@ -22,9 +22,9 @@ void load_rows(ConstTensor tensor, DataType dtype, Index begin, Index count, Ind
     load(tensor, dtype, count, head, factor, padded, tile, [&](Index i) { return begin + i; });
 }
 
-void load_rows(ConstTensor tensor, DataType dtype, Index begin, const std::int32_t* rows, Index count, Index head,
-               float factor, Index padded, RowTile& tile) {
-    load(tensor, dtype, count, head, factor, padded, tile, [&](Index i) { return begin + rows[i]; });
+void load_rows(ConstTensor tensor, DataType dtype, const std::int32_t* rows, Index count, Index head, float factor,
+               Index padded, RowTile& tile) {
+    load(tensor, dtype, count, head, factor, padded, tile, [&](Index i) { return Index{rows[i]}; });
 }
 
 }  // namespace mobalab::kernels::cpu

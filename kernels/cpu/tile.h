@@ -32,8 +32,8 @@ inline Index round_up(Index value, Index quantum) {
 void load_rows(ConstTensor tensor, DataType dtype, Index begin, Index count, Index head, float factor, Index padded,
                RowTile& tile);
 
-/// The same for rows begin + rows[0], begin + rows[1], ...
-void load_rows(ConstTensor tensor, DataType dtype, Index begin, const std::int32_t* rows, Index count, Index head,
-               float factor, Index padded, RowTile& tile);
+/// The same for rows[0], rows[1], ...
+void load_rows(ConstTensor tensor, DataType dtype, const std::int32_t* rows, Index count, Index head, float factor,
+               Index padded, RowTile& tile);
 
 }  // namespace mobalab::kernels::cpu

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <functional>
 #include <limits>
 
@@ -10,9 +11,11 @@ namespace {
 
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 constexpr Index mark_bits = 32;
+constexpr std::uint32_t nan_bits = 0x7fffffffU;  // the largest of all
 
 std::uint64_t encode(float score, Index block) {
-    const auto bits = std::bit_cast<std::uint32_t>(score + 0.0F);  // -0 and +0 tie
+    // -0 and +0 tie, and so do all NaN, above +inf.
+    const auto bits = std::isnan(score) ? nan_bits : std::bit_cast<std::uint32_t>(score + 0.0F);
     const std::uint32_t ordered = (bits >> 31) != 0U ? ~bits : bits | 0x80000000U;
     return std::uint64_t{ordered} << 32 | static_cast<std::uint32_t>(block);
 }
@@ -37,6 +40,8 @@ void TopK::find_thresholds(const Eigen::Ref<const ScoreTile>& scores, Index firs
     for (Index column = 0; column < scores.cols(); column += group) {
         Lanes x = scores.col(column).segment<lanes>(first_row).array();
         for (Index i = 1; i < group; ++i) x = x.max(scores.col(column + i).segment<lanes>(first_row).array());
+        // A NaN passes any threshold, so a group that has one may count as less than it is, never as more.
+        x = (x == x).select(x, Lanes::Constant(minus_infinity));
         for (Lanes& slot : sorted_) {
             const Lanes larger = slot.max(x);
             x = slot.min(x);
@@ -53,7 +58,7 @@ void TopK::mark_survivors(const Eigen::Ref<const ScoreTile>& scores, Index first
         std::uint32_t* marks = marks_.data() + column / mark_bits * lanes;
         const auto shift = static_cast<std::uint32_t>(column % mark_bits);
         for (Index lane = 0; lane < lanes; ++lane) {
-            marks[lane] |= static_cast<std::uint32_t>(score[lane] >= threshold_[lane]) << shift;
+            marks[lane] |= static_cast<std::uint32_t>(!(score[lane] < threshold_[lane])) << shift;  // NaN survives
         }
     }
 }
@@ -65,6 +70,7 @@ void TopK::collect(const Eigen::Ref<const ScoreTile>& scores, Index row, Index f
         for (std::uint32_t bits = *marks; bits != 0; bits &= bits - 1) {
             const Index column = base + std::countr_zero(bits);
             if (first_block + column >= candidates) return;
+            if (scores(row, column) == minus_infinity) continue;
             keys.push_back(encode(scores(row, column), first_block + column));
         }
     }

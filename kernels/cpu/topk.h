@@ -7,7 +7,8 @@
 
 namespace mobalab::kernels::cpu {
 
-/// Exact top-k of many rows whose scores come in tiles: higher score first, then higher block. Scores must not be NaN.
+/// Exact top-k of many rows whose scores come in tiles: higher score first, then higher block; NaN before
+/// every number. A score of -inf is no candidate.
 ///
 /// A tile is read twice. First the k-th largest of the maxima of groups of 8 blocks gives each row a threshold that at
 /// least k scores reach (16 rows at a time, no branches); then the few scores that reach it are collected.

@@ -8,6 +8,7 @@
 #include <numbers>
 
 #include "kernels/cuda/block_forward.h"
+#include "kernels/cuda/checked_sequences.h"
 #include "kernels/cuda/combine.h"
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/lists.h"
@@ -75,6 +76,7 @@ PartialLayout partial_layout(const Problem& problem, const ListPlan& lists, std:
 struct AttentionWorkspace {
     ForwardPlan plan;
     PartialLayout partials;
+    void* boundaries = nullptr;         ///< of checked_sequences()
     std::int32_t* next_unit = nullptr;  ///< one a launch
     void* lists = nullptr;
     std::size_t bytes = 0;
@@ -82,6 +84,7 @@ struct AttentionWorkspace {
     AttentionWorkspace(const Problem& problem, void* workspace)
         : plan(make_forward_plan(problem)), partials(partial_layout(problem, plan.lists, plan.windows_per_launch)) {
         WorkspaceCarver carver(workspace);
+        boundaries = carver.take_bytes(checked_sequences_size(problem));
         next_unit = carver.take<std::int32_t>(static_cast<std::int64_t>(plan.lists.chunks()) * plan.launches());
         partials.lse = carver.take<float>(partials.rows());
         partials.out = carver.take<std::uint16_t>(partials.rows() * problem.head_dim);
@@ -90,11 +93,11 @@ struct AttentionWorkspace {
     }
 };
 
-Status check_alignment(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, Tensor out) {
-    if (Status s = check_rows_aligned("q", q.data, q.stride_token, q.stride_head, problem.heads_q); !s.ok()) return s;
-    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
-    if (Status s = check_rows_aligned("v", v.data, v.stride_token, v.stride_head, problem.heads_k); !s.ok()) return s;
-    return check_rows_aligned("out", out.data, out.stride_token, out.stride_head, problem.heads_q);
+Status check_alignment(ConstTensor q, ConstTensor k, ConstTensor v, Tensor out) {
+    if (Status s = check_rows_aligned("q", q); !s.ok()) return s;
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("v", v); !s.ok()) return s;
+    return check_rows_aligned("out", out);
 }
 
 Status count_multiprocessors(int& count) {
@@ -111,15 +114,9 @@ BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, Const
     BlockForwardArgs args;
     args.output = output;
     args.partial_bytes = static_cast<std::int32_t>(problem.head_dim * element_bytes);
-    args.q = q.data;
-    args.k = k.data;
-    args.v = v.data;
-    args.q_stride_token = q.stride_token * element_bytes;
-    args.q_stride_head = q.stride_head * element_bytes;
-    args.k_stride_token = k.stride_token * element_bytes;
-    args.k_stride_head = k.stride_head * element_bytes;
-    args.v_stride_token = v.stride_token * element_bytes;
-    args.v_stride_head = v.stride_head * element_bytes;
+    args.q = rows_of(q);
+    args.k = rows_of(k);
+    args.v = rows_of(v);
     args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     args.block_size = static_cast<std::int32_t>(problem.block_size);
     args.keys_per_list = workspace.plan.lists.keys_per_list;
@@ -139,10 +136,9 @@ public:
         head_dim_ = static_cast<int>(problem.head_dim);
         if (Status s = count_multiprocessors(multiprocessors_); !s.ok()) return s;
         if (problem.head_dim > widest_wgmma_head) return {};
-        const std::int64_t tokens = problem.tokens_k(), heads = problem.heads_k;
-        if (Status s = make_tensor_map("k", k, dtype_, tokens, heads, head_dim_, keys_per_run, k_map_); !s.ok())
-            return s;
-        return make_tensor_map("v", v, dtype_, tokens, heads, head_dim_, keys_per_run, v_map_);
+        const MapExtents extents = key_extents(problem);
+        if (Status s = make_tensor_map("k", k, dtype_, extents, keys_per_run, k_map_); !s.ok()) return s;
+        return make_tensor_map("v", v, dtype_, extents, keys_per_run, v_map_);
     }
     Status launch(const BlockForwardArgs& args, cudaStream_t stream) const {
         if (head_dim_ > widest_wgmma_head) {
@@ -199,13 +195,14 @@ std::size_t attention_forward_workspace(const Problem& problem) {
 Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                                  const std::int32_t* selection, Tensor out, float* lse, void* workspace,
                                  cudaStream_t stream) {
-    if (Status s = check_alignment(problem, q, k, v, out); !s.ok()) return s;
+    if (Status s = check_alignment(q, k, v, out); !s.ok()) return s;
     BlockForward block_forward;
     if (Status s = block_forward.prepare(problem, k, v); !s.ok()) return s;
-    const AttentionWorkspace scratch(problem, workspace);
+    AttentionWorkspace scratch(problem, workspace);
     const ForwardPlan& plan = scratch.plan;
-    const OutputTensors output = {out.data, out.stride_token * element_bytes, out.stride_head * element_bytes, lse,
-                                  problem.tokens_q()};
+    if (Status s = checked_sequences(problem, scratch.boundaries, stream, scratch.plan.lists.sequences); !s.ok())
+        return s;
+    const OutputTensors output = {rows_of(out), lse, problem.tokens_q()};
     BlockForwardArgs args = block_forward_args(problem, q, k, v, output, scratch);
 
     const auto counters = static_cast<std::size_t>(plan.lists.chunks()) * static_cast<std::size_t>(plan.launches());

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernels/cuda/block_backward.h"
+#include "kernels/cuda/checked_sequences.h"
 #include "kernels/cuda/gradient_rows.h"
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/lists.h"
@@ -101,7 +102,8 @@ Plan make_plan(const Problem& problem) {
 
 struct BackwardWorkspace {
     Plan plan;
-    float2* lse_dot = nullptr;  ///< of the heads of a chunk
+    void* boundaries = nullptr;  ///< of checked_sequences()
+    float2* lse_dot = nullptr;   ///< of the heads of a chunk
     UnitView units;
     void* lists = nullptr;
     float* slots = nullptr;
@@ -110,6 +112,7 @@ struct BackwardWorkspace {
 
     BackwardWorkspace(const Problem& problem, void* workspace) : plan(make_plan(problem)) {
         WorkspaceCarver carver(workspace);
+        boundaries = carver.take_bytes(checked_sequences_size(problem));
         lse_dot = carver.take<float2>(plan.lists.heads_per_chunk * problem.tokens_q());
         units.counts = carver.take<std::int32_t>(static_cast<std::int64_t>(plan.units.counts()) * plan.units.passes);
         units.units = carver.take<BackwardUnit>(static_cast<std::int64_t>(plan.units.passes) * plan.units.units_max);
@@ -126,27 +129,24 @@ Status check_span(const char* name, std::int64_t stride_token, std::int64_t toke
     constexpr std::int64_t most_bytes = std::int64_t{1} << 36;
     const std::int64_t row_bytes = stride_token * element_bytes;
     if (row_bytes >= 0 && (tokens <= 1 || row_bytes <= most_bytes / tokens)) return {};
-    return {StatusCode::invalid_argument, std::string(name) + ": stride_token = " + std::to_string(stride_token) +
+    return {StatusCode::invalid_argument, std::string(name) + ".stride_token = " + std::to_string(stride_token) +
                                               " over " + std::to_string(tokens) +
                                               " tokens spans more than 64 GiB; nearest valid choice: " +
                                               std::to_string(most_bytes / tokens / element_bytes / 8 * 8)};
 }
 
 Status check_alignment(const Problem& p, const BackwardTensors& t) {
-    const auto check = [](const char* name, const auto& tensor, std::int64_t heads) {
-        return check_rows_aligned(name, tensor.data, tensor.stride_token, tensor.stride_head, heads);
-    };
-    if (Status s = check("q", t.q, p.heads_q); !s.ok()) return s;
-    if (Status s = check("k", t.k, p.heads_k); !s.ok()) return s;
-    if (Status s = check("v", t.v, p.heads_k); !s.ok()) return s;
-    if (Status s = check("out", t.out, p.heads_q); !s.ok()) return s;
-    if (Status s = check("d_out", t.d_out, p.heads_q); !s.ok()) return s;
-    if (Status s = check("dq", t.dq, p.heads_q); !s.ok()) return s;
-    if (Status s = check_span("q", t.q.stride_token, p.tokens_q()); !s.ok()) return s;
-    if (Status s = check_span("d_out", t.d_out.stride_token, p.tokens_q()); !s.ok()) return s;
-    if (Status s = check_span("dq", t.dq.stride_token, p.tokens_q()); !s.ok()) return s;
-    if (Status s = check("dk", t.dk, p.heads_k); !s.ok()) return s;
-    return check("dv", t.dv, p.heads_k);
+    if (Status s = check_rows_aligned("q", t.q); !s.ok()) return s;
+    if (Status s = check_rows_aligned("k", t.k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("v", t.v); !s.ok()) return s;
+    if (Status s = check_rows_aligned("out", t.out); !s.ok()) return s;
+    if (Status s = check_rows_aligned("d_out", t.d_out); !s.ok()) return s;
+    if (Status s = check_rows_aligned("dq", t.dq); !s.ok()) return s;
+    if (Status s = check_span("q", t.q.stride_token, p.seqlen_q); !s.ok()) return s;
+    if (Status s = check_span("d_out", t.d_out.stride_token, p.seqlen_q); !s.ok()) return s;
+    if (Status s = check_span("dq", t.dq.stride_token, p.seqlen_q); !s.ok()) return s;
+    if (Status s = check_rows_aligned("dk", t.dk); !s.ok()) return s;
+    return check_rows_aligned("dv", t.dv);
 }
 
 Status count_multiprocessors(int& count) {
@@ -156,33 +156,6 @@ Status count_multiprocessors(int& count) {
     }
     return device_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
                          "cudaDeviceGetAttribute");
-}
-
-template <typename Pointer>
-RowTensor rows_of(const BasicTensor<Pointer>& tensor) {
-    // Kernels only read what came as const.
-    return {static_cast<char*>(const_cast<void*>(static_cast<const void*>(tensor.data))),
-            tensor.stride_token * element_bytes, tensor.stride_head * element_bytes};
-}
-
-/// Zeros in every row. Runs of keys that no query attends to are in no list.
-Status clear(const Problem& p, Tensor tensor, cudaStream_t stream) {
-    const auto row_bytes = static_cast<std::size_t>(p.head_dim * element_bytes);
-    if (tensor.stride_head == p.head_dim) {
-        return device_status(
-            cudaMemset2DAsync(tensor.data, static_cast<std::size_t>(tensor.stride_token * element_bytes), 0,
-                              row_bytes * static_cast<std::size_t>(p.heads_k), static_cast<std::size_t>(p.tokens_k()),
-                              stream),
-            "clearing gradients");
-    }
-    for (std::int64_t head = 0; head < p.heads_k; ++head) {
-        char* const first = static_cast<char*>(tensor.data) + head * tensor.stride_head * element_bytes;
-        const cudaError_t error =
-            cudaMemset2DAsync(first, static_cast<std::size_t>(tensor.stride_token * element_bytes), 0, row_bytes,
-                              static_cast<std::size_t>(p.tokens_k()), stream);
-        if (error != cudaSuccess) return device_status(error, "clearing gradients");
-    }
-    return {};
 }
 
 BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTensors& tensors,
@@ -208,6 +181,7 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
 LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
                         const ListChunk& chunk) {
     LseDotArgs args;
+    args.sequences = workspace.plan.lists.sequences;
     args.out = rows_of(tensors.out);
     args.d_out = rows_of(tensors.d_out);
     args.lse = tensors.lse;
@@ -228,11 +202,9 @@ struct BlockBackward {
     Status prepare(const Problem& p, const BackwardTensors& tensors) {
         if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
         const int box = keys_per_backward_run(p.head_dim);
-        if (Status s = make_tensor_map("k", tensors.k, p.dtype, p.tokens_k(), p.heads_k, p.head_dim, box, k_map);
-            !s.ok()) {
-            return s;
-        }
-        return make_tensor_map("v", tensors.v, p.dtype, p.tokens_k(), p.heads_k, p.head_dim, box, v_map);
+        const MapExtents extents = key_extents(p);
+        if (Status s = make_tensor_map("k", tensors.k, p.dtype, extents, box, k_map); !s.ok()) return s;
+        return make_tensor_map("v", tensors.v, p.dtype, extents, box, v_map);
     }
     /// All runs of the lists of one pass.
     Status launch(std::int32_t runs, BlockBackwardArgs args, cudaStream_t stream) const {
@@ -264,8 +236,8 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
             args.partials =
                 workspace.partials - queries.first * plan.lists.rows_per_window * problem.head_dim * element_bytes;
             if (Status s = block_backward.launch(plan.units.runs, args, stream); !s.ok()) return s;
-            const CombineGradientArgs combine = {queries,       args.dq,         args.partials, args.lists.positions,
-                                                 args.head_dim, plan.lists.slots};
+            const CombineGradientArgs combine = {args.sequences,       queries,       args.dq,         args.partials,
+                                                 args.lists.positions, args.head_dim, plan.lists.slots};
             if (Status s = launch_combine_gradient(problem.dtype, combine, stream); !s.ok()) return s;
         }
     }
@@ -284,11 +256,14 @@ Status enqueue_attention_backward(const Problem& problem, const BackwardTensors&
     if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
     const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q == problem.seqlen_k;
     if (!all_keys_are_seen) {
-        if (Status s = clear(problem, tensors.dk, stream); !s.ok()) return s;
-        if (Status s = clear(problem, tensors.dv, stream); !s.ok()) return s;
+        // Runs of keys that no query attends to are in no list.
+        if (Status s = launch_clear(problem, rows_of(tensors.dk), stream); !s.ok()) return s;
+        if (Status s = launch_clear(problem, rows_of(tensors.dv), stream); !s.ok()) return s;
     }
     if (problem.tokens_q() == 0) return {};
-    const BackwardWorkspace scratch(problem, workspace);
+    BackwardWorkspace scratch(problem, workspace);
+    if (Status s = checked_sequences(problem, scratch.boundaries, stream, scratch.plan.lists.sequences); !s.ok())
+        return s;
     return problem.dtype == DataType::bf16 ? enqueue<__nv_bfloat16>(problem, tensors, scratch, stream)
                                            : enqueue<__half>(problem, tensors, scratch, stream);
 }

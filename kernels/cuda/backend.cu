@@ -75,7 +75,7 @@ CentroidOutput centroid_output(const Problem& problem, void* centroids) {
 }
 
 Status cuda_compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution) {
-    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
     const cudaStream_t stream = stream_of(execution);
     const std::int32_t* block_base = nullptr;
     if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
@@ -84,7 +84,7 @@ Status cuda_compute_centroids(const Problem& problem, ConstTensor k, void* centr
 
 Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
                   const Execution& execution) {
-    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
     const RouteWorkspace workspace(problem, execution.workspace, true);
     const cudaStream_t stream = stream_of(execution);
     const std::int32_t* block_base = nullptr;
@@ -134,17 +134,15 @@ Status cuda_attention_backward(const Problem& problem, ConstTensor q, ConstTenso
 
 Status cuda_key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
                              const Execution& execution) {
-    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
-    if (Status s = check_rows_aligned("out", out.data, out.stride_token, out.stride_head, problem.heads_k); !s.ok())
-        return s;
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("out", out); !s.ok()) return s;
     return launch_key_conv(problem, k, weight, width, out, stream_of(execution));
 }
 
 Status cuda_key_conv_centroids(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
                                void* centroids, const Execution& execution) {
-    if (Status s = check_rows_aligned("k", k.data, k.stride_token, k.stride_head, problem.heads_k); !s.ok()) return s;
-    if (Status s = check_rows_aligned("out", out.data, out.stride_token, out.stride_head, problem.heads_k); !s.ok())
-        return s;
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("out", out); !s.ok()) return s;
     const cudaStream_t stream = stream_of(execution);
     const std::int32_t* block_base = nullptr;
     if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
@@ -154,12 +152,9 @@ Status cuda_key_conv_centroids(const Problem& problem, ConstTensor k, const floa
 
 Status cuda_key_conv_backward(const Problem& problem, ConstTensor k, const float* weight, int width, ConstTensor d_out,
                               Tensor dk, float* d_weight, const Execution& execution) {
-    const auto check = [&](const char* name, const auto& tensor) {
-        return check_rows_aligned(name, tensor.data, tensor.stride_token, tensor.stride_head, problem.heads_k);
-    };
-    if (Status s = check("k", k); !s.ok()) return s;
-    if (Status s = check("d_out", d_out); !s.ok()) return s;
-    if (Status s = check("dk", dk); !s.ok()) return s;
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("d_out", d_out); !s.ok()) return s;
+    if (Status s = check_rows_aligned("dk", dk); !s.ok()) return s;
     return launch_key_conv_backward(problem, k, weight, width, d_out, dk, d_weight, execution.workspace,
                                     stream_of(execution));
 }

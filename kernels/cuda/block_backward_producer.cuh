@@ -71,7 +71,7 @@ private:
         const Sequence sequence = args_.sequences.at(item.sequence);
         const int diagonal = first_key(item) - sequence.shift();
         const int own_begin = max(item.own_begin, diagonal), own_rows = max(item.own_end - own_begin, 0);
-        const int head = item.head, q_begin = sequence.q_begin, first_row = item.first_row, rows = item.rows;
+        const int head = item.head, first_row = item.first_row, rows = item.rows;
         const int row = 16 * warp_ + lane_ % 16;
         // Entries are asked for one tile early.
         std::uint32_t next = rows > 0 ? __ldg(args_.lists.entries + first_row + min(row, rows - 1)) : 0;
@@ -92,9 +92,9 @@ private:
             if (leads()) {
                 TileInfo& info = shared_.tiles[stage];
                 const std::int64_t pitch = args_.head_dim * 2;
-                info.dq = own ? args_.dq.row(head, q_begin + own_begin + own_row)
+                info.dq = own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
                               : args_.partials + (first_row + begin) * pitch;
-                info.pitch = pieces_of(own ? args_.dq.stride_token : pitch);
+                info.pitch = pieces_of(own ? args_.dq.stride.token : pitch);
                 info.rows = tile;
                 info.last_key = own_begin + own_row - diagonal;
                 info.own = own;
@@ -103,11 +103,11 @@ private:
             if constexpr (M == Mode::more) {
                 const std::int64_t pitch = args_.head_dim * 2;
                 gather_partials(stage,
-                                own ? args_.dq.row(head, q_begin + own_begin + own_row)
+                                own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
                                     : args_.partials + (first_row + begin) * pitch,
-                                own ? args_.dq.stride_token : pitch, tile);
+                                own ? args_.dq.stride.token : pitch, tile);
             }
-            gather(stage, head, q_begin, entry, tile);
+            gather(stage, head, sequence, entry, tile);
         }
     }
 
@@ -128,16 +128,18 @@ private:
     }
 
     /// entry: of the row of this lane % 16 among the warp's 16; rows that do not exist repeat the last one.
-    __device__ __forceinline__ void gather(int stage, int head, int q_begin, std::uint32_t entry, int rows) {
+    __device__ __forceinline__ void gather(int stage, int head, const Sequence& sequence, std::uint32_t entry,
+                                           int rows) {
         const std::uint32_t query = entry_query(entry);
         const int piece = lane_ % pieces;
         const int place = piece / 8 * row_panel_bytes + warp_ * (16 * 128);
         const bool exists = piece < args_.head_dim / 8;
-        gather_rows(shared_.q[stage] + place, args_.q.row(head, q_begin) + piece * 16,
-                    query * pieces_of(args_.q.stride_token), exists);
-        gather_rows(shared_.d_out[stage] + place, args_.d_out.row(head, q_begin) + piece * 16,
-                    query * pieces_of(args_.d_out.stride_token), exists);
-        if (lane_ < 16) gather_lse_dot(stage, args_.lse_dot + head * args_.tokens_q + q_begin + query, entry, rows);
+        gather_rows(shared_.q[stage] + place, args_.q.row(head, sequence.q) + piece * 16,
+                    query * pieces_of(args_.q.stride.token), exists);
+        gather_rows(shared_.d_out[stage] + place, args_.d_out.row(head, sequence.q) + piece * 16,
+                    query * pieces_of(args_.d_out.stride.token), exists);
+        if (lane_ < 16)
+            gather_lse_dot(stage, args_.lse_dot + head * args_.tokens_q + sequence.q_begin + query, entry, rows);
         cp_async_commit();
         ++tile_;
         signal_previous();

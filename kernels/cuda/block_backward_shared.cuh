@@ -84,7 +84,8 @@ struct Shared {
 
 /// The keys of a unit in this launch.
 struct KeyRun {
-    std::int32_t key_head, key_token;
+    std::int32_t key_head;
+    Place key;          ///< the first one
     std::int32_t keys;  ///< inside the sequence; not positive: none
 };
 
@@ -92,7 +93,7 @@ template <int P>
 __device__ __forceinline__ KeyRun key_run(const BlockBackwardArgs& args, const ListItem& item) {
     const Sequence sequence = args.sequences.at(item.sequence);
     const int first = item.list * args.keys_per_list + args.run * Shape<P>::keys;
-    return {item.head / args.query_heads_per_key_head, sequence.k_begin + first,
+    return {item.head / args.query_heads_per_key_head, sequence.k.from(first),
             min(Shape<P>::keys, sequence.sk - first)};
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/lists.h"
+#include "kernels/cuda/rows.h"
 #include "kernels/kernels.h"
 
 // Attention of queries with one run of 128 keys at a time: the heavy half of attention_forward. Key-major: a thread
@@ -58,14 +59,10 @@ struct WindowRange {
 
 /// The tensors attention_forward writes.
 struct OutputTensors {
-    void* out = nullptr;
-    std::int64_t stride_token = 0, stride_head = 0;  ///< bytes
-    float* lse = nullptr;                            ///< [heads_q, tokens_q]
+    RowTensor out;
+    float* lse = nullptr;  ///< [heads_q, tokens_q]
     std::int64_t tokens_q = 0;
 
-    MOBALAB_HOST_DEVICE char* row(std::int64_t head, std::int64_t token) const {
-        return static_cast<char*>(out) + token * stride_token + head * stride_head;
-    }
     MOBALAB_HOST_DEVICE float* lse_of(std::int64_t head, std::int64_t token) const {
         return lse + head * tokens_q + token;
     }
@@ -73,12 +70,7 @@ struct OutputTensors {
 
 /// What block_forward and combine read.
 struct BlockForwardArgs {
-    const void* q = nullptr;
-    const void* k = nullptr;
-    const void* v = nullptr;
-    std::int64_t q_stride_token = 0, q_stride_head = 0;  ///< bytes
-    std::int64_t k_stride_token = 0, k_stride_head = 0;
-    std::int64_t v_stride_token = 0, v_stride_head = 0;
+    RowTensor q, k, v;
     std::int32_t query_heads_per_key_head = 1;
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;

@@ -60,17 +60,14 @@ template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(const BlockForwardArgs& args, const WorkUnit& unit,
                                                      Shared<HeadDim>& shared) {
     constexpr int pieces = HeadDim / 8;
-    const std::int64_t head = unit.key_head;
-    const char* const k =
-        static_cast<const char*>(args.k) + unit.key_token * args.k_stride_token + head * args.k_stride_head;
-    const char* const v =
-        static_cast<const char*>(args.v) + unit.key_token * args.v_stride_token + head * args.v_stride_head;
+    const char* const k = args.k.row(unit.key_head, unit.key);
+    const char* const v = args.v.row(unit.key_head, unit.key);
     for (int i = static_cast<int>(threadIdx.x); i < keys_per_run * pieces; i += threads_per_block) {
         const int key = i / pieces, piece = i % pieces;
         const int source = min(key, unit.keys - 1);  // a real address also where nothing is read
-        cp_async_16(shared.k + key * Shared<HeadDim>::pitch + piece * 16, k + source * args.k_stride_token + piece * 16,
+        cp_async_16(shared.k + key * Shared<HeadDim>::pitch + piece * 16, k + source * args.k.stride.token + piece * 16,
                     key < unit.keys);
-        cp_async_16(shared.v + key * Shared<HeadDim>::pitch + piece * 16, v + source * args.v_stride_token + piece * 16,
+        cp_async_16(shared.v + key * Shared<HeadDim>::pitch + piece * 16, v + source * args.v.stride.token + piece * 16,
                     key < unit.keys);
     }
 }
@@ -187,7 +184,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
             const TileRows rows = tile_rows(unit, tile, warp);
             const std::uint32_t entry = tile_entry(rows, args.lists.entries, 0, lane % 16);
             __syncwarp();  // the last tile's queries are no longer read
-            gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, q_rows, rows.limit - rows.first, lane);
+            gather_queries<HeadDim>(unit.q_rows, args.q.stride.token, entry, q_rows, rows.limit - rows.first, lane);
             cp_async_commit();
             cp_async_wait<0>();
             if (tile == 0) {

@@ -85,13 +85,13 @@ __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, in
     mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::tile_bytes);
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
-        tensor_load_3d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, unit.key_head, unit.key_token,
-                       barrier);
+        tensor_load_4d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, unit.key_head, unit.key.token,
+                       unit.key.batch, barrier);
     }
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
-        tensor_load_3d(shared.v[stage] + p * panel_bytes, &v_map, p * panel_columns, unit.key_head, unit.key_token,
-                       barrier);
+        tensor_load_4d(shared.v[stage] + p * panel_bytes, &v_map, p * panel_columns, unit.key_head, unit.key.token,
+                       unit.key.batch, barrier);
     }
 }
 
@@ -235,7 +235,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         const WorkUnit& unit = shared.units[slot];
         rows = tile_rows(unit, cursor.tile, warp % 4);
         entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
-        gather_queries<HeadDim>(unit.q_rows, args.q_stride_token, entry, shared.q[warp], rows.limit - rows.first, lane);
+        gather_queries<HeadDim>(unit.q_rows, args.q.stride.token, entry, shared.q[warp], rows.limit - rows.first, lane);
         cp_async_commit();
     };
 

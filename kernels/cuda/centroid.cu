@@ -5,6 +5,7 @@
 #include "kernels/cuda/centroid.h"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/key_conv.cuh"
+#include "kernels/cuda/rows.h"
 #include "kernels/cuda/sequences.h"
 #include "kernels/cuda/status.h"
 
@@ -20,7 +21,7 @@ constexpr int loads_in_flight = 8;
 struct Params {
     Sequences sequences;
     const void* k;
-    std::int64_t stride_token, stride_head;
+    RowStrides stride;
     std::int32_t heads_k, head_dim, block_size;
     std::int32_t blocks_max;        // of the longest sequence
     std::int32_t chunks;            // 16-byte chunks of a row
@@ -32,7 +33,8 @@ struct Params {
     CentroidOutput out;
     const float* weight;  // of a convolution: [heads_k, head_dim, width]
     void* convolved;
-    std::int64_t convolved_token, convolved_head;
+    RowStrides convolved_stride;
+    std::int32_t total_blocks;
 };
 
 template <typename T>
@@ -63,7 +65,10 @@ template <typename T>
 __device__ void write_split(void* high, void* low, std::int64_t at, float mean) {
     const T rounded = from_float<T>(mean);
     static_cast<T*>(high)[at] = rounded;
-    if (low != nullptr) static_cast<T*>(low)[at] = from_float<T>(mean - to_float(rounded));
+    if (low == nullptr) return;
+    // Infinity and NaN have no second half: infinity minus itself would be NaN.
+    const float rest = isfinite(to_float(rounded)) ? mean - to_float(rounded) : 0.0f;
+    static_cast<T*>(low)[at] = from_float<T>(rest);
 }
 
 /// Width 0: of the keys as they are.
@@ -76,7 +81,9 @@ __global__ void __launch_bounds__(most_threads) centroid_kernel(const Params p) 
     const int group = index % p.groups;
     const int b = index / p.groups;
     const Sequence s = p.sequences.at(b);
-    const int blocks = (s.sk + p.block_size - 1) / p.block_size;
+    int blocks = (s.sk + p.block_size - 1) / p.block_size;
+    // Not more than the output holds, whatever cu_seqlens says.
+    if (p.block_base != nullptr) blocks = min(blocks, p.total_blocks - p.block_base[b]);
     const int block0 = group * p.blocks_per_group;
     if (block0 >= blocks) return;
 
@@ -88,17 +95,16 @@ __global__ void __launch_bounds__(most_threads) centroid_kernel(const Params p) 
     const int first = block_begin + share * p.run;
     const int last = min(first + p.run, s.sk);
     float sum[chunk_elements] = {};
-    const T* k =
-        static_cast<const T*>(p.k) + s.k_begin * p.stride_token + head * p.stride_head + chunk * chunk_elements;
+    const T* k = static_cast<const T*>(p.k) + p.stride.at(s.k.batch, s.k.token, head) + chunk * chunk_elements;
     if constexpr (Width == 0) {
-        add_run<T>(k, p.stride_token, first, last, sum);
+        add_run<T>(k, p.stride.token, first, last, sum);
     } else {
         float w[chunk_elements][Width];
         load_weight<Width>(p.weight + static_cast<std::int64_t>(head) * p.head_dim * Width, chunk, w);
-        T* out = static_cast<T*>(p.convolved) + s.k_begin * p.convolved_token + head * p.convolved_head +
-                 chunk * chunk_elements;
-        convolve_run<T, Width>(k, p.stride_token, w, first, last, [&](int token, const uint4& y) {
-            *reinterpret_cast<uint4*>(out + token * p.convolved_token) = y;
+        T* out =
+            static_cast<T*>(p.convolved) + p.convolved_stride.at(s.k.batch, s.k.token, head) + chunk * chunk_elements;
+        convolve_run<T, Width>(k, p.stride.token, w, first, last, [&](int token, const uint4& y) {
+            *reinterpret_cast<uint4*>(out + token * p.convolved_stride.token) = y;
             add<T>(y, sum);
         });
     }
@@ -130,8 +136,10 @@ __global__ void split_kernel(const float* full, void* high, void* low, std::int6
     if (i < count) write_split<T>(high, low, i, full[i]);
 }
 
-// One thread block; the exclusive sum of ceil(sk / B) over the sequences, in rounds of blockDim.x sequences.
-__global__ void block_base_kernel(const Sequences sequences, int block_size, std::int32_t* block_base) {
+// One thread block; the exclusive sum of ceil(sk / B) over the sequences, in rounds of blockDim.x sequences. At most
+// `total`: cu_seqlens may hold anything.
+__global__ void block_base_kernel(const Sequences sequences, int block_size, std::int32_t total,
+                                  std::int32_t* block_base) {
     __shared__ std::int32_t sums[1024];
     std::int32_t carried = 0;
     const int t = static_cast<int>(threadIdx.x);
@@ -146,8 +154,8 @@ __global__ void block_base_kernel(const Sequences sequences, int block_size, std
             sums[t] += other;
             __syncthreads();
         }
-        if (b < sequences.batch) block_base[b] = carried + sums[t] - blocks;
-        carried += sums[blockDim.x - 1];
+        if (b < sequences.batch) block_base[b] = min(carried + sums[t] - blocks, total);
+        carried = min(carried + sums[blockDim.x - 1], total);
         __syncthreads();
     }
 }
@@ -158,8 +166,8 @@ Params make_params(const Problem& problem, ConstTensor k, const std::int32_t* bl
     Params p{};
     p.sequences = make_sequences(problem);
     p.k = k.data;
-    p.stride_token = k.stride_token;
-    p.stride_head = k.stride_head;
+    p.stride = strides_of(k);
+    p.total_blocks = static_cast<std::int32_t>(problem.blocks());
     p.heads_k = static_cast<std::int32_t>(problem.heads_k);
     p.head_dim = static_cast<std::int32_t>(problem.head_dim);
     p.block_size = static_cast<std::int32_t>(problem.block_size);
@@ -202,7 +210,8 @@ Status make_block_base(const Problem& problem, void* workspace, cudaStream_t str
     if (problem.cu_seqlens_k == nullptr) return {};
     auto* table = static_cast<std::int32_t*>(workspace);
     const int threads = problem.batch <= 32 ? 32 : 1024;
-    block_base_kernel<<<1, threads, 0, stream>>>(make_sequences(problem), static_cast<int>(problem.block_size), table);
+    block_base_kernel<<<1, threads, 0, stream>>>(make_sequences(problem), static_cast<int>(problem.block_size),
+                                                 static_cast<std::int32_t>(problem.blocks()), table);
     block_base = table;
     return launch_status("block_base_kernel");
 }
@@ -223,8 +232,7 @@ Status launch_conv_centroids(const Problem& problem, ConstTensor k, const float*
     Params p = make_params(problem, k, block_base, out, conv_threads);
     p.weight = weight;
     p.convolved = convolved.data;
-    p.convolved_token = convolved.stride_token;
-    p.convolved_head = convolved.stride_head;
+    p.convolved_stride = strides_of(convolved);
     constexpr std::make_index_sequence<max_conv_width - min_conv_width + 1> widths;
     if (problem.dtype == DataType::bf16) {
         launch_width<__nv_bfloat16>(p, width, stream, widths);

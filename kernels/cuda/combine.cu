@@ -23,11 +23,11 @@ constexpr std::uint32_t full_warp = 0xffffffffu;
 template <int HeadDim>
 constexpr int lanes_per_query = HeadDim == 96 ? 16 : HeadDim / 8;
 
-/// Position of query token t of the batch among the keys of its sequence; -1 for a query before its first key.
-__device__ __forceinline__ int position_of(const Sequences& sequences, int token) {
-    if (sequences.cu_seqlens_q == nullptr) {
-        return token % sequences.seqlen_q + sequences.seqlen_k - sequences.seqlen_q;
-    }
+/// Position of query token t of the batch, which lies at `place`, among the keys of its sequence; -1 for a query before
+/// its first key.
+__device__ __forceinline__ int position_of(const Sequences& sequences, int token, const Place& place) {
+    if (sequences.cu_seqlens_q == nullptr) return place.token + sequences.seqlen_k - sequences.seqlen_q;
+    if (sequences.refused()) return -1;
     int low = 0, high = sequences.batch;  // cu[low] <= token < cu[high]
     while (high - low > 1) {
         const int middle = (low + high) / 2;
@@ -59,9 +59,10 @@ struct QueryPartials {
 
 /// head and token are absolute, window_of_launch is where they are.
 __device__ __forceinline__ QueryPartials query_partials(const BlockForwardArgs& args, int window_of_launch,
-                                                        const WindowOrigin& origin, int head, int token) {
+                                                        const WindowOrigin& origin, int head, int token,
+                                                        const Place& place) {
     const ListChunk& chunk = args.lists.chunk;
-    const int position = position_of(args.sequences, token);
+    const int position = position_of(args.sequences, token, place);
     QueryPartials query;
     if (position < 0) return query;
     query.sees_keys = true;
@@ -116,9 +117,11 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
     // Whole warps go on, for the shuffles.
     const bool exists = mine < args.partials.heads * args.partials.tokens &&
                         head < chunk.head_begin + chunk.head_count && token < chunk.token_begin + chunk.token_count;
-    const QueryPartials query = exists ? query_partials(args, window_of_launch, origin, head, token) : QueryPartials{};
+    const Place place = args.sequences.query(token);
+    const QueryPartials query =
+        exists ? query_partials(args, window_of_launch, origin, head, token, place) : QueryPartials{};
 
-    char* const out_row = args.output.row(head, token);
+    char* const out_row = args.output.out.row(head, place);
     float* const lse = args.output.lse_of(head, token);
     const char* const partial_piece = static_cast<const char*>(args.partials.out) + piece * 16;
 
@@ -172,13 +175,13 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
         }
     }
 
-    const float inverse = weight_sum > 0.0f ? 1.0f / weight_sum : 0.0f;
+    const float inverse = weight_sum != 0.0f ? 1.0f / weight_sum : 0.0f;  // NaN stays NaN
     uint4 result = make_uint4(pack<T>(sum[0] * inverse, sum[1] * inverse), pack<T>(sum[2] * inverse, sum[3] * inverse),
                               pack<T>(sum[4] * inverse, sum[5] * inverse), pack<T>(sum[6] * inverse, sum[7] * inverse));
     result = quad_transpose(result, piece % 4);
     if (!exists) return;
     if (piece < pieces) *reinterpret_cast<uint4*>(out_row + piece * 16) = result;
-    if (piece == 0) *lse = weight_sum > 0.0f ? (maximum + __log2f(weight_sum)) * ln2 : INFINITY;
+    if (piece == 0) *lse = weight_sum != 0.0f ? (maximum + __log2f(weight_sum)) * ln2 : INFINITY;
 }
 
 template <typename T, int HeadDim>

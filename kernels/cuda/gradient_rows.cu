@@ -7,6 +7,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/quad_transpose.cuh"
+#include "kernels/cuda/status.h"
 
 namespace mobalab::kernels::cuda {
 namespace {
@@ -30,8 +31,9 @@ __global__ void __launch_bounds__(threads_per_block) lse_dot_kernel(const __grid
     float dot = 0.0f;
     if (exists && piece < args.head_dim / chunk_elements) {
         float a[chunk_elements], b[chunk_elements];
-        unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.out.row(head, token)) + piece), a);
-        unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.d_out.row(head, token)) + piece), b);
+        const Place place = args.sequences.query(static_cast<std::int32_t>(token));
+        unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.out.row(head, place)) + piece), a);
+        unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.d_out.row(head, place)) + piece), b);
 #pragma unroll
         for (int e = 0; e < chunk_elements; ++e) dot = fmaf(a[e], b[e], dot);
     }
@@ -65,13 +67,14 @@ __global__ void __launch_bounds__(threads_per_block, 4)
     combine_gradient_kernel(const __grid_constant__ CombineGradientArgs args) {
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();
+    if (args.sequences.refused()) return;
     constexpr int batch = Lanes < 8 ? Lanes : 8;  // partials in flight
     const ListChunk& chunk = args.queries.chunk;
     // Whole warps go on, for the shuffles.
     const WindowQueries::Query query = args.queries.at(blockIdx.x * (threads_per_block / Lanes) + threadIdx.x / Lanes);
     const int piece = static_cast<int>(threadIdx.x) % Lanes;
     const bool has_piece = piece < args.head_dim / chunk_elements, moves = query.exists && has_piece;
-    char* const row = args.dq.row(query.head, query.token) + piece * 16;
+    char* const row = args.dq.row(query.head, args.sequences.query(query.token)) + piece * 16;
     const std::int64_t listed =
         static_cast<std::int64_t>(query.head - chunk.head_begin) * chunk.token_count + query.token - chunk.token_begin;
     const std::int32_t* const positions = args.positions + listed * args.slots;
@@ -99,6 +102,19 @@ __global__ void __launch_bounds__(threads_per_block, 4)
     }
     const uint4 result = quad_transpose(pack<T>(sum), piece % 4);
     if (moves) *reinterpret_cast<uint4*>(row) = result;
+}
+
+struct ClearArgs {
+    RowTensor rows;
+    std::int64_t tokens = 0, heads = 0, pieces = 0, count = 0;  ///< count: 16-byte pieces of all rows
+};
+__global__ void __launch_bounds__(threads_per_block) clear_kernel(const ClearArgs args) {
+    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads_per_block + threadIdx.x;
+    if (i >= args.count) return;
+    const std::int64_t row = i / args.pieces, head = row % args.heads, token = row / args.heads;
+    const Place place = {static_cast<std::int32_t>(token / args.tokens),
+                         static_cast<std::int32_t>(token % args.tokens)};
+    reinterpret_cast<uint4*>(args.rows.row(head, place))[i % args.pieces] = uint4{0, 0, 0, 0};
 }
 
 template <typename T>
@@ -143,6 +159,19 @@ Status launch_dtype(DataType dtype, const Args& args, cudaStream_t stream) {
 }
 
 }  // namespace
+
+Status launch_clear(const Problem& p, const RowTensor& tensor, cudaStream_t stream) {
+    ClearArgs args;
+    args.rows = tensor;
+    args.tokens = p.cu_seqlens_k != nullptr ? p.total_k : p.seqlen_k;
+    args.heads = p.heads_k;
+    args.pieces = p.head_dim / chunk_elements;
+    args.count = p.tokens_k() * args.heads * args.pieces;
+    if (args.count == 0) return {};
+    const auto blocks = static_cast<unsigned>((args.count + threads_per_block - 1) / threads_per_block);
+    clear_kernel<<<blocks, threads_per_block, 0, stream>>>(args);
+    return launch_status("clear_kernel");
+}
 
 Status launch_lse_dot(DataType dtype, const LseDotArgs& args, cudaStream_t stream) {
     return launch_dtype<LseDot>(dtype, args, stream);

@@ -5,20 +5,12 @@
 #include <cstdint>
 
 #include "kernels/cuda/lists.h"
+#include "kernels/cuda/rows.h"
 #include "kernels/kernels.h"
 
 // The two memory-bound ends of attention_backward: D = d_out . out of every query before block_backward, and the sum of
 // its partial dQ rows afterwards; 16 bytes a thread.
 namespace mobalab::kernels::cuda {
-
-struct RowTensor {
-    char* data = nullptr;
-    std::int64_t stride_token = 0, stride_head = 0;  ///< bytes
-
-    MOBALAB_HOST_DEVICE char* row(std::int64_t head, std::int64_t token) const {
-        return data + token * stride_token + head * stride_head;
-    }
-};
 
 /// The queries of `count` windows of a chunk (lists.h) from `first` on.
 struct WindowQueries {
@@ -48,6 +40,7 @@ struct WindowQueries {
 };
 
 struct LseDotArgs {
+    Sequences sequences;
     RowTensor out, d_out;
     const float* lse = nullptr;  ///< [heads_q, tokens_q]
     float2* lse_dot = nullptr;   ///< [heads_q, tokens_q], the given heads of it: log2(e) lse, d_out . out
@@ -62,6 +55,7 @@ Status launch_lse_dot(DataType dtype, const LseDotArgs& args, cudaStream_t strea
 /// Adds the listed partials of every query to the own one in its row of dq, in fp32 and in the order of the keys, and
 /// brings the row into the order of the columns.
 struct CombineGradientArgs {
+    Sequences sequences;
     WindowQueries queries;
     RowTensor dq;
     const char* partials = nullptr;           ///< of row 0 of the chunk: [rows, head_dim]
@@ -72,5 +66,8 @@ struct CombineGradientArgs {
     std::int64_t rows() const { return queries.places(); }
 };
 Status launch_combine_gradient(DataType dtype, const CombineGradientArgs& args, cudaStream_t stream);
+
+/// Zeros in every row of a tensor of keys.
+Status launch_clear(const Problem& problem, const RowTensor& tensor, cudaStream_t stream);
 
 }  // namespace mobalab::kernels::cuda

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/key_conv.cuh"
 #include "kernels/cuda/key_conv.h"
+#include "kernels/cuda/rows.h"
 #include "kernels/cuda/sequences.h"
 #include "kernels/cuda/status.h"
 
@@ -16,9 +17,9 @@ constexpr int threads_per_block = 128;
 struct Params {
     Sequences sequences;
     const void* k;
-    std::int64_t k_token, k_head;
+    RowStrides k_stride;
     void* out;
-    std::int64_t out_token, out_head;
+    RowStrides out_stride;
     const float* weight;  // [heads_k, head_dim, width]
     std::int32_t heads_k, head_dim, chunks;
     std::int32_t runs;  // of the longest sequence
@@ -39,10 +40,10 @@ __global__ void __launch_bounds__(threads_per_block, 2) key_conv_kernel(const Pa
 
     float w[chunk_elements][Width];
     load_weight<Width>(p.weight + static_cast<std::int64_t>(head) * p.head_dim * Width, chunk, w);
-    const T* k = static_cast<const T*>(p.k) + s.k_begin * p.k_token + head * p.k_head + chunk * chunk_elements;
-    T* out = static_cast<T*>(p.out) + s.k_begin * p.out_token + head * p.out_head + chunk * chunk_elements;
-    convolve_run<T, Width>(k, p.k_token, w, first, last, [&](int token, const uint4& y) {
-        *reinterpret_cast<uint4*>(out + token * p.out_token) = y;
+    const T* k = static_cast<const T*>(p.k) + p.k_stride.at(s.k.batch, s.k.token, head) + chunk * chunk_elements;
+    T* out = static_cast<T*>(p.out) + p.out_stride.at(s.k.batch, s.k.token, head) + chunk * chunk_elements;
+    convolve_run<T, Width>(k, p.k_stride.token, w, first, last, [&](int token, const uint4& y) {
+        *reinterpret_cast<uint4*>(out + token * p.out_stride.token) = y;
     });
 }
 
@@ -68,11 +69,9 @@ Status launch_key_conv(const Problem& problem, ConstTensor k, const float* weigh
     Params p{};
     p.sequences = make_sequences(problem);
     p.k = k.data;
-    p.k_token = k.stride_token;
-    p.k_head = k.stride_head;
+    p.k_stride = strides_of(k);
     p.out = out.data;
-    p.out_token = out.stride_token;
-    p.out_head = out.stride_head;
+    p.out_stride = strides_of(out);
     p.weight = weight;
     p.heads_k = static_cast<std::int32_t>(problem.heads_k);
     p.head_dim = static_cast<std::int32_t>(problem.head_dim);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/rows.h"
 #include "kernels/cuda/sequences.h"
 #include "kernels/cuda/status.h"
 #include "kernels/cuda/workspace.h"
@@ -22,11 +23,11 @@ constexpr int block_channels = 64;
 struct Params {
     Sequences sequences;
     const void* k;
-    std::int64_t k_token, k_head;
+    RowStrides k_stride;
     const void* d_out;
-    std::int64_t d_out_token, d_out_head;
+    RowStrides d_out_stride;
     void* dk;
-    std::int64_t dk_token, dk_head;
+    RowStrides dk_stride;
     const float* weight;  // [heads_k, head_dim, width]
     float* sums;          // [pieces, heads_k, head_dim, width]
     float* d_weight;
@@ -71,9 +72,9 @@ __global__ void __launch_bounds__(threads_per_block) key_conv_backward_kernel(co
     for (int l = 0; l < Width; ++l) {
         w[l] = works ? make_float2(__ldg(weight + l), __ldg(weight + Width + l)) : make_float2(0.0f, 0.0f);
     }
-    const T* const k = static_cast<const T*>(p.k) + s.k_begin * p.k_token + head * p.k_head + channel;
-    const T* const d_out = static_cast<const T*>(p.d_out) + s.k_begin * p.d_out_token + head * p.d_out_head + channel;
-    T* const dk = static_cast<T*>(p.dk) + s.k_begin * p.dk_token + head * p.dk_head + channel;
+    const T* const k = static_cast<const T*>(p.k) + p.k_stride.at(s.k.batch, s.k.token, head) + channel;
+    const T* const d_out = static_cast<const T*>(p.d_out) + p.d_out_stride.at(s.k.batch, s.k.token, head) + channel;
+    T* const dk = static_cast<T*>(p.dk) + p.dk_stride.at(s.k.batch, s.k.token, head) + channel;
     const auto load = [&](const T* rows, std::int64_t stride, int token) {
         return token >= 0 && token < s.sk ? to_float2(*reinterpret_cast<const P*>(rows + token * stride))
                                           : make_float2(0.0f, 0.0f);
@@ -82,11 +83,11 @@ __global__ void __launch_bounds__(threads_per_block) key_conv_backward_kernel(co
     if (first < last) {
         Window<Width> keys, upper, dz;
 #pragma unroll
-        for (int l = Width - 1; l > 0; --l) keys.push(load(k, p.k_token, first - l));
+        for (int l = Width - 1; l > 0; --l) keys.push(load(k, p.k_stride.token, first - l));
 #pragma unroll 4
         for (int t = first; t < last + Width - 1; ++t) {
-            keys.push(load(k, p.k_token, t));
-            upper.push(load(d_out, p.d_out_token, t));
+            keys.push(load(k, p.k_stride.token, t));
+            upper.push(load(d_out, p.d_out_stride.token, t));
             float2 z = make_float2(0.0f, 0.0f);
 #pragma unroll
             for (int l = 0; l < Width; ++l) {
@@ -109,7 +110,7 @@ __global__ void __launch_bounds__(threads_per_block) key_conv_backward_kernel(co
                 sum.x = fmaf(w[l].x, dz.value[Width - 1 - l].x, sum.x);
                 sum.y = fmaf(w[l].y, dz.value[Width - 1 - l].y, sum.y);
             }
-            *reinterpret_cast<P*>(dk + done * p.dk_token) = P{from_float<T>(sum.x), from_float<T>(sum.y)};
+            *reinterpret_cast<P*>(dk + done * p.dk_stride.token) = P{from_float<T>(sum.x), from_float<T>(sum.y)};
         }
     }
 #pragma unroll
@@ -173,14 +174,11 @@ Status launch_key_conv_backward(const Problem& problem, ConstTensor k, const flo
     Params p{};
     p.sequences = make_sequences(problem);
     p.k = k.data;
-    p.k_token = k.stride_token;
-    p.k_head = k.stride_head;
+    p.k_stride = strides_of(k);
     p.d_out = d_out.data;
-    p.d_out_token = d_out.stride_token;
-    p.d_out_head = d_out.stride_head;
+    p.d_out_stride = strides_of(d_out);
     p.dk = dk.data;
-    p.dk_token = dk.stride_token;
-    p.dk_head = dk.stride_head;
+    p.dk_stride = strides_of(dk);
     p.weight = weight;
     p.sums = static_cast<float*>(workspace);
     p.d_weight = d_weight;

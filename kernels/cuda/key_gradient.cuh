@@ -24,10 +24,10 @@ __device__ __forceinline__ void load_keys_and_values(Shared<P, M>& shared, const
     mbarrier_arrive_expect(&shared.kv_loaded, 2 * sizeof(shared.k));
 #pragma unroll
     for (int p = 0; p < S::panels; ++p) {
-        tensor_load_3d(shared.k + p * S::key_panel_bytes, &k_map, p * panel_columns, run.key_head, run.key_token,
-                       &shared.kv_loaded);
-        tensor_load_3d(shared.v + p * S::key_panel_bytes, &v_map, p * panel_columns, run.key_head, run.key_token,
-                       &shared.kv_loaded);
+        tensor_load_4d(shared.k + p * S::key_panel_bytes, &k_map, p * panel_columns, run.key_head, run.key.token,
+                       run.key.batch, &shared.kv_loaded);
+        tensor_load_4d(shared.v + p * S::key_panel_bytes, &v_map, p * panel_columns, run.key_head, run.key.token,
+                       run.key.batch, &shared.kv_loaded);
     }
 }
 
@@ -67,7 +67,7 @@ __device__ __forceinline__ void store_rows(const RowTensor& tensor, const KeyRun
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         const int key = place.first_key + 8 * h;
-        char* const row = tensor.row(run.key_head, run.key_token + key) + (lane % 4) * 16;
+        char* const row = tensor.row(run.key_head, run.key.from(key)) + (lane % 4) * 16;
 #pragma unroll
         for (int m = 0; m < Shape<P>::key_gradient_columns / 32; ++m) {
             std::uint32_t word[4];

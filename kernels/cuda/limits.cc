@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <utility>
 
 #include "kernels/cuda/lists.h"
 
@@ -20,6 +21,7 @@ constexpr std::int64_t most_grid = 65535;    // second and third extent of a gri
 constexpr std::int64_t most_lists = 7000;    // per sequence: their tables live in shared memory
 constexpr std::int64_t keys_per_list = 128;  // or a block, if that is larger
 static_assert(most_lists * keys_per_list / block_sizes.front() < 0xffff, "routing keeps block numbers in 16 bits");
+constexpr std::int64_t most_routed = 63;                     // slots of a row
 constexpr std::int64_t most_tokens = std::int64_t{1} << 30;  // 32-bit token arithmetic never overflows
 
 template <std::size_t Count>
@@ -57,28 +59,32 @@ Status check_limits(Operation operation, const Problem& problem) {
     if (Status s = check_one_of("block_size", problem.block_size, block_sizes); !s.ok()) return s;
     if (operation == Operation::centroids || operation == Operation::key_conv_centroids) return {};
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
+    if (problem.routed() > most_routed) {
+        return {StatusCode::unsupported,
+                fmt::format("topk = {}: backend cuda keeps at most {} of the {} blocks; nearest valid choice: {}",
+                            problem.topk, most_routed + 1, problem.longest_blocks(), most_routed + 1)};
+    }
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
     return check_most("seqlen_k", problem.seqlen_k, most_lists * std::max(problem.block_size, keys_per_list));
 }
 
-Status check_rows_aligned(const char* name, const void* data, std::int64_t stride_token, std::int64_t stride_head,
-                          std::int64_t heads) {
-    constexpr std::int64_t elements = 8;  // 16 bytes
-    if (reinterpret_cast<std::uintptr_t>(data) % 16 != 0) {
-        return {StatusCode::invalid_argument,
-                fmt::format("{} = {}: must be 16-byte aligned on backend cuda", name, data)};
+Status check_rows_aligned(const char* name, const ConstTensor& tensor) {
+    const auto address = reinterpret_cast<std::uintptr_t>(tensor.data);
+    if (address % 16 != 0) {
+        return {
+            StatusCode::invalid_argument,
+            fmt::format("{} at address {:#x}: must be aligned to 16 bytes on backend cuda; nearest valid choice: {:#x}",
+                        name, address, address + 16 - address % 16)};
     }
-    if (stride_token % elements != 0) {
+    const std::array<std::pair<const char*, std::int64_t>, 3> strides = {{{"stride_batch", tensor.stride_batch},
+                                                                          {"stride_token", tensor.stride_token},
+                                                                          {"stride_head", tensor.stride_head}}};
+    for (const auto& [which, stride] : strides) {
+        constexpr std::int64_t elements = 8;  // 16 bytes
+        if (stride % elements == 0) continue;
         return {StatusCode::invalid_argument,
-                fmt::format(
-                    "{}: stride_token = {} must be a multiple of 8 elements on backend cuda; nearest valid choice: {}",
-                    name, stride_token, (stride_token + elements - 1) / elements * elements)};
-    }
-    if (heads > 1 && stride_head % elements != 0) {
-        return {StatusCode::invalid_argument,
-                fmt::format(
-                    "{}: stride_head = {} must be a multiple of 8 elements on backend cuda; nearest valid choice: {}",
-                    name, stride_head, (stride_head + elements - 1) / elements * elements)};
+                fmt::format("{}.{} = {}: must be a multiple of 8 elements on backend cuda; nearest valid choice: {}",
+                            name, which, stride, (stride + elements - 1) / elements * elements)};
     }
     return {};
 }

@@ -28,6 +28,7 @@ struct Params {
     ListChunk chunk;
     const std::int32_t* selection;
     std::int32_t list_shift;   // log2 of blocks per list
+    std::int32_t block_shift;  // log2 of the block size
     std::int32_t* counts;      // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
     std::int32_t* list_begin;  // [head][token window][lists_per_head]
     std::int32_t* list_count;  // likewise
@@ -144,16 +145,17 @@ struct SortedQuery {
         }
     };
 
-    /// Every lane of the warp calls it.
-    __device__ __forceinline__ SortedQuery(const Raw& raw, int blocks) {
+    /// Every lane of the warp calls it. What is none of the query's candidates is left out.
+    __device__ __forceinline__ SortedQuery(const Raw& raw, int candidates) {
 #pragma unroll
         for (int r = 0; r < per_lane; ++r) {
-            block[r] = raw.block[r] < static_cast<std::uint32_t>(blocks) ? raw.block[r] : none;
+            block[r] = raw.block[r] < static_cast<std::uint32_t>(candidates) ? raw.block[r] : none;
         }
         sort<2>(static_cast<int>(threadIdx.x) % lanes);
     }
 
-    /// Whether an element is the first of its list, and (for it) which blocks of the list are selected.
+    /// Whether an element is the first of its list (a block that was named twice leads once), and (for it) which blocks
+    /// of the list are selected.
     struct Leader {
         bool leads;
         int list;
@@ -252,9 +254,9 @@ __device__ __forceinline__ const std::int32_t* selected_blocks(const Params& p, 
     return p.selection + (head * p.plan.tokens_q + part.sequence.q_begin + row) * p.plan.slots;
 }
 
-/// Blocks in the part's lists; later ones hold no key that its queries may see.
-__device__ __forceinline__ int blocks_of(const Params& p, const Part& part) {
-    return part.lists << p.list_shift;
+/// Blocks before the own one of a row.
+__device__ __forceinline__ int candidates_of(const Params& p, const Part& part, int row) {
+    return (row + part.sequence.shift()) >> p.block_shift;
 }
 
 /// The queries of one tile that this lane takes part in.
@@ -287,7 +289,6 @@ __global__ void __launch_bounds__(pair_threads, 1) count_kernel(const Params p) 
     const int t = static_cast<int>(threadIdx.x);
     for (int j = t; j < part.lists; j += pair_threads) histogram[j] = 0;
     __syncthreads();
-    const int blocks = blocks_of(p, part);
     TileQueries<Width> next;
     next.load(p, part, begin, end);
     for (int row0 = begin; row0 < end; row0 += Shape::tile_queries) {
@@ -296,7 +297,8 @@ __global__ void __launch_bounds__(pair_threads, 1) count_kernel(const Params p) 
 #pragma unroll
         for (int pass = 0; pass < Shape::passes; ++pass) {
             typename Query::Leader leader[Query::per_lane];
-            Query(tile.raw[pass], blocks).leaders(p.list_shift, leader);
+            const int candidates = candidates_of(p, part, row0 + Shape::query(pass));
+            Query(tile.raw[pass], candidates).leaders(p.list_shift, leader);
 #pragma unroll
             for (int r = 0; r < Query::per_lane; ++r) {
                 if (leader[r].leads) atomicAdd(histogram + leader[r].list, 1);
@@ -486,7 +488,7 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, uns
     const EmitShared<Width> s(p, raw);
     const int entries = place_lists(p, part, segment, s);
     __syncthreads();
-    const int blocks = blocks_of(p, part), slots = p.plan.slots;
+    const int slots = p.plan.slots;
     std::int32_t* positions = p.positions + static_cast<std::int64_t>(part.local_head) * p.chunk.token_count * slots +
                               (static_cast<std::int64_t>(part.sequence.q_begin) - p.chunk.token_begin) * slots;
 
@@ -499,7 +501,7 @@ __device__ void emit_segment(const Params& p, const Part& part, int segment, uns
 #pragma unroll
         for (int pass = 0; pass < Shape::passes; ++pass) {
             const int query = Shape::query(pass);
-            Query(tile.raw[pass], blocks).leaders(p.list_shift, leader[pass]);
+            Query(tile.raw[pass], candidates_of(p, part, row0 + query)).leaders(p.list_shift, leader[pass]);
 #pragma unroll
             for (int r = 0; r < Query::per_lane; ++r) {
                 if (leader[pass][r].leads) {
@@ -676,6 +678,7 @@ Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t*
     p.chunk = plan.chunk(chunk);
     p.selection = selection;
     p.list_shift = std::countr_zero(static_cast<std::uint32_t>(plan.blocks_per_list));
+    p.block_shift = std::countr_zero(static_cast<std::uint32_t>(plan.block_size));
     if (plan.rows > std::numeric_limits<std::int32_t>::max()) {
         return {StatusCode::unsupported, "lists: " + std::to_string(plan.rows) +
                                              " rows in one chunk do not fit 32-bit row numbers; nearest valid choice: "

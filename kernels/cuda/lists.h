@@ -120,8 +120,9 @@ ListPlan make_list_plan(const Problem& problem, const ListOptions& options);
 /// Bytes of workspace build_lists() needs, 256-byte aligned; the same for every chunk.
 std::size_t list_workspace_size(const ListPlan& plan);
 
-/// Enqueues the lists of one chunk. selection: int32 [heads_q, tokens_q, slots] in device memory, any order, -1
-/// skipped. The view points into `workspace` and is valid (in stream order) until the workspace is reused.
+/// Enqueues the lists of one chunk. selection: int32 [heads_q, tokens_q, slots] in device memory, each row a
+/// set: any order, no candidates and repetitions are left out. The view points into `workspace` and is valid (in stream
+/// order) until the workspace is reused.
 Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t* selection, void* workspace,
                    cudaStream_t stream, ListView& view);
 

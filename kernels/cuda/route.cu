@@ -9,9 +9,9 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 Status centroid_map(const char* name, const Problem& problem, const void* centroids, CUtensorMap& map) {
-    const ConstTensor tensor = {centroids, problem.heads_k * problem.head_dim, problem.head_dim};
-    return make_tensor_map(name, tensor, problem.dtype, problem.blocks(), problem.heads_k, problem.head_dim,
-                           route_box_blocks, map);
+    const ConstTensor tensor = {centroids, 0, problem.heads_k * problem.head_dim, problem.head_dim};
+    const MapExtents extents = {1, problem.blocks(), problem.heads_k, problem.head_dim};
+    return make_tensor_map(name, tensor, problem.dtype, extents, route_box_blocks, map);
 }
 
 }  // namespace
@@ -32,8 +32,7 @@ Status launch_route(const Problem& problem, ConstTensor q, const void* high, con
     p.tokens_q = problem.tokens_q();
     p.selection = selection;
     p.scores = scores;
-    if (Status s = make_tensor_map("q", q, problem.dtype, problem.tokens_q(), problem.heads_q, problem.head_dim,
-                                   route_group_rows, arguments.queries);
+    if (Status s = make_tensor_map("q", q, problem.dtype, query_extents(problem), route_group_rows, arguments.queries);
         !s.ok()) {
         return s;
     }

@@ -163,10 +163,10 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
                 ptx::mbarrier_arrive_expect(shared.query_full + group, Shape::query_bytes);
 #pragma unroll
                 for (int panel = 0; panel < Shape::panels; ++panel) {
-                    ptx::tensor_load_3d(shared.queries + stage * Shape::query_bytes + panel * Shape::query_panel_bytes,
+                    ptx::tensor_load_4d(shared.queries + stage * Shape::query_bytes + panel * Shape::query_panel_bytes,
                                         queries, panel * 64, item.head,
-                                        item.sequence.q_begin + item.row0 + group * route_group_rows,
-                                        shared.query_full + group);
+                                        item.sequence.q.token + item.row0 + group * route_group_rows,
+                                        item.sequence.q.batch, shared.query_full + group);
                 }
             }
         };
@@ -184,9 +184,9 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
 #pragma unroll
             for (int box = 0; box < Shape::panels * Shape::tile_blocks / route_box_blocks; ++box) {
                 constexpr int boxes = Shape::tile_blocks / route_box_blocks;  // of a panel
-                ptx::tensor_load_3d(shared.centroids + c.stage * Shape::centroid_bytes + box * route_box_blocks * 128,
+                ptx::tensor_load_4d(shared.centroids + c.stage * Shape::centroid_bytes + box * route_box_blocks * 128,
                                     part == 0 ? high : low, box / boxes * 64, key_head,
-                                    base + tile * Shape::tile_blocks + box % boxes * route_box_blocks,
+                                    base + tile * Shape::tile_blocks + box % boxes * route_box_blocks, 0,
                                     shared.centroid_full + c.stage);
             }
             c.advance();

@@ -2,9 +2,11 @@
 
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <array>
 
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/status.h"
 
 namespace mobalab::kernels::cuda {
@@ -36,46 +38,47 @@ Status find_encoder(EncodeTiled& encode) {
     return {};
 }
 
-Status check_alignment(const char* name, const char* what, std::int64_t bytes) {
-    if (bytes % alignment == 0) return {};
-    return {StatusCode::invalid_argument,
-            fmt::format("{}: {} of {} bytes must be a multiple of 16 bytes on backend cuda; nearest valid choice: {}",
-                        name, what, bytes, (bytes + alignment - 1) / alignment * alignment)};
+/// The driver looks at strides of extents of 1 too: those are anything it takes.
+cuuint64_t stride_bytes(std::int64_t extent, std::int64_t stride) {
+    return static_cast<cuuint64_t>(extent > 1 ? stride * element_bytes : alignment);
 }
 
 }  // namespace
 
-Status make_tensor_map(const char* name, ConstTensor tensor, DataType dtype, std::int64_t tokens, std::int64_t heads,
-                       std::int64_t head_dim, int box_rows, CUtensorMap& map) {
-    if (reinterpret_cast<std::uintptr_t>(tensor.data) % alignment != 0) {
-        return {StatusCode::invalid_argument,
-                fmt::format("{} = {}: must be 16-byte aligned on backend cuda", name, tensor.data)};
-    }
-    const std::int64_t token_bytes = tensor.stride_token * element_bytes;
-    // With one head its stride is never used, and may be anything.
-    const std::int64_t head_bytes = heads == 1 ? token_bytes : tensor.stride_head * element_bytes;
-    if (Status s = check_alignment(name, "token stride", token_bytes); !s.ok()) return s;
-    if (Status s = check_alignment(name, "head stride", head_bytes); !s.ok()) return s;
+MapExtents query_extents(const Problem& p) {
+    const bool packed = p.cu_seqlens_q != nullptr;
+    return {packed ? 1 : p.batch, packed ? p.total_q : p.seqlen_q, p.heads_q, p.head_dim};
+}
+
+MapExtents key_extents(const Problem& p) {
+    const bool packed = p.cu_seqlens_k != nullptr;
+    return {packed ? 1 : p.batch, packed ? p.total_k : p.seqlen_k, p.heads_k, p.head_dim};
+}
+
+Status make_tensor_map(const char* name, ConstTensor tensor, DataType dtype, const MapExtents& e, int box_rows,
+                       CUtensorMap& map) {
+    if (Status s = check_rows_aligned(name, tensor); !s.ok()) return s;
     EncodeTiled encode = nullptr;
     if (Status s = find_encoder(encode); !s.ok()) return s;
 
-    const std::array<cuuint64_t, 3> extents = {static_cast<cuuint64_t>(head_dim), static_cast<cuuint64_t>(heads),
-                                               static_cast<cuuint64_t>(tokens)};
-    const std::array<cuuint64_t, 2> strides = {static_cast<cuuint64_t>(head_bytes),
-                                               static_cast<cuuint64_t>(token_bytes)};
-    const std::array<cuuint32_t, 3> box = {tensor_box_elements, 1, static_cast<cuuint32_t>(box_rows)};
-    const std::array<cuuint32_t, 3> steps = {1, 1, 1};
+    const std::array<cuuint64_t, 4> extents = {static_cast<cuuint64_t>(e.head_dim), static_cast<cuuint64_t>(e.heads),
+                                               static_cast<cuuint64_t>(e.tokens), static_cast<cuuint64_t>(e.batch)};
+    const std::array<cuuint64_t, 3> strides = {stride_bytes(e.heads, tensor.stride_head),
+                                               stride_bytes(e.tokens, tensor.stride_token),
+                                               stride_bytes(e.batch, tensor.stride_batch)};
+    const std::array<cuuint32_t, 4> box = {tensor_box_elements, 1, static_cast<cuuint32_t>(box_rows), 1};
+    const std::array<cuuint32_t, 4> steps = {1, 1, 1, 1};
     const CUtensorMapDataType type =
         dtype == DataType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    const CUresult result = encode(&map, type, 3, const_cast<void*>(tensor.data), extents.data(), strides.data(),
+    const CUresult result = encode(&map, type, 4, const_cast<void*>(tensor.data), extents.data(), strides.data(),
                                    box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (result == CUDA_SUCCESS) return {};
-    return {StatusCode::invalid_argument,
-            fmt::format(
-                "{}: the driver refuses a tensor map (error {}) for tokens {}, heads {}, head_dim {}, strides {} and "
-                "{} bytes",
-                name, static_cast<int>(result), tokens, heads, head_dim, token_bytes, head_bytes)};
+    return {
+        StatusCode::invalid_argument,
+        fmt::format("{}: the driver refuses a tensor map (error {}) for [batch {}, tokens {}, heads {}, head_dim "
+                    "{}] with strides of {} bytes (at most 2^40); nearest valid choice: a contiguous tensor",
+                    name, static_cast<int>(result), e.batch, e.tokens, e.heads, e.head_dim, fmt::join(strides, ", "))};
 }
 
 }  // namespace mobalab::kernels::cuda

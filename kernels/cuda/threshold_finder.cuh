@@ -9,7 +9,7 @@ namespace mobalab::kernels::cuda {
 /// Finds a threshold from scores alone, without keeping any: each lane holds the M largest maxima of its groups of 4
 /// columns, for both of its rows. Over the quad these are 4 * M different scores of the row, and 4 * M - 1 of them
 /// reach the second smallest. So nothing below that one can be among the best 4 * M - 1. Masked columns are -inf, so
-/// too few columns give -inf.
+/// too few columns give -inf. Four NaN of a group count as one score, as they should: they pass any threshold.
 template <int M>
 struct ThresholdFinder {
     float top[2][M];  // largest first

@@ -9,7 +9,7 @@
 //
 // Keys: order-preserving bits of the score above the block number, so one unsigned comparison is the tie rule of
 // kernels.h (the higher block wins). Blocks are unique, so the order is total and the order of arrival never matters.
-// NaN scores beat nothing.
+// NaN, of whatever bits, has the highest bits of all: it beats every number. A score of -inf is no candidate.
 namespace mobalab::kernels::cuda {
 
 using Key = unsigned long long;
@@ -19,7 +19,8 @@ inline constexpr int warp_rows = 16;
 
 /// Bits in the order of the scores.
 __device__ __forceinline__ std::uint32_t ordered_bits(float score) {
-    const std::uint32_t bits = __float_as_uint(score + 0.0f);  // -0 becomes +0: equal scores have equal bits
+    // -0 becomes +0 and any NaN the one of the hardware: equal scores have equal bits.
+    const std::uint32_t bits = __float_as_uint(score + 0.0f);
     return bits ^ (static_cast<std::uint32_t>(static_cast<int>(bits) >> 31) | 0x80000000u);
 }
 __device__ __forceinline__ Key make_key(float score, std::uint32_t block) {
@@ -37,12 +38,15 @@ __device__ __forceinline__ float key_score(Key key) {
     return score_of_bits(static_cast<std::uint32_t>(key >> 32));
 }
 
-/// The largest float below x (x not NaN; -inf stays).
-__device__ __forceinline__ float next_below(float x) {
+/// What the scores that count reach at least: all but -inf.
+inline constexpr float lowest_floor = -3.402823466e+38f;
+
+/// The smallest float above x; above +inf, and of NaN, something that fmaxf() ignores or that only NaN would have to
+/// beat.
+__device__ __forceinline__ float next_above(float x) {
     const auto bits = __float_as_int(x);
-    if (x == 0.0f) return __int_as_float(static_cast<int>(0x80000001u));
-    if (x == -INFINITY) return x;
-    return __int_as_float(x > 0.0f ? bits - 1 : bits + 1);
+    if (x == 0.0f) return __int_as_float(1);
+    return __int_as_float(x > 0.0f ? bits + 1 : bits - 1);
 }
 /// The value of row `lane % 16`, to every lane, from the two values that each quad has for its rows.
 __device__ __forceinline__ int of_row(int value0, int value1, int lane) {

@@ -12,7 +12,7 @@
 // `slots` of them reach, so at least as many scores. In the second pass little more than the winners gets past it (1.4
 // times as many, for 63 of random scores), in whatever order they come. What does is marked in a bit mask per lane,
 // without branches, and appended to a buffer of the row in shared memory. At the end buffers are sorted, two rows at a
-// time; a buffer that would overflow before is sorted then, keeps its best, and the row's bound rises. How full a
+// time; a buffer that would overflow before is sorted then, keeps its best, and the row's floor rises. How full a
 // buffer was never matters to the result.
 namespace mobalab::kernels::cuda {
 
@@ -114,15 +114,15 @@ public:
 
     /// A row without any candidate never collects anything.
     __device__ __forceinline__ void begin(bool any0, bool any1, bool surveyed) {
-        bound0_ = bound1_ = -INFINITY;
+        floor0_ = floor1_ = lowest_floor;
         if (surveyed) bisect();
-        if (!any0) bound0_ = INFINITY;
-        if (!any1) bound1_ = INFINITY;
+        if (!any0) floor0_ = INFINITY;
+        if (!any1) floor1_ = INFINITY;
         count0_ = count1_ = 0;
     }
 
     /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf. From the
-    /// highest columns down: what comes after a sort is always a lower block, so it must exceed the bound.
+    /// highest columns down: what comes after a sort is always a lower block, so it must beat what was kept.
     __device__ __forceinline__ void take(const float (&d)[64], int first_block) {
         collect<48>(d, first_block);
         collect<32>(d, first_block);
@@ -149,7 +149,7 @@ private:
     Key* buffers_;  // a row's each, then the parked scores
     int slots_, lane_;
     float maxima_[64];       // like an accumulator: the survey
-    float bound0_, bound1_;  // of rows lane / 4 and lane / 4 + 8
+    float floor0_, floor1_;  // of rows lane / 4 and lane / 4 + 8
     int count0_, count1_;    // keys in their buffers, the same in all four lanes of a quad
 
     __device__ __forceinline__ Key* buffer(int row) const {
@@ -172,7 +172,7 @@ private:
         }
     }
 
-    /// Bounds that scores must exceed: values that at least `slots` maxima reach, but hardly more.
+    /// Floors that scores must reach: values that at least `slots` maxima reach, but hardly more.
     __device__ __forceinline__ void bisect() {
         float low[2] = {INFINITY, INFINITY}, high[2] = {-INFINITY, -INFINITY};
 #pragma unroll
@@ -207,11 +207,11 @@ private:
                 middle[h] = 0.5f * low[h] + 0.5f * high[h];
             }
         }
-        if (enough[0]) bound0_ = next_below(low[0]);
-        if (enough[1]) bound1_ = next_below(low[1]);
+        if (enough[0]) floor0_ = fmaxf(floor0_, low[0]);
+        if (enough[1]) floor1_ = fmaxf(floor1_, low[1]);
     }
 
-    /// Sorts the buffers of these rows (in pairs) and keeps their best; the bounds rise to what was kept worst.
+    /// Sorts the buffers of these rows (in pairs) and keeps their best; the floors rise above what was kept worst.
     __device__ __forceinline__ void sort_rows(unsigned rows) {
         __syncwarp();
         const int count = of_row(count0_, count1_, lane_);
@@ -242,17 +242,17 @@ private:
             const int row = lane_ / 4;
             if (row / 2 == pair) {
                 count0_ = min(count0_, slots_);
-                bound0_ = fmaxf(bound0_, key_score(buffer(row)[slots_ - 1]));
+                floor0_ = fmaxf(floor0_, next_above(key_score(buffer(row)[slots_ - 1])));
             }
             if (row / 2 + 4 == pair) {
                 count1_ = min(count1_, slots_);
-                bound1_ = fmaxf(bound1_, key_score(buffer(row + 8)[slots_ - 1]));
+                floor1_ = fmaxf(floor1_, next_above(key_score(buffer(row + 8)[slots_ - 1])));
             }
         }
         __syncwarp();
     }
 
-    /// Bit i: d[Begin + i] beats its row's bound. The sign of (bound - d) is the answer, shifted in from the left.
+    /// Bit i: d[Begin + i] is not below its row's floor: what the sign of (d - floor) says, shifted in from the left.
     template <int Begin>
     __device__ __forceinline__ std::uint32_t winners(const float (&d)[64]) const {
         std::uint32_t part[2] = {0, 0};
@@ -260,11 +260,11 @@ private:
         for (int i = 7; i >= 0; --i) {
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
-                const float difference = ((i & 2) == 0 ? bound0_ : bound1_) - d[Begin + 8 * h + i];
+                const float difference = d[Begin + 8 * h + i] - ((i & 2) == 0 ? floor0_ : floor1_);
                 part[h] = __funnelshift_l(__float_as_uint(difference), part[h], 1);
             }
         }
-        return part[0] | (part[1] << 8);
+        return ~(part[0] | (part[1] << 8)) & 0xffffu;
     }
 
     /// Appends the winners of one window.

@@ -9,12 +9,12 @@
 
 // Exact top-k for short lists (fewer than 16), one warp for 16 rows, nothing shared between warps.
 //
-// Every row has a bound that at least `slots` of its scores reach or exceed. What exceeds it is marked in a bit mask
+// Every row has a floor that at least `slots` of its scores reach, or all. What is not below it is marked in a bit mask
 // per lane, without branches, and appended to the row's buffer in shared memory. After a few tiles, then whenever the
 // number of tiles has grown by a factor (each time about as many scores pass), and at the end, a buffer is cut down to
-// its best, and the bound rises to the worst of them. That is in all warps of a warpgroup at the same tile: they meet
-// at every product, so one that stops alone stops all. A buffer that would overflow in between is cut down before, so
-// the result never depends on a capacity.
+// its best, and the floor rises above the worst of them. That is in all warps of a warpgroup at the same tile: they
+// meet at every product, so one that stops alone stops all. A buffer that would overflow in between is cut down before,
+// so the result never depends on a capacity.
 //
 // A tile is taken in two steps: take() is the last to read the scores, so the next tile's product may follow it;
 // append() works from a copy in shared memory (registers cannot be indexed) while that product is under way.
@@ -30,7 +30,7 @@ public:
     static constexpr int tile_blocks = 64, values = tile_blocks / 2;  // of a lane
     static constexpr bool surveys = false;
     static constexpr int no_block = 0xffff;  // buffers keep 16 bits; limits.cc sees to it that these are enough
-    /// Tiles before the first cut (bounds come from the finder until then), and by what this number grows, in halves.
+    /// Tiles before the first cut (floors come from the finder until then), and by what this number grows, in halves.
     static constexpr int first_cut = Size == 8 ? 3 : 2, cut_growth = Size == 8 ? 5 : 4;
 
 private:
@@ -52,8 +52,8 @@ public:
 
     /// A row without any candidate never collects anything.
     __device__ __forceinline__ void begin(bool any0, bool any1) {
-        bound_[0] = any0 ? -INFINITY : INFINITY;
-        bound_[1] = any1 ? -INFINITY : INFINITY;
+        floor_[0] = any0 ? lowest_floor : INFINITY;
+        floor_[1] = any1 ? lowest_floor : INFINITY;
         finder_.reset();
         filled_ = 0;
     }
@@ -62,7 +62,7 @@ public:
     /// `number` of them, this one included, have passed. False if buffers have no room for what it marked.
     __device__ __forceinline__ bool take(const float (&d)[values], int number) {
         if (number <= first_cut) find(d);
-        mask_ = exceeding(d);
+        mask_ = reaching(d);
         return place(mask_, [&] { park(d); });
     }
     /// A tile in which no row of the warp has candidates.
@@ -73,14 +73,14 @@ public:
         float d[values];
         recall(d);
         if (number > first_cut) find(d);  // once a tile, or scores would count twice
-        mask_ = exceeding(d);
+        mask_ = reaching(d);
         return place(mask_);
     }
     /// Puts what take() marked into the buffers. Column c of the tile is block first_block + c.
     __device__ __forceinline__ void append(int first_block) { append(mask_, first_block); }
 
     /// The same and a cut; without room for all of the tile by quarters, with cuts where there is none: from the
-    /// highest quarter down, since what comes after a cut must be of lower blocks: it has to exceed the bound. Leaves
+    /// highest quarter down, since what comes after a cut must be of lower blocks: it has to beat what was kept. Leaves
     /// nothing marked. `due`: there is a cut at the end in any case.
     __device__ __forceinline__ void append_and_cut(int first_block, bool room, bool due) {
         int quarter = room ? -1 : quarters - 1;
@@ -92,7 +92,7 @@ public:
             if (quarter < 0) break;
             float d[values];
             recall(d);
-            mask_ = exceeding(d);
+            mask_ = reaching(d);
             while (quarter >= 0 && append_quarter(first_block, quarter)) --quarter;
             again = quarter >= 0 || due;
         }
@@ -109,7 +109,7 @@ public:
     }
 
 private:
-    float bound_[2];  // scores must exceed it
+    float floor_[2];  // scores must reach it
     ThresholdFinder<Size / 4> finder_;
     std::uint32_t parked_;  // address of the lane's copy of the tile: value i at 128 * (i / 4 * 4) + 4 * (i % 4)
     std::uint32_t filled_;  // bytes of scores that both rows' buffers hold (low and high half)
@@ -141,19 +141,19 @@ private:
         return block;
     }
 
-    /// Bit i: d[i] exceeds the bound of its row. The sign of (bound - score) is the answer, shifted in from the left;
-    /// equal numbers, -inf beside -inf and NaN give +0 or the positive NaN.
-    __device__ __forceinline__ std::uint32_t exceeding(const float (&d)[values]) const {
+    /// Bit i: d[i] is not below the floor of its row. The sign of (score - floor) says that it is, shifted in from the
+    /// left; equal numbers, +inf beside +inf and NaN give +0 or the positive NaN.
+    __device__ __forceinline__ std::uint32_t reaching(const float (&d)[values]) const {
         std::uint32_t part[4] = {};
 #pragma unroll
         for (int i = 7; i >= 0; --i) {
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
-                const float difference = bound_[i / 2 % 2] - d[8 * j + i];
+                const float difference = d[8 * j + i] - floor_[i / 2 % 2];
                 part[j] = __funnelshift_l(__float_as_uint(difference), part[j], 1);
             }
         }
-        return part[0] | (part[1] << 8) | (part[2] << 16) | (part[3] << 24);
+        return ~(part[0] | (part[1] << 8) | (part[2] << 16) | (part[3] << 24));
     }
 
     /// Makes room for the marked values of all lanes: an exclusive sum over each quad, both rows in one integer. False,
@@ -293,7 +293,7 @@ private:
         __syncwarp();
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            bound_[h] = fmaxf(bound_[h], load_score(shared() + row_scores(lane / 4 + 8 * h), slots_ - 1));
+            floor_[h] = fmaxf(floor_[h], next_above(load_score(shared() + row_scores(lane / 4 + 8 * h), slots_ - 1)));
         }
         filled_ = __vminu2(filled_, 4u * static_cast<std::uint32_t>(slots_) * 0x10001u);
         __syncwarp();
@@ -310,11 +310,11 @@ private:
         }
     }
 
-    /// Raises the bounds to what the finder sees in this tile.
+    /// Raises the floors to what the finder sees in this tile.
     __device__ __forceinline__ void find(const float (&d)[values]) {
         finder_.add(d);
 #pragma unroll
-        for (int h = 0; h < 2; ++h) bound_[h] = fmaxf(bound_[h], next_below(finder_.threshold(h)));
+        for (int h = 0; h < 2; ++h) floor_[h] = fmaxf(floor_[h], finder_.threshold(h));
     }
 };
 

@@ -14,7 +14,7 @@ struct alignas(16) WorkUnit {
     char* own_out = nullptr;       ///< partial of own query row 0, and
     std::int64_t own_pitch = 0;    ///< bytes to the next one
     float* own_lse = nullptr;      ///< of own query row 0
-    std::int32_t key_token = 0;    ///< first key of the run
+    Place key;                     ///< first key of the run
     std::int32_t keys = 0;         ///< keys of the run inside the sequence, at most 128
     std::int32_t key_head = 0;
     std::int32_t tiles = 0;  ///< own tiles, then those of the list; negative: no more work
@@ -51,9 +51,8 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
     const int first_key = item.list * args.keys_per_list + run * keys_per_run;
 
     WorkUnit unit;
-    unit.q_rows =
-        static_cast<const char*>(args.q) + sequence.q_begin * args.q_stride_token + item.head * args.q_stride_head;
-    unit.key_token = sequence.k_begin + first_key;
+    unit.q_rows = args.q.row(item.head, sequence.q);
+    unit.key = sequence.k.from(first_key);
     unit.keys = min(keys_per_run, sequence.sk - first_key);
     unit.key_head = item.head / args.query_heads_per_key_head;
     unit.diagonal = first_key - sequence.shift();
@@ -64,8 +63,8 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
     unit.list_end = item.first_row + item.rows;
     unit.tiles = unit.own_tiles + tiles_of(item.rows);
     if (run == 0) {
-        unit.own_out = args.output.row(item.head, sequence.q_begin);
-        unit.own_pitch = args.output.stride_token;
+        unit.own_out = args.output.out.row(item.head, sequence.q);
+        unit.own_pitch = args.output.out.stride.token;
         unit.own_lse = args.output.lse_of(item.head, sequence.q_begin);
     } else {
         const std::int64_t row = own_partial_row(args, sequence, item.head, item.own_begin, run);

@@ -83,11 +83,11 @@ protected:
     static DataType dtype() { return GetParam().dtype; }
 };
 
-/// One small call whose tensors the test lays out itself, as they share one piece of device memory.
+/// One small call whose tensors the test lays out itself; what is written has memory of its own.
 class BareCall {
 public:
     BareCall(Operation operation, DataType dtype)
-        : problem(shape(64, 1, 1, 64, 16, 1)), data_(memory_.allocate(64 * 128 * 2)) {
+        : problem(shape(64, 1, 1, 64, 16, 1)), data_(memory_.allocate(pieces * piece_bytes)) {
         problem.dtype = dtype;
         execution.backend = Backend::cuda;
         execution.workspace_bytes = workspace_size(operation, problem, Backend::cuda);
@@ -101,17 +101,21 @@ public:
     }
     /// Rows of 64 elements from byte `offset` on.
     ConstTensor in(std::int64_t stride_token = 64, std::ptrdiff_t offset = 0) const {
-        return {static_cast<const std::byte*>(data_) + offset, stride_token, 64};
+        return {.data = static_cast<const std::byte*>(data_) + offset, .stride_token = stride_token, .stride_head = 64};
     }
-    Tensor out(std::int64_t stride_token = 64, std::ptrdiff_t offset = 0) const {
-        return {static_cast<std::byte*>(data_) + offset, stride_token, 64};
+    /// Outputs 1, 2 and 3; piece 0 is every input, piece 4 lse.
+    Tensor out(int piece, std::int64_t stride_token = 64) const {
+        return {.data = static_cast<std::byte*>(data_) + piece * piece_bytes,
+                .stride_token = stride_token,
+                .stride_head = 64};
     }
-    float* lse() const { return static_cast<float*>(data_); }
+    float* lse() const { return reinterpret_cast<float*>(static_cast<std::byte*>(data_) + 4 * piece_bytes); }
 
     Problem problem;
     Execution execution;
 
 private:
+    static constexpr std::size_t pieces = 5, piece_bytes = 64 * 128 * 2;  // tensors of 64 rows
     CudaMemory memory_;
     void* data_;
 };

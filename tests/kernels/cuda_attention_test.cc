@@ -232,8 +232,7 @@ TEST_P(CudaAttention, InfinitiesOfTheNextSequenceStayThere) {
 TEST_P(CudaAttention, MisalignedTensorsAreRefused) {
     const BareCall call(Operation::attention_forward, dtype());
     const auto status = [&](const ConstTensor& in) {
-        return attention_forward(call.problem, in, in, in, nullptr, call.out(64, 64 * 64 * 2), call.lse(),
-                                 call.execution);
+        return attention_forward(call.problem, in, in, in, nullptr, call.out(1), call.lse(), call.execution);
     };
     EXPECT_EQ(status(call.in(67)).code, StatusCode::invalid_argument);
     EXPECT_NE(status(call.in(67)).message.find("67"), std::string::npos);

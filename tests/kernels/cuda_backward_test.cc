@@ -146,19 +146,22 @@ TEST_P(CudaBackward, OrderOfTheSelectionDoesNotChangeBits) {
 TEST_P(CudaBackward, MisalignedTensorsAreRefused) {
     const BareCall call(Operation::attention_backward, dtype());
     const ConstTensor in = call.in();
-    const Status status = attention_backward(call.problem, in, in, in, in, in, call.lse(), nullptr, call.out(),
-                                             call.out(67), call.out(), call.execution);
+    const Status status = attention_backward(call.problem, in, in, in, in, in, call.lse(), nullptr, call.out(1),
+                                             call.out(2, 67), call.out(3), call.execution);
     EXPECT_EQ(status.code, StatusCode::invalid_argument);
-    EXPECT_NE(status.message.find("dk: stride_token = 67"), std::string::npos) << status.message;
+    EXPECT_NE(status.message.find("dk.stride_token = 67"), std::string::npos) << status.message;
 }
 
 TEST_P(CudaBackward, RowsFurtherApartThan32BitsReachAreRefused) {
     const BareCall call(Operation::attention_backward, dtype());
-    const ConstTensor in = call.in(), wide = call.in(std::int64_t{1} << 30);
-    const Status status = attention_backward(call.problem, in, in, in, in, wide, call.lse(), nullptr, call.out(),
-                                             call.out(), call.out(), call.execution);
+    const ConstTensor in = call.in();
+    // Refused before anyone reads it: an address far from all memory, so that it overlaps nothing.
+    ConstTensor wide = call.in(std::int64_t{1} << 30);
+    wide.data = reinterpret_cast<const void*>(std::uintptr_t{1} << 45);
+    const Status status = attention_backward(call.problem, in, in, in, in, wide, call.lse(), nullptr, call.out(1),
+                                             call.out(2), call.out(3), call.execution);
     EXPECT_EQ(status.code, StatusCode::invalid_argument);
-    EXPECT_NE(status.message.find("d_out: stride_token = 1073741824"), std::string::npos) << status.message;
+    EXPECT_NE(status.message.find("d_out.stride_token = 1073741824"), std::string::npos) << status.message;
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, CudaBackward, testing::ValuesIn(cuda_targets()), target_name);

@@ -223,10 +223,10 @@ private:
         execution.workspace_bytes = workspace.bytes();
         return execution;
     }
-    ConstTensor q() const { return {tensors_.q.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
-    ConstTensor k() const { return {tensors_.k.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
-    ConstTensor v() const { return {tensors_.v.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
-    Tensor out() const { return {tensors_.out.get(), problem_.heads_q * problem_.head_dim, problem_.head_dim}; }
+    ConstTensor q() const { return as_const(contiguous_rows(problem_, tensors_.q.get())); }
+    ConstTensor k() const { return as_const(contiguous_rows(problem_, tensors_.k.get())); }
+    ConstTensor v() const { return as_const(contiguous_rows(problem_, tensors_.v.get())); }
+    Tensor out() const { return contiguous_rows(problem_, tensors_.out.get()); }
     float* lse() const { return tensors_.lse.as<float>(); }
     std::int32_t* selection() const { return tensors_.selection.as<std::int32_t>(); }
 

@@ -56,8 +56,8 @@ struct Tensors {
         fill(d_out, 4, 0);
     }
     std::size_t bytes() const { return static_cast<std::size_t>(p.tokens_q() * p.heads_q * p.head_dim) * 2; }
-    ConstTensor in(const DeviceBuffer& buffer) const { return {buffer.get(), p.heads_q * p.head_dim, p.head_dim}; }
-    Tensor to(const DeviceBuffer& buffer) const { return {buffer.get(), p.heads_q * p.head_dim, p.head_dim}; }
+    ConstTensor in(const DeviceBuffer& buffer) const { return as_const(to(buffer)); }
+    Tensor to(const DeviceBuffer& buffer) const { return contiguous_rows(p, buffer.get()); }
 };
 
 /// One sequence and head, in double: [tokens][head_dim].

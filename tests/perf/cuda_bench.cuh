@@ -29,6 +29,12 @@ inline Problem make_problem(std::int64_t n, std::int64_t heads, std::int64_t d, 
     return p;
 }
 
+/// All of make_problem()'s tensors, for kernels that want their strides resolved.
+inline Tensor contiguous_rows(const Problem& p, void* data) {
+    const std::int64_t token = p.heads_q * p.head_dim;
+    return {data, p.seqlen_q * token, token, p.head_dim};
+}
+
 /// Standard normal number i of a seed; the same for the same seed.
 inline __device__ float normal(std::int64_t i, std::uint64_t seed) {
     std::uint64_t x = (static_cast<std::uint64_t>(i) + seed * 0x9e3779b97f4a7c15ull) * 0xbf58476d1ce4e5b9ull;

@@ -96,7 +96,7 @@ void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t bloc
     }
     const DeviceBuffer centroids(static_cast<std::size_t>(p.blocks() * heads * d) * 2);
     const DeviceBuffer selection(static_cast<std::size_t>(p.tokens_q() * heads * p.routed()) * 4);
-    const ConstTensor qt = {q.get(), heads * d, d}, kt = {keys.get(), heads * d, d};
+    const ConstTensor qt = as_const(contiguous_rows(p, q.get())), kt = as_const(contiguous_rows(p, keys.get()));
     const auto run_centroids = [&] {
         must(cuda::launch_centroids(p, kt, nullptr, {nullptr, centroids.get(), nullptr}, nullptr));
     };
@@ -148,8 +148,8 @@ void bench_conv(std::int64_t n) {
     const DeviceBuffer weight(16 * 128 * 5 * 4);
     fill_normal<<<1024, 256>>>(keys.as<__nv_bfloat16>(), elements, 2);
     check_cuda(cudaMemset(weight.get(), 0, weight.bytes()), "memset");
-    const Tensor to = {out.get(), 2048, 128};
-    const ConstTensor from = {keys.get(), 2048, 128}, convolved = {out.get(), 2048, 128};
+    const Tensor to = contiguous_rows(p, out.get());
+    const ConstTensor from = as_const(contiguous_rows(p, keys.get())), convolved = as_const(to);
     const cuda::CentroidOutput pooled = {nullptr, centroids.get(), nullptr};
     for (const int width : {3, 5}) {
         const auto conv = [&] { must(cuda::launch_key_conv(p, from, weight.as<float>(), width, to, nullptr)); };

@@ -89,22 +89,14 @@ __device__ __forceinline__ void bulk_wait() {
     asm volatile("cp.async.bulk.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
-/// A box of a 3-dimensional tensor map (innermost coordinate first). Elements outside the tensor arrive as zeros and
+/// A box of a 4-dimensional tensor map (innermost coordinate first). Elements outside the tensor arrive as zeros and
 /// count in the bytes the barrier must expect.
-__device__ __forceinline__ void tensor_load_3d(void* shared, const CUtensorMap* map, int c0, int c1, int c2,
+__device__ __forceinline__ void tensor_load_4d(void* shared, const CUtensorMap* map, int c0, int c1, int c2, int c3,
                                                std::uint64_t* barrier) {
     asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::
-            "r"(shared_address(shared)),
-        "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(shared_address(barrier))
-        : "memory");
-}
-__device__ __forceinline__ void tensor_load_3d(void* shared, const CUtensorMap* map, int c0, int c1, int c2,
-                                               std::uint64_t* barrier, std::uint64_t policy) {
-    asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-        "[%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(shared)),
-        "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(shared_address(barrier)), "l"(policy)
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
+        "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared_address(shared)),
+        "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(shared_address(barrier))
         : "memory");
 }
 __device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
