@@ -133,6 +133,22 @@ class PythonModule(unittest.TestCase):
             alone, _, _ = mk.moba_forward(q[None, begin:end], k[None, begin:end], v[None, begin:end], BLOCK, TOPK)
             np.testing.assert_array_equal(out[begin:end], alone[0])
 
+    def test_a_nan_key_shows_where_it_can_be_seen_and_nowhere_else(self):
+        q, k, v = tensors(batch=1)
+        clean = mk.moba_forward(q, k, v, BLOCK, TOPK)
+        poisoned = k.copy()
+        bad = 2 * BLOCK + 3  # in block 2, of key head 0: query heads 0 and 1
+        poisoned[0, bad, 0] = np.nan
+        out, lse, selection = mk.moba_forward(q, poisoned, v, BLOCK, TOPK)
+        later = 3 * BLOCK  # rows that have block 2 among their candidates
+        self.assertTrue((selection[:2, later:, 0] == 2).all(), "a NaN score ranks first")
+        self.assertTrue(np.isnan(out[0, later:, :2]).all() and np.isnan(out[0, bad:later, :2]).all())
+        for got, want in ((out, clean[0]), (lse, clean[1]), (selection, clean[2])):
+            rows = (slice(None), slice(0, bad)) if got is out else (slice(0, 2), slice(0, bad))
+            np.testing.assert_array_equal(got[rows], want[rows])
+            heads = (slice(None), slice(None), slice(2, None)) if got is out else (slice(2, None),)
+            np.testing.assert_array_equal(got[heads], want[heads])
+
     def test_routing_may_be_asked_for_all_blocks(self):
         q, k, v = tensors()
         everything, _, selection = mk.moba_forward(q, k, v, BLOCK, 1000)
