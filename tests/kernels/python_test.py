@@ -1,9 +1,15 @@
 """The Python module on NumPy arrays and the CPU backend: routing, attention, gradients, convolution, errors.
 
 Usage: python_test.py LIBRARY
+
+What every argument may be is python_arguments_test.py's; torch's side is python_torch_test.py's.
 """
 
+import copy
+import multiprocessing
 import os
+import pickle
+import signal
 import sys
 import unittest
 from pathlib import Path
@@ -14,6 +20,7 @@ os.environ["MOBALAB_KERNELS_LIBRARY"] = sys.argv.pop(1)
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels" / "python"))
 
 import mobalab_kernels as mk  # noqa: E402
+from python_arguments import workers  # noqa: E402
 
 SEED = 20
 BLOCK, TOPK = 16, 3
@@ -51,6 +58,17 @@ def attention(q, k, v, kept):
         weights = np.exp(scores - scores.max())
         out[b, row, h] = weights / weights.sum() @ v[b, columns, h // group]
     return out
+
+
+def crashing_judge(number):
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return 1 / 0 if number == 4 else "wrong" if number == 3 else None
+
+
+def refused_call():
+    q, k = tensors(heads_q=3, count=2)
+    mk.route(q, k, BLOCK, TOPK)
 
 
 class PythonModule(unittest.TestCase):
@@ -114,6 +132,83 @@ class PythonModule(unittest.TestCase):
         for begin, end in ((0, 37), (37, 100)):
             alone, _, _ = mk.moba_forward(q[None, begin:end], k[None, begin:end], v[None, begin:end], BLOCK, TOPK)
             np.testing.assert_array_equal(out[begin:end], alone[0])
+
+    def test_a_nan_key_shows_where_it_can_be_seen_and_nowhere_else(self):
+        q, k, v = tensors(batch=1)
+        clean = mk.moba_forward(q, k, v, BLOCK, TOPK)
+        poisoned = k.copy()
+        bad = 2 * BLOCK + 3  # in block 2, of key head 0: query heads 0 and 1
+        poisoned[0, bad, 0] = np.nan
+        out, lse, selection = mk.moba_forward(q, poisoned, v, BLOCK, TOPK)
+        later = 3 * BLOCK  # rows that have block 2 among their candidates
+        self.assertTrue((selection[:2, later:, 0] == 2).all(), "a NaN score ranks first")
+        self.assertTrue(np.isnan(out[0, later:, :2]).all() and np.isnan(out[0, bad:later, :2]).all())
+        for got, want in ((out, clean[0]), (lse, clean[1]), (selection, clean[2])):
+            rows = (slice(None), slice(0, bad)) if got is out else (slice(0, 2), slice(0, bad))
+            np.testing.assert_array_equal(got[rows], want[rows])
+            heads = (slice(None), slice(None), slice(2, None)) if got is out else (slice(2, None),)
+            np.testing.assert_array_equal(got[heads], want[heads])
+
+    def test_routing_may_be_asked_for_all_blocks(self):
+        q, k, v = tensors()
+        everything, _, selection = mk.moba_forward(q, k, v, BLOCK, 1000)
+        self.assertEqual(selection.shape[-1], -(-q.shape[1] // BLOCK) - 1)
+        one_block, _, none = mk.moba_forward(q, k, v, 1024, 1)
+        self.assertEqual(none.shape[-1], 0)
+        np.testing.assert_allclose(everything, one_block, rtol=0, atol=1e-5)
+
+    def test_lengths_read_once_serve_other_calls(self):
+        q, k, v = (x.reshape(-1, *x.shape[2:]) for x in tensors(batch=1))
+        cu = np.array([0, 37, 37, 100], dtype=np.int32)
+        lengths = mk.sequence_lengths(q, k, BLOCK, cu, cu)
+        self.assertEqual(lengths, {"max_seqlen_q": 63, "max_seqlen_k": 63, "total_blocks": 3 + 4})
+        packed = {"cu_seqlens_q": cu, "cu_seqlens_k": cu}
+        np.testing.assert_array_equal(mk.route(q, k, BLOCK, TOPK, **packed), mk.route(q, k, BLOCK, TOPK, **packed, **lengths))
+        with self.assertRaisesRegex(TypeError, "cu_seqlens_q"):
+            mk.sequence_lengths(q, k, BLOCK, None, cu)
+
+    def test_errors_name_both_shapes(self):
+        q, k, v = tensors()
+        with self.assertRaisesRegex(ValueError, r"v has shape \(2, 90, 2, 8\).*k \(2, 100, 2, 8\)"):
+            mk.moba_forward(q, k, v[:, :90], BLOCK, TOPK)
+        out, lse, selection = mk.moba_forward(q, k, v, BLOCK, TOPK)
+        with self.assertRaisesRegex(ValueError, r"lse has shape \(1, 1\).*q \(2, 100, 4, 8\).*\(4, 200\)"):
+            mk.attention_backward(q, k, v, out, out, lse[:1, :1], selection, BLOCK, TOPK)
+        with self.assertRaisesRegex(ValueError, r"selection has shape \(2, 4, 100, 2\)"):
+            mk.attention_forward(q, k, v, selection.reshape(4, 2, 100, 2).swapaxes(0, 1), BLOCK, TOPK)
+
+    def test_errors_come_out_of_a_worker_process(self):
+        with self.assertRaises(mk.Error) as caught:
+            mk.compute_centroids(np.zeros((1, 4, 0, 8), np.float32), BLOCK)
+        for copied in (pickle.loads(pickle.dumps(caught.exception)), copy.copy(caught.exception)):
+            self.assertEqual((type(copied), str(copied), copied.code),
+                             (type(caught.exception), str(caught.exception), caught.exception.code))
+        with multiprocessing.Pool(1) as pool:
+            waiting = pool.apply_async(refused_call)
+            with self.assertRaisesRegex(mk.Error, "heads_q"):  # a TimeoutError where it cannot be unpickled
+                waiting.get(timeout=100)
+
+    def test_what_is_no_library_of_this_version_is_refused(self):
+        with self.assertRaisesRegex(FileNotFoundError, "nowhere.so"):
+            mk.load("nowhere.so")
+        with self.assertRaisesRegex(mk.Error, "another library"):
+            mk.load(np.linalg._umath_linalg.__file__)
+        with self.assertRaisesRegex(mk.Error, "cpu_reference"):
+            mk.backend_available("gpu")
+        self.assertIsNone(mk.backend_available("cpu"))
+
+    def test_a_crash_fails_its_row_of_the_argument_table_and_no_other(self):
+        found = {}
+        workers.run_all(6, crashing_judge, "fork", 3, lambda number, wrong: found.__setitem__(number, wrong))
+        self.assertEqual([wrong is None for wrong in found.values()], [True, False, True, False, False, True])
+        self.assertIn("exit code -11", found[1])
+        self.assertEqual(found[3], "wrong")
+        self.assertIn("ZeroDivisionError", found[4])
+
+    def test_star_import_gives_all_that_can_run(self):
+        names = {}
+        exec("from mobalab_kernels import *", names)
+        self.assertIs(names["route"], mk.route)
 
     def test_errors_name_the_value_and_the_rule(self):
         q, k = tensors(heads_q=3, count=2)

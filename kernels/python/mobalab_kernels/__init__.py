@@ -1,15 +1,34 @@
 """MoBA routing and attention on torch tensors or NumPy arrays, through mobalab's C interface.
 
-Tensors are [batch, seq, heads, dim] (or [tokens, heads, dim] with cu_seqlens), contiguous in dim. CUDA tensors run on the
-CUDA backend on torch's current stream, CPU tensors and arrays on the CPU backend. `topk` counts the query's own
-block. Nothing is copied; outputs and workspace are allocated by torch (so its caching allocator owns them) or NumPy.
-
     import mobalab_kernels as mk
     selection = mk.route(q, k, block_size=128, topk=8)
     out = mk.moba_attention(q, k, v, block_size=128, topk=8)        # differentiable (torch)
+
+What all functions share:
+
+- Tensors are [batch, seqlen, heads, head_dim]. Packed sequences of different lengths are [total, heads, head_dim] with
+  cu_seqlens_q and cu_seqlens_k: int32 [batch + 1], on the tensors' device, from 0 to the number of tokens; sequence b
+  owns the tokens [cu_seqlens[b], cu_seqlens[b + 1]). On CUDA devices their contents are read back and checked; whoever
+  gives max_seqlen_q, max_seqlen_k and total_blocks (all of them; see sequence_lengths) saves that wait and vouches for
+  them.
+- heads_q is a multiple of heads_k; seqlen_q <= seqlen_k: the queries are the last ones of the sequence.
+- Any strides are taken, 0 included (expand, broadcast_to), and nothing is copied; only head_dim must be contiguous, on
+  CUDA devices with rows at multiples of 16 bytes. Negative strides are refused. selection, lse, weight and cu_seqlens
+  must be contiguous. Inputs may be read-only; outputs are new arrays.
+- Arguments of a call are all NumPy arrays or all torch tensors on one device, of one dtype: float32, bfloat16 or
+  float16. CUDA tensors run on the CUDA backend (Hopper, 16-bit dtypes), on torch's current stream of their device,
+  others on the CPU backend; outputs and workspace come from torch (so its caching allocator owns them) or NumPy.
+- topk counts the query's own block; the number of blocks or more means all of them.
+- NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.
+- threads: CPU threads, 0 for all.
+- moba_attention alone is differentiable. The others refuse tensors that require grad while autograd records.
+
+Errors are mobalab_kernels.Error; those about a value are ValueErrors as well, those about a kind or dtype TypeErrors.
 """
 
-from ._library import Error, abi, backend_available, load
+import importlib.util
+
+from ._errors import Error
 from ._functions import (
     attention_backward,
     attention_forward,
@@ -19,7 +38,9 @@ from ._functions import (
     key_conv_forward,
     moba_forward,
     route,
+    sequence_lengths,
 )
+from ._library import abi, backend_available, load
 
 __all__ = [
     "Error",
@@ -32,14 +53,16 @@ __all__ = [
     "key_conv_centroids",
     "key_conv_forward",
     "load",
-    "moba_attention",
     "moba_forward",
     "route",
+    "sequence_lengths",
 ]
+if importlib.util.find_spec("torch") is not None:
+    __all__.append("moba_attention")
 
 
 def __getattr__(name):
-    # moba_attention needs torch; the rest does not.
+    # moba_attention needs torch; the rest does not, and waits for no import of it.
     if name == "moba_attention":
         from ._autograd import moba_attention
 

@@ -2,181 +2,422 @@
 
 import ctypes
 
-from . import _arrays, _library
+from . import _arguments, _library
+from ._arguments import check_all_or_none, check_boundaries, check_queries_fit, flag, given, integer
+from ._errors import INVALID_ARGUMENT, InvalidType
 
 
-def _same_kind(**arrays):
-    names = list(arrays)
-    first = arrays[names[0]]
-    for name in names[1:]:
-        other = arrays[name]
-        if other.dtype != first.dtype or _arrays.is_cuda(other) != _arrays.is_cuda(first):
-            raise ValueError(f"{name}: dtype and device must be those of {names[0]} ({first.dtype})")
-        if other.shape[-1] != first.shape[-1]:
-            raise ValueError(f"{name}: head dimension {other.shape[-1]} must be that of {names[0]} ({first.shape[-1]})")
+class _Call:
+    """One call: its arguments checked, the C structs made of them, its outputs and workspace allocated."""
+
+    def __init__(
+        self,
+        function,
+        arrays,
+        *,
+        block_size=1,
+        topk=1,
+        fp32_centroids=False,
+        cu_seqlens=None,
+        lengths=None,
+        threads=0,
+        integers_out=False,
+    ):
+        """arrays: as FUNCTIONS orders them. cu_seqlens, lengths: {name: value or None}, all that the function has.
+        integers_out: whether all outputs are integers, which autograd would not follow anyway."""
+        self.name = function
+        self.block_size, self.topk = integer("block_size", block_size), integer("topk", topk)
+        self.threads = integer("threads", threads)
+        check_all_or_none(cu_seqlens, "packed sequences need both")
+        check_all_or_none(lengths, "the caller gives all of the lengths or none")
+        lengths = {name: integer(name, value) for name, value in given(**lengths).items()}
+        self.arrays = _arguments.Arrays(function, arrays, given(**cu_seqlens))
+        if lengths and not self.arrays.boundaries:
+            raise InvalidType(
+                INVALID_ARGUMENT,
+                f"{', '.join(lengths)} given without {', '.join(cu_seqlens)}: lengths are those "
+                "of packed sequences; nearest valid choice: leave them out",
+            )
+        if not integers_out:
+            self.arrays.adapter.refuse_gradients(function, arrays)
+        self._fill_problem(fp32_centroids, lengths)
+        self.arrays.check_the_rest(self.problem.seqlen_k, self.topk, self.block_size)
+
+    def _fill_problem(self, fp32_centroids, lengths):
+        p = self.problem = _library.Problem()
+        extents = self.arrays.extents
+        p.heads_q = extents.get("heads_q", extents["heads_k"])
+        p.heads_k, p.head_dim = extents["heads_k"], extents["head_dim"]
+        p.block_size, p.topk = self.block_size, self.topk
+        p.dtype, p.centroids = _arguments.DTYPES[self.arrays.dtype], int(fp32_centroids)
+        if self.arrays.boundaries:
+            self._fill_packed(p, lengths)
+        elif extents["batch"] == 0:  # to the library one batch of nothing
+            p.batch, p.seqlen_q, p.seqlen_k = 1, 0, 0
+        else:
+            p.batch, p.seqlen_k = extents["batch"], extents["seqlen_k"]
+            p.seqlen_q = extents.get("seqlen_q", p.seqlen_k)
+
+    def _fill_packed(self, p, lengths):
+        extents = self.arrays.extents
+        self.lengths = lengths or self._read_lengths()
+        views = self.arrays.views
+        p.cu_seqlens_k = views["cu_seqlens_k"].pointer
+        p.cu_seqlens_q = views["cu_seqlens_q"].pointer if "cu_seqlens_q" in views else p.cu_seqlens_k
+        p.batch = views["cu_seqlens_k"].shape[0] - 1
+        p.total_k = extents["total_k"]
+        p.total_q = extents.get("total_q", p.total_k)
+        p.seqlen_k = self.lengths["max_seqlen_k"]
+        p.seqlen_q = self.lengths.get("max_seqlen_q", p.seqlen_k)
+        p.total_blocks = self.lengths.get("total_blocks", 0)
+        if "total_blocks" in self.lengths:  # before it becomes memory; its exact value hangs on the contents
+            least = -(-p.total_k // self.block_size)
+            _arguments.check_range("total_blocks", p.total_blocks, least, min(p.total_k, least + p.batch))
+
+    def _read_lengths(self):
+        """The lengths from the contents of cu_seqlens, which are checked: on CUDA devices the host waits for them."""
+        names = list(self.arrays.boundaries)
+        on_host = self.arrays.adapter.to_host(*self.arrays.boundaries.values())
+        sequences = {}
+        for name, boundaries in zip(names, on_host):
+            side = name[-1]
+            check_boundaries(name, boundaries, self.arrays.extents["total_" + side])
+            sequences[side] = boundaries[1:] - boundaries[:-1]
+        if "q" in sequences:
+            check_queries_fit(sequences["q"], sequences["k"])
+        lengths = {f"max_seqlen_{side}": int(s.max()) for side, s in sequences.items()}
+        lengths["total_blocks"] = int((-(-sequences["k"] // self.block_size)).sum())
+        return lengths
+
+    def empty(self, extents, dtype=None):
+        """An output whose extents are named as in the table."""
+        return self.arrays.adapter.empty(
+            self.arrays.like, tuple(self.arrays.extents[e] for e in extents.split()), dtype
+        )
+
+    def empty_like(self, name):
+        array = self.arrays.arrays[name]
+        return self.arrays.adapter.empty(array, tuple(array.shape))
+
+    def empty_centroids(self):
+        p = self.problem
+        blocks = (
+            p.total_blocks if self.arrays.boundaries else self.arrays.extents["batch"] * -(-p.seqlen_k // p.block_size)
+        )
+        return self.arrays.adapter.empty(
+            self.arrays.like, (blocks, p.heads_k, p.head_dim), "float32" if p.centroids else None
+        )
+
+    def tensor(self, name):
+        """The C struct of an argument of rows."""
+        view = self.arrays.views[name]
+        *batch, token, head, _ = view.steps
+        return _library.Tensor(view.pointer, batch[0] if batch else _library.CONTIGUOUS, token, head)
+
+    def output(self, array):
+        """The C struct of an output."""
+        return _library.Tensor(self.arrays.adapter.pointer(array), *[_library.CONTIGUOUS] * 3)
+
+    def pointer(self, name):
+        """An argument that is contiguous."""
+        return ctypes.c_void_p(self.arrays.views[name].pointer)
+
+    def output_pointer(self, array):
+        return ctypes.c_void_p(None if array is None else self.arrays.adapter.pointer(array))
+
+    def run(self, *arguments):
+        """The C function of the same name. Workspace is torch's or NumPy's; torch's allocator knows the order of the
+        stream, so it may be let go as soon as the kernels are enqueued."""
+        self.arrays.adapter.call_on_device(self.arrays.like, lambda: self._run(arguments))
+
+    def _run(self, arguments):
+        adapter, like = self.arrays.adapter, self.arrays.like
+        execution = _library.Execution()
+        execution.backend = _library.CUDA if adapter.is_cuda(like) else _library.CPU
+        execution.threads = self.threads
+        execution.stream = adapter.stream(like)
+        cuda = execution.backend == _library.CUDA  # the others need none
+        size = _library.workspace_size(self.name, self.problem, execution.backend) if cuda else 0
+        workspace = adapter.empty(like, (size,), "uint8") if size > 0 else None
+        execution.workspace = None if workspace is None else adapter.pointer(workspace)
+        execution.workspace_bytes = size
+        _library.call(self.name, ctypes.byref(self.problem), *arguments, ctypes.byref(execution))
 
 
-def _cu_seqlens(cu_seqlens, total, name):
-    if str(cu_seqlens.dtype).replace("torch.", "") != "int32":
-        raise TypeError(f"{name}: dtype {cu_seqlens.dtype}, must be int32")
-    lengths = cu_seqlens[1:] - cu_seqlens[:-1]
-    if int(cu_seqlens[-1]) != total:
-        raise ValueError(f"{name}: last entry {int(cu_seqlens[-1])} must be the number of tokens {total}")
-    return lengths
+def _both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks):
+    """Keywords of _Call for functions of queries and keys."""
+    return {
+        "cu_seqlens": {"cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k},
+        "lengths": {"max_seqlen_q": max_seqlen_q, "max_seqlen_k": max_seqlen_k, "total_blocks": total_blocks},
+    }
 
 
-def _problem(q, k, block_size, topk, cu_seqlens_q=None, cu_seqlens_k=None, fp32_centroids=False, total_blocks=None,
-             max_seqlen_q=None, max_seqlen_k=None):
-    if len(q.shape) != (3 if cu_seqlens_k is not None else 4) or len(k.shape) != len(q.shape):
-        raise ValueError(f"q {tuple(q.shape)}, k {tuple(k.shape)}: must be [batch, seq, heads, dim], or [tokens, heads, "
-                         "dim] with cu_seqlens_q and cu_seqlens_k")
-    p = _library.Problem()
-    p.heads_q, p.heads_k, p.head_dim = q.shape[-2], k.shape[-2], q.shape[-1]
-    p.block_size, p.topk = block_size, topk
-    p.dtype, p.centroids = _arrays.dtype_code(q), int(fp32_centroids)
-    if cu_seqlens_k is None:
-        if q.shape[0] != k.shape[0]:
-            raise ValueError(f"k: batch {k.shape[0]} must be that of q ({q.shape[0]})")
-        p.batch, p.seqlen_q, p.seqlen_k = q.shape[0], q.shape[1], k.shape[1]
-        return p
-    p.batch = cu_seqlens_k.shape[0] - 1
-    p.cu_seqlens_q, p.cu_seqlens_k = _arrays.pointer(cu_seqlens_q), _arrays.pointer(cu_seqlens_k)
-    p.total_q, p.total_k = q.shape[0], k.shape[0]
-    if total_blocks is None or max_seqlen_q is None or max_seqlen_k is None:
-        # Reads cu_seqlens back: one synchronisation. Pass the three numbers to avoid it.
-        lengths_q = _cu_seqlens(cu_seqlens_q, p.total_q, "cu_seqlens_q")
-        lengths_k = _cu_seqlens(cu_seqlens_k, p.total_k, "cu_seqlens_k")
-        total_blocks = int(((lengths_k + block_size - 1) // block_size).sum())
-        max_seqlen_q, max_seqlen_k = int(lengths_q.max()), int(lengths_k.max())
-    p.seqlen_q, p.seqlen_k, p.total_blocks = max_seqlen_q, max_seqlen_k, total_blocks
-    return p
+def compute_centroids(k, block_size, *, fp32=False, cu_seqlens_k=None, max_seqlen_k=None, total_blocks=None, threads=0):
+    """Means of the blocks of keys.
 
-
-def _execution(operation, problem, like, threads):
-    """The C struct and the workspace that must live as long as the call."""
-    e = _library.Execution()
-    e.backend = _library.CUDA if _arrays.is_cuda(like) else _library.CPU
-    e.threads = threads
-    e.stream = _arrays.stream(like)
-    size = _library.workspace_size(operation, problem, e.backend)
-    workspace = _arrays.empty(like, (size,), "uint8") if size > 0 else None
-    e.workspace, e.workspace_bytes = _arrays.pointer(workspace), size
-    return e, workspace
-
-
-def _tokens_q(p):
-    return p.total_q if p.cu_seqlens_q else p.batch * p.seqlen_q
-
-
-def _selection(p, like):
-    return _arrays.empty(like, (p.heads_q, _tokens_q(p), max(p.topk - 1, 0)), "int32")  # the library refuses topk < 1
-
-
-def _ptr(array):
-    return ctypes.c_void_p(_arrays.pointer(array))
-
-
-def _run(name, operation, problem, like, threads, *arguments):
-    execution, workspace = _execution(operation, problem, like, threads)
-    _library.call(name, ctypes.byref(problem), *arguments, ctypes.byref(execution))
-    return workspace  # kept alive until the call is enqueued; torch's allocator is stream-ordered
-
-
-def _centroids(p, k):
-    blocks = p.total_blocks if p.cu_seqlens_k else p.batch * -(-p.seqlen_k // p.block_size)
-    return _arrays.empty(k, (blocks, p.heads_k, p.head_dim), "float32" if p.centroids else None)
-
-
-def compute_centroids(k, block_size, *, fp32=False, cu_seqlens_k=None, threads=0):
-    """[blocks, heads, dim] block means in k's dtype (or fp32)."""
-    p = _problem(k, k, block_size, 1, cu_seqlens_k, cu_seqlens_k, fp32)
-    out = _centroids(p, k)
-    _run("compute_centroids", "centroids", p, k, threads, _arrays.tensor(k), _ptr(out))
+    k: [batch, seqlen_k, heads_k, head_dim] (or [total_k, heads_k, head_dim] with cu_seqlens_k).
+    Returns [blocks, heads_k, head_dim], the blocks of one sequence behind those of the other, in k's dtype, or float32
+    with fp32=True; a partial last block is averaged over its real length. Not differentiable.
+    """
+    call = _Call(
+        "compute_centroids",
+        {"k": k},
+        block_size=block_size,
+        fp32_centroids=flag("fp32", fp32),
+        cu_seqlens={"cu_seqlens_k": cu_seqlens_k},
+        lengths={"max_seqlen_k": max_seqlen_k, "total_blocks": total_blocks},
+        threads=threads,
+    )
+    out = call.empty_centroids()
+    call.run(call.tensor("k"), call.output_pointer(out))
     return out
 
 
-def route(q, k, block_size, topk, *, return_scores=False, cu_seqlens_q=None, cu_seqlens_k=None, fp32_centroids=False,
-          threads=0, **lengths):
-    """int32 [heads_q, tokens_q, topk - 1]: routed blocks, best first, -1 where there are fewer candidates."""
-    _same_kind(q=q, k=k)
-    p = _problem(q, k, block_size, topk, cu_seqlens_q, cu_seqlens_k, fp32_centroids, **lengths)
-    selection = _selection(p, q)
-    scores = _arrays.empty(q, tuple(selection.shape), "float32") if return_scores else None
-    _run("route", "route", p, q, threads, _arrays.tensor(q), _arrays.tensor(k), _ptr(selection), _ptr(scores))
+def route(
+    q,
+    k,
+    block_size,
+    topk,
+    *,
+    return_scores=False,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    max_seqlen_q=None,
+    max_seqlen_k=None,
+    total_blocks=None,
+    fp32_centroids=False,
+    threads=0,
+):
+    """The blocks that each query is routed to, beside its own.
+
+    q: [batch, seqlen_q, heads_q, head_dim], k: [batch, seqlen_k, heads_k, head_dim] (or packed, see the module).
+    Returns the selection: int32 [heads_q, tokens_q, routed], block numbers within the query's own sequence, best first,
+    -1 where there are fewer candidates; tokens_q = batch * seqlen_q and routed = min(topk, blocks of the longest
+    sequence) - 1. With return_scores=True also their scores, float32 of that shape, -inf past the candidates. A score
+    that is NaN ranks first. Integers have no gradient, so tensors that require grad are taken unless scores are asked
+    for.
+    """
+    return_scores = flag("return_scores", return_scores)
+    call = _Call(
+        "route",
+        {"q": q, "k": k},
+        block_size=block_size,
+        topk=topk,
+        fp32_centroids=flag("fp32_centroids", fp32_centroids),
+        **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        threads=threads,
+        integers_out=not return_scores,
+    )
+    selection = call.empty("heads_q tokens_q routed", "int32")
+    scores = call.empty("heads_q tokens_q routed", "float32") if return_scores else None
+    call.run(call.tensor("q"), call.tensor("k"), call.output_pointer(selection), call.output_pointer(scores))
     return (selection, scores) if return_scores else selection
 
 
-def attention_forward(q, k, v, selection, block_size, topk, *, cu_seqlens_q=None, cu_seqlens_k=None, threads=0, **lengths):
-    """(out like q, lse fp32 [heads_q, tokens_q]) over the own and the selected blocks."""
-    _same_kind(q=q, k=k, v=v)
-    p = _problem(q, k, block_size, topk, cu_seqlens_q, cu_seqlens_k, **lengths)
-    out = _arrays.empty(q, tuple(q.shape))
-    lse = _arrays.empty(q, (p.heads_q, _tokens_q(p)), "float32")
-    _run("attention_forward", "attention_forward", p, q, threads, _arrays.tensor(q), _arrays.tensor(k),
-         _arrays.tensor(v), _ptr(selection), _arrays.tensor(out), _ptr(lse))
+def attention_forward(
+    q,
+    k,
+    v,
+    selection,
+    block_size,
+    topk,
+    *,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    max_seqlen_q=None,
+    max_seqlen_k=None,
+    total_blocks=None,
+    threads=0,
+):
+    """Attention over each query's own and selected blocks, causal.
+
+    q, k: as in route(); v: like k. selection: int32 [heads_q, tokens_q, routed], contiguous, each row a set: the order
+    is free, a block named twice counts once, entries that are no candidates of their row are ignored.
+    Returns (out like q, lse float32 [heads_q, tokens_q]): lse is the natural logarithm of the sum of exponentials, +inf
+    (and out 0) for a row that sees no key. Not differentiable: see attention_backward and moba_attention.
+    """
+    call = _Call(
+        "attention_forward",
+        {"q": q, "k": k, "v": v, "selection": selection},
+        block_size=block_size,
+        topk=topk,
+        **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        threads=threads,
+    )
+    out = call.empty_like("q")
+    lse = call.empty("heads_q tokens_q", "float32")
+    call.run(
+        call.tensor("q"),
+        call.tensor("k"),
+        call.tensor("v"),
+        call.pointer("selection"),
+        call.output(out),
+        call.output_pointer(lse),
+    )
     return out, lse
 
 
-def moba_forward(q, k, v, block_size, topk, *, cu_seqlens_q=None, cu_seqlens_k=None, fp32_centroids=False, threads=0,
-                 **lengths):
-    """(out, lse, selection): routing and attention in one call."""
-    _same_kind(q=q, k=k, v=v)
-    p = _problem(q, k, block_size, topk, cu_seqlens_q, cu_seqlens_k, fp32_centroids, **lengths)
-    out = _arrays.empty(q, tuple(q.shape))
-    lse = _arrays.empty(q, (p.heads_q, _tokens_q(p)), "float32")
-    selection = _selection(p, q)
-    _run("moba_forward", "moba_forward", p, q, threads, _arrays.tensor(q), _arrays.tensor(k), _arrays.tensor(v),
-         _arrays.tensor(out), _ptr(lse), _ptr(selection))
+def moba_forward(
+    q,
+    k,
+    v,
+    block_size,
+    topk,
+    *,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    max_seqlen_q=None,
+    max_seqlen_k=None,
+    total_blocks=None,
+    fp32_centroids=False,
+    threads=0,
+):
+    """route() and attention_forward() in one call.
+
+    q, k: as in route(); v: like k. Returns (out, lse, selection) as they do. Not differentiable: tensors that require
+    grad are refused while autograd records; moba_attention is differentiable.
+    """
+    call = _Call(
+        "moba_forward",
+        {"q": q, "k": k, "v": v},
+        block_size=block_size,
+        topk=topk,
+        fp32_centroids=flag("fp32_centroids", fp32_centroids),
+        **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        threads=threads,
+    )
+    out = call.empty_like("q")
+    lse = call.empty("heads_q tokens_q", "float32")
+    selection = call.empty("heads_q tokens_q routed", "int32")
+    call.run(
+        call.tensor("q"),
+        call.tensor("k"),
+        call.tensor("v"),
+        call.output(out),
+        call.output_pointer(lse),
+        call.output_pointer(selection),
+    )
     return out, lse, selection
 
 
-def attention_backward(q, k, v, out, d_out, lse, selection, block_size, topk, *, cu_seqlens_q=None, cu_seqlens_k=None,
-                       threads=0, **lengths):
-    """(dq, dk, dv) of attention_forward, recomputed from lse."""
-    _same_kind(q=q, k=k, v=v, out=out, d_out=d_out)
-    p = _problem(q, k, block_size, topk, cu_seqlens_q, cu_seqlens_k, **lengths)
-    dq, dk, dv = (_arrays.empty(x, tuple(x.shape)) for x in (q, k, v))
-    _run("attention_backward", "attention_backward", p, q, threads, _arrays.tensor(q), _arrays.tensor(k),
-         _arrays.tensor(v), _arrays.tensor(out), _arrays.tensor(d_out), _ptr(lse), _ptr(selection),
-         _arrays.tensor(dq), _arrays.tensor(dk), _arrays.tensor(dv))
-    return dq, dk, dv
+def attention_backward(
+    q,
+    k,
+    v,
+    out,
+    d_out,
+    lse,
+    selection,
+    block_size,
+    topk,
+    *,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    max_seqlen_q=None,
+    max_seqlen_k=None,
+    total_blocks=None,
+    threads=0,
+):
+    """Gradients of attention_forward, recomputed from lse.
+
+    q, k, v, selection: what attention_forward was given; out, lse: what it returned; d_out: gradient of the loss by
+    out, like q. Returns (dq, dk, dv) like q, k and v; no gradient flows through the selection. Not itself
+    differentiable.
+    """
+    call = _Call(
+        "attention_backward",
+        {"q": q, "k": k, "v": v, "out": out, "d_out": d_out, "lse": lse, "selection": selection},
+        block_size=block_size,
+        topk=topk,
+        **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        threads=threads,
+    )
+    gradients = tuple(call.empty_like(name) for name in ("q", "k", "v"))
+    call.run(
+        *(call.tensor(name) for name in ("q", "k", "v", "out", "d_out")),
+        call.pointer("lse"),
+        call.pointer("selection"),
+        *(call.output(gradient) for gradient in gradients),
+    )
+    return gradients
 
 
-def key_conv_forward(k, weight, *, cu_seqlens_k=None, threads=0, **lengths):
-    """k'_t = k_t + silu(sum_l weight[head, dim, l] k_{t-l}); weight fp32 [heads, dim, width], lag 0 first."""
-    p = _problem(k, k, 1, 1, cu_seqlens_k, cu_seqlens_k, **lengths)
-    _check_weight(k, weight)
-    out = _arrays.empty(k, tuple(k.shape))
-    execution, _ = _execution("centroids", p, k, threads)
-    _library.call("key_conv_forward", ctypes.byref(p), _arrays.tensor(k), _ptr(weight), ctypes.c_int32(weight.shape[-1]),
-                  _arrays.tensor(out), ctypes.byref(execution))
+def key_conv_forward(k, weight, *, cu_seqlens_k=None, max_seqlen_k=None, threads=0):
+    """The key convolution k'_t = k_t + silu(sum_l weight[head, dim, l] k_{t-l}), zero before a sequence.
+
+    k: [batch, seqlen_k, heads_k, head_dim] (or packed); weight: float32 [heads_k, head_dim, width], contiguous, lag 0
+    first, width 1 to 8. Returns k' like k. Not differentiable: see key_conv_backward, and conv_weight of
+    moba_attention.
+    """
+    call = _Call(
+        "key_conv_forward",
+        {"k": k, "weight": weight},
+        cu_seqlens={"cu_seqlens_k": cu_seqlens_k},
+        lengths={"max_seqlen_k": max_seqlen_k},
+        threads=threads,
+    )
+    out = call.empty_like("k")
+    call.run(call.tensor("k"), call.pointer("weight"), _width(weight), call.output(out))
     return out
 
 
-def key_conv_centroids(k, weight, block_size, *, fp32=False, cu_seqlens_k=None, threads=0, **lengths):
-    """(k', its block means): key_conv_forward and compute_centroids of its output in one pass."""
-    p = _problem(k, k, block_size, 1, cu_seqlens_k, cu_seqlens_k, fp32, **lengths)
-    _check_weight(k, weight)
-    out, centroids = _arrays.empty(k, tuple(k.shape)), _centroids(p, k)
-    _run("key_conv_centroids", "key_conv_centroids", p, k, threads, _arrays.tensor(k), _ptr(weight),
-         ctypes.c_int32(weight.shape[-1]), _arrays.tensor(out), _ptr(centroids))
+def key_conv_centroids(
+    k, weight, block_size, *, fp32=False, cu_seqlens_k=None, max_seqlen_k=None, total_blocks=None, threads=0
+):
+    """(k', its block means): key_conv_forward and compute_centroids of its output in one pass; arguments as there."""
+    call = _Call(
+        "key_conv_centroids",
+        {"k": k, "weight": weight},
+        block_size=block_size,
+        fp32_centroids=flag("fp32", fp32),
+        cu_seqlens={"cu_seqlens_k": cu_seqlens_k},
+        lengths={"max_seqlen_k": max_seqlen_k, "total_blocks": total_blocks},
+        threads=threads,
+    )
+    out, centroids = call.empty_like("k"), call.empty_centroids()
+    call.run(call.tensor("k"), call.pointer("weight"), _width(weight), call.output(out), call.output_pointer(centroids))
     return out, centroids
 
 
-def key_conv_backward(k, weight, d_out, *, cu_seqlens_k=None, threads=0, **lengths):
-    """(dk, d_weight) of key_conv_forward."""
-    p = _problem(k, k, 1, 1, cu_seqlens_k, cu_seqlens_k, **lengths)
-    _check_weight(k, weight)
-    _same_kind(k=k, d_out=d_out)
-    dk = _arrays.empty(k, tuple(k.shape))
-    d_weight = _arrays.empty(weight, tuple(weight.shape))
-    _run("key_conv_backward", "key_conv_backward", p, k, threads, _arrays.tensor(k), _ptr(weight),
-         ctypes.c_int32(weight.shape[-1]), _arrays.tensor(d_out), _arrays.tensor(dk), _ptr(d_weight))
+def key_conv_backward(k, weight, d_out, *, cu_seqlens_k=None, max_seqlen_k=None, threads=0):
+    """Gradients of key_conv_forward: (dk like k, d_weight float32 like weight); d_out: like k. Not differentiable."""
+    call = _Call(
+        "key_conv_backward",
+        {"k": k, "weight": weight, "d_out": d_out},
+        cu_seqlens={"cu_seqlens_k": cu_seqlens_k},
+        lengths={"max_seqlen_k": max_seqlen_k},
+        threads=threads,
+    )
+    dk, d_weight = call.empty_like("k"), call.empty_like("weight")
+    call.run(
+        call.tensor("k"),
+        call.pointer("weight"),
+        _width(weight),
+        call.tensor("d_out"),
+        call.output(dk),
+        call.output_pointer(d_weight),
+    )
     return dk, d_weight
 
 
-def _check_weight(k, weight):
-    if _arrays.dtype_code(weight) != 0 or tuple(weight.shape[:2]) != tuple(k.shape[-2:]) or len(weight.shape) != 3:
-        raise ValueError(f"weight {tuple(weight.shape)} {weight.dtype}: must be fp32 [{k.shape[-2]}, {k.shape[-1]}, width]")
-    if _arrays.strides(weight) != (weight.shape[1] * weight.shape[2], weight.shape[2], 1):
-        raise ValueError("weight must be contiguous")
+def _width(weight):
+    return ctypes.c_int32(weight.shape[-1])
+
+
+def sequence_lengths(q, k, block_size, cu_seqlens_q, cu_seqlens_k):
+    """The lengths of packed sequences, {"max_seqlen_q", "max_seqlen_k", "total_blocks"}, from checked cu_seqlens.
+
+    Given to other calls (**lengths) they save reading cu_seqlens back from the GPU again. On CUDA devices the contents
+    of cu_seqlens are then the caller's word: wrong ones give unspecified results, though no access outside the tensors.
+    """
+    cu_seqlens = {"cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k}
+    for name, array in cu_seqlens.items():
+        _arguments.adapter(name, array)  # both must be there
+    return _Call(
+        "route",
+        {"q": q, "k": k},
+        block_size=block_size,
+        cu_seqlens=cu_seqlens,
+        lengths={"max_seqlen_q": None, "max_seqlen_k": None, "total_blocks": None},
+        integers_out=True,
+    ).lengths

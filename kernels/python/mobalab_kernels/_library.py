@@ -4,33 +4,33 @@ import ctypes
 import os
 from pathlib import Path
 
-ABI = 1
+from ._errors import INVALID_ARGUMENT, Error, InvalidValue, invalid
+
+ABI = 2
 MESSAGE_SIZE = 1024
 
 CPU, CPU_REFERENCE, CUDA = 0, 1, 2
 BACKENDS = {"cpu": CPU, "cpu_reference": CPU_REFERENCE, "cuda": CUDA}
 OPERATIONS = {
-    "centroids": 0,
+    "compute_centroids": 0,
     "route": 1,
     "attention_forward": 2,
     "moba_forward": 3,
     "attention_backward": 4,
     "key_conv_backward": 5,
+    "key_conv_forward": 6,
     "key_conv_centroids": 8,
 }
 
 
-class Error(RuntimeError):
-    """What the library answered: `code` is its MobalabStatus, the text its message."""
-
-    def __init__(self, code, message):
-        super().__init__(message)
-        self.code = code
+CONTIGUOUS = -(2**63)  # MOBALAB_CONTIGUOUS
 
 
 class Problem(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int64) for name in (
-        "batch", "seqlen_q", "seqlen_k", "heads_q", "heads_k", "head_dim", "block_size", "topk")] + [
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in ("batch", "seqlen_q", "seqlen_k", "heads_q", "heads_k", "head_dim", "block_size", "topk")
+    ] + [
         ("dtype", ctypes.c_int32),
         ("centroids", ctypes.c_int32),
         ("cu_seqlens_q", ctypes.c_void_p),
@@ -42,7 +42,9 @@ class Problem(ctypes.Structure):
 
 
 class Tensor(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("stride_token", ctypes.c_int64), ("stride_head", ctypes.c_int64)]
+    _fields_ = [("data", ctypes.c_void_p)] + [
+        (name, ctypes.c_int64) for name in ("stride_batch", "stride_token", "stride_head")
+    ]
 
 
 class Execution(ctypes.Structure):
@@ -79,15 +81,26 @@ def load(path=None):
     if found is None:
         raise FileNotFoundError(
             f"libmobalab_kernels.so not found (looked at {', '.join(map(str, candidates))}); build the project or set "
-            "MOBALAB_KERNELS_LIBRARY")
+            "MOBALAB_KERNELS_LIBRARY"
+        )
     library = ctypes.CDLL(str(found))
+    if not hasattr(library, "mobalab_abi"):
+        raise Error(
+            INVALID_ARGUMENT,
+            f"{found} is another library: must be libmobalab_kernels.so; nearest valid choice: the one in build/lib",
+        )
     if library.mobalab_abi() != ABI:
-        raise Error(1, f"{found} has ABI {library.mobalab_abi()}, this module needs {ABI}; rebuild the library")
+        raise Error(
+            INVALID_ARGUMENT,
+            f"{found} has ABI {library.mobalab_abi()}: must be {ABI}, that of this module; nearest "
+            "valid choice: rebuild the library",
+        )
     _library = library
     return library
 
 
 def abi():
+    """The version of the C interface of the loaded library."""
     return load().mobalab_abi()
 
 
@@ -96,11 +109,14 @@ def call(name, *arguments):
     message = _Message()
     code = getattr(load(), "mobalab_" + name)(*arguments, message, _message_size)
     if code != 0:
-        raise Error(code, message.value.decode("utf-8", "replace"))
+        kind = InvalidValue if code == INVALID_ARGUMENT else Error
+        raise kind(code, message.value.decode("utf-8", "replace"))
 
 
 def backend_available(backend):
     """None when the backend ("cpu", "cpu_reference", "cuda") runs here, otherwise the reason why not."""
+    if backend not in BACKENDS:
+        raise invalid("backend", f"= {backend!r}", f"one of {', '.join(BACKENDS)}", "cpu")
     try:
         call("backend_available", ctypes.c_int32(BACKENDS[backend]))
     except Error as error:
@@ -110,6 +126,11 @@ def backend_available(backend):
 
 def workspace_size(operation, problem, backend):
     size = ctypes.c_uint64()
-    call("workspace_size", ctypes.c_int32(OPERATIONS[operation]), ctypes.byref(problem), ctypes.c_int32(backend),
-         ctypes.byref(size))
+    call(
+        "workspace_size",
+        ctypes.c_int32(OPERATIONS[operation]),
+        ctypes.byref(problem),
+        ctypes.c_int32(backend),
+        ctypes.byref(size),
+    )
     return size.value

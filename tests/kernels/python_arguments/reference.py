@@ -1,0 +1,102 @@
+"""MoBA by the definition, in float64: what every row of the table that must succeed is compared with.
+
+Everything works on one sequence: q [sq, heads_q, d], k and v [sk, heads_k, d]; `split` cuts a call into its sequences.
+"""
+
+import numpy as np
+
+
+def split(array, boundaries):
+    """Sequences of [batch, seqlen, ...] (boundaries None) or of packed [total, ...]."""
+    if boundaries is None:
+        return list(array)
+    return [array[a:b] for a, b in zip(boundaries[:-1], boundaries[1:])]
+
+
+def split_rows(array, lengths):
+    """Sequences of [heads_q, tokens_q, ...], the tokens of one sequence behind those of the other."""
+    return np.split(array, np.cumsum(lengths)[:-1], axis=1)
+
+
+def own_blocks(sq, sk, block):
+    return (np.arange(sq) + sk - sq) // block
+
+
+def centroids(k, block):
+    return (
+        np.stack([k[s : s + block].mean(0) for s in range(0, len(k), block)]) if len(k) else np.zeros((0, *k.shape[1:]))
+    )
+
+
+def scores(q, k, block):
+    """[heads_q, sq, blocks]."""
+    means = np.repeat(centroids(k, block), q.shape[1] // k.shape[1], axis=1)
+    return np.einsum("qhd,jhd->hqj", q, means)
+
+
+def kept_keys(selection, sq, sk, block):
+    """Boolean [heads_q, sq, sk] of the set each row of the selection names, its own block and causality included."""
+    own = own_blocks(sq, sk, block)
+    blocks = -(-sk // block)
+    candidate = (selection >= 0) & (selection < own[None, :, None])
+    kept = np.zeros((*selection.shape[:2], blocks + 1), dtype=bool)
+    np.put_along_axis(kept, np.where(candidate, selection, blocks), True, axis=2)
+    kept[:, np.arange(sq), own] = True
+    position = np.arange(sk)
+    return kept[..., position // block] & (position[None, :] <= (np.arange(sq) + sk - sq)[:, None])
+
+
+def _masked_scores(q, k, selection, block):
+    keys = np.repeat(k, q.shape[1] // k.shape[1], axis=1)
+    s = np.einsum("qhd,khd->hqk", q, keys) * q.shape[-1] ** -0.5
+    return np.where(kept_keys(selection, len(q), len(k), block), s, -np.inf)
+
+
+def attention(q, k, v, selection, block):
+    """(out [sq, heads_q, d], lse [heads_q, sq])."""
+    s = _masked_scores(q, k, selection, block)
+    top = s.max(-1, keepdims=True, initial=-1e30)
+    weights = np.exp(s - top)
+    total = weights.sum(-1, keepdims=True)
+    values = np.repeat(v, q.shape[1] // v.shape[1], axis=1)
+    return np.einsum("hqk,khd->qhd", weights / total, values), (top + np.log(total))[..., 0]
+
+
+def attention_gradients(q, k, v, out, d_out, lse, selection, block):
+    group, scale = q.shape[1] // k.shape[1], q.shape[-1] ** -0.5
+    p = np.exp(_masked_scores(q, k, selection, block) - lse[..., None])
+    keys, values = (np.repeat(x, group, axis=1) for x in (k, v))
+    ds = p * (np.einsum("qhd,khd->hqk", d_out, values) - np.einsum("qhd,qhd->hq", d_out, out)[..., None]) * scale
+
+    def over_group(x):
+        return x.reshape(len(x), k.shape[1], group, x.shape[-1]).sum(2)
+
+    return (
+        np.einsum("hqk,khd->qhd", ds, keys),
+        over_group(np.einsum("hqk,qhd->khd", ds, q)),
+        over_group(np.einsum("hqk,qhd->khd", p, d_out)),
+    )
+
+
+def _silu(z):
+    return z / (1 + np.exp(-z))
+
+
+def _lagged(x, lag):
+    return np.concatenate([np.zeros((min(lag, len(x)), *x.shape[1:])), x[: max(len(x) - lag, 0)]])
+
+
+def convolution(k, weight):
+    return k + _silu(sum(_lagged(k, lag) * weight[..., lag] for lag in range(weight.shape[-1])))
+
+
+def convolution_gradients(k, weight, d_out):
+    width = weight.shape[-1]
+    z = sum(_lagged(k, lag) * weight[..., lag] for lag in range(width))
+    sigmoid = 1 / (1 + np.exp(-z))
+    dz = d_out * sigmoid * (1 + z * (1 - sigmoid))
+    dk, d_weight = d_out.copy(), np.zeros(weight.shape)
+    for lag in range(width):
+        dk[: max(len(k) - lag, 0)] += dz[lag:] * weight[..., lag]
+        d_weight[..., lag] = (dz * _lagged(k, lag)).sum(0)
+    return dk, d_weight
