@@ -94,6 +94,25 @@ Agreement compare_with_exact(const Counts& counts, double log_miss, double log_h
     return signed_agreement(p, rate(counts) - std::exp(log_miss));
 }
 
+Agreement compare_with_exact(const Counts& counts, std::span<const BernoulliTrials> exact) {
+    Counts side = counts;
+    side.trials = 0.0;
+    double expected = 0.0;
+    for (const BernoulliTrials& group : exact) {
+        if (std::isnan(group.trials) || std::isnan(group.log_p) || std::isnan(group.log_1mp)) return {0.0, nan};
+        side.trials += group.trials;
+        expected += group.trials * std::exp(group.log_p);
+    }
+    if (has_nan(side)) return {0.0, nan};
+    check(side);
+    if (side.trials == 0.0) return {1.0, 0.0};
+    const PoissonBinomialTails tails(exact, side.misses);
+    const double p = self_consistent_p(has_t_penalty(side), [&](double alpha) {
+        return tails.two_sided(effective_trials(side.trials, side.design_effect, side.df, alpha) / side.trials);
+    });
+    return signed_agreement(p, side.misses - expected);
+}
+
 Agreement compare_counts(const Counts& first, const Counts& second) {
     if (has_nan(first) || has_nan(second)) return {0.0, nan};
     check(first);

@@ -4,6 +4,8 @@
 #include <span>
 #include <vector>
 
+#include "analysis/poisson_binomial.h"
+
 namespace mobalab::analysis {
 
 /// Counts of one side of a comparison. `design_effect` 1 and `df` +inf mean independent trials; otherwise the trials
@@ -23,6 +25,11 @@ struct Agreement {
 
 /// Counts against an exact miss probability (log_miss, log_hit): exact binomial tails.
 Agreement compare_with_exact(const Counts& counts, double log_miss, double log_hit);
+
+/// Misses of trials whose exact miss probabilities differ, each group with its own: tails of the Poisson binomial law,
+/// with the effective sample size that design_effect (the variance of the misses over that of independent trials) and
+/// its df (<= 0: known) leave. `counts.trials` is not looked at.
+Agreement compare_with_exact(const Counts& counts, std::span<const BernoulliTrials> exact);
 
 /// Two sets of counts against each other: Fisher's exact test on (effective) counts.
 Agreement compare_counts(const Counts& first, const Counts& second);

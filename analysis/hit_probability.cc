@@ -34,8 +34,12 @@ HitProbability expected_share_found(const RoutingPoint& point) {
         sum.log_hit = log_sum_exp(sum.log_hit, one.log_hit);
         sum.log_miss = log_sum_exp(sum.log_miss, one.log_miss);
     }
+    // Only the smaller of the two sums has all its digits: near 1, a logarithm of a mean is rounding alone.
     const double log_needles = std::log(static_cast<double>(point.needles));
-    return {std::fmin(0.0, sum.log_hit - log_needles), std::fmin(0.0, sum.log_miss - log_needles)};
+    const double log_hit = std::fmin(0.0, sum.log_hit - log_needles);
+    const double log_miss = std::fmin(0.0, sum.log_miss - log_needles);
+    return log_hit < log_miss ? HitProbability{log_hit, log_one_minus_exp(log_hit)}
+                              : HitProbability{log_one_minus_exp(log_miss), log_miss};
 }
 
 }  // namespace

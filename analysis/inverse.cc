@@ -16,8 +16,11 @@ constexpr std::int64_t max_head_dim = 65536;
 constexpr std::int64_t max_block_size = 65536;
 constexpr std::int64_t max_topk = 512;
 constexpr std::int64_t max_candidates = 1'000'000;
+/// Values looked at one by one before the pieces of ReachSearch begin.
+constexpr std::int64_t single_values = 16;
 
-/// "At least wanted", judged on the side where the probability has all its digits.
+/// How far a point is above the wanted hit probability, judged on the side where that has all its digits: the excess of
+/// log P(hit), or what log P(miss) falls short of.
 class Target {
 public:
     explicit Target(double wanted_hit) : wanted_(wanted_hit) {
@@ -27,53 +30,50 @@ public:
         }
     }
 
-    bool reached(const RoutingPoint& point) const {
+    double excess(const RoutingPoint& point) const {
         const HitProbability p = exact_hit_probability(point);
-        return wanted_ < 0.5 ? p.log_hit >= std::log(wanted_) : p.log_miss <= std::log1p(-wanted_);
+        return wanted_ < 0.5 ? p.log_hit - std::log(wanted_) : std::log1p(-wanted_) - p.log_miss;
     }
+    bool reached(const RoutingPoint& point) const { return excess(point) >= 0.0; }
 
 private:
     double wanted_;
 };
 
-/// Smallest value in (fails, reaches] that reaches, given that fails does not and reaches does.
+/// The intervals of a field whose hit probability never falls over [low, high].
 template <std::predicate<std::int64_t> Reached>
-std::int64_t first_reached(std::int64_t fails, std::int64_t reaches, const Reached& reached) {
+Reaching<std::int64_t> rising(std::int64_t low, std::int64_t high, const Reached& reached) {
+    Reaching<std::int64_t> answer{.intervals = {}, .searched = {low, high}, .nearest = high};
+    if (!reached(high)) return answer;
+    // From above, by halves: the few smallest dimensions are the slow ones to evaluate.
+    std::int64_t reaches = high;
+    while (reaches > low && reached(std::max(low, reaches / 2))) reaches = std::max(low, reaches / 2);
+    std::int64_t fails = reaches == low ? low - 1 : std::max(low, reaches / 2);
     while (reaches - fails > 1) {
         const std::int64_t middle = fails + (reaches - fails) / 2;
         (reached(middle) ? reaches : fails) = middle;
     }
-    return reaches;
+    answer.intervals.push_back({reaches, high});
+    return answer;
 }
 
+/// The same where it never rises.
 template <std::predicate<std::int64_t> Reached>
-std::optional<std::int64_t> smallest(std::int64_t low, std::int64_t high, const Reached& reached) {
-    if (reached(low)) return low;
-    if (!reached(high)) return std::nullopt;
-    return first_reached(low, high, reached);
-}
-
-RoutingPoint with_block_size(RoutingPoint point, std::int64_t block_size) {
-    point.block_size = block_size;
-    return point;
-}
-
-/// Largest block size in [low, high] at the point's candidates.
-std::optional<std::int64_t> largest_at_fixed_candidates(const RoutingPoint& point, std::int64_t low, std::int64_t high,
-                                                        const Target& target) {
-    const auto reached = [&](std::int64_t b) { return target.reached(with_block_size(point, b)); };
-    if (reached(high)) return high;
-    std::int64_t start = low;
-    if (!reached(low)) {
-        const auto falls_after = [&](std::int64_t b) {
-            return exact_hit_probability(with_block_size(point, b + 1)).log_hit <=
-                   exact_hit_probability(with_block_size(point, b)).log_hit;
-        };
-        if (low + 1 >= high || falls_after(low)) return std::nullopt;
-        start = falls_after(high - 1) ? first_reached(low, high - 1, falls_after) : high;
-        if (!reached(start)) return std::nullopt;
+Reaching<std::int64_t> falling(std::int64_t low, std::int64_t high, const Reached& reached) {
+    Reaching<std::int64_t> answer{.intervals = {}, .searched = {low, high}, .nearest = low};
+    if (!reached(low)) return answer;
+    std::int64_t reaches = low;
+    std::int64_t fails = high + 1;
+    while (fails - reaches > 1) {
+        const std::int64_t middle = reaches + (fails - reaches) / 2;
+        (reached(middle) ? reaches : fails) = middle;
     }
-    return first_reached(start, high, [&](std::int64_t b) { return !reached(b); }) - 1;
+    answer.intervals.push_back({low, reaches});
+    return answer;
+}
+
+bool is_normal(Model model) {
+    return model == Model::gaussian || model == Model::gaussian_fixed;
 }
 
 /// ceil(a / b) for positive integers.
@@ -81,78 +81,124 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
     return (a - 1) / b + 1;
 }
 
-/// From the largest block size down, one run of block sizes with equal candidates after the other.
-std::optional<std::int64_t> largest_in_sequence(RoutingPoint point, const Target& target) {
-    const std::int64_t fewest = point.routed() + 1;
-    std::int64_t high = std::min(max_block_size, ceil_div(point.seq_len, fewest) - 1);
-    while (high >= point.cluster_size) {
-        point.candidates = candidates_of_last_query(point.seq_len, high);
-        if (point.candidates > max_candidates) break;
-        const std::int64_t low = std::max(point.cluster_size, ceil_div(point.seq_len, point.candidates + 1));
-        if (const auto found = largest_at_fixed_candidates(point, low, high, target)) return found;
-        high = low - 1;
-    }
-    return std::nullopt;
-}
-
-}  // namespace
-
-std::optional<std::int64_t> smallest_head_dim(RoutingPoint point, double wanted_hit) {
-    const Target target(wanted_hit);
-    const auto reached = [&](std::int64_t d) {
-        point.head_dim = d;
-        return target.reached(point);
-    };
-    // Without a signal more dimensions do not help.
-    if (!(point.delta_mu_eff() > 0.0)) return reached(min_head_dim) ? std::optional(min_head_dim) : std::nullopt;
-    if (!reached(max_head_dim)) return std::nullopt;
-    // From above, by halves: the few smallest dimensions are the slow ones to evaluate.
-    std::int64_t reaches = max_head_dim;
-    while (reaches > min_head_dim && reached(reaches / 2)) reaches /= 2;
-    if (reaches == min_head_dim) return min_head_dim;
-    return first_reached(reaches / 2, reaches, reached);
-}
-
-std::optional<std::int64_t> largest_block_size(RoutingPoint point, double wanted_hit) {
-    const Target target(wanted_hit);
+/// The block sizes that make valid points.
+Range<std::int64_t> valid_block_sizes(const RoutingPoint& point) {
     if (point.cluster_size > max_block_size) {
         throw InputError(fmt::format("cluster_size = {}: must be at most {} here; nearest valid value is {}",
                                      point.cluster_size, max_block_size, max_block_size));
     }
-    point.block_size = std::max<std::int64_t>(1, point.cluster_size);
+    Range<std::int64_t> valid{std::max<std::int64_t>(1, point.cluster_size), max_block_size};
     if (point.seq_len > 0) {
-        point.candidates = 1;
-        validate(point);
-        return largest_in_sequence(point, target);
+        valid.low = std::max(valid.low, ceil_div(point.seq_len, max_candidates + 1));
+        valid.high = std::min(valid.high, (point.seq_len - 1) / std::max<std::int64_t>(1, point.needles));
+        if (valid.low > valid.high) {
+            throw InputError(fmt::format(
+                "seq_len = {} with cluster_size = {} and needles = {}: no block size up to {} holds the cluster and "
+                "leaves from {} to {} blocks before the last query's own; nearest valid value is seq_len = {}",
+                point.seq_len, point.cluster_size, point.needles, max_block_size, point.needles, max_candidates,
+                std::min(point.needles * valid.low + 1, (max_candidates + 1) * max_block_size)));
+        }
     }
-    validate(point);
-    return largest_at_fixed_candidates(point, point.block_size, max_block_size, target);
+    return valid;
 }
 
-std::optional<std::int64_t> smallest_topk(RoutingPoint point, double wanted_hit) {
+/// Smallest block size at which every candidate is kept.
+std::int64_t first_trivial(const RoutingPoint& point, const Range<std::int64_t>& valid) {
+    if (point.seq_len > 0) return std::max(valid.low, ceil_div(point.seq_len, point.topk));
+    return point.candidates <= point.routed() ? valid.low : valid.high + 1;
+}
+
+}  // namespace
+
+Reaching<std::int64_t> head_dims_that_reach(RoutingPoint point, double wanted_hit) {
     const Target target(wanted_hit);
-    return smallest(1, max_topk, [&](std::int64_t k) {
+    const auto with = [point](std::int64_t d) {
+        RoutingPoint changed = point;
+        changed.head_dim = d;
+        return changed;
+    };
+    const auto reached = [&](std::int64_t d) { return target.reached(with(d)); };
+    if (is_normal(point.model)) {
+        return point.delta_mu_eff() > 0.0 ? rising(min_head_dim, max_head_dim, reached)
+                                          : falling(min_head_dim, max_head_dim, reached);
+    }
+    ReachSearch search([&](std::int64_t d, std::int64_t) { return target.excess(with(d)); },
+                       [](std::int64_t) { return 0; });
+    Reaching<std::int64_t> answer{.intervals = search.over(min_head_dim, max_head_dim, single_values),
+                                  .searched = {min_head_dim, max_head_dim},
+                                  .nearest = 0};
+    answer.nearest = search.best();
+    return answer;
+}
+
+std::optional<std::int64_t> ReachingBlockSizes::largest() const {
+    if (!any()) return std::nullopt;
+    if (trivial_from == searched.low) return searched.high;
+    // The interval that ends in trivial sizes, if any, is cut before them.
+    for (auto interval = intervals.rbegin(); interval != intervals.rend(); ++interval) {
+        if (interval->low < trivial_from) return std::min(interval->high, trivial_from - 1);
+    }
+    return std::nullopt;
+}
+
+ReachingBlockSizes block_sizes_that_reach(RoutingPoint point, double wanted_hit) {
+    const Target target(wanted_hit);
+    const Range<std::int64_t> valid = valid_block_sizes(point);
+    const auto candidates = [&point](std::int64_t b) {
+        return point.seq_len > 0 ? candidates_of_last_query(point.seq_len, b) : point.candidates;
+    };
+    const auto with = [&point](std::int64_t b, std::int64_t c) {
+        RoutingPoint changed = point;
+        changed.block_size = b;
+        changed.candidates = c;
+        return changed;
+    };
+    validate(with(valid.low, candidates(valid.low)));
+    ReachingBlockSizes answer;
+    answer.searched = valid;
+    answer.trivial_from = first_trivial(point, valid);
+    answer.nearest = valid.low;
+    if (const std::int64_t high = std::min(valid.high, answer.trivial_from - 1); valid.low <= high) {
+        ReachSearch search([&](std::int64_t b, std::int64_t c) { return target.excess(with(b, c)); }, candidates);
+        answer.intervals = search.over(valid.low, high, single_values);
+        answer.nearest = search.best();
+    }
+    if (answer.trivial_from <= valid.high) {
+        if (answer.any() && answer.intervals.back().high == answer.trivial_from - 1) {
+            answer.intervals.back().high = valid.high;
+        } else {
+            answer.intervals.push_back({answer.trivial_from, valid.high});
+        }
+    }
+    return answer;
+}
+
+Reaching<std::int64_t> topks_that_reach(RoutingPoint point, double wanted_hit) {
+    const Target target(wanted_hit);
+    return rising(1, std::clamp<std::int64_t>(point.candidates + 1, 1, max_topk), [&](std::int64_t k) {
         point.topk = k;
         return target.reached(point);
     });
 }
 
-std::optional<double> smallest_mu_signal(RoutingPoint point, double wanted_hit) {
+Reaching<double> mu_signals_that_reach(RoutingPoint point, double wanted_hit) {
     const Target target(wanted_hit);
     const auto reached = [&](double mu) {
         point.mu_signal = mu;
         return target.reached(point);
     };
-    if (reached(0.0)) return 0.0;
-    if (!reached(1.0)) return std::nullopt;
+    Reaching<double> answer{.intervals = {}, .searched = {0.0, 1.0}, .nearest = 1.0};
+    if (!reached(1.0)) return answer;
     constexpr double precision = 1e-9;
-    double fails = 0.0;
     double reaches = 1.0;
+    double fails = 0.0;
+    if (reached(0.0)) reaches = 0.0;
     while (reaches - fails > precision) {
         const double middle = 0.5 * (fails + reaches);
         (reached(middle) ? reaches : fails) = middle;
     }
-    return reaches;
+    answer.intervals.push_back({reaches, 1.0});
+    return answer;
 }
 
 }  // namespace mobalab::analysis

@@ -19,9 +19,10 @@ namespace {
 
 using analysis::RoutingPoint;
 
-Table route_table(const std::vector<RoutingPoint>& points, const KernelAssessment& kernel, double confidence) {
+Table route_table(const std::vector<RoutingPoint>& points, const KernelAssessment& kernel, double confidence,
+                  int threads) {
     Table table{.name = "route", .columns = point_columns(points)};
-    for (auto&& columns : {theory_columns(points), kernel_columns(kernel, confidence)}) {
+    for (auto&& columns : {theory_columns(points), kernel_columns(kernel, confidence, threads)}) {
         table.columns.insert(table.columns.end(), columns.begin(), columns.end());
     }
     table.attributes = {{"confidence", confidence}};
@@ -77,8 +78,8 @@ int run_route(const Arguments& arguments, Terminal& terminal, const KernelUnderT
         counts = run_probes(plan.jobs, kernel, journal,
                             [&](double fraction, const std::string& text) { display.update(fraction, text); });
     }
-    const Table table =
-        route_table(points, assess_kernel(points, plan, counts, kernel.parallel_key_sets()), confidence);
+    const Table table = route_table(points, assess_kernel(points, plan, counts, kernel.parallel_key_sets()), confidence,
+                                    settings.threads);
     if (output) {
         output->commit({table});
     }

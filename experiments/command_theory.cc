@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <optional>
 #include <ostream>
 
 #include "analysis/hit_probability.h"
 #include "analysis/inverse.h"
 #include "experiments/build_info.h"
+#include "experiments/column_builder.h"
 #include "experiments/interrupt.h"
+#include "experiments/kernel_under_test.h"
+#include "experiments/parallel_for.h"
 #include "experiments/point_grid.h"
 #include "experiments/progress.h"
 #include "experiments/results_file.h"
@@ -22,45 +26,75 @@ namespace {
 using analysis::InputError;
 using analysis::RoutingPoint;
 
+/// What --solve found at one point.
+struct Solved {
+    bool reached;
+    std::string reaching;  ///< every value that reaches, "4..10, 1024..8191"
+    std::string searched;  ///< the values asked about, "4..8191"
+    std::int64_t trivial_from = -1;
+};
+
 /// An inverse question: the flag solved for, and how its answer changes the point.
 struct Inverse {
     std::string flag;
     ShownColumn column;
-    /// Puts the answer into the point, or the value that comes nearest when none reaches `wanted_hit`; then false.
-    bool (*solve)(RoutingPoint& point, double wanted_hit);
+    std::string symbol;
+    /// Puts the one-number answer into the point; where no value reaches `wanted_hit`, the value that comes nearest.
+    Solved (*solve)(RoutingPoint& point, double wanted_hit);
 };
 
 template <typename Value>
-bool put(const std::optional<Value>& answer, Value nearest, Value& field) {
-    field = answer.value_or(nearest);
-    return answer.has_value();
+std::string text_of(const analysis::Range<Value>& range) {
+    return range.low == range.high ? fmt::format("{}", range.low) : fmt::format("{}..{}", range.low, range.high);
 }
 
-bool solve_head_dim(RoutingPoint& point, double hit) {
-    return put(analysis::smallest_head_dim(point, hit), std::int64_t{65536}, point.head_dim);
+template <typename Value>
+Solved solved(const analysis::Reaching<Value>& answer) {
+    std::string reaching;
+    for (const analysis::Range<Value>& interval : answer.intervals) {
+        reaching += (reaching.empty() ? "" : ", ") + text_of(interval);
+    }
+    return {.reached = answer.any(), .reaching = reaching, .searched = text_of(answer.searched)};
 }
 
-bool solve_block_size(RoutingPoint& point, double hit) {
-    const bool found = put(analysis::largest_block_size(point, hit), point.cluster_size, point.block_size);
+template <typename Value>
+Solved put_smallest(const analysis::Reaching<Value>& answer, Value& field) {
+    field = answer.any() ? answer.intervals.front().low : answer.nearest;
+    return solved(answer);
+}
+
+Solved solve_head_dim(RoutingPoint& point, double hit) {
+    return put_smallest(analysis::head_dims_that_reach(point, hit), point.head_dim);
+}
+
+Solved solve_block_size(RoutingPoint& point, double hit) {
+    const analysis::ReachingBlockSizes answer = analysis::block_sizes_that_reach(point, hit);
+    Solved result = solved(answer);
+    const std::optional<std::int64_t> largest = answer.largest();
+    result.reached = largest.has_value();
+    if (answer.trivial_from <= answer.searched.high) {
+        result.trivial_from = answer.trivial_from;
+    }
+    point.block_size = largest.value_or(answer.nearest);
     if (point.seq_len > 0) {
         point.candidates = analysis::candidates_of_last_query(point.seq_len, point.block_size);
     }
-    return found;
+    return result;
 }
 
-bool solve_topk(RoutingPoint& point, double hit) {
-    return put(analysis::smallest_topk(point, hit), std::min<std::int64_t>(512, point.candidates + 1), point.topk);
+Solved solve_topk(RoutingPoint& point, double hit) {
+    return put_smallest(analysis::topks_that_reach(point, hit), point.topk);
 }
 
-bool solve_mu_signal(RoutingPoint& point, double hit) {
-    return put(analysis::smallest_mu_signal(point, hit), 1.0, point.mu_signal);
+Solved solve_mu_signal(RoutingPoint& point, double hit) {
+    return put_smallest(analysis::mu_signals_that_reach(point, hit), point.mu_signal);
 }
 
 const std::vector<Inverse>& inverses() {
-    static const std::vector<Inverse> all = {{"head-dim", {"head_dim", "smallest d"}, solve_head_dim},
-                                             {"block-size", {"block_size", "largest B"}, solve_block_size},
-                                             {"topk", {"topk", "smallest k"}, solve_topk},
-                                             {"mu-signal", {"mu_signal", "smallest mu"}, solve_mu_signal}};
+    static const std::vector<Inverse> all = {{"head-dim", {"head_dim", "smallest d"}, "d", solve_head_dim},
+                                             {"block-size", {"block_size", "largest B"}, "B", solve_block_size},
+                                             {"topk", {"topk", "smallest k"}, "k", solve_topk},
+                                             {"mu-signal", {"mu_signal", "smallest mu"}, "mu", solve_mu_signal}};
     return all;
 }
 
@@ -93,7 +127,7 @@ double wanted_hit(const Arguments& arguments) {
 
 struct Answers {
     std::vector<RoutingPoint> points;
-    std::vector<std::string> reached;  ///< "yes" or "no"; empty without --solve
+    std::vector<Solved> solved;  ///< of every point; empty without --solve
     int code = exit_ok;
 };
 
@@ -109,16 +143,38 @@ Answers answers(const Arguments& arguments) {
     const Inverse& inverse = inverse_of(arguments);
     const double wanted = wanted_hit(arguments);
     Answers answers{point_grid(arguments, inverse.flag), {}, exit_ok};
-    for (RoutingPoint& point : answers.points) {
+    answers.solved.resize(answers.points.size());
+    parallel_for(answers.points.size(), thread_count(0), [&](std::size_t i) {
         stop_if_interrupted();
-        const bool found = inverse.solve(point, wanted);
-        answers.reached.push_back(found ? "yes" : "no");
-        answers.code = found ? answers.code : exit_disagree;
-    }
+        answers.solved[i] = inverse.solve(answers.points[i], wanted);
+    });
+    const bool all = std::all_of(answers.solved.begin(), answers.solved.end(), std::mem_fn(&Solved::reached));
+    answers.code = all ? exit_ok : exit_disagree;
     return answers;
 }
 
-Table theory_table(const Answers& answers, Terminal& terminal) {
+/// What --solve adds to the points: the answer as intervals, and what range it is about.
+void add_solved_columns(const std::vector<Solved>& solved, const std::string& flag, Table& table) {
+    table.columns.push_back(
+        make_column(solved, "reached",
+                    "whether some value reaches the wanted hit probability (of block sizes: one that leaves the "
+                    "router a choice)",
+                    [](const Solved& row) { return std::string(row.reached ? "yes" : "no"); }));
+    table.columns.push_back(make_column(
+        solved, "reaching", "every " + flag + " that reaches the wanted hit probability",
+        [](const Solved& row) { return row.reaching; },
+        "intervals, both ends included, low..high or one value, separated by commas; empty: none"));
+    table.columns.push_back(make_column(solved, "searched", "range of " + flag + " that was searched",
+                                        [](const Solved& row) { return row.searched; }));
+    if (flag == "block-size") {
+        table.columns.push_back(make_column(
+            solved, "trivial_from", "block size from which on all past blocks are kept and every needle is found",
+            [](const Solved& row) { return row.trivial_from; }, "candidates <= topk - 1"));
+        table.columns.back().missing = -1;
+    }
+}
+
+Table theory_table(const Answers& answers, const Arguments& arguments, Terminal& terminal) {
     Table table;
     table.name = "theory";
     table.columns = point_columns(answers.points);
@@ -131,9 +187,33 @@ Table theory_table(const Answers& answers, Terminal& terminal) {
     for (Column& column : theory_columns(answers.points, show)) {
         table.columns.push_back(std::move(column));
     }
-    if (!answers.reached.empty()) {
-        table.columns.push_back(
-            {"reached", "whether some value reaches the wanted hit probability", "", answers.reached});
+    if (!answers.solved.empty()) {
+        add_solved_columns(answers.solved, arguments.text("solve"), table);
+    }
+    return table;
+}
+
+/// The first few of a list of intervals, for people.
+std::string shortened(const std::string& intervals) {
+    constexpr int most = 3;
+    std::size_t end = 0;
+    for (int i = 0; i < most; ++i) {
+        end = intervals.find(',', end + 1);
+        if (end == std::string::npos) {
+            return intervals.empty() ? "none" : intervals;
+        }
+    }
+    return fmt::format("{}, {} more", intervals.substr(0, end),
+                       std::count(intervals.begin() + static_cast<std::ptrdiff_t>(end), intervals.end(), ','));
+}
+
+Table with_shortened_intervals(Table table) {
+    for (Column& column : table.columns) {
+        if (column.name == "reaching") {
+            for (std::string& intervals : std::get<std::vector<std::string>>(column.values)) {
+                intervals = shortened(intervals);
+            }
+        }
     }
     return table;
 }
@@ -145,12 +225,18 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
     }
     std::vector<ShownColumn> parameters = point_parameters();
     std::vector<ShownColumn> shown = theory_answers();
-    if (arguments.given("solve")) {
-        const ShownColumn& solved = inverse_of(arguments).column;
-        std::erase_if(parameters, [&](const ShownColumn& parameter) { return parameter.name == solved.name; });
-        shown.insert(shown.begin(), {solved, {"reached", "reached"}});
+    if (!arguments.given("solve")) {
+        terminal.out << human_table(table, parameters, shown);
+        return;
     }
-    terminal.out << human_table(table, parameters, shown);
+    const Inverse& inverse = inverse_of(arguments);
+    std::erase_if(parameters, [&](const ShownColumn& parameter) { return parameter.name == inverse.column.name; });
+    parameters.push_back({"searched", "searched " + inverse.symbol});
+    shown.insert(shown.begin(), {inverse.column, {"reached", "reached"}, {"reaching", inverse.symbol + " that reach"}});
+    if (table.has("trivial_from")) {
+        shown.insert(shown.begin() + 3, {"trivial_from", "trivial from"});
+    }
+    terminal.out << human_table(with_shortened_intervals(table), parameters, shown);
 }
 
 int run_theory(const Arguments& arguments, Terminal& terminal) {
@@ -162,7 +248,7 @@ int run_theory(const Arguments& arguments, Terminal& terminal) {
         output.emplace(arguments.text("out"), arguments.on("force"));
     }
     const Answers found = answers(arguments);
-    const Table table = theory_table(found, terminal);
+    const Table table = theory_table(found, arguments, terminal);
     if (output) {
         Results results = new_results("theory");
         results.task = task_id("theory\n" + arguments.settings());
@@ -195,7 +281,10 @@ Subcommand theory_command() {
         "(8192) or 1e6.\n"
         "\n"
         "With --solve one flag is the question: the smallest head-dim, topk or mu-signal, or the largest block-size, "
-        "that reaches --wanted-hit. Exit code 1 when a point has no answer.",
+        "that reaches --wanted-hit; beside it every value that does, as intervals. Searched are head-dim from 2 to "
+        "65536, block-size from the cluster's size to 65536 (and less than seq-len), topk up to the number of blocks "
+        "or 512, mu-signal from 0 to 1. The largest block-size is one that leaves the router a choice: from `trivial "
+        "from` on all past blocks are kept. Exit code 1 when a point has no answer.",
         point_flags() + needle_flags() +
             std::vector<Flag>{{"solve", "FLAG", "", "solve for head-dim, block-size, topk or mu-signal"},
                               {"wanted-hit", "P", "0.99", "hit probability --solve must reach"}} +

@@ -160,9 +160,9 @@ Column gaussian_column(const std::vector<RoutingPoint>& points, Model model, std
                        [](const RoutingPoint& point) { return analysis::exact_hit_probability(point).miss(); });
 }
 
-std::vector<Column> simulation_columns(const std::vector<SimulatedMisses>& simulated, double confidence) {
+std::vector<Column> simulation_columns(const std::vector<SimulatedMisses>& simulated, double confidence, int threads) {
     std::vector<analysis::Interval> intervals(simulated.size());
-    parallel_for(simulated.size(), thread_count(0), [&](std::size_t i) {
+    parallel_for(simulated.size(), thread_count(threads), [&](std::size_t i) {
         intervals[i] = analysis::clopper_pearson(static_cast<double>(simulated[i].misses),
                                                  static_cast<double>(simulated[i].trials), 1.0 - confidence);
     });
@@ -183,15 +183,16 @@ std::vector<Column> simulation_columns(const std::vector<SimulatedMisses>& simul
                 [](const analysis::Interval& row) { return row.high; }, definition)};
 }
 
-Table validate_table(const Evidence& evidence, double confidence) {
+Table validate_table(const Evidence& evidence, double confidence, int threads) {
     Table table{.name = "validate", .columns = point_columns(evidence.points)};
     const std::vector<Column> gaussian = {
         gaussian_column(evidence.points, Model::gaussian, "gaussian_miss_probability",
                         "miss probability of the model gaussian (the paper's)"),
         gaussian_column(evidence.points, Model::gaussian_fixed, "gaussian_fixed_miss_probability",
                         "miss probability of the model gaussian-fixed")};
-    for (auto&& columns : {theory_columns(evidence.points), gaussian, simulation_columns(evidence.sphere, confidence),
-                           kernel_columns(evidence.kernel, confidence)}) {
+    for (auto&& columns :
+         {theory_columns(evidence.points), gaussian, simulation_columns(evidence.sphere, confidence, threads),
+          kernel_columns(evidence.kernel, confidence, threads)}) {
         table.columns.insert(table.columns.end(), columns.begin(), columns.end());
     }
     table.attributes = {{"confidence", confidence}};
@@ -219,10 +220,11 @@ int run_validate(const Arguments& arguments, Terminal& terminal, const KernelUnd
                                  terminal);
     }
     Evidence evidence = Gathering(points, plan, settings, kernel, output ? &*output : nullptr, terminal).gather();
-    const Table table = validate_table(evidence, settings.confidence);
-    const Table comparisons = comparisons_table(compare(evidence), settings.alpha);
+    const int threads = settings.probe.threads;
+    const Table table = validate_table(evidence, settings.confidence, threads);
+    const Table comparisons = comparisons_table(compare(evidence, threads), settings.alpha);
     if (output) {
-        output->commit({table, by_candidates_table(evidence.kernel, settings.confidence), comparisons});
+        output->commit({table, by_candidates_table(evidence.kernel, settings.confidence, threads), comparisons});
     }
     return report_validation(table, comparisons, points, settings.alpha, arguments, terminal);
 }

@@ -32,10 +32,10 @@ KernelAssessment assess_kernel(const std::vector<analysis::RoutingPoint>& points
 
 /// One row a point: kernel_trials, kernel_misses, kernel_miss, kernel_miss_low, kernel_miss_high, kernel_expected_miss,
 /// kernel_key_sets, kernel_design_effect.
-std::vector<Column> kernel_columns(const KernelAssessment& kernel, double confidence);
+std::vector<Column> kernel_columns(const KernelAssessment& kernel, double confidence, int threads);
 
 /// Table "validate_by_candidates", one row a point and range of candidates that has probes: point, candidates_low,
 /// candidates_high, kernel_trials, kernel_misses, kernel_miss, kernel_miss_low, kernel_miss_high, kernel_expected_miss.
-Table by_candidates_table(const KernelAssessment& kernel, double confidence);
+Table by_candidates_table(const KernelAssessment& kernel, double confidence, int threads);
 
 }  // namespace mobalab::experiments

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "analysis/binomial_interval.h"
 #include "analysis/hit_probability.h"
@@ -26,7 +27,11 @@ MissEstimate miss_estimate(const analysis::RoutingPoint& point, sim::Method meth
         return {0, std::nullopt, miss, miss * (1.0 - exact_error), std::min(1.0, miss * (1.0 + exact_error))};
     }
     if (method == sim::Method::conditional) {
-        const sim::MeanInterval interval = sim::log_normal_interval(progress.weighted, confidence);
+        const bool few = static_cast<double>(trials) < sim::trials_for_normal_theory(confidence);
+        const sim::MeanInterval interval =
+            few ? sim::bounded_weight_interval(progress.weighted, sim::ConditionalSampler(point, 0).largest_weight(),
+                                               confidence)
+                : sim::log_normal_interval(progress.weighted, confidence);
         return {trials, std::nullopt, interval.mean, interval.low, interval.high};
     }
     const auto misses = static_cast<std::int64_t>(progress.progress.stats.misses);
@@ -43,8 +48,9 @@ std::string miss_definition() {
 std::string interval_definition(double confidence) {
     return fmt::format(
         "Clopper-Pearson interval of sim_misses of sim_trials, confidence {}; sim_method conditional: mean times "
-        "exp(-+ z standard error / mean), the central limit theorem on the log scale; exact: its relative error {}",
-        shortest(confidence), exact_error);
+        "exp(-+ z standard error / mean), the central limit theorem on the log scale, of fewer than {:.0f} trials "
+        "Hoeffding's bound for weights that cannot exceed a known one; exact: its relative error {}",
+        shortest(confidence), std::ceil(sim::trials_for_normal_theory(confidence)), exact_error);
 }
 
 PointProgress estimate_without_counts(const analysis::RoutingPoint& point, sim::Method method,

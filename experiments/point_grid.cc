@@ -207,7 +207,10 @@ std::vector<RoutingPoint> point_grid(const Arguments& arguments, const std::stri
     std::vector<std::string> mistakes;
     for (RoutingPoint& point : points) {
         point.topk = unknown == "topk" ? 1 : point.topk;
-        point.block_size = unknown == "block-size" ? point.cluster_size : point.block_size;
+        if (unknown == "block-size") {  // the smallest that makes a valid point
+            const std::int64_t fewest_keys = (point.seq_len + 1'000'000) / 1'000'001;
+            point.block_size = std::max(point.cluster_size, fewest_keys);
+        }
         add_mistake(mistakes, mistake(point));
     }
     if (!mistakes.empty()) {

@@ -98,6 +98,21 @@ std::string verdict_text(const Table& comparisons, const std::vector<RoutingPoin
     return text;
 }
 
+// What the comparisons of all points together could have seen.
+std::string power_text(const Table& comparisons) {
+    std::string together;
+    const std::vector<std::int64_t>& point = comparisons.integers("point");
+    for (std::size_t i = 0; i < comparisons.rows(); ++i) {
+        if (point[i] < 0 && comparisons.has("detectable_difference")) {
+            together += fmt::format("{}{:.2g} ({})", together.empty() ? "" : ", ",
+                                    comparisons.reals("detectable_difference")[i], comparisons.texts("kind")[i]);
+        }
+    }
+    return together.empty()
+               ? ""
+               : fmt::format("found with probability 0.9 at that error: a mean miss probability off by {}\n", together);
+}
+
 void print_points(const Table& points, const Arguments& arguments, Terminal& terminal) {
     if (points.rows() > rows_shown) {
         terminal.out << fmt::format("{} points: {}\n", points.rows(),
@@ -122,7 +137,7 @@ void print_points(const Table& points, const Arguments& arguments, Terminal& ter
 int report_validation(const Table& points, const Table& comparisons, const std::vector<RoutingPoint>& grid,
                       double alpha, const Arguments& arguments, Terminal& terminal) {
     const Table shown = with_adjusted_p(points, comparisons);
-    const std::string verdict = verdict_text(comparisons, grid, alpha, arguments);
+    const std::string verdict = verdict_text(comparisons, grid, alpha, arguments) + power_text(comparisons);
     if (arguments.on("json")) {
         terminal.out << json_table(shown);
         terminal.err << verdict;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <optional>
 
+#include "analysis/binomial_interval.h"
 #include "analysis/normal_law.h"
 #include "sim/instruction_set.h"
 #include "sim/sampler.h"
@@ -37,9 +38,12 @@ ConditionalSampler::ConditionalSampler(const analysis::RoutingPoint& point, std:
     : key_(stream_key(seed, stream_identity(point, Method::conditional))), weights_(miss_weights(point)) {}
 
 double ConditionalSampler::Sums::relative_error() const {
+    if (trials < 2) {
+        return INFINITY;
+    }
     const auto n = static_cast<double>(trials);
     const double m = mean();
-    const double variance = std::max(0.0, squared_weight / n - m * m) * n / std::max(1.0, n - 1.0);
+    const double variance = std::max(0.0, squared_weight / n - m * m) * n / (n - 1.0);
     return m > 0.0 ? std::sqrt(variance / n) / m : INFINITY;
 }
 
@@ -90,6 +94,20 @@ ConditionalSampler::Moments ConditionalSampler::moments() const {
     return {mean, square / (mean * mean) - 1.0};
 }
 
+double ConditionalSampler::largest_weight() const {
+    double largest = 0.0;
+    const double* p = weights_.table.coefficients.data();
+    const double* const end = p + OctaveTable::kSize;
+    for (; p != end; p += OctaveTable::kCoefficients) {
+        double sum = 0.0;  // the polynomials' variable is in [-1/2, 1/2]
+        for (int k = OctaveTable::kCoefficients - 1; k >= 0; --k) {
+            sum = 0.5 * sum + std::abs(p[k]);
+        }
+        largest = std::max(largest, sum);
+    }
+    return largest;
+}
+
 ConditionalResult simulate_conditional(const analysis::RoutingPoint& point, const Budget& budget,
                                        const std::function<bool()>& go_on) {
     analysis::validate(point);
@@ -123,6 +141,18 @@ MeanInterval log_normal_interval(const ConditionalSampler::Sums& sums, double co
     const double mean = sums.mean();
     const double factor = std::exp(z * sums.relative_error());
     return {mean / factor, mean, std::min(1.0, mean * factor)};
+}
+
+double trials_for_normal_theory(double confidence) {
+    const double z = analysis::normal_upper_quantile(0.5 * (1.0 - confidence));
+    return 1000.0 * std::max(1.0, std::pow(0.5 * z, 6));
+}
+
+MeanInterval bounded_weight_interval(const ConditionalSampler::Sums& sums, double largest_weight, double confidence) {
+    const auto trials = static_cast<double>(sums.trials);
+    const double share = std::min(trials, sums.weight / largest_weight);
+    const analysis::Interval band = analysis::likelihood_band(share, trials, 2.0 / (1.0 - confidence));
+    return {largest_weight * band.low, sums.mean(), std::min(1.0, largest_weight * band.high)};
 }
 
 }  // namespace mobalab::sim

@@ -26,7 +26,7 @@ public:
         double squared_weight = 0.0;
 
         double mean() const { return weight / static_cast<double>(trials); }
-        /// Standard error of the mean over the mean.
+        /// Standard error of the mean over the mean; infinite for fewer than two trials, which show no spread.
         double relative_error() const;
     };
     Sums sums(std::uint64_t first_trial, std::uint64_t trials) const;
@@ -41,6 +41,9 @@ public:
 
     /// The power of the importance sampling.
     double power() const { return weights_.power; }
+
+    /// A bound that no weight exceeds: the largest sum of absolute coefficients over the pieces of the table.
+    double largest_weight() const;
 
 private:
     PhiloxKey key_;
@@ -59,13 +62,24 @@ struct ConditionalResult {
 ConditionalResult simulate_conditional(const analysis::RoutingPoint& point, const Budget& budget,
                                        const std::function<bool()>& go_on = {});
 
-/// Interval of a mean of positive weights, mean * exp(-+ z relative_error): the central limit theorem on the scale of
-/// the logarithm, where the skewed law of small means is nearer to normal. Needs the thousands of trials a chunk has.
+/// Low and high end of an interval around a mean.
 struct MeanInterval {
     double low;
     double mean;
     double high;
 };
+
+/// Interval of a mean of positive weights, mean * exp(-+ z relative_error): the central limit theorem on the scale of
+/// the logarithm, where the skewed law of small means is nearer to normal. Needs trials_for_normal_theory().
 MeanInterval log_normal_interval(const ConditionalSampler::Sums& sums, double confidence);
+
+/// 1000 (z / 2)^6 trials, at least 1000: the error of the central limit theorem z standard errors out grows like z^3
+/// over the root of the number of trials.
+double trials_for_normal_theory(double confidence);
+
+/// Interval of a mean of weights in [0, largest_weight], valid for any number of trials: all means p with n KL(mean ||
+/// p) <= log(2 / alpha), KL the divergence of two Bernoulli laws after division by the largest weight. Source:
+/// Hoeffding 1963, theorem 1. About twice as wide as the central limit theorem's where that holds.
+MeanInterval bounded_weight_interval(const ConditionalSampler::Sums& sums, double largest_weight, double confidence);
 
 }  // namespace mobalab::sim

@@ -408,5 +408,55 @@ TEST(HitProbabilityTest, BadPointsAreRefused) {
     EXPECT_THROW(exact_hit_probability({.mu_signal = std::numeric_limits<double>::quiet_NaN()}), InputError);
 }
 
+// The mean over 54 needles, two slots: log P(miss) came as the mean of 54 numbers near 1, which rounds to 0.
+TEST(LogProbability, OfASureMissIsTheTinyHit) {
+    const RoutingPoint p{.model = Model::sphere,
+                         .head_dim = 9,
+                         .block_size = 2,
+                         .candidates = 7578,
+                         .topk = 3,
+                         .cluster_size = 2,
+                         .mu_signal = 0.3056,
+                         .mu_cluster = 0.80089,
+                         .needles = 54,
+                         .goal = Goal::each};
+    EXPECT_NEAR(exact_hit_probability(p).log_miss / -1.2001563826e-24, 1.0, 1e-9);
+}
+
+// Every model, goal and way to a rare hit or a rare miss: the logarithm near 0 is that of the complement.
+TEST(LogProbability, NearZeroIsTheComplement) {
+    int tiny_hits = 0;
+    int tiny_misses = 0;
+    for (const Model model : all_models) {
+        for (const Goal goal : {Goal::each, Goal::any, Goal::all}) {
+            for (const std::int64_t needles : {1, 2, 5, 54}) {
+                for (const double mu : {0.0, 0.3, 0.9, 1.0}) {
+                    for (const std::int64_t cluster : {1, 2}) {
+                        const RoutingPoint p{.model = model,
+                                             .head_dim = 512,
+                                             .block_size = 2,
+                                             .candidates = 7578,
+                                             .topk = 60,
+                                             .cluster_size = cluster,
+                                             .mu_signal = mu,
+                                             .mu_cluster = -0.5 + mu,
+                                             .needles = needles,
+                                             .goal = goal};
+                        const HitProbability value = exact_hit_probability(p);
+                        const double tiny = std::fmin(value.log_hit, value.log_miss);
+                        const double near_zero = std::fmax(value.log_hit, value.log_miss);
+                        tiny_hits += value.log_hit < -40.0 ? 1 : 0;
+                        tiny_misses += value.log_miss < -40.0 ? 1 : 0;
+                        EXPECT_NEAR(near_zero, log_one_minus_exp(tiny), 1e-14 * std::exp(tiny)) << canonical_text(p);
+                        EXPECT_FALSE(std::signbit(near_zero) && near_zero == 0.0) << "-0";
+                    }
+                }
+            }
+        }
+    }
+    EXPECT_GT(tiny_hits, 10);
+    EXPECT_GT(tiny_misses, 10);
+}
+
 }  // namespace
 }  // namespace mobalab::analysis

@@ -394,6 +394,44 @@ TEST(Cli, SolveLooksAtOtherFlagsOnly) {
     EXPECT_EQ(block[0]["candidates"], (64 + size - 1) / size - 1);
 }
 
+TEST(Cli, SolvePrintsEveryIntervalThatReaches) {
+    const std::string line =
+        "theory --solve head-dim --wanted-hit 0.94 --block-size 2 --candidates 20 --topk 18 --mu-signal 0.02";
+    const json row = rows_of(line + " --json")[0];
+    EXPECT_EQ(row["head_dim"], 2);
+    EXPECT_EQ(row["reaching"], "2, 80..65536");
+    EXPECT_EQ(row["searched"], "2..65536");
+    EXPECT_FALSE(row.contains("trivial_from"));
+    const Captured shown = run_captured(words(line));
+    EXPECT_NE(shown.out.find("d that reach"), std::string::npos) << shown.out;
+    EXPECT_NE(shown.out.find("searched d 2..65536"), std::string::npos) << shown.out;
+}
+
+TEST(Cli, SolveOfABlockSizeTakesNeedlesAndNamesTrivialSizes) {
+    const json row = rows_of(
+        "theory --solve block-size --needles 2 --seq-len 8K --cluster-size 4 --mu-signal 0.6 --mu-cluster 0.2 "
+        "--wanted-hit 0.5 --json")[0];
+    EXPECT_EQ(row["block_size"], 1023);
+    EXPECT_EQ(row["reaching"], "4..19, 373..4095");
+    EXPECT_EQ(row["searched"], "4..4095");
+    EXPECT_EQ(row["trivial_from"], 1024);
+    for (const std::string quantity : {"head-dim", "block-size", "topk", "mu-signal"}) {
+        for (const std::string length : {"--seq-len 2K", "--candidates 60"}) {
+            const Captured run = run_captured(words("theory --model gaussian-fixed --needles 3 --goal each,any,all " +
+                                                    length + " --wanted-hit 0.2 --json --solve " + quantity));
+            EXPECT_NE(run.code, exit_error) << run.err;
+            for (const json& answer : json::parse(run.out)) {
+                const bool reached = answer["reached"] == "yes";
+                EXPECT_EQ(reached, answer["hit_probability"].get<double>() >= 0.2) << answer;
+            }
+        }
+    }
+    // More blocks of one key than a point may have: the search begins where they fit.
+    EXPECT_EQ(
+        rows_of("theory --model gaussian --solve block-size --seq-len 3M --json --wanted-hit 0.01")[0]["searched"],
+        "4..65536");
+}
+
 TEST(Cli, SolveWithoutAnAnswerSaysNo) {
     const Captured run = run_captured(
         words("theory --model gaussian --candidates 1000 --topk 2 --mu-signal 0 --solve head-dim --wanted-hit 0.99"));

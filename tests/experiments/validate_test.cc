@@ -3,14 +3,19 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <iostream>
 #include <nlohmann/json.hpp>
+#include <random>
 
+#include "analysis/hit_probability.h"
 #include "captured.h"
+#include "experiments/comparisons.h"
 #include "experiments/interrupt.h"
 #include "experiments/probe_commands.h"
 #include "experiments/results_file.h"
 #include "experiments/subcommands.h"
 #include "plain_router.h"
+#include "tests/sim/statistics.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -146,7 +151,7 @@ TEST(Validate, WritesItsThreeTables) {
 
     const Table& comparisons = results.table("validate_comparisons");
     EXPECT_EQ(names_of(comparisons), (std::vector<std::string>{"point", "kind", "expected_miss", "observed_miss", "z",
-                                                               "p_value", "adjusted_p"}));
+                                                               "p_value", "adjusted_p", "detectable_difference"}));
     EXPECT_EQ(comparisons.dimension, "comparison");
     EXPECT_EQ(std::get<double>(comparisons.attributes.at("family_alpha")), 1e-6);
     EXPECT_EQ(*results.seed, 20U);
@@ -155,6 +160,107 @@ TEST(Validate, WritesItsThreeTables) {
     EXPECT_EQ(points.reals("miss_probability")[0], 1.0);
     EXPECT_EQ(points.reals("sim_miss")[0], 1.0);
     EXPECT_EQ(points.reals("kernel_miss")[0], 1.0);
+}
+
+// Ten questions, each at two topk's that see the same 120,000 trials, drawn as if every mu were off by `bias`: no
+// kernel, no rules, only simulations.
+std::vector<analysis::RoutingPoint> questions() {
+    std::vector<analysis::RoutingPoint> points;
+    for (const std::int64_t head_dim : {32, 64, 96, 128, 192}) {
+        for (const std::int64_t block_size : {16, 64}) {
+            for (const std::int64_t topk : {3, 9}) {
+                points.push_back(
+                    {.head_dim = head_dim, .block_size = block_size, .candidates = 64, .topk = topk, .mu_signal = 0.7});
+            }
+        }
+    }
+    return points;
+}
+
+std::vector<SimulatedMisses> drawn(std::vector<analysis::RoutingPoint> points, analysis::Model model, double bias,
+                                   std::mt19937_64& random) {
+    constexpr int trials = 120'000;
+    std::vector<SimulatedMisses> result;
+    for (std::size_t i = 0; i < points.size(); i += 2) {
+        double miss[2];
+        for (std::size_t j = 0; j < 2; ++j) {
+            points[i + j].model = model;
+            points[i + j].mu_signal += bias;
+            miss[j] = analysis::exact_hit_probability(points[i + j]).miss();
+        }
+        // What is missed at topk 9 is missed at topk 3.
+        const int both = std::binomial_distribution<int>(trials, miss[1])(random);
+        const int more = std::binomial_distribution<int>(trials - both, (miss[0] - miss[1]) / (1.0 - miss[1]))(random);
+        result.push_back({.trials = trials, .misses = static_cast<std::uint64_t>(both + more)});
+        result.push_back({.trials = trials, .misses = static_cast<std::uint64_t>(both)});
+    }
+    return result;
+}
+
+std::vector<Comparison> compared_simulations(double bias, std::mt19937_64& random) {
+    const std::vector<analysis::RoutingPoint> points = questions();
+    const ProbePlan plan;
+    Evidence evidence{.points = points, .plan = plan};
+    evidence.kernel.points.resize(points.size());
+    for (KernelAssessment::Point& point : evidence.kernel.points) {
+        point.buckets.resize(1);
+    }
+    evidence.sphere = drawn(points, analysis::Model::sphere, bias, random);
+    evidence.gaussian = drawn(points, analysis::Model::gaussian, bias, random);
+    evidence.gaussian_fixed = drawn(points, analysis::Model::gaussian_fixed, bias, random);
+    return compare(evidence, 2);
+}
+
+bool about_simulation_of_all(const Comparison& row) {
+    return row.point < 0 && row.kind != "kernel-theory";
+}
+
+// A bias of 0.005 in mu at every point, which hardly a point alone shows, is found by all points together: z of 1e-6 in
+// 84 comparisons is 5.9, and their misses move by more than eight standard errors (printed), so that one of the 30 is
+// overlooked with probability below 0.02 and seven of them with probability below 1e-9.
+TEST(Validate, ASmallBiasOfEverySimulationIsSeenByAllTogether) {
+    const std::uint64_t seed = sim::testing::test_seed();
+    std::mt19937_64 random(seed);
+    int found = 0;
+    int found_alone = 0;
+    double z = 0.0;
+    constexpr int repeats = 10;
+    for (int repeat = 0; repeat < repeats; ++repeat) {
+        for (const Comparison& row : compared_simulations(0.005, random)) {
+            found += about_simulation_of_all(row) && row.adjusted_p < 1e-6 ? 1 : 0;
+            z += about_simulation_of_all(row) ? row.agreement.z / (3.0 * repeats) : 0.0;
+            found_alone += row.point >= 0 && row.adjusted_p < 1e-6 ? 1 : 0;
+        }
+    }
+    std::cout << found << " of " << 3 * repeats << " found together, " << found_alone << " alone, mean z " << z << '\n';
+    EXPECT_GE(found, 3 * repeats - 6);
+    EXPECT_LT(found_alone, 60) << "of 600";
+}
+
+// Under the null, z of the comparison of all points has spread 1: the covariance of points that share trials is right
+// (without it the spread is 1.2). Of 120 values it is outside [0.65, 1.4] with probability below 1e-9.
+TEST(Validate, AllSimulationsTogetherAreCalibrated) {
+    std::mt19937_64 random(sim::testing::test_seed());
+    double square = 0.0;
+    constexpr int repeats = 40;
+    for (int repeat = 0; repeat < repeats; ++repeat) {
+        for (const Comparison& row : compared_simulations(0.0, random)) {
+            EXPECT_GE(row.adjusted_p, 1e-9) << row.kind;
+            square += about_simulation_of_all(row) ? row.agreement.z * row.agreement.z : 0.0;
+        }
+    }
+    const double spread = std::sqrt(square / (3 * repeats));
+    std::cout << "spread of z " << spread << '\n';
+    EXPECT_GT(spread, 0.65);
+    EXPECT_LT(spread, 1.4);
+}
+
+TEST(Validate, PowerIsStated) {
+    // z of a two-sided 0.05 is 1.96, of 0.9 one-sided 1.2816.
+    EXPECT_NEAR(detectable_difference(0.01, 1, 0.05), 0.01 * (1.959964 + 1.281552), 1e-7);
+    EXPECT_NEAR(detectable_difference(0.01, 50, 0.05), 0.01 * (3.290527 + 1.281552), 1e-7);
+    const Captured run = validate_with(*cpu_kernel(2), small_grid);
+    EXPECT_THAT(run.out, HasSubstr("found with probability 0.9 at that error: a mean miss probability off by "));
 }
 
 // Fails when the n-th key set is loaded, like a machine that goes away.

@@ -79,6 +79,49 @@ TEST(Conditional, intervals_cover) {
     EXPECT_LT(biased_covered, kRuns / 2) << "the test has no power";
 }
 
+// Intervals of 1, 2, ... trials: the bound holds whatever the number of trials, so that at least 95 % cover (fewer only
+// with probability 1e-9). The central limit theorem's, which the same trials would be given, fails the same test.
+TEST(Conditional, intervals_of_few_trials_cover_the_exact_value) {
+    const RoutingPoint point = rare_point(2048, 16, 0.8);
+    const double exact = analysis::exact_hit_probability(point).miss();
+    const ConditionalSampler sampler(point, testing::test_seed());
+    const double largest = sampler.largest_weight();
+    constexpr int kRuns = 4000;
+    for (const std::uint64_t trials : {1, 2, 5, 30, 300}) {
+        int covered = 0;
+        int normal_covered = 0;
+        for (std::uint64_t run = 0; run < kRuns; ++run) {
+            const ConditionalSampler::Sums sums = sampler.sums(run * 512, trials);
+            EXPECT_LE(sums.weight, largest * static_cast<double>(trials));
+            const MeanInterval interval = bounded_weight_interval(sums, largest, 0.95);
+            EXPECT_LT(interval.low, interval.mean);
+            EXPECT_LT(interval.mean, interval.high);
+            covered += interval.low <= exact && exact <= interval.high ? 1 : 0;
+            const double spread = sums.trials < 2 ? 0.0 : 1.96 * sums.relative_error() * sums.mean();
+            normal_covered += std::abs(sums.mean() - exact) <= spread ? 1 : 0;
+        }
+        EXPECT_GT(analysis::clopper_pearson(covered, kRuns, testing::kFalseAlarm).high, 0.95)
+            << trials << ' ' << covered;
+        if (trials < 5) {
+            EXPECT_LT(analysis::clopper_pearson(normal_covered, kRuns, testing::kFalseAlarm).high, 0.95) << trials;
+        }
+    }
+}
+
+TEST(Conditional, one_trial_shows_no_precision) {
+    Budget budget;
+    budget.stop.max_trials = 1;
+    budget.stop.target_relative_error = 0.01;
+    const ConditionalResult result = simulate_conditional(rare_point(2048, 16, 0.8), budget);
+    EXPECT_EQ(result.reason, StopReason::trials);
+    EXPECT_TRUE(std::isinf(result.sums.relative_error()));
+}
+
+TEST(Conditional, normal_theory_wants_more_trials_further_out) {
+    EXPECT_EQ(trials_for_normal_theory(0.95), 1000.0);
+    EXPECT_GT(trials_for_normal_theory(1.0 - 1e-9), 700'000.0);
+}
+
 TEST(Conditional, observed_variance_is_the_predicted_one) {
     const ConditionalSampler sampler(rare_point(1024, 8, 0.9), testing::test_seed());
     constexpr std::uint64_t kTrials = 4'000'000;
