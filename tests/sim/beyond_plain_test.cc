@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -274,32 +275,39 @@ constexpr std::array kCounting = {Method::vector, Method::affinity, Method::bloc
 
 // 20,000 trials of the judge and 60,000 of a method: a miss probability that is off by 0.035 (0.022 between methods) is
 // found with probability above 0.99 wherever it lies. The point changed as said must be caught.
-TEST(BeyondPlain, methods_agree_with_the_definition_and_each_other) {
+class BeyondPlainPoint : public ::testing::TestWithParam<Beyond> {};
+INSTANTIATE_TEST_SUITE_P(points, BeyondPlainPoint, ::testing::ValuesIn(beyond()), [](const auto& test) {
+    std::string name = test.param.name;
+    std::replace_if(
+        name.begin(), name.end(), [](char c) { return std::isalnum(c) == 0; }, '_');
+    return name;
+});
+
+TEST_P(BeyondPlainPoint, methods_agree_with_the_definition_and_each_other) {
+    const auto& [name, point, wrong] = GetParam();
     const std::uint64_t seed = testing::test_seed();
-    for (const auto& [name, point, wrong] : beyond()) {
-        const analysis::Counts judged = Judge(point, seed).misses(20'000 / kSlower);
-        std::vector<analysis::Counts> all;
-        std::string methods;
-        for (const Method method : kCounting) {
-            if (!can(point, method)) {
-                continue;
-            }
-            all.push_back(counts_of(run(point, method, 60'000, seed)));
-            methods += std::string(to_string(method)) + ' ' + std::to_string(share(all.back())) + ' ';
-            EXPECT_GT(analysis::compare_counts(all.back(), judged).p_value, kFalseAlarm)
-                << name << ": " << methods << "judge " << share(judged);
-            for (const analysis::Counts& other : all) {
-                EXPECT_GT(analysis::compare_counts(all.back(), other).p_value, kFalseAlarm) << name << ": " << methods;
-            }
+    const analysis::Counts judged = Judge(point, seed).misses(20'000 / kSlower);
+    std::vector<analysis::Counts> all;
+    std::string methods;
+    for (const Method method : kCounting) {
+        if (!can(point, method)) {
+            continue;
         }
-        EXPECT_FALSE(all.empty());
-        std::cout << "[   " << name << " ] judge " << share(judged) << ", " << methods << '\n';
-        if (kSlower == 1) {
-            const RoutingPoint other = with(point, wrong);
-            EXPECT_LT(analysis::compare_counts(counts_of(run(other, Method::vector, 60'000, seed)), judged).p_value,
-                      kFalseAlarm)
-                << name << ": the test has no power";
+        all.push_back(counts_of(run(point, method, 60'000, seed)));
+        methods += std::string(to_string(method)) + ' ' + std::to_string(share(all.back())) + ' ';
+        EXPECT_GT(analysis::compare_counts(all.back(), judged).p_value, kFalseAlarm)
+            << methods << "judge " << share(judged);
+        for (const analysis::Counts& other : all) {
+            EXPECT_GT(analysis::compare_counts(all.back(), other).p_value, kFalseAlarm) << methods;
         }
+    }
+    EXPECT_FALSE(all.empty());
+    std::cout << "[   " << name << " ] judge " << share(judged) << ", " << methods << '\n';
+    if (kSlower == 1) {
+        const RoutingPoint other = with(point, wrong);
+        EXPECT_LT(analysis::compare_counts(counts_of(run(other, Method::vector, 60'000, seed)), judged).p_value,
+                  kFalseAlarm)
+            << "the test has no power";
     }
 }
 
