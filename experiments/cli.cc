@@ -140,6 +140,23 @@ void refuse_flag_as_value(const po::option& option) {
     }
 }
 
+/// Makes the bare arguments of a command that takes several one value of its flag.
+void join_bare(po::parsed_options& parsed, const std::string& flag) {
+    po::option* first = nullptr;
+    for (po::option& option : parsed.options) {
+        if (option.string_key != flag) {
+            continue;
+        }
+        if (first == nullptr) {
+            first = &option;
+        } else {
+            first->value[0] += bare_separator + option.value.at(0);
+            option.string_key.clear();
+        }
+    }
+    std::erase_if(parsed.options, [](const po::option& option) { return option.string_key.empty(); });
+}
+
 /// The command line as options; a bare argument becomes the command's positional flag.
 po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::options_description& description,
                                       const Subcommand& command, const std::vector<std::string>& args) {
@@ -170,6 +187,9 @@ po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::
         }
         option.string_key = command.positional;
         option.position_key = -1;
+    }
+    if (command.several) {
+        join_bare(parsed, command.positional);
     }
     return parsed;
 }
@@ -341,8 +361,9 @@ std::string help_of(const Subcommand& command) {
     for (std::string paragraph; std::getline(paragraphs, paragraph);) {
         text += fmt::format("{}\n", fmt::join(wrapped(paragraph, 100), "\n"));
     }
-    text += fmt::format("\nUsage: mobalab {} [flags]{}\n\nFlags:\n", command.name,
-                        command.positional.empty() ? "" : " [" + command.positional + "]");
+    text +=
+        fmt::format("\nUsage: mobalab {} [flags]{}\n\nFlags:\n", command.name,
+                    command.positional.empty() ? "" : " [" + command.positional + "]" + (command.several ? "..." : ""));
     for (const Flag& flag : all_flags(command)) {
         text += flag_help(flag);
     }

@@ -31,6 +31,9 @@ struct Flag {
     std::string help;
 };
 
+/// Between the bare arguments of one flag: the one byte that no argument can hold.
+inline constexpr char bare_separator = '\0';
+
 /// What the user asked for: the command line over the config file over the defaults. Readers throw
 /// analysis::InputError naming flag, value, rule and nearest valid choice. Asking for a flag that the subcommand does
 /// not have is a std::logic_error.
@@ -60,6 +63,8 @@ public:
                                        std::int64_t most = std::numeric_limits<std::int64_t>::max()) const;
     std::vector<double> reals(const std::string& name, double least, double most) const;
     std::vector<std::string> texts(const std::string& name) const;  ///< comma-separated
+    std::vector<std::string> bare(
+        const std::string& name) const;  ///< every bare argument, in order (Subcommand::several)
     std::string choice(const std::string& name, const std::vector<std::string>& accepted) const;
     std::vector<std::string> choices(const std::string& name, const std::vector<std::string>& accepted) const;
 
@@ -95,7 +100,8 @@ struct Subcommand {
     std::vector<Example> examples;
     std::string positional;  ///< flag that takes a bare argument (`mobalab export results.h5`); empty: none
     std::function<int(const Arguments&, Terminal&)> run;
-    bool dealt = false;  ///< the ranks of an mpirun share its work (work_dealer.h)
+    bool dealt = false;    ///< the ranks of an mpirun share its work (work_dealer.h)
+    bool several = false;  ///< any number of bare arguments, read by Arguments::bare
 };
 
 /// Every subcommand, in the order of the help.
