@@ -12,7 +12,7 @@ class Axis:
     """One column of a table of points that a sweep can vary.
 
     `symbol` is what the program's own tables call it, `math` the same for a picture, `words` what it is. `plain` is
-    the value of the paper's setting, which rows without the column have. `unused_if` is (column, value): where that
+    the value of the paper's setting, which rows without the column have. `alone` says what the value 1 means. `unused_if` is (column, value): where that
     column has this value, the axis means nothing.
     """
 
@@ -23,6 +23,7 @@ class Axis:
     text: bool = False
     plain: object = None
     unused_if: tuple = ()
+    alone: str = ""
 
     @property
     def label(self):
@@ -34,7 +35,8 @@ class Axis:
         symbol = self.math if math and self.math else self.symbol
         if self.name == "file":
             return str(value)
-        return f"{symbol} {value}" if self.text else f"{symbol} = {number(value)}"
+        meaning = f" ({self.alone})" if self.alone and value == 1 else ""
+        return f"{symbol} {value}" if self.text else f"{symbol} = {number(value)}{meaning}"
 
 
 FILE = Axis("file", "file", "results file", text=True)
@@ -51,7 +53,7 @@ AXES = (
     Axis("seq_len", "N", "tokens"),
     Axis("candidates", "c", "candidate blocks"),
     Axis("topk", "k", "blocks attended to"),
-    Axis("cluster_size", "m", "related tokens in the needle's block"),
+    Axis("cluster_size", "m", "related tokens in the needle's block", alone="needle alone"),
     Axis("mu_signal", "mu_signal", "affinity of the needle", math=r"$\mu_{signal}$"),
     Axis("mu_noise", "mu_noise", "affinity of a noise key", math=r"$\mu_{noise}$", plain=0.0),
     Axis("mu_cluster", "mu_cluster", "affinity of the cluster's other tokens", math=r"$\mu_{cluster}$",
