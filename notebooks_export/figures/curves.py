@@ -15,8 +15,8 @@ FEW_MARKS = 40
 FEW_VALUES = 8
 """Points of a figure up to which their values are written beside them."""
 
-LINE_WIDTH, RIBBON = 1.6, 2.4
-"""Width of a line, and what it gains for each line that lies on it."""
+LINE_WIDTH, RIBBON, MOST_RIBBONS = 1.6, 2.4, 3
+"""Width of a line, what it gains for each line that lies on it, and for how many of them."""
 
 SAME_TO_THE_EYE = 0.004
 """Difference of probabilities that a line on a linear axis hides."""
@@ -36,7 +36,7 @@ class CurveFigure:
         self.panels = self.layout.panel_list()
         shown = self.layout.colour_list()
         self.x = XAxis(self.layout.x, tuple(self.layout.values(self.layout.x)), len(shown))
-        columns = _columns(len(self.panels))
+        self.columns = columns = _columns(self.layout, len(self.panels))
         rows = -(-len(self.panels) // columns)
         self.figure, self.axes = style.new_figure(len(self.panels), width=5.4 + (3.6 if columns < 3 else 3.2) * columns,
                                                   height=1.2 + 3.4 * rows, columns=columns)
@@ -50,8 +50,7 @@ class CurveFigure:
         self.legend_axis = self.axes[columns - 1]
 
     def name_y(self, label):
-        columns = _columns(len(self.axes))
-        for axis in self.axes[::columns]:
+        for axis in self.axes[::self.columns]:
             axis.set_ylabel(label)
 
     def curves(self):
@@ -69,7 +68,7 @@ class CurveFigure:
             for at, (place, curve) in enumerate(curves):
                 over = sum(self._coincide(curve, other) for _, other in curves[at + 1:])
                 hidden[place] = max(hidden[place], over)
-        return {place: LINE_WIDTH + RIBBON * over for place, over in hidden.items()}
+        return {place: LINE_WIDTH + RIBBON * min(over, MOST_RIBBONS) for place, over in hidden.items()}
 
     def _coincide(self, one, other):
         """Whether two curves are one to the eye, at all values of x that both have."""
@@ -118,7 +117,11 @@ def _has(rows, column):
     return column in rows and rows[column].notna().any()
 
 
-def _columns(panels):
+def _columns(layout, panels):
+    """Columns of panels: the values of the last of several axes where they fit, so that each column holds one."""
+    last = len(layout.values(layout.panels[-1])) if len(layout.panels) > 1 else 0
+    if 2 <= last <= 4 and panels % last == 0:
+        return last
     return panels if panels <= 3 else 2 if panels == 4 else 3
 
 
@@ -149,10 +152,10 @@ def arms(value, low, high):
 
 
 def write_values(axis, x, y, colour):
-    """The values of a few marks, beside them."""
+    """The values of a few marks, above them."""
     for place, value in zip(x, y):
         if np.isfinite(value):
-            axis.annotate(f"{value:.3g}", (place, value), xytext=(9, 0), textcoords="offset points", va="center",
+            axis.annotate(f"{value:.3g}", (place, value), xytext=(0, 6), textcoords="offset points", ha="center",
                           fontsize=9, color=colour)
 
 
