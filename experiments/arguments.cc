@@ -90,13 +90,13 @@ std::vector<std::string> Arguments::texts(const std::string& name) const {
     return parse_words(name, text(name));
 }
 
-std::vector<std::string> Arguments::bare(const std::string& name) const {
-    std::vector<std::string> words;
-    std::istringstream all(text(name));
-    for (std::string word; std::getline(all, word, bare_separator);) {
-        words.push_back(word);
+std::vector<std::string> Arguments::lines(const std::string& name) const {
+    std::istringstream text(this->text(name));
+    std::vector<std::string> all;
+    for (std::string line; std::getline(text, line);) {
+        all.push_back(line);
     }
-    return words;
+    return all;
 }
 
 std::string Arguments::choice(const std::string& name, const std::vector<std::string>& accepted) const {

@@ -140,23 +140,6 @@ void refuse_flag_as_value(const po::option& option) {
     }
 }
 
-/// Makes the bare arguments of a command that takes several one value of its flag.
-void join_bare(po::parsed_options& parsed, const std::string& flag) {
-    po::option* first = nullptr;
-    for (po::option& option : parsed.options) {
-        if (option.string_key != flag) {
-            continue;
-        }
-        if (first == nullptr) {
-            first = &option;
-        } else {
-            first->value[0] += bare_separator + option.value.at(0);
-            option.string_key.clear();
-        }
-    }
-    std::erase_if(parsed.options, [](const po::option& option) { return option.string_key.empty(); });
-}
-
 /// The command line as options; a bare argument becomes the command's positional flag.
 po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::options_description& description,
                                       const Subcommand& command, const std::vector<std::string>& args) {
@@ -167,7 +150,8 @@ po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::
         parser.style(style::allow_long | style::long_allow_next | style::long_allow_adjacent);
         return parser.run();
     });
-    std::string before;  // the value of the flag before
+    po::option* bare = nullptr;  // the first bare argument, which takes up the others
+    std::string before;          // the value of the flag before
     for (po::option& option : parsed.options) {
         if (option.position_key < 0) {
             refuse_flag_as_value(option);
@@ -187,10 +171,19 @@ po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::
         }
         option.string_key = command.positional;
         option.position_key = -1;
+        if (command.several) {
+            if (word.find('\n') != std::string::npos) {
+                throw InputError(word + ": a file name with a line break in it; rename the file");
+            }
+            if (bare != nullptr) {
+                bare->value[0] += "\n" + word;
+                option.string_key.clear();
+            } else {
+                bare = &option;
+            }
+        }
     }
-    if (command.several) {
-        join_bare(parsed, command.positional);
-    }
+    std::erase_if(parsed.options, [](const po::option& option) { return option.string_key.empty(); });
     return parsed;
 }
 
@@ -361,9 +354,10 @@ std::string help_of(const Subcommand& command) {
     for (std::string paragraph; std::getline(paragraphs, paragraph);) {
         text += fmt::format("{}\n", fmt::join(wrapped(paragraph, 100), "\n"));
     }
-    text +=
-        fmt::format("\nUsage: mobalab {} [flags]{}\n\nFlags:\n", command.name,
-                    command.positional.empty() ? "" : " [" + command.positional + "]" + (command.several ? "..." : ""));
+    text += fmt::format("\nUsage: mobalab {} [flags]{}\n\nFlags:\n", command.name,
+                        command.positional.empty() ? ""
+                        : command.several          ? " " + command.positional + "..."
+                                                   : " [" + command.positional + "]");
     for (const Flag& flag : all_flags(command)) {
         text += flag_help(flag);
     }

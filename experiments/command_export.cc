@@ -46,7 +46,7 @@ std::vector<std::string> package_arguments(const Arguments& arguments) {
         }
     }
     words.emplace_back("--");  // a file's name may begin with a dash
-    for (std::string& path : arguments.bare("results")) {
+    for (std::string& path : arguments.lines("results")) {
         words.push_back(std::move(path));
     }
     return words;

@@ -31,9 +31,6 @@ struct Flag {
     std::string help;
 };
 
-/// Between the bare arguments of one flag: the one byte that no argument can hold.
-inline constexpr char bare_separator = '\0';
-
 /// What the user asked for: the command line over the config file over the defaults. Readers throw
 /// analysis::InputError naming flag, value, rule and nearest valid choice. Asking for a flag that the subcommand does
 /// not have is a std::logic_error.
@@ -63,8 +60,7 @@ public:
                                        std::int64_t most = std::numeric_limits<std::int64_t>::max()) const;
     std::vector<double> reals(const std::string& name, double least, double most) const;
     std::vector<std::string> texts(const std::string& name) const;  ///< comma-separated
-    std::vector<std::string> bare(
-        const std::string& name) const;  ///< every bare argument, in order (Subcommand::several)
+    std::vector<std::string> lines(const std::string& name) const;  ///< bare arguments (Subcommand::several)
     std::string choice(const std::string& name, const std::vector<std::string>& accepted) const;
     std::vector<std::string> choices(const std::string& name, const std::vector<std::string>& accepted) const;
 
@@ -101,7 +97,7 @@ struct Subcommand {
     std::string positional;  ///< flag that takes a bare argument (`mobalab export results.h5`); empty: none
     std::function<int(const Arguments&, Terminal&)> run;
     bool dealt = false;    ///< the ranks of an mpirun share its work (work_dealer.h)
-    bool several = false;  ///< any number of bare arguments, read by Arguments::bare
+    bool several = false;  ///< bare arguments may be several: Arguments::lines() of the flag
 };
 
 /// Every subcommand, in the order of the help.
