@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "analysis/routing_point.h"
 #include "experiments/subcommand.h"
@@ -87,6 +88,15 @@ std::vector<double> Arguments::reals(const std::string& name, double least, doub
 
 std::vector<std::string> Arguments::texts(const std::string& name) const {
     return parse_words(name, text(name));
+}
+
+std::vector<std::string> Arguments::lines(const std::string& name) const {
+    std::istringstream text(this->text(name));
+    std::vector<std::string> all;
+    for (std::string line; std::getline(text, line);) {
+        all.push_back(line);
+    }
+    return all;
 }
 
 std::string Arguments::choice(const std::string& name, const std::vector<std::string>& accepted) const {

@@ -1,33 +1,46 @@
-"""Results file in, figures, notebook and page out."""
+"""Results files in, figures, notebook and page out."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from notebooks_export import notebook, page, style
-from notebooks_export.figures import FIGURES
+from notebooks_export.figures import draw_all
 from notebooks_export.folder import write_files
-from notebooks_export.results import open_results
-from notebooks_export.slices import NoData
+from notebooks_export.results import ExportError
+from notebooks_export.study import open_study
 
 NOTEBOOK, PAGE = "mobalab.ipynb", "index.html"
 
 
-def export(results_path, out):
-    """Writes everything the file allows into folder `out`.
+@dataclass(frozen=True)
+class Export:
+    """What was written: (path, what is to be said of it) in order, and {figure: why it was left out}."""
 
-    Returns the paths written and {figure name: why it was left out}. Nothing is written before all of it exists in
-    memory, and then all files are (folder.py). Raises ExportError.
+    written: list
+    left_out: dict
+
+
+def export(paths, out, **options):
+    """Writes everything the results files allow into folder `out`. `options` are those of `open_study`.
+
+    Nothing is written before all of it exists in memory, and then all files are (folder.py). Raises ExportError.
     """
-    results, out = open_results(results_path), Path(out)
-    files, drawn, left_out = {}, [], {}
-    for figure in FIGURES:
-        try:
-            picture = figure.draw(results)
-        except NoData as reason:
-            left_out[figure.name] = str(reason)
-            continue
-        svg = style.svg_bytes(picture)
-        files[f"{figure.name}.png"], files[f"{figure.name}.svg"] = style.png_bytes(picture), svg
-        drawn.append((figure, svg))
-    files[NOTEBOOK] = notebook.build(results, [figure for figure, _ in drawn], out)
-    files[PAGE] = page.build(results, drawn)
-    return write_files(out, files), left_out
+    study, out = open_study(paths, **options), Path(out)
+    drawn, left_out = draw_all(study)
+    if not drawn:
+        reasons = "; ".join(dict.fromkeys(left_out.values()))
+        raise ExportError(f"{', '.join(study.labels)}: no figure can be drawn: {reasons}")
+    files, pictures = [], []
+    for name, figure, place, drawing in drawn:
+        svg = style.svg_bytes(drawing.picture)
+        files += [(f"{name}.png", style.png_bytes(drawing.picture), ""), (f"{name}.svg", svg, drawing.note)]
+        pictures.append(page.Picture(name, _title(figure, place, drawn, study), figure.text, drawing.caption, svg))
+    files.append((NOTEBOOK, notebook.build(study, [(figure, place) for _, figure, place, _ in drawn], out), ""))
+    files.append((PAGE, page.build(study, pictures), ""))
+    written = write_files(out, {name: content for name, content, _ in files})
+    return Export(list(zip(written, [said for _, _, said in files])), left_out)
+
+
+def _title(figure, place, drawn, study):
+    several = sum(other is figure for _, other, _, _ in drawn) > 1
+    return f"{figure.title}: {study.labels[place]}" if several else figure.title

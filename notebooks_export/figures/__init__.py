@@ -1,40 +1,47 @@
-"""The figures of a results file: name, what it shows in words, and the function that draws it."""
+"""The figures of results files: name, what it shows in words, and the function that draws it."""
 
 from dataclasses import dataclass
 from typing import Callable
 
 from notebooks_export import style
-from notebooks_export.figures import agreement, by_candidates, by_ratio, pairwise, speed
+from notebooks_export.figures import agreement, by_candidates, hits, misses, pairwise, solved, speed
+from notebooks_export.layout import NoData
 
 
 @dataclass(frozen=True)
 class FigureSpec:
-    """`draw(results)` returns a matplotlib figure or raises NoData."""
+    """One figure. `text` is what is true of it whatever it draws; what it draws is in the caption of each Drawing.
+
+    `function(study)` returns a Drawing or raises NoData; with `each_file` it is `function(results)`, a figure for each
+    file that has what it needs.
+    """
 
     name: str
     title: str
     text: str
     function: Callable
+    each_file: bool = False
 
-    def draw(self, results):
+    def draw(self, study, place=0):
+        """The Drawing; of a figure for each file that of file number `place`."""
         with style.context():
-            return self.function(results)
+            return self.function(study.files[place] if self.each_file else study)
 
 
 FIGURES = (
     FigureSpec(
-        "hit_probability", "Hit probability against d/B",
-        "A wider head or a smaller block (to the right) makes the needle's block stand out. Lines are the exact "
-        "probability, computed without any simulation; circles are Monte Carlo, squares the real kernel on real "
-        "tensors, each with its interval. The slice drawn is the one whose probabilities vary most; its fixed values "
-        "stand under the title. Probes of the kernel sit all along the sequence, where fewer blocks compete than for "
-        "the last query, so their exact mean is a line of its own (dotted).",
-        by_ratio.draw_hits),
+        "solved", "What a hit probability takes",
+        "The answer of theory --solve at each point.",
+        solved.draw),
+    FigureSpec(
+        "hit_probability", "Hit probability",
+        "The probability that the needle's block is among the blocks the query attends to.",
+        hits.draw),
     FigureSpec(
         "miss_probability", "Miss probability, log axis",
-        "The same slice seen from the other side: how rare a miss is. An open triangle marks the upper limit where no "
-        "miss was seen; the exact line goes on where sampling cannot.",
-        by_ratio.draw_misses),
+        "The probability that it is not, on an axis that tells rare misses apart. The axes are chosen anew for this figure, "
+        "so it may show other points than the one above.",
+        misses.draw),
     FigureSpec(
         "pairwise_formula", "The pairwise formula against the exact probability",
         "The paper's SNR describes one noise block against the signal block: Φ(SNR) is the probability of beating "
@@ -53,10 +60,30 @@ FIGURES = (
         "Every comparison as a z-score, sorted, against what chance alone would give (the diagonal). The dashed lines "
         "are where the first comparison would be rejected at the family-wise error rate; small counts make the middle "
         "of the curve flatter or stepped, which is harmless. Systematic error would bend the ends away.",
-        agreement.draw),
+        agreement.draw, each_file=True),
     FigureSpec(
         "speed", "Speed",
-        "Median of the repeats, from the lowest to the highest; on the right the flop rate and the ratio to the peer "
-        "measured in the same run.",
+        "Median of the repeats, from the lowest to the highest.",
         speed.draw),
 )
+
+
+def draw_all(study):
+    """([(name, FigureSpec, place, Drawing)], {name: why it was left out}) of every figure the files allow.
+
+    `name` is the figure's, with the file's place behind it where several files have one each.
+    """
+    drawn, left_out = [], {}
+    for figure in FIGURES:
+        places, reasons = [], []
+        for place in range(len(study.files)) if figure.each_file else (0,):
+            try:
+                places.append((place, figure.draw(study, place)))
+            except NoData as reason:
+                reasons.append(str(reason))
+        for place, drawing in places:
+            name = f"{figure.name}_{place + 1}" if len(places) > 1 else figure.name
+            drawn.append((name, figure, place, drawing))
+        if not places:
+            left_out[figure.name] = reasons[0]
+    return drawn, left_out

@@ -3,12 +3,15 @@
 import numpy as np
 
 from notebooks_export import style
-from notebooks_export.slices import NoData
+from notebooks_export.drawing import Drawing
+from notebooks_export.layout import NoData
 
 FAMILY_ALPHA = 1e-6
 """Family-wise error rate assumed when the file does not name its own."""
 
 WORST_LABELLED = 3
+
+MARKERS = "os^Dv*Pp"
 
 RULE = "-rule"
 """End of the kinds that are exact checks: kept or broken, with no z-score to plot."""
@@ -42,18 +45,21 @@ def draw(results):
     rejected = int(np.sum(~(table["adjusted_p"] >= alpha)))
     verdict = "all agree" if rejected == 0 else f"{rejected} of {len(table)} DISAGREE"
     style.headline(figure, f"Theory, simulation and kernel: {verdict}",
-                   f"{len(table)} comparisons, family-wise error {alpha:g} (Holm)")
+                   f"{results.shown_name}: {len(table)} comparisons, family-wise error {alpha:g} (Holm)")
     edge = 1.25 * limit
     is_rule = table["kind"].str.endswith(RULE)
-    for (kind, rows), colour, marker in zip(table[~is_rule].groupby("kind", sort=True), style.SERIES, "os^Dv*"):
-        _series(axis, rows, colour, marker, kind, edge)
+    kinds = list(table[~is_rule].groupby("kind", sort=True))
+    for place, (kind, rows) in enumerate(kinds):
+        _series(axis, rows, style.SERIES[place % len(style.SERIES)], MARKERS[place % len(MARKERS)], kind, edge)
     for kind, rows in table[is_rule].groupby("kind", sort=True):
         broken = int(np.sum(~(rows["adjusted_p"] >= alpha)))
         axis.plot([], [], ls="", label=f"{kind}: {len(rows)} exact checks, {broken} broken")
     _guides(axis, limit, edge, len(table))
     _label_worst(axis, table)
     style.outside_legend(axis, markerscale=2.0)
-    return figure
+    drawn = (f"Drawn: {int((~is_rule).sum())} comparisons as dots, {int(is_rule.sum())} exact checks as counts; "
+             f"{rejected} of {len(table)} rejected at family-wise error {alpha:g}.")
+    return Drawing(figure, drawn, "Adjusted p-values are about the whole file, so --where does not narrow this figure.")
 
 
 def _series(axis, rows, colour, marker, kind, edge):

@@ -12,6 +12,7 @@
 #include "experiments/atomic_file.h"
 #include "experiments/point_grid.h"
 #include "experiments/results_file.h"
+#include "experiments/subcommands.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -84,6 +85,20 @@ TEST(Cli, EveryExampleIsAValidCommandLine) {
             }
         }
     }
+}
+
+TEST(Cli, SeveralBareArgumentsOfACommandThatTakesThem) {
+    const Subcommand command = export_command();
+    const auto paths = [&](const std::vector<std::string>& args) {
+        return parse_arguments(command, args).lines("results");
+    };
+    using Words = std::vector<std::string>;
+    EXPECT_EQ(paths({"a.h5"}), Words{"a.h5"});
+    EXPECT_EQ(paths({"a b,c.h5", "--out", "x", "d.h5", "--where", "k = 8", "e.h5"}),
+              (Words{"a b,c.h5", "d.h5", "e.h5"}));
+    EXPECT_EQ(paths({"--results", "a.h5"}), Words{"a.h5"});
+    EXPECT_TRUE(paths({}).empty());
+    EXPECT_NE(error_of("theory a.h5 b.h5").find("a value without a flag"), std::string::npos);
 }
 
 TEST(Cli, Version) {

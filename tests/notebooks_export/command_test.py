@@ -43,7 +43,7 @@ class Command(Folder):
     def test_draws_and_lists_what_it_wrote(self):
         ran = run(self.results, "--out", self.folder / "figures")
         self.assertEqual(ran.returncode, 0, ran.stderr)
-        self.assertEqual({Path(line).name for line in ran.stdout.splitlines()},
+        self.assertEqual({Path(line).name for line in ran.stdout.splitlines() if line[:1] != " "},
                          {path.name for path in (self.folder / "figures").iterdir()})
         self.assertIn("left out agreement", ran.stderr)
 
@@ -52,6 +52,51 @@ class Command(Folder):
                              timeout=300)
         self.assertEqual(ran.returncode, 0, ran.stderr)
         self.assertTrue((self.folder / "figures" / "index.html").exists())
+
+    def compute(self, name, *arguments):
+        subprocess.run([PROGRAM, *arguments, "--out", name], cwd=self.folder, check=True, capture_output=True, timeout=300)
+        return self.folder / name
+
+    def notes(self, ran):
+        """{figure: what is said of it on stdout}."""
+        self.assertEqual(ran.returncode, 0, ran.stderr)
+        said, figure = {}, ""
+        for line in ran.stdout.splitlines():
+            figure = figure if line.startswith("  ") else Path(line).stem
+            said[figure] = f"{said.get(figure, '')} {line.strip()}" if line.startswith("  ") else ""
+        return said
+
+    def test_sweeps_as_the_program_computes_them(self):
+        for arguments, drawn in (
+                (("theory", "--mu-signal", "0.1:0.9:+0.1"), "all 9 points; x is mu_signal from 0.1 to 0.9;"),
+                (("simulate", "--topk", "2,4,8", "--trials", "200"), "all 3 points; x is k from 2 to 8;"),
+                (("route", "--seq-len", "2K,4K", "--probes", "256"), "all 2 points; x is N from 2K to 4K;"),
+                (("theory", "--needles", "4", "--goal", "each,any,all"), "all 3 points; x is goal (each, any, all);"),
+                (("theory", "--model", "gaussian,gaussian-fixed,sphere", "--topk", "4,8"),
+                 "all 6 points; x is k from 4 to 8, a colour for each model (gaussian, gaussian-fixed, sphere);")):
+            with self.subTest(arguments):
+                path = self.compute(f"{arguments[1]}{arguments[0]}.h5".strip("-"), *arguments)
+                said = self.notes(run(path, "--out", self.folder / "figures"))
+                self.assertIn(f"Drawn: {drawn}", said["hit_probability"])
+                self.assertNotIn("Left out", said["hit_probability"])
+                path.unlink()
+
+    def test_options_and_several_files(self):
+        paths = [self.compute(f"{k}/run.h5", "theory", "--mu-signal", "0.2,0.5,0.8", "--topk", k, "--head-dim", "64,128")
+                 for k in ("4", "8") if (self.folder / k).mkdir() is None]
+        ran = run(*paths, "--out", self.folder / "figures", "--x", "mu-signal", "--colour", "file", "--where",
+                  "head_dim = 128 and mu_signal in 0.5,0.8")
+        said = self.notes(ran)["hit_probability"]
+        for words in ("all 4 points", "x is mu_signal from 0.5 to 0.8", "a colour for each file (4/run.h5, 8/run.h5)",
+                      "keeps 4 of 12 points"):
+            self.assertIn(words, said)
+
+    def test_bad_options_are_one_error(self):
+        self.assert_error(run(self.results, "--x", "mesurement"), "x = mesurement", "nearest valid: measurement")
+        self.assert_error(run(self.results, "--x", "file", "--colour", "file"), "colour = file", "--x")
+        self.assert_error(run(self.results, "--where", "repeats = 6"), "repeats = 6 leaves no row", "valid: repeats = 7")
+        self.assert_error(run(self.results, self.results), "given twice")
+        self.assertFalse((self.folder / "figures").exists())
 
     def test_no_file_named(self):
         self.assert_error(run(), "no results file")

@@ -24,9 +24,10 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import synthetic_results  # noqa: E402
 from notebooks_export import __main__ as program  # noqa: E402
-from notebooks_export import page, slices, style  # noqa: E402
-from notebooks_export.figures import FIGURES, agreement, by_ratio  # noqa: E402
+from notebooks_export import layout, page, style  # noqa: E402
+from notebooks_export.figures import FIGURES, agreement  # noqa: E402
 from notebooks_export.results import ExportError, open_results  # noqa: E402
+from notebooks_export.study import kernel_at_last_query, open_study  # noqa: E402
 
 FROM_VALIDATE = ["hit_probability", "miss_probability", "pairwise_formula", "hits_by_candidates", "agreement"]
 FROM_POINTS = FROM_VALIDATE[:3]
@@ -35,11 +36,11 @@ ONE_POINT = dict(head_dims=(64,), block_sizes=(64,), seq_lens=(8192,), topks=(8,
 
 
 def run(*arguments):
-    """Exit code, stdout lines and stderr lines of the program."""
+    """Exit code, the paths on stdout and stderr lines of the program."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = program.main([str(argument) for argument in arguments])
-    return code, out.getvalue().splitlines(), err.getvalue().splitlines()
+    return code, [line for line in out.getvalue().splitlines() if line[:1] != " "], err.getvalue().splitlines()
 
 
 class TemporaryFolder(unittest.TestCase):
@@ -64,7 +65,7 @@ class WholeFile(unittest.TestCase):
 
     def test_writes_every_figure_the_notebook_and_the_page(self):
         self.assertEqual(self.code, 0, self.errors)
-        self.assertEqual(len(self.errors), 1, self.errors)  # no table of speeds; and no warning from below
+        self.assertEqual(len(self.errors), 2, self.errors)  # no table of speeds, nothing solved; no warning from below
         expected = {f"{name}.{kind}" for name in FROM_VALIDATE for kind in ("png", "svg")}
         expected |= {"mobalab.ipynb", "index.html"}
         self.assertEqual({path.name for path in self.out.iterdir()}, expected)
@@ -104,7 +105,7 @@ class Writing(TemporaryFolder):
     def test_page_escapes_what_the_file_says(self):
         with h5py.File(self.path, "a") as file:
             file.attrs["command"] = "<script>alert(1)</script>"
-        text = page.build(open_results(self.path), [])
+        text = page.build(open_study(self.path), [])
         self.assertNotIn(b"<script>", text)
         self.assertIn(b"&lt;script&gt;", text)
 
@@ -140,7 +141,7 @@ class Notebook(TemporaryFolder):
 class WhatIsDrawn(TemporaryFolder):
     def drawn(self, path, name):
         figure = next(figure for figure in FIGURES if figure.name == name)
-        return figure.draw(open_results(path))
+        return figure.draw(open_study(path)).picture
 
     def test_lines_pass_through_the_exact_values(self):
         x, miss = np.array([0.25, 1.0, 4.0]), np.array([0.9, 0.4, 1e-4])
@@ -153,13 +154,13 @@ class WhatIsDrawn(TemporaryFolder):
         path = self.write()
         axis = self.drawn(path, "hit_probability").axes[0]
         shown = sorted(float(y) for line in axis.lines if line.get_marker() == "o" for y in line.get_ydata())
-        panels, _ = slices.panels_by_cluster_size(open_results(path).points)
-        expected = sorted(panels[0].rows["sim_misses"] / panels[0].rows["sim_trials"])
+        (_, rows), *_ = FIGURES[1].draw(open_study(path)).layout.panel_list()
+        expected = sorted(rows["sim_misses"] / rows["sim_trials"])
         np.testing.assert_allclose(shown, sorted(1.0 - value for value in expected), atol=1e-12)
 
     def test_kernel_points_are_the_probes_of_the_last_block(self):
         results = open_results(self.write())
-        points, bins = slices.kernel_at_last_query(results), results.tables["validate_by_candidates"]
+        points, bins = kernel_at_last_query(results), results.tables["validate_by_candidates"]
         for row in (0, len(points) - 1):
             last = bins[(bins["point"] == row) & (bins["candidates_low"] == points["candidates"].iloc[row])]
             self.assertEqual(points["kernel_misses"].iloc[row], last["kernel_misses"].iloc[0])
@@ -173,18 +174,18 @@ class WhatIsDrawn(TemporaryFolder):
         results = open_results(self.folder / "results.h5").points
         self.assertTrue(limits)
         self.assertTrue(set(limits) <= set(results["sim_miss_high"]) | set(
-            slices.kernel_at_last_query(open_results(self.folder / "results.h5"))["kernel_miss_high"]))
+            kernel_at_last_query(open_results(self.folder / "results.h5"))["kernel_miss_high"]))
 
     def test_curves_are_told_apart_and_few(self):
         many = dict(SMALL, head_dims=(16, 32, 48, 64, 96, 128, 256))
         figure = self.drawn(self.write(synthetic_results.grid(**many)), "hit_probability")
         colours = {line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o"}
-        self.assertEqual(len(colours), by_ratio.MAX_WIDTHS)
+        self.assertEqual(len(colours), layout.MAX_COLOURS)
 
     def test_slice_is_named(self):
         figure = self.drawn(self.write(), "hit_probability")
         words = " ".join(text.get_text() for text in figure.texts)
-        for piece in ("model sphere", "N = 8192", "k = "):
+        for piece in ("model sphere", "N = 8K", "all 36 points"):
             self.assertIn(piece, words)
 
     def test_pairwise_formula_stands_above_the_exact_points(self):
@@ -213,9 +214,9 @@ class Agreement(TemporaryFolder):
             verdicts = {row["kind"]: row["verdict"] for row in agreement.summary(results)}
             self.assertEqual(verdicts, {"kernel-theory": "agrees", "simulate-theory": "DISAGREES",
                                         "tie-rule": "agrees"})
-            self.assertIn(b"DISAGREE", page.build(results, []))
+            self.assertIn(b"DISAGREE", page.build(open_study(results.path), []))
             with style.context():
-                title = agreement.draw(results)._suptitle.get_text()
+                title = agreement.draw(results).picture._suptitle.get_text()
             self.assertIn("1 of", title)
 
     def test_threshold_follows_the_error_rate_of_the_file(self):
@@ -227,7 +228,7 @@ class Agreement(TemporaryFolder):
     def test_infinite_z_stays_in_the_picture(self):
         for value in (np.inf, -np.inf, np.nan):
             with style.context():
-                figure = agreement.draw(self.changed("z", value))
+                figure = agreement.draw(self.changed("z", value)).picture
             low, high = figure.axes[0].get_ylim()
             for line in figure.axes[0].lines[:2]:
                 self.assertTrue(np.all((line.get_ydata() >= low) & (line.get_ydata() <= high)))
@@ -258,8 +259,9 @@ class SmallAndOneSided(TemporaryFolder):
         columns["seq_len"] = np.zeros_like(columns["seq_len"])
         path = self.write(columns)
         self.assert_figures(path, FROM_VALIDATE)
-        _, words = slices.panels_by_cluster_size(open_results(path).points)
-        self.assertIn("candidates", words)
+        drawing = FIGURES[1].draw(open_study(path))
+        self.assertIn("c goes with them (31, 127, 255)", drawing.drawn)
+        self.assertNotIn("N = ", drawing.drawn)
 
     def test_points_beyond_the_papers_setting(self):
         plain = synthetic_results.grid(**SMALL)
@@ -275,11 +277,12 @@ class SmallAndOneSided(TemporaryFolder):
             columns[name] = np.where(columns["key_conv"] > 0, np.nan, columns[name])
         path = self.write(columns, groups=("simulate",))
         self.assert_figures(path, FROM_POINTS)
-        panels, words = slices.panels_by_cluster_size(open_results(path).points)
-        self.assertRegex(words, "W = [03], activation = silu")
-        for panel in panels:
-            self.assertEqual(panel.rows["key_conv"].nunique(), 1, "a curve joins points of one question")
-        self.assertEqual(len(slices.plain_points(open_results(path).points)), size)
+        drawing = FIGURES[1].draw(open_study(path))
+        for _, rows in drawing.layout.panel_list():
+            for _, _, curve in drawing.layout.curve_list(rows):
+                self.assertEqual(curve["key_conv"].nunique(), 1, "a curve joins points of one question")
+        pairwise = next(figure for figure in FIGURES if figure.name == "pairwise_formula").draw(open_study(path))
+        self.assertIn(f"Left out: {size} of {2 * size} points", pairwise.left_out)
         convolved = {name: values[size:] for name, values in columns.items()}
         self.folder = self.folder / "convolved"
         self.folder.mkdir()

@@ -160,7 +160,8 @@ def write_results(path, columns=None, groups=("validate",), seed=20260101, schem
     random = np.random.default_rng(seed)
     columns = dict(columns or grid())
     theory = dict(columns)
-    per_candidate, averaged = by_candidates(columns, random)
+    routed_too = {"route", "validate"} & set(groups)
+    per_candidate, averaged = by_candidates(columns, random) if routed_too else ({}, columns["miss_probability"])
     add_counts(columns, "sim", columns["miss_probability"], 20000, random)
     columns["sim_stop_reason"] = np.array(["trials"] * len(averaged), dtype=object)
     columns["kernel_expected_miss"] = averaged
