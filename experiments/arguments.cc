@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "analysis/routing_point.h"
 #include "experiments/subcommand.h"
@@ -89,6 +90,15 @@ std::vector<std::string> Arguments::texts(const std::string& name) const {
     return parse_words(name, text(name));
 }
 
+std::vector<std::string> Arguments::lines(const std::string& name) const {
+    std::istringstream text(this->text(name));
+    std::vector<std::string> all;
+    for (std::string line; std::getline(text, line);) {
+        all.push_back(line);
+    }
+    return all;
+}
+
 std::string Arguments::choice(const std::string& name, const std::vector<std::string>& accepted) const {
     check_accepted(name, text(name), accepted);
     return text(name);
@@ -124,6 +134,10 @@ std::vector<Flag> operator+(std::vector<Flag> first, const std::vector<Flag>& se
 
 std::vector<Flag> json_flag() {
     return {{"json", "", "", "print a JSON array, one object a row, instead of the table"}};
+}
+
+std::vector<Flag> table_flags() {
+    return json_flag() + std::vector<Flag>{{"csv", "", "", "print the table as CSV (RFC 4180), with every digit"}};
 }
 
 std::vector<Flag> output_flags() {

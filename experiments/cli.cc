@@ -150,7 +150,8 @@ po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::
         parser.style(style::allow_long | style::long_allow_next | style::long_allow_adjacent);
         return parser.run();
     });
-    std::string before;  // the value of the flag before
+    std::string before;          // the value of the flag before
+    po::option* bare = nullptr;  // the first bare argument, which takes up the others
     for (po::option& option : parsed.options) {
         if (option.position_key < 0) {
             refuse_flag_as_value(option);
@@ -170,7 +171,19 @@ po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::
         }
         option.string_key = command.positional;
         option.position_key = -1;
+        if (command.several) {
+            if (word.find('\n') != std::string::npos) {
+                throw InputError(word + ": a file name with a line break in it; rename the file");
+            }
+            if (bare != nullptr) {
+                bare->value[0] += "\n" + word;
+                option.string_key.clear();
+            } else {
+                bare = &option;
+            }
+        }
     }
+    std::erase_if(parsed.options, [](const po::option& option) { return option.string_key.empty(); });
     return parsed;
 }
 
@@ -342,7 +355,9 @@ std::string help_of(const Subcommand& command) {
         text += fmt::format("{}\n", fmt::join(wrapped(paragraph, 100), "\n"));
     }
     text += fmt::format("\nUsage: mobalab {} [flags]{}\n\nFlags:\n", command.name,
-                        command.positional.empty() ? "" : " [" + command.positional + "]");
+                        command.positional.empty() ? ""
+                        : command.several          ? " " + command.positional + "..."
+                                                   : " [" + command.positional + "]");
     for (const Flag& flag : all_flags(command)) {
         text += flag_help(flag);
     }

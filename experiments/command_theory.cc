@@ -15,6 +15,7 @@
 #include "experiments/shown_columns.h"
 #include "experiments/subcommands.h"
 #include "experiments/table_text.h"
+#include "experiments/work_dealer.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -92,7 +93,7 @@ double wanted_hit(const Arguments& arguments) {
 }
 
 struct Answers {
-    std::vector<RoutingPoint> points;
+    PointGrid grid;
     std::vector<std::string> reached;  ///< "yes" or "no"; empty without --solve
     int code = exit_ok;
 };
@@ -102,14 +103,14 @@ Answers answers(const Arguments& arguments) {
         if (arguments.given("wanted-hit")) {
             throw InputError("wanted-hit: goes with --solve head-dim, block-size, topk or mu-signal");
         }
-        std::vector<RoutingPoint> points = point_grid(arguments);
-        std::for_each(points.begin(), points.end(), analysis::require_exact_probability);
-        return {std::move(points), {}, exit_ok};
+        PointGrid grid = routing_grid(arguments);
+        std::for_each(grid.points.begin(), grid.points.end(), analysis::require_exact_probability);
+        return {std::move(grid), {}, exit_ok};
     }
     const Inverse& inverse = inverse_of(arguments);
     const double wanted = wanted_hit(arguments);
-    Answers answers{point_grid(arguments, inverse.flag), {}, exit_ok};
-    for (RoutingPoint& point : answers.points) {
+    Answers answers{routing_grid(arguments, inverse.flag), {}, exit_ok};
+    for (RoutingPoint& point : answers.grid.points) {
         stop_if_interrupted();
         const bool found = inverse.solve(point, wanted);
         answers.reached.push_back(found ? "yes" : "no");
@@ -118,29 +119,29 @@ Answers answers(const Arguments& arguments) {
     return answers;
 }
 
-Table theory_table(const Answers& answers, Terminal& terminal) {
+Table theory_table(const Answers& answers, int threads, Terminal& terminal) {
     Table table;
     table.name = "theory";
-    table.columns = point_columns(answers.points);
+    table.columns = point_columns(answers.grid.points);
     ProgressDisplay display(terminal, "theory");
-    const std::size_t points = answers.points.size();
+    const std::size_t points = answers.grid.points.size();
     const auto show = [&](std::size_t done) {
         display.update(static_cast<double>(done) / static_cast<double>(points),
                        fmt::format("{} of {} points", done, points));
     };
-    for (Column& column : theory_columns(answers.points, show)) {
+    for (Column& column : theory_columns(answers.grid.points, threads, show)) {
         table.columns.push_back(std::move(column));
     }
     if (!answers.reached.empty()) {
         table.columns.push_back(
             {"reached", "whether some value reaches the wanted hit probability", "", answers.reached});
     }
+    answers.grid.describe(table);
     return table;
 }
 
 void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
-    if (arguments.on("json")) {
-        terminal.out << json_table(table);
+    if (print_for_program(table, arguments, terminal)) {
         return;
     }
     std::vector<ShownColumn> parameters = point_parameters();
@@ -153,6 +154,17 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
     terminal.out << human_table(table, parameters, shown);
 }
 
+/// What the table depends on: the flags, and what a file of points held.
+std::string task_text(const Arguments& arguments, const PointGrid& grid) {
+    std::string text = "theory\n" + arguments.without("threads").settings();
+    if (arguments.given("points")) {
+        for (const RoutingPoint& point : grid.points) {
+            text += fmt::format("\n{};seq_len={}", analysis::canonical_text(point), point.seq_len);
+        }
+    }
+    return text;
+}
+
 int run_theory(const Arguments& arguments, Terminal& terminal) {
     if (arguments.on("force") && !arguments.given("out")) {
         throw InputError("force: is about a results file; name it with --out");
@@ -161,11 +173,13 @@ int run_theory(const Arguments& arguments, Terminal& terminal) {
     if (arguments.given("out")) {
         output.emplace(arguments.text("out"), arguments.on("force"));
     }
+    const int threads = arguments.given("threads") ? worker_threads(arguments) : work_dealer().own_cores();
     const Answers found = answers(arguments);
-    const Table table = theory_table(found, terminal);
+    found.grid.report("theory", terminal);
+    const Table table = theory_table(found, threads, terminal);
     if (output) {
         Results results = new_results("theory");
-        results.task = task_id("theory\n" + arguments.settings());
+        results.task = task_id(task_text(arguments, found.grid));
         results.command = arguments.command_line();
         results.settings = arguments.settings();
         results.device = cpu_name();
@@ -199,8 +213,12 @@ Subcommand theory_command() {
         point_flags() + needle_flags() +
             std::vector<Flag>{{"solve", "FLAG", "", "solve for head-dim, block-size, topk or mu-signal"},
                               {"wanted-hit", "P", "0.99", "hit probability --solve must reach"}} +
-            output_flags() + json_flag(),
+            std::vector<Flag>{{"threads", "N", "", "worker threads, without it all; results do not depend on it"}} +
+            output_flags() + table_flags(),
         {{"theory", "one point with the default flags"},
+         {"theory --budget 1024 --block-size 16:512:x2", "block sizes at the same number of keys a query attends to"},
+         {"theory --seq-len 1K:128K:x2 --block-size 16:512:x2 --skip-impossible --csv",
+          "a grid with impossible corners, as CSV"},
          {"theory --head-dim 64,128 --block-size 16:512:x2 --seq-len 32K", "how the block size decides, at 12 points"},
          {"theory --model gaussian,sphere --candidates 1000 --mu-signal 0.5:0.9:+0.1",
           "the paper's model beside the exact law of unit keys"},

@@ -60,6 +60,7 @@ public:
                                        std::int64_t most = std::numeric_limits<std::int64_t>::max()) const;
     std::vector<double> reals(const std::string& name, double least, double most) const;
     std::vector<std::string> texts(const std::string& name) const;  ///< comma-separated
+    std::vector<std::string> lines(const std::string& name) const;  ///< bare arguments (Subcommand::several)
     std::string choice(const std::string& name, const std::vector<std::string>& accepted) const;
     std::vector<std::string> choices(const std::string& name, const std::vector<std::string>& accepted) const;
 
@@ -95,7 +96,8 @@ struct Subcommand {
     std::vector<Example> examples;
     std::string positional;  ///< flag that takes a bare argument (`mobalab export results.h5`); empty: none
     std::function<int(const Arguments&, Terminal&)> run;
-    bool dealt = false;  ///< the ranks of an mpirun share its work (work_dealer.h)
+    bool dealt = false;    ///< the ranks of an mpirun share its work (work_dealer.h)
+    bool several = false;  ///< bare arguments may be several: Arguments::lines() of the flag
 };
 
 /// Every subcommand, in the order of the help.
@@ -106,6 +108,7 @@ std::vector<Flag> operator+(std::vector<Flag> first, const std::vector<Flag>& se
 
 /// Flags several commands share, so that they read the same everywhere.
 std::vector<Flag> json_flag();
+std::vector<Flag> table_flags();                          ///< --json, --csv: of commands that print a table
 std::vector<Flag> output_flags();                         ///< --out, --force
 std::vector<Flag> engine_flags(const std::string& seed);  ///< --seed, --threads
 
