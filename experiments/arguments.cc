@@ -136,6 +136,10 @@ std::vector<Flag> json_flag() {
     return {{"json", "", "", "print a JSON array, one object a row, instead of the table"}};
 }
 
+std::vector<Flag> table_flags() {
+    return json_flag() + std::vector<Flag>{{"csv", "", "", "print the table as CSV (RFC 4180), with every digit"}};
+}
+
 std::vector<Flag> output_flags() {
     return {{"out", "PATH", "", "also write a results file (HDF5); an existing file is refused"},
             {"force", "", "", "replace what is at --out"}};

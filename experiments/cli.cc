@@ -150,8 +150,8 @@ po::parsed_options parse_command_line(const std::vector<Flag>& flags, const po::
         parser.style(style::allow_long | style::long_allow_next | style::long_allow_adjacent);
         return parser.run();
     });
-    po::option* bare = nullptr;  // the first bare argument, which takes up the others
     std::string before;          // the value of the flag before
+    po::option* bare = nullptr;  // the first bare argument, which takes up the others
     for (po::option& option : parsed.options) {
         if (option.position_key < 0) {
             refuse_flag_as_value(option);

@@ -8,6 +8,7 @@
 #include "experiments/kernel_under_test.h"
 #include "experiments/point_grid.h"
 #include "experiments/progress.h"
+#include "experiments/shown_columns.h"
 #include "experiments/subcommands.h"
 #include "experiments/table_text.h"
 
@@ -24,9 +25,9 @@ std::int64_t count_of(const Arguments& arguments, const std::string& flag, std::
     return arguments.text("device") == "cuda" ? on_cuda : 1;
 }
 
-std::vector<BenchShape> shapes_of(const Arguments& arguments) {
+std::vector<BenchShape> shapes_of(const Arguments& arguments, const std::vector<analysis::RoutingPoint>& points) {
     std::vector<BenchShape> shapes;
-    for (const analysis::RoutingPoint& point : point_grid(arguments)) {
+    for (const analysis::RoutingPoint& point : points) {
         shapes.push_back({.batch = count_of(arguments, "batch", 2),
                           .heads = count_of(arguments, "heads", 16),
                           .head_dim = point.head_dim,
@@ -42,7 +43,7 @@ std::vector<BenchShape> shapes_of(const Arguments& arguments) {
 DeviceDemand bench_demand(const Arguments& arguments) {
     return {kernels::Operation::moba_forward, [&arguments](kernels::DataType dtype) {
                 std::vector<kernels::Problem> problems;
-                for (const BenchShape& shape : shapes_of(arguments.with("device", "cuda"))) {
+                for (const BenchShape& shape : shapes_of(arguments.with("device", "cuda"), point_grid(arguments))) {
                     problems.push_back(problem_of(shape));
                     problems.back().dtype = dtype;
                 }
@@ -91,8 +92,7 @@ std::vector<BenchResult> measure_all(const std::vector<BenchShape>& shapes, cons
 }
 
 void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
-    if (arguments.on("json")) {
-        terminal.out << json_table(table);
+    if (print_for_program(table, arguments, terminal)) {
         return;
     }
     std::vector<ShownColumn> answers = {{"name", "name"},
@@ -111,6 +111,7 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
                                  {"block_size", "B"},
                                  {"seq_len", "N"},
                                  {"topk", "k"},
+                                 {"budget", "kB"},
                                  {"dtype", "dtype"},
                                  {"threads", "threads"}},
                                 answers);
@@ -125,14 +126,17 @@ int run_bench(const Arguments& asked, Terminal& terminal) {
     if (arguments.on("force") && !arguments.given("out")) {
         throw InputError("force: is about a results file; name it with --out");
     }
-    const std::vector<BenchShape> shapes = shapes_of(arguments);
+    const PointGrid grid = routing_grid(arguments);
+    const std::vector<BenchShape> shapes = shapes_of(arguments, grid.points);
+    grid.report("bench", terminal);
     const BenchBudget budget{.repeats = arguments.integer("repeats", 3, 1'000'000),
                              .seconds = arguments.real("max-seconds", 0.0, 1e6)};
     std::optional<ResultsOutput> output;
     if (arguments.given("out")) {
         output.emplace(arguments.text("out"), arguments.on("force"));
     }
-    const Table table = bench_table(measure_all(shapes, budget, on_cuda, terminal));
+    Table table = bench_table(measure_all(shapes, budget, on_cuda, terminal));
+    grid.describe(table);
     if (output) {
         Results results = new_results("bench");
         results.task = task_id("bench\n" + arguments.settings());
@@ -170,7 +174,7 @@ Subcommand bench_command() {
                           {"threads", "N", "0", "worker threads, 0 for all"},
                           {"repeats", "N", "7", "calls a measurement"},
                           {"max-seconds", "S", "2", "fewer calls (but 3) where they would take longer than this"}} +
-            device_flags() + output_flags() + json_flag(),
+            grid_flags() + device_flags() + output_flags() + table_flags(),
         {{"bench", "the default shape: d 128, N 32K, B 64, k 8"},
          {"bench --block-size 16:512:x2 --seq-len 16K", "six block sizes"},
          {"bench --device cuda --seq-len 64K --block-size 64,128", "the GPU: 2 sequences of 16 heads"},

@@ -5,6 +5,7 @@
 #include <optional>
 #include <ostream>
 
+#include "experiments/column_names.h"
 #include "experiments/kernel_assessment.h"
 #include "experiments/point_grid.h"
 #include "experiments/probe_flags.h"
@@ -19,51 +20,46 @@ namespace {
 
 using analysis::RoutingPoint;
 
-Table route_table(const std::vector<RoutingPoint>& points, const KernelAssessment& kernel, double confidence,
-                  int threads) {
-    Table table{.name = "route", .columns = point_columns(points)};
-    for (auto&& columns : {theory_columns(points), kernel_columns(kernel, confidence, threads)}) {
+Table route_table(const PointGrid& grid, const KernelAssessment& kernel, const ProbeSettings& settings,
+                  double confidence) {
+    Table table{.name = "route", .columns = point_columns(grid.points)};
+    for (auto&& columns : {theory_columns(grid.points, settings.threads),
+                           without_prefix(kernel_columns(kernel, confidence, settings.threads), "kernel_"),
+                           std::vector<Column>{seed_column(settings.seed, grid.points.size())}}) {
         table.columns.insert(table.columns.end(), columns.begin(), columns.end());
     }
     table.attributes = {{"confidence", confidence}};
+    grid.describe(table);
     return table;
 }
 
 void print(const Table& table, std::uint64_t seed, const Arguments& arguments, Terminal& terminal) {
-    if (arguments.on("json")) {
-        terminal.out << json_of_run(table, seed,
-                                    {{"kernel_trials", "trials"},
-                                     {"kernel_misses", "misses"},
-                                     {"kernel_miss", "miss"},
-                                     {"kernel_miss_low", "low"},
-                                     {"kernel_miss_high", "high"},
-                                     {"kernel_expected_miss", "expected_miss"},
-                                     {"kernel_key_sets", "key_sets"},
-                                     {"kernel_design_effect", "design_effect"}});
+    if (print_for_program(table, arguments, terminal)) {
         return;
     }
     terminal.out << fmt::format("seed {}, {} {} kernel, ", seed, arguments.text("device"), arguments.text("dtype"))
                  << human_table(table, point_parameters(),
-                                {{"kernel_trials", "probes"},
-                                 {"kernel_misses", "misses"},
-                                 {"kernel_miss", "miss"},
-                                 {"kernel_miss_low", "low"},
-                                 {"kernel_miss_high", "high"},
-                                 {"kernel_expected_miss", "expected_miss"},
-                                 {"kernel_key_sets", "key_sets"}});
+                                {{"trials", "probes"},
+                                 {"misses", "misses"},
+                                 {"miss", "miss"},
+                                 {"low", "low"},
+                                 {"high", "high"},
+                                 {"expected_miss", "expected_miss"},
+                                 {"key_sets", "key_sets"}});
 }
 
 }  // namespace
 
 int run_route(const Arguments& arguments, Terminal& terminal, const KernelUnderTest& kernel) {
-    const std::vector<RoutingPoint> points = point_grid(arguments);
+    const PointGrid grid = routing_grid(arguments);
+    const std::vector<RoutingPoint>& points = grid.points;
     const ProbeSettings settings = probe_settings(arguments);
     const double confidence = interval_confidence(arguments);
     const ProbePlan plan = plan_probes(points, settings);
     const ResumableOutput::Mode mode = output_mode(arguments);
     std::optional<ResumableOutput> output;
     if (arguments.given("out")) {
-        const std::string task = "confidence=" + shortest(confidence);
+        const std::string task = grid.task_text() + "confidence=" + shortest(confidence);
         output.emplace(arguments.text("out"), mode, probe_results("route", task, points, settings, kernel, arguments));
     }
     if (output && output->finished()) {
@@ -71,6 +67,7 @@ int run_route(const Arguments& arguments, Terminal& terminal, const KernelUnderT
         print(output->finished()->table("route"), settings.seed, arguments, terminal);
         return exit_ok;
     }
+    grid.report("route", terminal);
     UnitJournal journal(output ? &*output : nullptr);
     std::vector<JobCounts> counts;
     {
@@ -78,8 +75,8 @@ int run_route(const Arguments& arguments, Terminal& terminal, const KernelUnderT
         counts = run_probes(plan.jobs, kernel, journal,
                             [&](double fraction, const std::string& text) { display.update(fraction, text); });
     }
-    const Table table = route_table(points, assess_kernel(points, plan, counts, kernel.parallel_key_sets()), confidence,
-                                    settings.threads);
+    const Table table =
+        route_table(grid, assess_kernel(points, plan, counts, kernel.parallel_key_sets()), settings, confidence);
     if (output) {
         output->commit({table});
     }

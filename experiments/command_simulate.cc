@@ -9,13 +9,16 @@
 
 #include "experiments/build_info.h"
 #include "experiments/chunk_message.h"
+#include "experiments/column_names.h"
 #include "experiments/interrupt.h"
+#include "experiments/kernel_under_test.h"
 #include "experiments/miss_estimate.h"
 #include "experiments/number_bytes.h"
 #include "experiments/parallel_for.h"
 #include "experiments/point_grid.h"
 #include "experiments/progress.h"
 #include "experiments/resumable_output.h"
+#include "experiments/shorter_run.h"
 #include "experiments/shown_columns.h"
 #include "experiments/simulation_record.h"
 #include "experiments/subcommands.h"
@@ -40,7 +43,8 @@ constexpr std::uint64_t most_chunks_dealt_whole_on_cuda = 65536;
 constexpr std::chrono::milliseconds record_period(50);
 
 struct Plan {
-    std::vector<RoutingPoint> points;
+    PointGrid grid;
+    std::vector<RoutingPoint> points;        ///< of the grid
     std::vector<sim::MethodChoice> choices;  ///< one a point
     sim::Budget budget;
     bool any_device;  ///< --device auto: CUDA where the method has a kernel
@@ -99,7 +103,8 @@ void set_device(Plan& plan, const std::string& device) {
 
 Plan plan_of(const Arguments& arguments) {
     Plan plan;
-    plan.points = point_grid(arguments);
+    plan.grid = routing_grid(arguments);
+    plan.points = plan.grid.points;
     sim::StopRule& stop = plan.budget.stop;
     stop.max_trials = static_cast<std::uint64_t>(arguments.integer("trials", 1, std::int64_t{1} << 53));
     stop.max_misses = static_cast<std::uint64_t>(arguments.integer("max-misses", 0));
@@ -122,6 +127,7 @@ std::string canonical_text(const Plan& plan) {
         "}\n",
         results_schema_version, plan.budget.seed, stop.max_trials, stop.max_misses,
         shortest(stop.target_relative_error), shortest(stop.max_seconds), shortest(plan.confidence));
+    text += plan.grid.task_text();
     for (std::size_t i = 0; i < plan.points.size(); ++i) {
         text += fmt::format("{};seq_len={};method={}\n", analysis::canonical_text(plan.points[i]),
                             plan.points[i].seq_len, to_string(plan.choices[i].method));
@@ -213,7 +219,7 @@ private:
             const std::size_t space = request.find(' ');
             return record_of(simulate_whole(std::stoul(request), parse_record(request.substr(space + 1))));
         };
-        if (!dealer_.begin(plan_.budget.threads, "", answer)) {
+        if (!dealer_.begin(plan_.budget.threads, task_id(canonical_text(plan_)), answer)) {
             return;
         }
         std::vector<std::size_t> indices;
@@ -364,53 +370,52 @@ std::vector<Column> simulation_columns(const Plan& plan, const std::vector<Point
     }
     const std::string definition = interval_definition(plan.confidence);
     const bool some_uncounted = std::count(misses.begin(), misses.end(), no_misses) > 0;
-    return {{"sim_method", "method of the simulation", "", std::move(methods)},
-            {"sim_method_reason", "why that method was taken", "", std::move(method_reasons)},
-            {"sim_trials", "simulated trials", "1", std::move(trials)},
-            {"sim_misses", "trials whose signal block was not routed", "1", std::move(misses),
-             some_uncounted ? "none where sim_method counts no trials" : "",
+    return {{"method", "method of the simulation", "", std::move(methods)},
+            {"method_reason", "why that method was taken", "", std::move(method_reasons)},
+            {"trials", "simulated trials", "1", std::move(trials)},
+            {"misses", "trials whose signal block was not routed", "1", std::move(misses),
+             some_uncounted ? "none where method counts no trials" : "",
              some_uncounted ? std::optional(no_misses) : std::nullopt},
-            {"sim_miss", "simulated miss probability", "1", std::move(miss), miss_definition()},
-            {"sim_miss_low", "lower end of the interval of sim_miss", "1", std::move(low), definition},
-            {"sim_miss_high", "upper end of the interval of sim_miss", "1", std::move(high), definition},
-            {"sim_stop_reason", "stop rule that ended the point", "", std::move(reasons)}};
+            {"miss", "simulated miss probability", "1", std::move(miss), miss_definition()},
+            {"low", "lower end of the interval of miss", "1", std::move(low), definition},
+            {"high", "upper end of the interval of miss", "1", std::move(high), definition},
+            {"stop_reason", "stop rule that ended the point", "", std::move(reasons)},
+            seed_column(plan.budget.seed, points.size())};
 }
 
 Table simulation_table(const Plan& plan, const std::vector<PointProgress>& points) {
     Table table;
     table.name = "simulate";
     table.columns = point_columns(plan.points);
-    for (auto&& columns : {theory_columns(plan.points), simulation_columns(plan, points)}) {
+    for (auto&& columns : {theory_columns(plan.points, plan.budget.threads), simulation_columns(plan, points)}) {
         table.columns.insert(table.columns.end(), columns.begin(), columns.end());
     }
     table.attributes = {{"interval", interval_definition(plan.confidence)}, {"confidence", plan.confidence}};
+    plan.grid.describe(table);
     return table;
 }
 
 void print(const Table& table, std::uint64_t seed, const Arguments& arguments, Terminal& terminal) {
-    if (arguments.on("json")) {
-        terminal.out << json_of_run(table, seed,
-                                    {{"sim_method", "method"},
-                                     {"sim_method_reason", "method_reason"},
-                                     {"sim_trials", "trials"},
-                                     {"sim_misses", "misses"},
-                                     {"sim_miss", "miss"},
-                                     {"sim_miss_low", "low"},
-                                     {"sim_miss_high", "high"},
-                                     {"sim_stop_reason", "stop_reason"}});
+    if (print_for_program(table, arguments, terminal)) {
         return;
     }
-    std::vector<ShownColumn> parameters = point_parameters();
-    parameters.push_back({"sim_method", "method"});
-    terminal.out << fmt::format("seed {}, ", seed)
-                 << human_table(table, parameters,
-                                {{"sim_trials", "trials"},
-                                 {"sim_misses", "misses"},
-                                 {"sim_miss", "miss"},
-                                 {"sim_miss_low", "low"},
-                                 {"sim_miss_high", "high"},
-                                 {"miss_probability", "exact_miss"},
-                                 {"sim_stop_reason", "stopped_by"}});
+    terminal.out << fmt::format("seed {}, ", seed) << human_table(table, simulated_parameters(), simulated_answers());
+}
+
+/// What the points are drawn on, each device once.
+std::string devices_of(const Plan& plan) {
+    bool cpu = false;
+    bool cuda = false;
+    for (std::size_t i = 0; i < plan.points.size(); ++i) {
+        const sim::Budget budget = plan.budget_of(i);
+        const bool on_cuda = budget.device == sim::Device::cuda && sim::counts_trials(*budget.method);
+        (on_cuda ? cuda : cpu) = true;
+    }
+    if (!cuda) {
+        return cpu_name();
+    }
+    const std::string gpu = fmt::format("cuda ({})", cuda_kernel(1)->processor());
+    return cpu ? fmt::format("{}, cpu ({})", gpu, cpu_name()) : gpu;
 }
 
 Results identity(const Plan& plan, const Arguments& arguments) {
@@ -419,8 +424,37 @@ Results identity(const Plan& plan, const Arguments& arguments) {
     results.command = arguments.command_line();
     results.settings = arguments.settings();
     results.seed = plan.budget.seed;
-    results.device = cpu_name();
+    results.device = devices_of(plan);
     return results;
+}
+
+/// What a finished file of the same points, seed, methods and confidence says where this run's stop rules only let it
+/// go further: the journal records it would have been at. Nothing when the file is not such a one. Throws InputError
+/// when it is and these rules would have ended a point before.
+std::optional<Journal::Records> records_of_shorter_run(const Results& found, const Plan& plan,
+                                                       const Arguments& arguments) {
+    const std::optional<Arguments> asked = with_stop_rules_of(found, arguments);
+    if (!asked) {
+        return std::nullopt;
+    }
+    const Plan before = plan_of(*asked);
+    if (found.task != task_id(canonical_text(before))) {
+        return std::nullopt;
+    }
+    check_goes_further(before.budget.stop, plan.budget.stop);
+    const Table& table = found.table("simulate");
+    Journal::Records records;
+    for (std::size_t i = 0; i < plan.points.size(); ++i) {
+        const sim::Method method = plan.choices[i].method;
+        if (method == before.choices[i].method && sim::counts_trials(method)) {
+            records[static_cast<std::int64_t>(i)] =
+                record_of(progress_of_counts(plan.points[i], method,
+                                             {.trials = static_cast<std::uint64_t>(table.integers("trials").at(i)),
+                                              .misses = static_cast<std::uint64_t>(table.integers("misses").at(i)),
+                                              .rank_histogram = {}}));
+        }
+    }
+    return records;
 }
 
 int run_simulate(const Arguments& arguments, Terminal& terminal) {
@@ -428,12 +462,17 @@ int run_simulate(const Arguments& arguments, Terminal& terminal) {
     const ResumableOutput::Mode mode = output_mode(arguments);
     std::optional<ResumableOutput> output;
     if (arguments.given("out")) {
-        output.emplace(arguments.text("out"), mode, identity(plan, arguments));
+        output.emplace(arguments.text("out"), mode, identity(plan, arguments),
+                       [&](const Results& found) { return records_of_shorter_run(found, plan, arguments); });
     }
+    plan.grid.report("simulate", terminal);
     if (output && output->finished()) {
         terminal.err << "mobalab simulate: " << arguments.text("out") << " is complete; nothing left to do\n";
         print(output->finished()->table("simulate"), plan.budget.seed, arguments, terminal);
         return exit_ok;
+    }
+    if (output && output->extends()) {
+        terminal.err << "mobalab simulate: going on from the trials that " << arguments.text("out") << " holds\n";
     }
     const Table table = simulation_table(plan, Run(plan, output ? &*output : nullptr, terminal).finish());
     if (output) {
@@ -466,7 +505,9 @@ Subcommand simulate_command() {
             "the model, a dash where it has none (correlated unit keys, key convolution).\n"
             "\n"
             "With --out the run can be killed at any moment and continued with --resume; the file ends with the same "
-            "bytes as that of an uninterrupted run.",
+            "bytes as that of an uninterrupted run. A finished file goes on as well: --resume with more --trials (or "
+            "--max-misses, or a smaller --target-relative-error) starts from its counts and ends with those of a run "
+            "that was asked for as many from the start.",
             point_flags() + needle_flags() + key_conv_flags() + stop_flags() + engine_flags("1") +
                 std::vector<Flag>{{"method", "NAME", "auto",
                                    "vector, affinity, block, threshold, conditional, exact; auto: the point's own, or "
@@ -474,7 +515,7 @@ Subcommand simulate_command() {
                                   {"device", "NAME", "cpu",
                                    "where to draw: cpu, cuda, or auto (cuda where it can); the counts are the same"},
                                   {"confidence", "P", "0.95", "confidence of the intervals"}} +
-                resumable_output_flags() + json_flag(),
+                resumable_output_flags() + table_flags(),
             {{"simulate --trials 1e6", "one point with the default flags, a million trials"},
              {"simulate --head-dim 2048 --block-size 16 --target-relative-error 0.01",
               "a miss of one in 10^15, to one percent in a fraction of a second"},
@@ -484,6 +525,7 @@ Subcommand simulate_command() {
               "to one percent, but at most a minute a point; written to a results file"},
              {"simulate --target-relative-error 0.01 --max-seconds 60 --trials 1e9 --out miss.h5 --resume",
               "the same, after an interruption"},
+             {"simulate --trials 1e6 --out more.h5 --resume", "more trials of a file that was finished with fewer"},
              {"simulate --needles 4 --goal each,any,all", "four needles: the share found, any of them, all of them"},
              {"simulate --key-correlation 0:0.2:+0.05", "what keys that resemble their block's others change"},
              {"simulate --key-conv 3,5 --head-dim 32 --block-size 16 --seq-len 1K --trials 2000",

@@ -19,6 +19,7 @@
 #include "experiments/shown_columns.h"
 #include "experiments/subcommands.h"
 #include "experiments/table_text.h"
+#include "experiments/work_dealer.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -126,27 +127,28 @@ double wanted_hit(const Arguments& arguments) {
 }
 
 struct Answers {
-    std::vector<RoutingPoint> points;
+    PointGrid grid;
     std::vector<Solved> solved;  ///< of every point; empty without --solve
     int code = exit_ok;
 };
 
-Answers answers(const Arguments& arguments) {
+Answers answers(const Arguments& arguments, int threads) {
     if (!arguments.given("solve")) {
         if (arguments.given("wanted-hit")) {
             throw InputError("wanted-hit: goes with --solve head-dim, block-size, topk or mu-signal");
         }
-        std::vector<RoutingPoint> points = point_grid(arguments);
-        std::for_each(points.begin(), points.end(), analysis::require_exact_probability);
-        return {std::move(points), {}, exit_ok};
+        PointGrid grid = routing_grid(arguments);
+        std::for_each(grid.points.begin(), grid.points.end(), analysis::require_exact_probability);
+        return {std::move(grid), {}, exit_ok};
     }
     const Inverse& inverse = inverse_of(arguments);
     const double wanted = wanted_hit(arguments);
-    Answers answers{point_grid(arguments, inverse.flag), {}, exit_ok};
-    answers.solved.resize(answers.points.size());
-    parallel_for(answers.points.size(), thread_count(0), [&](std::size_t i) {
+    Answers answers{routing_grid(arguments, inverse.flag), {}, exit_ok};
+    std::vector<RoutingPoint>& points = answers.grid.points;
+    answers.solved.resize(points.size());
+    parallel_for(points.size(), threads, [&](std::size_t i) {
         stop_if_interrupted();
-        answers.solved[i] = inverse.solve(answers.points[i], wanted);
+        answers.solved[i] = inverse.solve(points[i], wanted);
     });
     const bool all = std::all_of(answers.solved.begin(), answers.solved.end(), std::mem_fn(&Solved::reached));
     answers.code = all ? exit_ok : exit_disagree;
@@ -174,17 +176,17 @@ void add_solved_columns(const std::vector<Solved>& solved, const std::string& fl
     }
 }
 
-Table theory_table(const Answers& answers, const Arguments& arguments, Terminal& terminal) {
+Table theory_table(const Answers& answers, const Arguments& arguments, int threads, Terminal& terminal) {
     Table table;
     table.name = "theory";
-    table.columns = point_columns(answers.points);
+    table.columns = point_columns(answers.grid.points);
     ProgressDisplay display(terminal, "theory");
-    const std::size_t points = answers.points.size();
+    const std::size_t points = answers.grid.points.size();
     const auto show = [&](std::size_t done) {
         display.update(static_cast<double>(done) / static_cast<double>(points),
                        fmt::format("{} of {} points", done, points));
     };
-    for (Column& column : theory_columns(answers.points, show)) {
+    for (Column& column : theory_columns(answers.grid.points, threads, show)) {
         table.columns.push_back(std::move(column));
     }
     if (!answers.solved.empty()) {
@@ -215,12 +217,12 @@ Table with_shortened_intervals(Table table) {
             }
         }
     }
+    answers.grid.describe(table);
     return table;
 }
 
 void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
-    if (arguments.on("json")) {
-        terminal.out << json_table(table);
+    if (print_for_program(table, arguments, terminal)) {
         return;
     }
     std::vector<ShownColumn> parameters = point_parameters();
@@ -239,6 +241,17 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
     terminal.out << human_table(with_shortened_intervals(table), parameters, shown);
 }
 
+/// What the table depends on: the flags, and what a file of points held.
+std::string task_text(const Arguments& arguments, const PointGrid& grid) {
+    std::string text = "theory\n" + arguments.without("threads").settings();
+    if (arguments.given("points")) {
+        for (const RoutingPoint& point : grid.points) {
+            text += fmt::format("\n{};seq_len={}", analysis::canonical_text(point), point.seq_len);
+        }
+    }
+    return text;
+}
+
 int run_theory(const Arguments& arguments, Terminal& terminal) {
     if (arguments.on("force") && !arguments.given("out")) {
         throw InputError("force: is about a results file; name it with --out");
@@ -247,11 +260,13 @@ int run_theory(const Arguments& arguments, Terminal& terminal) {
     if (arguments.given("out")) {
         output.emplace(arguments.text("out"), arguments.on("force"));
     }
-    const Answers found = answers(arguments);
-    const Table table = theory_table(found, arguments, terminal);
+    const int threads = arguments.given("threads") ? worker_threads(arguments) : work_dealer().own_cores();
+    const Answers found = answers(arguments, threads);
+    found.grid.report("theory", terminal);
+    const Table table = theory_table(found, arguments, threads, terminal);
     if (output) {
         Results results = new_results("theory");
-        results.task = task_id("theory\n" + arguments.settings());
+        results.task = task_id(task_text(arguments, found.grid));
         results.command = arguments.command_line();
         results.settings = arguments.settings();
         results.device = cpu_name();
@@ -288,8 +303,12 @@ Subcommand theory_command() {
         point_flags() + needle_flags() +
             std::vector<Flag>{{"solve", "FLAG", "", "solve for head-dim, block-size, topk or mu-signal"},
                               {"wanted-hit", "P", "0.99", "hit probability --solve must reach"}} +
-            output_flags() + json_flag(),
+            std::vector<Flag>{{"threads", "N", "", "worker threads, without it all; results do not depend on it"}} +
+            output_flags() + table_flags(),
         {{"theory", "one point with the default flags"},
+         {"theory --budget 1024 --block-size 16:512:x2", "block sizes at the same number of keys a query attends to"},
+         {"theory --seq-len 1K:128K:x2 --block-size 16:512:x2 --skip-impossible --csv",
+          "a grid with impossible corners, as CSV"},
          {"theory --head-dim 64,128 --block-size 16:512:x2 --seq-len 32K", "how the block size decides, at 12 points"},
          {"theory --model gaussian,sphere --candidates 1000 --mu-signal 0.5:0.9:+0.1",
           "the paper's model beside the exact law of unit keys"},

@@ -183,33 +183,36 @@ std::vector<Column> simulation_columns(const std::vector<SimulatedMisses>& simul
                 [](const analysis::Interval& row) { return row.high; }, definition)};
 }
 
-Table validate_table(const Evidence& evidence, double confidence, int threads) {
+Table validate_table(const Evidence& evidence, const Settings& settings) {
     Table table{.name = "validate", .columns = point_columns(evidence.points)};
     const std::vector<Column> gaussian = {
         gaussian_column(evidence.points, Model::gaussian, "gaussian_miss_probability",
                         "miss probability of the model gaussian (the paper's)"),
         gaussian_column(evidence.points, Model::gaussian_fixed, "gaussian_fixed_miss_probability",
                         "miss probability of the model gaussian-fixed")};
-    for (auto&& columns :
-         {theory_columns(evidence.points), gaussian, simulation_columns(evidence.sphere, confidence, threads),
-          kernel_columns(evidence.kernel, confidence, threads)}) {
+    const int threads = settings.probe.threads;
+    for (auto&& columns : {theory_columns(evidence.points, threads), gaussian,
+                           simulation_columns(evidence.sphere, settings.confidence, threads),
+                           kernel_columns(evidence.kernel, settings.confidence, threads)}) {
         table.columns.insert(table.columns.end(), columns.begin(), columns.end());
     }
-    table.attributes = {{"confidence", confidence}};
+    table.attributes = {{"confidence", settings.confidence}};
     return table;
 }
 
 }  // namespace
 
 int run_validate(const Arguments& arguments, Terminal& terminal, const KernelUnderTest& kernel) {
-    const std::vector<RoutingPoint> points = point_grid(arguments);
+    const PointGrid grid = routing_grid(arguments);
+    const std::vector<RoutingPoint>& points = grid.points;
     const Settings settings = settings_of(arguments);
     const ProbePlan plan = plan_probes(points, settings.probe);
     const ResumableOutput::Mode mode = output_mode(arguments);
     std::optional<ResumableOutput> output;
     if (arguments.given("out")) {
-        const std::string task = fmt::format("trials={}\nconfidence={}\nalpha={}", settings.trials,
-                                             shortest(settings.confidence), shortest(settings.alpha));
+        const std::string task =
+            grid.task_text() + fmt::format("trials={}\nconfidence={}\nalpha={}", settings.trials,
+                                           shortest(settings.confidence), shortest(settings.alpha));
         output.emplace(arguments.text("out"), mode,
                        probe_results("validate", task, points, settings.probe, kernel, arguments));
     }
@@ -219,10 +222,12 @@ int run_validate(const Arguments& arguments, Terminal& terminal, const KernelUnd
                                  output->finished()->table("validate_comparisons"), points, settings.alpha, arguments,
                                  terminal);
     }
+    grid.report("validate", terminal);
     Evidence evidence = Gathering(points, plan, settings, kernel, output ? &*output : nullptr, terminal).gather();
     const int threads = settings.probe.threads;
-    const Table table = validate_table(evidence, settings.confidence, threads);
     const Table comparisons = comparisons_table(compare(evidence, threads), settings.alpha);
+    Table table = with_adjusted_p(validate_table(evidence, settings), comparisons);
+    grid.describe(table);
     if (output) {
         output->commit({table, by_candidates_table(evidence.kernel, settings.confidence, threads), comparisons});
     }

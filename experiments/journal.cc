@@ -71,8 +71,9 @@ Journal::Header parse_header(std::string_view first_line, const std::string& pat
 
 }  // namespace
 
-Journal Journal::create(const std::string& path, const Header& header) {
+Journal Journal::create(const std::string& path, const Header& header, Records records) {
     Journal journal(path, header);
+    journal.records_ = std::move(records);
     journal.header_[format_key] = format_name;
     journal.compact();
     return journal;

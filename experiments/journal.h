@@ -19,15 +19,16 @@ namespace mobalab::experiments {
 class Journal {
 public:
     using Header = std::map<std::string, std::string>;
+    using Records = std::map<std::int64_t, std::string>;
 
-    /// Starts a journal; an older one at the path is replaced. Throws FileError.
-    static Journal create(const std::string& path, const Header& header);
+    /// Starts a journal, with these records all at once; an older one at the path is replaced. Throws FileError.
+    static Journal create(const std::string& path, const Header& header, Records records = {});
 
     /// Continues a journal. Throws FileError when it is not a journal or damaged.
     static Journal resume(const std::string& path);
 
     const Header& header() const { return header_; }
-    const std::map<std::int64_t, std::string>& records() const { return records_; }
+    const Records& records() const { return records_; }
 
     /// Appends a record; it outlives the process, and after sync() also a loss of power. `payload` is one line.
     void record(std::int64_t key, const std::string& payload);
@@ -43,7 +44,7 @@ private:
 
     std::string path_;
     Header header_;
-    std::map<std::int64_t, std::string> records_;
+    Records records_;
     std::unique_ptr<AppendFile> file_;
     std::size_t size_ = 0;
     std::size_t compaction_size_ = std::size_t{16} << 20;

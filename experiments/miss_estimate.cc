@@ -41,13 +41,13 @@ MissEstimate miss_estimate(const analysis::RoutingPoint& point, sim::Method meth
 }
 
 std::string miss_definition() {
-    return "sim_misses / sim_trials; sim_method conditional: mean of sim_trials weights P(signal score below the K-th "
+    return "misses / trials; method conditional: mean of trials weights P(signal score below the K-th "
            "noise score), drawn by importance sampling; exact: the integral, no trials";
 }
 
 std::string interval_definition(double confidence) {
     return fmt::format(
-        "Clopper-Pearson interval of sim_misses of sim_trials, confidence {}; sim_method conditional: mean times "
+        "Clopper-Pearson interval of misses of trials, confidence {}; method conditional: mean times "
         "exp(-+ z standard error / mean), the central limit theorem on the log scale, of fewer than {:.0f} trials "
         "Hoeffding's bound for weights that cannot exceed a known one; exact: its relative error {}",
         shortest(confidence), std::ceil(sim::trials_for_normal_theory(confidence)), exact_error);

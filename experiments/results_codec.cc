@@ -9,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include "experiments/column_names.h"
 #include "experiments/results_file.h"
 #include "experiments/seal.h"
 
@@ -330,16 +331,17 @@ Table read_table(hid_t file, const std::string& name) {
     return table;
 }
 
-/// The file is HDF5: is it ours, and of this version?
-void check_schema(hid_t file, const std::string& path) {
+/// The file is HDF5: is it ours, and of a version that is read here? Returns it.
+std::int64_t check_schema(hid_t file, const std::string& path) {
     if (!has_attribute(file, "schema") || read_value<std::string>(file, "schema") != schema_name) {
         throw FileError(fmt::format("{}: is an HDF5 file but not a mobalab results file", path));
     }
     const auto schema_version = read_value<std::int64_t>(file, "schema_version");
-    if (schema_version != results_schema_version) {
-        throw FileError(fmt::format("{}: has results schema version {}; this mobalab reads version {}", path,
+    if (schema_version < 1 || schema_version > results_schema_version) {
+        throw FileError(fmt::format("{}: has results schema version {}; this mobalab reads versions 1 to {}", path,
                                     schema_version, results_schema_version));
     }
+    return schema_version;
 }
 
 Results read_file_contents(hid_t file) {
@@ -393,8 +395,12 @@ Results decode_results(std::vector<char> bytes, const std::string& path) {
         const Handle access = in_memory_access();
         require(H5Pset_file_image(access, bytes.data(), bytes.size()));
         const Handle file(H5Fopen("results in memory", H5F_ACC_RDONLY, access), H5Fclose);
-        check_schema(file, path);
-        return read_file_contents(file);
+        const std::int64_t schema_version = check_schema(file, path);
+        Results results = read_file_contents(file);
+        if (schema_version == 1) {
+            rename_from_version_1(results);
+        }
+        return results;
     } catch (const FileError&) {
         throw;
     } catch (const std::exception& error) {

@@ -56,8 +56,9 @@ struct Table {
     friend bool operator==(const Table&, const Table&) = default;
 };
 
-/// Version of the layout; a file of another version is refused.
-inline constexpr std::int64_t results_schema_version = 1;
+/// Version of the layout of files written. Files of version 1, whose tables simulate and route had longer names for
+/// some columns (column_names.h), are read as well; others are refused.
+inline constexpr std::int64_t results_schema_version = 2;
 
 /// One results file. HDF5 that xarray opens as it is:
 /// `xarray.open_dataset(path, engine="h5netcdf", group="<table>")`.
@@ -95,8 +96,9 @@ std::string task_id(const std::string& canonical_text);
 /// differ in length or a name is used twice.
 std::vector<char> encode_results(const Results& results);
 
-/// Inverse of encode_results. `path` is for messages. Throws FileError for anything that is not a results file of this
-/// schema version: foreign, truncated, damaged, changed by another program.
+/// Inverse of encode_results; columns of version 1 get their present names. `path` is for messages. Throws FileError
+/// for anything that is not a results file of this schema version or 1: foreign, truncated, damaged, changed by another
+/// program.
 Results decode_results(std::vector<char> bytes, const std::string& path);
 
 /// Reads a results file. Throws FileError.

@@ -33,7 +33,7 @@ void check_same_task(const std::string& path, const Results& wanted, const std::
 void check_same_build(const std::string& path, const Results& wanted, const Journal::Header& header) {
     if (header.at("version") != wanted.version || header.at("git_commit") != wanted.git_commit) {
         throw FileError(
-            fmt::format("{}: was started by mobalab {} (commit {}) and this is {} ({}); continue with that "
+            fmt::format("{}: was written by mobalab {} (commit {}) and this is {} ({}); continue with that "
                         "build or start afresh with --force",
                         path, header.at("version"), header.at("git_commit"), wanted.version, wanted.git_commit));
     }
@@ -60,24 +60,44 @@ ResumableOutput::Mode output_mode(const Arguments& arguments) {
                                     : ResumableOutput::Mode::fresh;
 }
 
-ResumableOutput::ResumableOutput(const std::string& given_path, Mode mode, Results results)
-    : output_(given_path, mode != Mode::fresh), results_(std::move(results)) {
+ResumableOutput::ResumableOutput(const std::string& given_path, Mode mode, Results results, Extension extension)
+    : output_(given_path, mode != Mode::fresh), results_(std::move(results)), extension_(std::move(extension)) {
     const std::string& path = output_.path();
     if (mode == Mode::resume) {
         take_up(path);
     }
     if (!journal_ && !finished_) {
-        Journal::Header header = header_of(results_);
-        header["replaces"] = mode == Mode::force ? "yes" : "no";
-        journal_ = Journal::create(journal_path(path), header);
+        start_journal(path, mode == Mode::force ? "yes" : "no", {});
     }
+}
+
+void ResumableOutput::start_journal(const std::string& path, const std::string& replaces, Journal::Records records) {
+    Journal::Header header = header_of(results_);
+    header["replaces"] = replaces;
+    header["extends"] = extends_ ? "yes" : "no";
+    journal_ = Journal::create(journal_path(path), header, std::move(records));
+}
+
+bool ResumableOutput::extend(const std::string& path) {
+    const Results found = read_results(path);
+    if (!extension_ || found.subcommand != results_.subcommand || found.task == results_.task) {
+        return false;
+    }
+    std::optional<Journal::Records> records = extension_(found);
+    if (!records) {
+        return false;
+    }
+    check_same_build(path, results_, header_of(found));
+    extends_ = true;
+    start_journal(path, "yes", std::move(*records));
+    return true;
 }
 
 void ResumableOutput::take_up(const std::string& path) {
     // The journal comes first: beside it, the file at the path is an older one that --force condemned.
     const std::string journal_file = journal_path(path);
     if (!file_exists(journal_file)) {
-        if (file_exists(path)) {
+        if (file_exists(path) && !extend(path)) {
             finished_ = same_task_file(path);
         }
         return;
@@ -94,6 +114,7 @@ void ResumableOutput::take_up(const std::string& path) {
     results_.settings = header.at("settings");
     results_.device = header.at("device");
     results_.utc_time = header.at("utc_time");
+    extends_ = header.contains("extends") && header.at("extends") == "yes";
     journal_ = std::move(journal);
 }
 

@@ -1,10 +1,8 @@
 #pragma once
 
-#include <cstdint>
-#include <map>
-#include <string>
 #include <vector>
 
+#include "experiments/subcommand.h"
 #include "experiments/table_text.h"
 
 namespace mobalab::experiments {
@@ -15,7 +13,11 @@ std::vector<ShownColumn> point_parameters();
 /// The columns of theory_columns() as people read them.
 std::vector<ShownColumn> theory_answers();
 
-/// json_table() of a table computed with a seed, which every row then carries as its last key.
-std::string json_of_run(const Table& table, std::uint64_t seed, const std::map<std::string, std::string>& rename);
+/// The columns of a table of simulated points: what is asked and what is answered.
+std::vector<ShownColumn> simulated_parameters();
+std::vector<ShownColumn> simulated_answers();
+
+/// Prints the table for a program where --json or --csv asks for that; false where neither does.
+bool print_for_program(const Table& table, const Arguments& arguments, Terminal& terminal);
 
 }  // namespace mobalab::experiments

@@ -108,6 +108,7 @@ std::vector<Flag> operator+(std::vector<Flag> first, const std::vector<Flag>& se
 
 /// Flags several commands share, so that they read the same everywhere.
 std::vector<Flag> json_flag();
+std::vector<Flag> table_flags();                          ///< --json, --csv: of commands that print a table
 std::vector<Flag> output_flags();                         ///< --out, --force
 std::vector<Flag> engine_flags(const std::string& seed);  ///< --seed, --threads
 

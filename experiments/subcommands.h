@@ -10,6 +10,8 @@ Subcommand simulate_command();
 Subcommand route_command();
 Subcommand validate_command();
 Subcommand bench_command();
+Subcommand combine_command();
+Subcommand table_command();
 Subcommand export_command();
 Subcommand info_command();
 

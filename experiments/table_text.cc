@@ -94,13 +94,12 @@ std::string human_table(const Table& table, const std::vector<ShownColumn>& para
     return text;
 }
 
-std::string json_table(const Table& table, const std::map<std::string, std::string>& rename) {
+std::string json_table(const Table& table) {
     auto array = nlohmann::ordered_json::array();
     for (std::size_t row = 0; row < table.rows(); ++row) {
         auto object = nlohmann::ordered_json::object();
         for (const Column& column : table.columns) {
-            const auto key = rename.find(column.name);
-            object[key == rename.end() ? column.name : key->second] = json_cell(column, row);
+            object[column.name] = json_cell(column, row);
         }
         array.push_back(std::move(object));
     }

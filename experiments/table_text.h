@@ -1,6 +1,5 @@
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
@@ -21,8 +20,8 @@ struct ShownColumn {
 std::string human_table(const Table& table, const std::vector<ShownColumn>& parameters,
                         const std::vector<ShownColumn>& answers);
 
-/// JSON array with one object a row, keys in the order of the columns; NaN, infinities and what a row does not have are
-/// null. `rename` maps column names to keys where they differ.
-std::string json_table(const Table& table, const std::map<std::string, std::string>& rename = {});
+/// JSON array with one object a row, keys are the names of the columns in their order; NaN, infinities and what a row
+/// does not have are null.
+std::string json_table(const Table& table);
 
 }  // namespace mobalab::experiments

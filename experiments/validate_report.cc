@@ -36,25 +36,6 @@ Verdict verdict_of(const Table& comparisons, double alpha) {
     return verdict;
 }
 
-// The table of points as people and programs see it: with the smallest adjusted p of each point's comparisons.
-Table with_adjusted_p(const Table& points, const Table& comparisons) {
-    std::vector<double> smallest(points.rows(), 1.0);
-    const std::vector<std::int64_t>& point = comparisons.integers("point");
-    const std::vector<double>& adjusted = comparisons.reals("adjusted_p");
-    for (std::size_t i = 0; i < point.size(); ++i) {
-        if (point[i] >= 0) {
-            double& target = smallest[static_cast<std::size_t>(point[i])];
-            target = std::min(target, adjusted[i]);
-        }
-    }
-    Table result = points;
-    result.columns.push_back({.name = "adjusted_p",
-                              .long_name = "smallest adjusted p of the point's comparisons",
-                              .units = "1",
-                              .values = std::move(smallest)});
-    return result;
-}
-
 // A command that repeats one point: same streams, same counts, whatever grid it was part of.
 std::string command_of_point(const RoutingPoint& point, const Arguments& arguments) {
     const std::string length = point.seq_len > 0 ? fmt::format("--seq-len {}", point.seq_len)
@@ -134,12 +115,32 @@ void print_points(const Table& points, const Arguments& arguments, Terminal& ter
 
 }  // namespace
 
+Table with_adjusted_p(const Table& points, const Table& comparisons) {
+    if (points.has("adjusted_p")) {
+        return points;
+    }
+    std::vector<double> smallest(points.rows(), 1.0);
+    const std::vector<std::int64_t>& point = comparisons.integers("point");
+    const std::vector<double>& adjusted = comparisons.reals("adjusted_p");
+    for (std::size_t i = 0; i < point.size(); ++i) {
+        if (point[i] >= 0) {
+            double& target = smallest[static_cast<std::size_t>(point[i])];
+            target = std::min(target, adjusted[i]);
+        }
+    }
+    Table result = points;
+    result.columns.push_back({.name = "adjusted_p",
+                              .long_name = "smallest adjusted p of the point's comparisons",
+                              .units = "1",
+                              .values = std::move(smallest)});
+    return result;
+}
+
 int report_validation(const Table& points, const Table& comparisons, const std::vector<RoutingPoint>& grid,
                       double alpha, const Arguments& arguments, Terminal& terminal) {
     const Table shown = with_adjusted_p(points, comparisons);
     const std::string verdict = verdict_text(comparisons, grid, alpha, arguments) + power_text(comparisons);
-    if (arguments.on("json")) {
-        terminal.out << json_table(shown);
+    if (print_for_program(shown, arguments, terminal)) {
         terminal.err << verdict;
     } else {
         print_points(shown, arguments, terminal);

@@ -15,10 +15,21 @@ import xarray as xr
 from notebooks_export import column_rules
 
 SCHEMA = "mobalab results"
-SCHEMA_VERSIONS = (1,)
+SCHEMA_VERSIONS = (1, 2)
 """Schema versions this reader understands."""
 
 SEAL_MARK = b"\nmobalab seal "
+
+ESTIMATE_COLUMNS = {
+    "simulate": {"method": "sim_method", "method_reason": "sim_method_reason", "trials": "sim_trials",
+                 "misses": "sim_misses", "miss": "sim_miss", "low": "sim_miss_low", "high": "sim_miss_high",
+                 "stop_reason": "sim_stop_reason"},
+    "route": {"trials": "kernel_trials", "misses": "kernel_misses", "miss": "kernel_miss", "low": "kernel_miss_low",
+              "high": "kernel_miss_high", "expected_miss": "kernel_expected_miss", "key_sets": "kernel_key_sets",
+              "design_effect": "kernel_design_effect"},
+}
+"""Columns of tables with one estimate, and their names beside other estimates: in the table validate, in schema version 1
+and here, so that a figure finds an estimate by one name in whatever table it is."""
 
 POINT_TABLES = ("validate", "simulate", "route", "theory")
 """Tables with one row a routing point, the richest first."""
@@ -101,7 +112,7 @@ def open_results(path):
     groups, attributes = _inspect(path)
     tables, definitions, group_attributes = {}, {}, {}
     for group in groups:
-        dataset = _load(path, group)
+        dataset = _with_long_names(_load(path, group), group)
         missing = [column for column in REQUIRED_COLUMNS[group] if column not in dataset.variables]
         if missing:
             raise ExportError(f"{path}: table '{group}' lacks the column{'s' if len(missing) > 1 else ''} "
@@ -225,6 +236,11 @@ def _load(path, group):
     except Exception as error:  # h5py, h5netcdf and xarray each raise types of their own for broken data
         raise ExportError(f"{path}: table '{group}' cannot be read ({_first_line(error)}); run the command that "
                           "wrote it again") from error
+
+
+def _with_long_names(dataset, group):
+    names = {short: name for short, name in ESTIMATE_COLUMNS.get(group, {}).items() if short in dataset.variables}
+    return dataset.rename(names).drop_vars("seed" if names and "seed" in dataset.variables else [])
 
 
 def _frame(dataset, path, group):

@@ -47,10 +47,6 @@ std::unique_ptr<Sampler> sampler_of(const RoutingPoint& point, const Budget& bud
     return make_sampler(method, {point, stream_key(budget.seed, stream_identity(point, method)), &kernels});
 }
 
-std::size_t rank_bins(const RoutingPoint& point) {
-    return static_cast<std::size_t>(std::min(point.candidates, kMaxRankBins));
-}
-
 void check_not_negative(std::string_view name, double value) {
     if (!(value >= 0.0) || std::isinf(value)) {
         throw InputError(
@@ -199,6 +195,10 @@ private:
 };
 
 }  // namespace
+
+std::size_t rank_bins(const RoutingPoint& point) {
+    return static_cast<std::size_t>(std::min(point.candidates, kMaxRankBins));
+}
 
 std::string_view to_string(Device device) {
     return device == Device::cuda ? "cuda" : "cpu";

@@ -99,4 +99,7 @@ private:
 /// Trials of one chunk of this point: fixed by the point and the method (empty: native_method()) alone.
 std::uint64_t chunk_trials(const analysis::RoutingPoint& point, std::optional<Method> method = std::nullopt);
 
+/// Bins of the rank histograms of this point.
+std::size_t rank_bins(const analysis::RoutingPoint& point);
+
 }  // namespace mobalab::sim

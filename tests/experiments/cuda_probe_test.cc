@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "captured.h"
+#include "experiments/build_info.h"
 #include "experiments/probe_commands.h"
 #include "experiments/probe_run.h"
 #include "experiments/results_file.h"
@@ -36,6 +37,22 @@ ProbeJob job_of(const ProbeShape& shape, std::int64_t topk) {
             .budget = split_probes(shape, 32768, 0),
             .seed = 11,
             .kinds = {{.mu_signal = 0.7, .mu_cluster = 0.0, .cluster_size = 1, .topks = {topk}}}};
+}
+
+// What a results file of simulate says it was drawn on.
+TEST_F(CudaProbe, ASimulationRecordsItsDevices) {
+    const TemporaryFolder folder;
+    const std::string gpu = "cuda (" + cuda_kernel(1)->processor() + ")";
+    const auto device = [&](const std::string& flags) {
+        const Captured run = run_captured(
+            words("simulate --trials 2000 --candidates 40 --force --out " + (folder / "a.h5") + " " + flags));
+        EXPECT_EQ(run.code, 0) << run.err;
+        return read_results(folder / "a.h5").device;
+    };
+    EXPECT_EQ(device("--device cuda"), gpu);
+    EXPECT_EQ(device("--device cpu"), cpu_name());
+    // A normal model has no CUDA kernel, so auto draws it on the CPU.
+    EXPECT_EQ(device("--device auto --model sphere,gaussian"), gpu + ", cpu (" + cpu_name() + ")");
 }
 
 // Every block size and head width, whole and partial last blocks, sequences over several slices of keys.

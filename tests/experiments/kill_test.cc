@@ -132,8 +132,7 @@ TEST_F(Kill, OfTwoThatStartTogetherOneWrites) {
                     refusal.find("is never overwritten") != std::string::npos ||
                     refusal.find("an interrupted run left it") != std::string::npos)
             << refusal;
-        ASSERT_EQ(read_results(folder_ / name).table("simulate").integers("sim_trials"),
-                  std::vector<std::int64_t>{30000});
+        ASSERT_EQ(read_results(folder_ / name).table("simulate").integers("trials"), std::vector<std::int64_t>{30000});
     }
 }
 

@@ -109,6 +109,16 @@ TEST_F(Ranks, TheFileIsThatOfOneProcess) {
     }
 }
 
+TEST_F(Ranks, AFinishedFileGoesOnOnAnyNumberOfRanks) {
+    for (const std::string& line : {sweep, long_point}) {
+        ASSERT_EQ(run(1, line + "--trials 60000 " + out()), 0) << slurp(log());
+        const std::string expected = take_file();
+        ASSERT_EQ(run(2, line + "--trials 12345 " + out()), 0) << slurp(log());
+        ASSERT_EQ(run(4, line + "--trials 60000 --resume " + out()), 0) << slurp(log());
+        EXPECT_EQ(take_file(), expected) << line;
+    }
+}
+
 TEST_F(Ranks, AKilledRankEndsTheRunAndAnyNumberOfRanksGoesOn) {
     for (const std::string& line : {sweep_, long_point_}) {
         ASSERT_EQ(run(1, line + out()), 0) << slurp(log());

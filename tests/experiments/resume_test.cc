@@ -9,7 +9,9 @@
 #include <random>
 
 #include "experiments/atomic_file.h"
+#include "experiments/journal.h"
 #include "experiments/results_file.h"
+#include "experiments/simulation_record.h"
 #include "program.h"
 #include "small_disk.h"
 
@@ -105,7 +107,7 @@ TEST_F(Resume, TheFileDoesNotDependOnTheThreads) {
     }
     EXPECT_EQ(encode_results(all[0]), encode_results(all[1]));
     EXPECT_EQ(encode_results(all[0]), encode_results(all[2]));
-    EXPECT_EQ(all[0].table("simulate").texts("sim_stop_reason"), (std::vector<std::string>{"misses", "trials"}));
+    EXPECT_EQ(all[0].table("simulate").texts("stop_reason"), (std::vector<std::string>{"misses", "trials"}));
 }
 
 TEST_F(Resume, ACompleteFileIsLeftAsItIs) {
@@ -117,9 +119,121 @@ TEST_F(Resume, ACompleteFileIsLeftAsItIs) {
     EXPECT_EQ(slurp(folder_ / "a.h5"), before);
 }
 
+/// Runs that go further than others, stop rules before and after.
+struct Further {
+    std::string points;
+    std::string before;
+    std::string after;
+};
+
+TEST_F(Resume, AFinishedFileGoesOnToTheBytesOfALongerRun) {
+    const std::string gaussian = "--model gaussian --head-dim 64,256 --candidates 200 ";
+    const std::string sphere = "--head-dim 64 --block-size 16 --candidates 60 --mu-signal 0.3,0.9 ";
+    for (const auto& [points, before, after] : std::vector<Further>{
+             {gaussian, "--trials 12345", "--trials 30000"},  // the first ends within a chunk
+             {gaussian, "--trials 12345 --threads 1", "--trials 3e4 --threads 3"},
+             {gaussian, "--trials 2e4 --max-misses 1500", "--trials 4e4 --max-misses 3000"},
+             {gaussian, "--trials 2e4 --max-misses 1500", "--trials 2e4"},
+             {gaussian, "--trials 2e4 --target-relative-error 0.1 --method block",
+              "--trials 3e4 --target-relative-error 0.02 --method block"},
+             {sphere, "--target-relative-error 0.3", "--target-relative-error 0.03"},  // by weights, or another method
+             {sphere, "--trials 3000 --method affinity", "--trials 5001 --method affinity"}}) {
+        const std::string line = "simulate " + points;
+        ASSERT_EQ(run(line + after + " " + out("a.h5")), 0) << slurp(log());
+        std::filesystem::rename(folder_ / "a.h5", folder_ / "at_once.h5");
+        ASSERT_EQ(run(line + before + " " + out("a.h5")), 0) << slurp(log());
+        ASSERT_NE(slurp(folder_ / "a.h5"), slurp(folder_ / "at_once.h5"));
+        ASSERT_EQ(run(line + after + " --resume " + out("a.h5")), 0) << slurp(log());
+        EXPECT_NE(slurp(log()).find("mobalab simulate: going on from the trials that " + (folder_ / "a.h5")),
+                  std::string::npos);
+        EXPECT_EQ(slurp(folder_ / "a.h5"), slurp(folder_ / "at_once.h5")) << before << " -> " << after;
+        EXPECT_FALSE(std::filesystem::exists(folder_ / "a.h5.journal"));
+        std::filesystem::remove(folder_ / "a.h5");
+    }
+}
+
+TEST_F(Resume, TrialsThatAFileHoldsAreNotDrawnAgain) {
+    const std::string line = "simulate --model gaussian --candidates 200 --threads 1 ";
+    ASSERT_EQ(run(line + "--trials 1e15 --max-seconds 0.3 " + out("a.h5")), 0) << slurp(log());
+    const std::int64_t held = read_results(folder_ / "a.h5").table("simulate").integers("trials")[0];
+    const Program program(mobalab_command(line + "--trials 2e15 --resume " + out("a.h5")), log());
+    ASSERT_TRUE(wait_until([&] { return slurp(folder_ / "a.h5.journal").find("chunks") != std::string::npos; }));
+    program.send(SIGKILL);
+    program.wait();
+    EXPECT_GE(parse_record(Journal::resume(folder_ / "a.h5.journal").records().at(0)).progress.stats.trials,
+              static_cast<std::uint64_t>(held));
+}
+
+TEST_F(Resume, KilledWhileItGoesOnAFinishedFileIsNotLost) {
+    const auto seed = std::random_device()();
+    std::printf("seed %u\n", seed);
+    std::mt19937 random(seed);
+    const std::string line = "simulate --model gaussian --head-dim 64,256 --candidates 200 --threads 1 ";
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    const std::string more = line + "--trials 8e4 ";
+#else
+    const std::string more = line + "--trials 12e5 ";
+#endif
+    const double seconds_before = seconds_of_programs();
+    ASSERT_EQ(run(more + out("a.h5")), 0) << slurp(log());
+    const double whole = seconds_of_programs() - seconds_before;
+    const std::string at_once = slurp(folder_ / "a.h5");
+    ASSERT_EQ(run(line + "--trials 5e4 --force " + out("a.h5")), 0) << slurp(log());
+    const std::string before = slurp(folder_ / "a.h5");
+    int kills = 0;
+    for (int attempt = 0; kills < 8 && attempt < 40; ++attempt) {
+        const Program program(mobalab_command(more + "--resume " + out("a.h5")), log());
+        std::this_thread::sleep_for(
+            std::chrono::duration<double>(std::uniform_real_distribution<double>(0.0, 0.15 * whole)(random)));
+        program.send(SIGKILL);
+        kills += program.wait() == -SIGKILL ? 1 : 0;
+        const std::string left = slurp(folder_ / "a.h5");
+        ASSERT_TRUE(left == before || left == at_once);
+        if (left == at_once) {  // it got to the end: the next begins anew
+            std::filesystem::remove(folder_ / "a.h5.journal");
+            spill(folder_ / "a.h5", before);
+        }
+    }
+    EXPECT_EQ(kills, 8);
+    ASSERT_EQ(run(more + "--resume " + out("a.h5")), 0) << slurp(log());
+    EXPECT_EQ(slurp(folder_ / "a.h5"), at_once);
+    EXPECT_EQ(run(more + "--resume " + out("a.h5")), 0);
+    EXPECT_NE(slurp(log()).find("is complete; nothing left to do"), std::string::npos);
+}
+
+TEST_F(Resume, AFinishedFileGoesNoOtherWay) {
+    const std::string line =
+        "simulate --model gaussian --candidates 200 --trials 5000 --max-misses 400 "
+        "--target-relative-error 0.05 ";
+    ASSERT_EQ(run(line + out("a.h5")), 0) << slurp(log());
+    const std::string held = slurp(folder_ / "a.h5");
+    const auto refusal = [&](const std::string& flags) {
+        EXPECT_EQ(run("simulate --candidates 200 --resume " + out("a.h5") + " " + flags), 2) << flags;
+        EXPECT_EQ(slurp(folder_ / "a.h5"), held) << flags;
+        EXPECT_FALSE(std::filesystem::exists(folder_ / "a.h5.journal")) << flags;
+        return slurp(log());
+    };
+    const std::string error = "mobalab simulate: error: ";
+    const std::string gaussian = "--model gaussian ";
+    EXPECT_EQ(refusal(gaussian + "--trials 4999"),
+              error +
+                  "trials = 4999: the file was made with 5000, and --resume only adds; nearest valid: 5000; or give "
+                  "another --out, or --force to begin anew\n");
+    EXPECT_EQ(refusal(gaussian + "--trials 6000 --max-misses 399").find(error + "max-misses = 399: "), 0U);
+    EXPECT_EQ(refusal(gaussian + "--trials 6000 --target-relative-error 0.06").find(error + "target-relative-error = "),
+              0U);
+    EXPECT_EQ(refusal(gaussian + "--trials 6000 --max-seconds 9").find(error + "max-seconds = 9: a finished file"), 0U);
+    for (const std::string& other : std::vector<std::string>{
+             gaussian + "--trials 6000 --seed 2", std::string("--trials 6000"), gaussian + "--trials 6000 --topk 4",
+             gaussian + "--trials 6000 --topk 4,8", gaussian + "--trials 6000 --confidence 0.9"}) {
+        EXPECT_NE(refusal(other).find("a.h5: holds another run (mobalab simulate --model gaussian"), std::string::npos)
+            << other;
+    }
+}
+
 TEST_F(Resume, AnotherRunsFileOrJournalIsRefused) {
     ASSERT_EQ(run("simulate --model gaussian --trials 1000 " + out("a.h5")), 0);
-    EXPECT_EQ(run("simulate --model gaussian --trials 2000 --resume " + out("a.h5")), 2);
+    EXPECT_EQ(run("simulate --model gaussian --topk 4 --resume " + out("a.h5")), 2);
     EXPECT_NE(slurp(log()).find("a.h5: holds another run (mobalab simulate --model gaussian --trials 1000 --out "),
               std::string::npos);
     EXPECT_EQ(run("simulate --model gaussian --trials 1000 --seed 2 --resume " + out("a.h5")), 2);

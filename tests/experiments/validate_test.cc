@@ -115,7 +115,8 @@ const std::vector<std::string> validate_columns = {"model",
                                                    "kernel_miss_high",
                                                    "kernel_expected_miss",
                                                    "kernel_key_sets",
-                                                   "kernel_design_effect"};
+                                                   "kernel_design_effect",
+                                                   "adjusted_p"};
 
 std::vector<std::string> names_of(const Table& table) {
     std::vector<std::string> names;
