@@ -192,6 +192,7 @@ Table theory_table(const Answers& answers, const Arguments& arguments, int threa
     if (!answers.solved.empty()) {
         add_solved_columns(answers.solved, arguments.text("solve"), table);
     }
+    answers.grid.describe(table);
     return table;
 }
 
@@ -217,7 +218,6 @@ Table with_shortened_intervals(Table table) {
             }
         }
     }
-    answers.grid.describe(table);
     return table;
 }
 
