@@ -260,7 +260,8 @@ int run_theory(const Arguments& arguments, Terminal& terminal) {
     if (arguments.given("out")) {
         output.emplace(arguments.text("out"), arguments.on("force"));
     }
-    const int threads = arguments.given("threads") ? worker_threads(arguments) : work_dealer().own_cores();
+    const int threads =
+        thread_count(arguments.given("threads") ? worker_threads(arguments) : work_dealer().own_cores());
     const Answers found = answers(arguments, threads);
     found.grid.report("theory", terminal);
     const Table table = theory_table(found, arguments, threads, terminal);
