@@ -91,7 +91,9 @@ TEST(FootprintTest, NoSharedElementIsOverlooked) {
     for (int i = 0; i < 20000; ++i) {
         Footprint a = draw(engine);
         Footprint b = draw(engine);
-        if (meet(elements_of(a), elements_of(b))) ASSERT_TRUE(overlap(a, b)) << "draw " << i;
+        if (meet(elements_of(a), elements_of(b))) {
+            ASSERT_TRUE(overlap(a, b)) << "draw " << i;
+        }
         a.data = memory.data() + 20000;
         ASSERT_FALSE(overlap(a, b));
         a.dimensions[1].extent = 0;
