@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test but the long ones (tests/long.sh): with the address and
-# undefined-behaviour sanitizers, then as released. CUDA is compiled where nvcc is found. (tests/thread_sanitizer.sh looks
-# for races.)
+# Installs what is missing, builds, and runs every test: with the address and undefined-behaviour sanitizers, then as
+# released. CUDA is compiled where nvcc is found. (tests/thread_sanitizer.sh looks for races.)
 # Usage: tests/run.sh [CMAKE_OPTION...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
