@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 jobs=$(nproc)
-echo "tests/run.sh: two builds and two runs of all tests; about 25 minutes on 2 cores, 15 of them for the builds ($jobs here)" >&2
+echo "tests/run.sh: two builds and two runs of all tests: 20 to 30 minutes on 2 cores, most of it the builds ($jobs here)" >&2
 experiments/install_packages.sh
 for preset in release sanitize; do
     experiments/configure.sh "$preset" "$@"
