@@ -2,7 +2,7 @@
 """Processor time of every test that CTest knows, which unlike ctest's own times does not depend on what else the machine
 does. Runs them one after another and prints those above a threshold, slowest first, and the sum.
 
-Usage: tests/cpu_times.py BUILD_DIR [--at-least SECONDS] [--matching REGEX] [--long]
+Usage: tests/cpu_times.py BUILD_DIR [--at-least SECONDS] [--matching REGEX]
 """
 
 import argparse
@@ -36,11 +36,10 @@ def main():
     parser.add_argument("build")
     parser.add_argument("--at-least", type=float, default=1.0, metavar="SECONDS")
     parser.add_argument("--matching", default="", metavar="REGEX")
-    parser.add_argument("--long", action="store_true", help="the tests labelled long, and only those")
     arguments = parser.parse_args()
     rows = []
     for name, command, properties in tests_of(arguments.build):
-        if ("long" in properties.get("LABELS", [])) == arguments.long and re.search(arguments.matching, name):
+        if re.search(arguments.matching, name):
             seconds, passed = run(command, properties)
             rows.append((seconds, name, passed))
             if sys.stderr.isatty():

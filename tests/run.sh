@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test but the long ones (tests/long.sh): with the address and
-# undefined-behaviour sanitizers, then as released. CUDA is compiled where nvcc is found. (tests/thread_sanitizer.sh looks
-# for races.)
+# Installs what is missing, builds, and runs every test: with the address and undefined-behaviour sanitizers, then as
+# released. CUDA is compiled where nvcc is found. (tests/thread_sanitizer.sh looks for races.)
 # Usage: tests/run.sh [CMAKE_OPTION...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 jobs=$(nproc)
-echo "tests/run.sh: two builds and two runs of all tests; about 25 minutes on 2 cores, 15 of them for the builds ($jobs here)" >&2
+echo "tests/run.sh: two builds and two runs of all tests: 20 to 30 minutes on 2 cores, most of it the builds ($jobs here)" >&2
 experiments/install_packages.sh
 for preset in release sanitize; do
     experiments/configure.sh "$preset" "$@"

@@ -4,8 +4,6 @@ include(GoogleTest)
 # mobalab_test(name SOURCES ... LINK ... [LABELS ...] [TIMEOUT s] [DEFINITIONS ...] [ENVIRONMENT VARIABLE=value ...]
 #              [PROCESSORS n]): a GoogleTest program. CTest runs each of its tests in a process of its own, named
 # name.Suite.Test, so that long programs show progress, run side by side, and a skipped test is reported as skipped.
-# Tests whose own name begins with LongRun (or long_run) get the label "long": too long for every run, CI has a job for
-# them (tests/long.sh).
 function(mobalab_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "SOURCES;LINK;LABELS;DEFINITIONS;ENVIRONMENT" ${ARGN})
   if(NOT ARG_TIMEOUT)
@@ -20,17 +18,11 @@ function(mobalab_test name)
   gtest_discover_tests(${name} TEST_PREFIX ${name}. TEST_LIST ${name}_tests NO_PRETTY_VALUES
                        DISCOVERY_TIMEOUT 300)
 
-  # Properties that are lists, or hang on a test's name, can be set only where ctest reads the discovered tests.
+  # Properties that are lists can be set only where ctest reads the discovered tests.
   set(properties_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_properties.cmake)
   file(WRITE ${properties_file} "\
 foreach(test IN LISTS ${name}_tests)
-  set(labels \"${ARG_LABELS}\")
-  set(timeout ${ARG_TIMEOUT})
-  if(test MATCHES \"\\\\.(LongRun|long_run)\")
-    list(APPEND labels long)
-    set(timeout 3600)
-  endif()
-  set_tests_properties(\"\${test}\" PROPERTIES LABELS \"\${labels}\" TIMEOUT \${timeout}
+  set_tests_properties(\"\${test}\" PROPERTIES LABELS \"${ARG_LABELS}\" TIMEOUT ${ARG_TIMEOUT}
     PROCESSORS ${ARG_PROCESSORS} ENVIRONMENT \"${ARG_ENVIRONMENT}\")
 endforeach()
 ")
