@@ -99,7 +99,7 @@ def _view(x, colour, panels, where, tables):
 def _refuse_twice(paths):
     seen = {}
     for path in paths:
-        place = Path(path).resolve()
+        place = os.path.realpath(path)
         if place in seen:
             raise ExportError(f"{path}: is given twice ({seen[place]} is the same file); name each file once")
         seen[place] = path
@@ -107,7 +107,7 @@ def _refuse_twice(paths):
 
 def file_labels(paths):
     """The shortest ends of the paths that tell the files apart: run.h5, or a/run.h5 and b/run.h5."""
-    parts = [Path(path).resolve().parts for path in paths]
+    parts = [Path(os.path.realpath(path)).parts for path in paths]
     labels = []
     for own in parts:
         length = 1
