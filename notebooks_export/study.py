@@ -9,7 +9,7 @@ import pandas as pd
 
 from notebooks_export.axes import AXES, BUDGET, FILE, RATIO, find_axis, same_values
 from notebooks_export.results import ExportError, open_results
-from notebooks_export.where import parse_where, select
+from notebooks_export.where import in_table, parse_where, select
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _view(x, colour, panels, where, tables):
 def _refuse_twice(paths):
     seen = {}
     for path in paths:
-        place = Path(path).resolve()
+        place = os.path.realpath(path)
         if place in seen:
             raise ExportError(f"{path}: is given twice ({seen[place]} is the same file); name each file once")
         seen[place] = path
@@ -107,7 +107,7 @@ def _refuse_twice(paths):
 
 def file_labels(paths):
     """The shortest ends of the paths that tell the files apart: run.h5, or a/run.h5 and b/run.h5."""
-    parts = [Path(path).resolve().parts for path in paths]
+    parts = [Path(os.path.realpath(path)).parts for path in paths]
     labels = []
     for own in parts:
         length = 1
@@ -155,12 +155,12 @@ def _narrowed(tables, conditions):
     for name, table in tables.items():
         if table is None:
             continue
-        known = [condition for condition in conditions if condition.column in table]
         others = [other for other in tables.values() if other is not None and other is not table]
-        unknown = [condition for condition in conditions if condition not in known
-                   and not any(condition.column in other for other in others)]
+        asked = [in_table(condition, table) for condition in conditions
+                 if in_table(condition, table).column in table
+                 or not any(in_table(condition, other).column in other for other in others)]
         try:
-            narrowed[name] = select(table, known + unknown)
+            narrowed[name] = select(table, asked)
         except ExportError as refusal:
             refusals.append(refusal)
     if not narrowed:

@@ -9,6 +9,7 @@ COLUMN is any column of the table, as the file, a flag or a printed table spells
 be written 8K and 1e6. Two numbers that differ in the 12th digit are equal.
 """
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ SUFFIXES = {"K": 2**10, "M": 2**20, "G": 2**30}
 GRAMMAR = 'write COLUMN = VALUE, joined by "and", as in "head_dim = 128 and topk in 4,8"'
 OPERATORS = {"==": "=", "in": "=", "not in": "!="}
 SAME = 1e-12
+PREFIXES = ("sim_", "sim_miss_", "kernel_", "kernel_miss_")
 MOST_VALUES_NAMED = 12
 
 
@@ -58,6 +60,13 @@ def _condition(text):
     if operator not in ("=", "!=") and len(values) > 1:
         raise ExportError(f"where: '{text}' compares with a list; {operator} takes one value")
     return Condition(column_name(column), operator, tuple(values))
+
+
+def in_table(condition, table):
+    """The condition with the column's full name: the estimate of a table with one is `miss` as well as `sim_miss`."""
+    full = [f"{prefix}{condition.column}" for prefix in ("", *PREFIXES) if f"{prefix}{condition.column}" in table]
+    several = len(full) > 1 and condition.column not in table
+    return condition if several or not full else dataclasses.replace(condition, column=full[0])
 
 
 def select(table, conditions):

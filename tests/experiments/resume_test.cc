@@ -302,7 +302,8 @@ TEST_F(Resume, ForceReplacesAnOldFileOnlyAtTheEnd) {
 
 TEST_F(Resume, CtrlCStopsPolitelyAndTheRunGoesOn) {
     EXPECT_EQ(signalled_run(slow_work, "a.h5", SIGINT), -SIGINT);
-    EXPECT_NE(slurp(log()).find("mobalab simulate: error: interrupted in point "), std::string::npos) << slurp(log());
+    // "in point 1 of 2" is left out when the machine is so busy that the run is ended before it has looked.
+    EXPECT_EQ(slurp(log()).find("mobalab simulate: error: interrupted"), 0U) << slurp(log());
     EXPECT_NE(slurp(log()).find("the same command with --resume goes on from here\n"), std::string::npos);
     EXPECT_EQ(run(slow_work + "--resume " + out("a.h5")), 0) << slurp(log());
 }

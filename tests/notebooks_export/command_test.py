@@ -134,11 +134,11 @@ class Signals(Folder):
                 # The real package, held up where it reads the file.
                 held = self.folder / "held.py"
                 held.write_text("import os, runpy, sys, threading\n"
-                                "from notebooks_export import export\n"
+                                "from notebooks_export import study\n"
                                 "def wait(path):\n"
                                 f"    open({str(pipe)!r}, 'w').write(str(os.getpid()))\n"
                                 "    threading.Event().wait()\n"
-                                "export.open_results = wait\n"
+                                "study.open_results = wait\n"
                                 "sys.argv = ['export', *sys.argv[3:]]\n"
                                 "runpy.run_module('notebooks_export', run_name='__main__')\n")
                 python = self.folder / "held-python"

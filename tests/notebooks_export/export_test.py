@@ -521,10 +521,11 @@ class Names(TemporaryFolder):
         ran = subprocess.run([sys.executable, "-m", "notebooks_export", strange, "--out", out], env=environment,
                              capture_output=True)
         self.assertEqual((ran.returncode, b"Traceback" in ran.stderr), (0, False), ran.stderr)
-        self.assertEqual({Path(os.fsdecode(line)) for line in ran.stdout.splitlines()}, set(out.iterdir()))
+        self.assertEqual({Path(os.fsdecode(line)) for line in ran.stdout.splitlines() if line[:1] != b" "},
+                         set(out.iterdir()))
         self.assertIn("caf\ufffd.h5", (out / "index.html").read_text(encoding="utf-8"))
         setup = nbformat.read(out / "mobalab.ipynb", as_version=4).cells[1].source
-        literal = re.search("RESULTS = (.*)  # the", setup).group(1)
+        literal = re.search(r"RESULTS = \[(.*)\]  # the", setup).group(1)
         self.assertEqual((out / eval(literal)).resolve(), strange.resolve())  # a string literal that we wrote
         self.assertEqual(os.fsencode(strange.name), b"caf\xe9.h5")
 
@@ -532,7 +533,7 @@ class Names(TemporaryFolder):
         path = self.write(synthetic_results.grid(**ONE_POINT), groups=("bench",))
         with h5py.File(path, "a") as file:
             file.attrs.create("command", np.bytes_(b"mobalab bench --out caf\xe9.h5"), dtype=h5py.string_dtype())
-        self.assertIn("caf\ufffd", page.build(open_results(path), []).decode())
+        self.assertIn("caf\ufffd", page.build(open_study(path), []).decode())
 
 
 class Signals(TemporaryFolder):
@@ -552,8 +553,8 @@ class Signals(TemporaryFolder):
 
     def test_while_it_draws(self):
         hook = ("from notebooks_export import export\n"
-                "def wait(path):\n    print('ready', flush=True)\n    threading.Event().wait()\n"
-                "export.open_results = wait")
+                "def wait(paths, **options):\n    print('ready', flush=True)\n    threading.Event().wait()\n"
+                "export.open_study = wait")
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(number=number):
                 program = self.started(hook)
@@ -573,7 +574,8 @@ class Signals(TemporaryFolder):
         program.send_signal(signal.SIGINT)
         out, errors = program.communicate(b"go on\n", timeout=600)
         self.assertEqual((program.returncode, b"Traceback" in errors), (0, False), errors)
-        self.assertEqual({Path(line.decode()) for line in out.splitlines()}, set((self.folder / "figures").iterdir()))
+        self.assertEqual({Path(line.decode()) for line in out.splitlines() if line[:1] != b" "},
+                         set((self.folder / "figures").iterdir()))
 
 
 if __name__ == "__main__":

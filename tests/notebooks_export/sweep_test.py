@@ -239,6 +239,12 @@ class Asked(Sweeps):
                 else:
                     self.assertEqual(len(open_study(self.path, where=where).points), rows)
 
+    def test_the_one_estimate_of_a_table_needs_no_prefix(self):
+        path = self.write(mus=(0.2, 0.5, 0.8), groups=("simulate",), name="simulate.h5")
+        self.assertEqual(len(open_study(path, where="trials = 20000 and low > 0 and high < 2").points), 3)
+        both = self.write(mus=(0.2,), groups=("validate",), name="validate.h5")
+        self.assert_refused("no column trials", path=both, where="trials = 20000")
+
     def test_a_range_and_a_list_write_the_same_number(self):
         path = self.write(mus=(0.1, 0.1 + 0.1 + 0.1), name="range.h5")
         self.assertEqual(len(open_study(path, where="mu = 0.3").points), 1)
