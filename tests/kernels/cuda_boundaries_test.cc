@@ -51,7 +51,10 @@ protected:
         }
         const auto rows = static_cast<std::size_t>(c.p.total_q * c.p.heads_q);
         const std::vector<std::int32_t> selection(rows * static_cast<std::size_t>(c.p.routed()), 1);
-        const Attention forward = {{}, c.q, std::vector<float>(rows, 1.0F), selection};
+        Attention forward;  // filled member by member: GCC 12 takes a braced one for uninitialised
+        forward.out = c.q;
+        forward.lse.assign(rows, 1.0F);
+        forward.selection = selection;
         EXPECT_TRUE(run_attention(GetParam(), c, selection).status.ok());
         EXPECT_TRUE(run_backward(GetParam(), c, forward, selection).status.ok());
         ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess) << c.name;
