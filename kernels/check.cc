@@ -67,11 +67,26 @@ Status check_heads(const Problem& problem, Side side) {
                                problem.heads_q, problem.heads_k, group * problem.heads_k));
 }
 
+/// With cu_seqlens: the longest of `batch` sequences cannot be shorter than their mean. (Longer than all of them it may
+/// be: it sizes grids and workspace.)
+Status check_longest(const char* name, std::int64_t longest, const char* total_name, std::int64_t total,
+                     std::int64_t batch) {
+    const std::int64_t least = (total + batch - 1) / batch;
+    if (longest >= least) return {};
+    return invalid(
+        fmt::format("{} = {}: must be the longest sequence's length, at least {} with {} = {} in {} "
+                    "sequences; nearest valid choice: {}",
+                    name, longest, least, total_name, total, batch, least));
+}
+
 Status check_totals(const Problem& problem, Side side, bool blocks) {
     if (problem.cu_seqlens_k == nullptr) {
         return check_range("batch * seqlen_k", problem.tokens_k(), 0, max_extent);
     }
     if (Status s = check_range("total_k", problem.total_k, 0, max_extent); !s.ok()) return s;
+    if (Status s = check_longest("seqlen_k", problem.seqlen_k, "total_k", problem.total_k, problem.batch); !s.ok()) {
+        return s;
+    }
     if (blocks) {
         // ceil(sk / B) summed over sequences; the exact sum needs the contents of cu_seqlens_k.
         const std::int64_t least = (problem.total_k + problem.block_size - 1) / problem.block_size;
@@ -79,7 +94,8 @@ Status check_totals(const Problem& problem, Side side, bool blocks) {
         if (Status s = check_range("total_blocks", problem.total_blocks, least, most); !s.ok()) return s;
     }
     if (side == Side::keys) return {};
-    return check_range("total_q", problem.total_q, 0, problem.total_k);
+    if (Status s = check_range("total_q", problem.total_q, 0, problem.total_k); !s.ok()) return s;
+    return check_longest("seqlen_q", problem.seqlen_q, "total_q", problem.total_q, problem.batch);
 }
 
 Status check_both_or_neither(const Problem& problem) {

@@ -341,7 +341,7 @@ TEST(Route, ShowsATableAndWritesAFile) {
     EXPECT_THAT(run.out, AllOf(HasSubstr("expected_miss"), HasSubstr("cpu fp32 kernel")));
     const Table table = read_results(folder / "r.h5").table("route");
     EXPECT_EQ(table.integers("candidates")[0], 20);
-    EXPECT_GE(table.integers("kernel_trials")[0], 512);
+    EXPECT_GE(table.integers("trials")[0], 512);
     EXPECT_EQ(run_captured(words(flags)).code, exit_error);  // never overwritten
     EXPECT_EQ(run_captured(words(flags + " --resume")).code, exit_ok);
 }

@@ -139,6 +139,24 @@ const std::vector<Row> rows = {
          c.problem.total_q = 161;
      },
      invalid, "total_q = 161: must be in \\[0, 160\\]"},
+    {"seqlen_q 0 of packed sequences", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.seqlen_q = 0;
+     },
+     invalid, "seqlen_q = 0: must be the longest sequence's length, at least 48 .*choice: 48"},
+    {"seqlen_k 0 of packed sequences", conv,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.seqlen_k = 0;
+     },
+     invalid, "seqlen_k = 0: must be the longest sequence's length, at least 80 .*choice: 80"},
+    {"seqlen_k 79 of packed sequences", centroids,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.seqlen_k = 79;
+     },
+     invalid, "seqlen_k = 79: must be the longest sequence's length, at least 80 .*choice: 80"},
     {"total_blocks 1", moba,
      [](CCall& c) {
          use_boundaries(c);

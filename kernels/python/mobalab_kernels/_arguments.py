@@ -52,6 +52,7 @@ FUNCTIONS = {
         "lse": _LSE,
         "selection": _SELECTION,
     },
+    "moba_attention": {"q": _QUERIES, "k": _KEYS, "v": _KEYS, "conv_weight": _WEIGHT},
     "key_conv_forward": {"k": _KEYS, "weight": _WEIGHT},
     "key_conv_centroids": {"k": _KEYS, "weight": _WEIGHT},
     "key_conv_backward": {"k": _KEYS, "weight": _WEIGHT, "d_out": _KEYS},
@@ -140,6 +141,10 @@ class Arrays:
         if "heads_q" in known:
             known["tokens_q"] = known["total_q"] if self.boundaries else known["batch"] * known["seqlen_q"]
             known["routed"] = min(topk, max(1, -(-seqlen_k // block_size))) - 1
+        self.check_dense_arrays()
+
+    def check_dense_arrays(self):
+        """Shape and layout of what is no tensor of rows: its extents are known."""
         for name in self.arrays:
             if not self.table[name].rows:
                 self._check_dense(name, self.table[name])

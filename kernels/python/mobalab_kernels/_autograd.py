@@ -102,14 +102,18 @@ def moba_attention(
         "total_blocks": total_blocks,
         "threads": threads,
     }
-    given = _arguments.given(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
-    if given and max_seqlen_q is max_seqlen_k is total_blocks is None:  # read back once, also for the backward pass
+    packed = _arguments.given(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
+    if conv_weight is not None:  # checked beside q and v, before the convolution sees k alone
+        _check_tensor("conv_weight", conv_weight)
+        conv_weight = _torch_arrays.contiguous(conv_weight)
+        arrays = {"q": q, "k": k, "v": v, "conv_weight": conv_weight}
+        _arguments.Arrays("moba_attention", arrays, packed).check_dense_arrays()
+    if packed and max_seqlen_q is max_seqlen_k is total_blocks is None:  # read back once, also for the backward pass
         options.update(f.sequence_lengths(q, k, block_size, cu_seqlens_q, cu_seqlens_k))
     if conv_weight is not None:
-        _check_tensor("conv_weight", conv_weight)
         k = _KeyConv.apply(
             k,
-            conv_weight.contiguous(),
+            conv_weight,
             {"cu_seqlens_k": cu_seqlens_k, "max_seqlen_k": options["max_seqlen_k"], "threads": threads},
         )
     return _MobaAttention.apply(q, k, v, block_size, topk, fp32_centroids, options)

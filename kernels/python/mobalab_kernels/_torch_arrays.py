@@ -82,6 +82,11 @@ def stream(tensor):
     return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else None
 
 
+def contiguous(tensor):
+    """The tensor, or a contiguous copy of it; what has no strides is left to the checks, which refuse it."""
+    return tensor.contiguous() if tensor.layout is torch.strided and not tensor.is_nested else tensor
+
+
 def readable(tensor):
     """The tensor, or a copy of it where the kernels cannot read it as it lies: a row must be contiguous and, on CUDA
     devices, start at a multiple of 16 bytes. Every other stride is taken, 0 included."""
