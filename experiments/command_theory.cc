@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <ostream>
+#include <regex>
 
 #include "analysis/hit_probability.h"
 #include "analysis/inverse.h"
@@ -196,6 +197,19 @@ Table theory_table(const Answers& answers, const Arguments& arguments, int threa
     return table;
 }
 
+/// With the six digits that tables show.
+std::string with_short_numbers(const std::string& intervals) {
+    static const std::regex real("[0-9]+\\.[0-9]+(e-?[0-9]+)?");
+    std::string text;
+    auto rest = intervals.cbegin();
+    for (std::sregex_iterator found(intervals.begin(), intervals.end(), real), end; found != end; ++found) {
+        text.append(rest, (*found)[0].first);
+        text += fmt::format("{:.6g}", std::stod(found->str()));
+        rest = (*found)[0].second;
+    }
+    return text.append(rest, intervals.cend());
+}
+
 /// The first few of a list of intervals, for people.
 std::string shortened(const std::string& intervals) {
     constexpr int most = 3;
@@ -214,7 +228,7 @@ Table with_shortened_intervals(Table table) {
     for (Column& column : table.columns) {
         if (column.name == "reaching") {
             for (std::string& intervals : std::get<std::vector<std::string>>(column.values)) {
-                intervals = shortened(intervals);
+                intervals = with_short_numbers(shortened(intervals));
             }
         }
     }
