@@ -5,7 +5,7 @@
 #include <functional>
 #include <optional>
 #include <ostream>
-#include <regex>
+#include <string>
 
 #include "analysis/hit_probability.h"
 #include "analysis/inverse.h"
@@ -198,37 +198,39 @@ Table theory_table(const Answers& answers, const Arguments& arguments, int threa
 }
 
 /// With the six digits that tables show.
-std::string with_short_numbers(const std::string& intervals) {
-    static const std::regex real("[0-9]+\\.[0-9]+(e-?[0-9]+)?");
-    std::string text;
-    auto rest = intervals.cbegin();
-    for (std::sregex_iterator found(intervals.begin(), intervals.end(), real), end; found != end; ++found) {
-        text.append(rest, (*found)[0].first);
-        text += fmt::format("{:.6g}", std::stod(found->str()));
-        rest = (*found)[0].second;
-    }
-    return text.append(rest, intervals.cend());
+std::string short_number(const std::string& text) {
+    return text.find('.') == std::string::npos ? text : fmt::format("{:.6g}", std::stod(text));
+}
+
+std::string short_interval(const std::string& text) {
+    const std::size_t dots = text.find("..");
+    return dots == std::string::npos ? short_number(text)
+                                     : short_number(text.substr(0, dots)) + ".." + short_number(text.substr(dots + 2));
 }
 
 /// The first few of a list of intervals, for people.
 std::string shortened(const std::string& intervals) {
     constexpr int most = 3;
-    std::size_t end = 0;
-    for (int i = 0; i < most; ++i) {
-        end = intervals.find(',', end + 1);
-        if (end == std::string::npos) {
-            return intervals.empty() ? "none" : intervals;
-        }
+    if (intervals.empty()) {
+        return "none";
     }
-    return fmt::format("{}, {} more", intervals.substr(0, end),
-                       std::count(intervals.begin() + static_cast<std::ptrdiff_t>(end), intervals.end(), ','));
+    std::string text;
+    std::size_t begin = 0;
+    for (int i = 0; i < most && begin < intervals.size(); ++i) {
+        const std::size_t end = std::min(intervals.find(", ", begin), intervals.size());
+        text += (i > 0 ? ", " : "") + short_interval(intervals.substr(begin, end - begin));
+        begin = end + 2;
+    }
+    const auto rest = static_cast<std::ptrdiff_t>(std::min(begin, intervals.size()));
+    const auto more = std::count(intervals.begin() + rest, intervals.end(), ',') + (begin < intervals.size() ? 1 : 0);
+    return more > 0 ? fmt::format("{}, {} more", text, more) : text;
 }
 
 Table with_shortened_intervals(Table table) {
     for (Column& column : table.columns) {
         if (column.name == "reaching") {
             for (std::string& intervals : std::get<std::vector<std::string>>(column.values)) {
-                intervals = with_short_numbers(shortened(intervals));
+                intervals = shortened(intervals);
             }
         }
     }
