@@ -6,7 +6,7 @@ namespace mobalab::experiments {
 
 /// How this program was built.
 struct BuildInfo {
-    std::string version;     ///< 0.1.0
+    std::string version;     ///< 0.2.0
     std::string git_commit;  ///< 40 hex digits, "-dirty" behind them when files differed; "unknown" outside git
     std::string build;       ///< build type, compiler, flags, CUDA: one line
     std::string compiler;
