@@ -7,15 +7,13 @@
 #include <concepts>
 
 #include "analysis/hit_probability.h"
+#include "analysis/limits.h"
 
 namespace mobalab::analysis {
 namespace {
 
-constexpr std::int64_t min_head_dim = 2;
 constexpr std::int64_t max_head_dim = 65536;
 constexpr std::int64_t max_block_size = 65536;
-constexpr std::int64_t max_topk = 512;
-constexpr std::int64_t max_candidates = 1'000'000;
 /// Values looked at one by one before the pieces of ReachSearch begin.
 constexpr std::int64_t single_values = 16;
 
@@ -89,14 +87,14 @@ Range<std::int64_t> valid_block_sizes(const RoutingPoint& point) {
     }
     Range<std::int64_t> valid{std::max<std::int64_t>(1, point.cluster_size), max_block_size};
     if (point.seq_len > 0) {
-        valid.low = std::max(valid.low, ceil_div(point.seq_len, max_candidates + 1));
+        valid.low = std::max(valid.low, ceil_div(point.seq_len, most_candidates + 1));
         valid.high = std::min(valid.high, (point.seq_len - 1) / std::max<std::int64_t>(1, point.needles));
         if (valid.low > valid.high) {
             throw InputError(fmt::format(
                 "seq_len = {} with cluster_size = {} and needles = {}: no block size up to {} holds the cluster and "
                 "leaves from {} to {} blocks before the last query's own; nearest valid value is seq_len = {}",
-                point.seq_len, point.cluster_size, point.needles, max_block_size, point.needles, max_candidates,
-                std::min(point.needles * valid.low + 1, (max_candidates + 1) * max_block_size)));
+                point.seq_len, point.cluster_size, point.needles, max_block_size, point.needles, most_candidates,
+                std::min(point.needles * valid.low + 1, (most_candidates + 1) * max_block_size)));
         }
     }
     return valid;
@@ -119,13 +117,13 @@ Reaching<std::int64_t> head_dims_that_reach(RoutingPoint point, double wanted_hi
     };
     const auto reached = [&](std::int64_t d) { return target.reached(with(d)); };
     if (is_normal(point.model)) {
-        return point.delta_mu_eff() > 0.0 ? rising(min_head_dim, max_head_dim, reached)
-                                          : falling(min_head_dim, max_head_dim, reached);
+        return point.delta_mu_eff() > 0.0 ? rising(least_head_dim, max_head_dim, reached)
+                                          : falling(least_head_dim, max_head_dim, reached);
     }
     ReachSearch search([&](std::int64_t d, std::int64_t) { return target.excess(with(d)); },
                        [](std::int64_t) { return 0; });
-    Reaching<std::int64_t> answer{.intervals = search.over(min_head_dim, max_head_dim, single_values),
-                                  .searched = {min_head_dim, max_head_dim},
+    Reaching<std::int64_t> answer{.intervals = search.over(least_head_dim, max_head_dim, single_values),
+                                  .searched = {least_head_dim, max_head_dim},
                                   .nearest = 0};
     answer.nearest = search.best();
     return answer;
@@ -175,7 +173,7 @@ ReachingBlockSizes block_sizes_that_reach(RoutingPoint point, double wanted_hit)
 
 Reaching<std::int64_t> topks_that_reach(RoutingPoint point, double wanted_hit) {
     const Target target(wanted_hit);
-    return rising(1, std::clamp<std::int64_t>(point.candidates + 1, 1, max_topk), [&](std::int64_t k) {
+    return rising(1, std::clamp<std::int64_t>(point.candidates + 1, 1, most_topk), [&](std::int64_t k) {
         point.topk = k;
         return target.reached(point);
     });

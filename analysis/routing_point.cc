@@ -7,6 +7,8 @@
 #include <cmath>
 #include <utility>
 
+#include "analysis/limits.h"
+
 namespace mobalab::analysis {
 namespace {
 
@@ -22,12 +24,6 @@ constexpr std::array<std::pair<Goal, std::string_view>, 3> goal_names{
 
 constexpr std::array<std::pair<Activation, std::string_view>, 2> activation_names{
     {{Activation::silu, "silu"}, {Activation::none, "none"}}};
-
-constexpr std::int64_t max_needles = 512;
-constexpr std::int64_t max_key_conv = 8;  // kernels.h
-constexpr double max_key_conv_tap = 8.0;
-constexpr std::int64_t max_candidates = 1'000'000;
-constexpr std::int64_t max_topk = 512;
 
 /// Collects broken rules, so that a user sees all of them at once.
 class Complaints {
@@ -103,7 +99,7 @@ bool has_unit_keys(const RoutingPoint& point) {
 
 /// What goes beyond the paper's setting.
 void check_structure(const RoutingPoint& point, Complaints& complaints) {
-    complaints.integer("needles", point.needles, 1, std::clamp<std::int64_t>(point.candidates, 1, max_needles));
+    complaints.integer("needles", point.needles, 1, std::clamp<std::int64_t>(point.candidates, 1, most_needles));
     complaints.real("key_correlation", point.key_correlation, 0.0, 1.0);
     if (point.key_correlation > 0.0 && has_unit_keys(point) && point.head_dim < 3) {
         complaints.add(fmt::format(
@@ -111,8 +107,8 @@ void check_structure(const RoutingPoint& point, Complaints& complaints) {
             "value is key_correlation = 0",
             point.key_correlation, point.head_dim));
     }
-    complaints.integer("key_conv", point.key_conv, 0, std::clamp<std::int64_t>(point.block_size, 0, max_key_conv));
-    complaints.real("key_conv_tap", point.key_conv_tap, -max_key_conv_tap, max_key_conv_tap);
+    complaints.integer("key_conv", point.key_conv, 0, std::clamp<std::int64_t>(point.block_size, 0, most_key_conv));
+    complaints.real("key_conv_tap", point.key_conv_tap, -most_key_conv_tap, most_key_conv_tap);
     if (point.key_conv > 0 && !has_unit_keys(point)) {
         complaints.add(
             fmt::format("key_conv = {}: model {} has block scores only, no keys; use key_conv = 0, or model "
@@ -161,10 +157,10 @@ std::int64_t candidates_of_last_query(std::int64_t seq_len, std::int64_t block_s
 
 void validate(const RoutingPoint& point) {
     Complaints complaints;
-    complaints.at_least("head_dim", point.head_dim, 2);
+    complaints.at_least("head_dim", point.head_dim, least_head_dim);
     complaints.at_least("block_size", point.block_size, 1);
-    complaints.integer("candidates", point.candidates, 1, max_candidates);
-    complaints.integer("topk", point.topk, 1, max_topk);
+    complaints.integer("candidates", point.candidates, 1, most_candidates);
+    complaints.integer("topk", point.topk, 1, most_topk);
     if (point.block_size >= 1) {
         if (point.cluster_size > point.block_size) {
             complaints.add(

@@ -3,9 +3,9 @@
 
 #include <iostream>
 
-#include "experiments/cli.h"
-#include "experiments/interrupt.h"
-#include "experiments/ranks.h"
+#include "experiments/base/interrupt.h"
+#include "experiments/commands/subcommands.h"
+#include "experiments/ranks/ranks.h"
 
 namespace {
 

@@ -93,6 +93,18 @@ Status check_forward(Arguments arguments, ConstTensor& q, ConstTensor& k, ConstT
 
 }  // namespace
 
+std::string_view to_string(DataType dtype) {
+    switch (dtype) {
+        case DataType::fp32:
+            return "fp32";
+        case DataType::bf16:
+            return "bf16";
+        case DataType::fp16:
+            return "fp16";
+    }
+    return "no DataType";
+}
+
 std::size_t size_of(DataType dtype) {
     return dtype == DataType::fp32 ? 4 : 2;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <string_view>
 
 namespace mobalab::kernels {
 
@@ -31,7 +32,8 @@ namespace mobalab::kernels {
 // likewise.
 
 enum class DataType { fp32, bf16, fp16 };
-std::size_t size_of(DataType dtype);
+std::size_t size_of(DataType dtype);         ///< bytes of an element
+std::string_view to_string(DataType dtype);  ///< "fp32", "bf16", "fp16"
 
 enum class Backend {
     cpu,            ///< fast multi-threaded fp32 path, the default
@@ -180,6 +182,9 @@ Status moba_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstT
 Status attention_backward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor out,
                           ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq, Tensor dk,
                           Tensor dv, const Execution& execution);
+
+/// Candidates a row can keep on backend cuda.
+inline constexpr std::int64_t max_routed_cuda = 63;
 
 /// Widths of the key convolution.
 inline constexpr int min_conv_width = 1;

@@ -209,7 +209,7 @@ def _check_shares(path, group, attributes):
 
 
 def _check_seal(path):
-    """Refuses a file that is not what mobalab wrote (experiments/seal.h); one without a seal was changed on purpose."""
+    """Refuses a file that is not what mobalab wrote (experiments/results/seal.h); one without a seal was changed on purpose."""
     data = path.read_bytes()
     end = data.rfind(SEAL_MARK)
     if end < 0 or len(data) - end != len(SEAL_MARK) + 37:

@@ -36,7 +36,7 @@ target_link_options(mobalab_options INTERFACE ${sanitize_flags})
 
 # mobalab_library(name SOURCES ... LINK ...): a static library of one room.
 function(mobalab_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
-  target_link_libraries(${name} PUBLIC mobalab_options ${ARG_LINK})
+  target_link_libraries(${name} PUBLIC mobalab_options ${ARG_LINK} PRIVATE ${ARG_PRIVATE})
 endfunction()

@@ -130,7 +130,7 @@ private:
 std::vector<float> out_dots(const Problem& p, const std::vector<Sequence>& sequences, ConstTensor out,
                             ConstTensor d_out, int threads) {
     std::vector<float> dots(static_cast<std::size_t>(p.heads_q * p.tokens_q()));
-    parallel_for(threads, p.heads_q, [&](Index head) {
+    parallel_for(p.heads_q, threads, [&](Index head) {
         ArrayXf a(p.head_dim);
         ArrayXf b(p.head_dim);
         for (const Sequence& s : sequences) {
@@ -153,7 +153,7 @@ struct KeyTask {
 
 void key_pass(const Arguments& a, const std::vector<Sequence>& sequences, Tensor dk, Tensor dv, int threads) {
     std::vector<BlockLists> lists(sequences.size() * static_cast<std::size_t>(a.p.heads_q));
-    parallel_for(threads, static_cast<Index>(lists.size()), [&](Index i) {
+    parallel_for(static_cast<Index>(lists.size()), threads, [&](Index i) {
         const Sequence& s = sequences[static_cast<std::size_t>(i / a.p.heads_q)];
         const std::int32_t* entries = a.selection + a.row_of(i % a.p.heads_q, s.q_begin) * a.p.routed();
         lists[static_cast<std::size_t>(i)] = block_lists(s, entries, a.p.routed(), 0, s.queries);
@@ -164,7 +164,7 @@ void key_pass(const Arguments& a, const std::vector<Sequence>& sequences, Tensor
             for (Index b = 0; b < sequences[i].blocks; ++b) tasks.push_back({static_cast<Index>(i), head, b});
         }
     }
-    parallel_for_workers(threads, static_cast<Index>(tasks.size()), [&]() -> Task {
+    parallel_for_workers(static_cast<Index>(tasks.size()), threads, [&]() -> Task {
         return [&, worker = KeyGradients(a.p)](Index i) mutable {
             const KeyTask& task = tasks[static_cast<std::size_t>(i)];
             const BlockLists* group_lists = lists.data() + task.sequence * a.p.heads_q + task.head_k * a.group();
@@ -176,7 +176,7 @@ void key_pass(const Arguments& a, const std::vector<Sequence>& sequences, Tensor
 
 void query_pass(const Arguments& a, const std::vector<Sequence>& sequences, Tensor dq, int threads) {
     const std::vector<QueryChunk> chunks = query_chunks(a.p, sequences, threads);
-    parallel_for_workers(threads, static_cast<Index>(chunks.size()), [&]() -> Task {
+    parallel_for_workers(static_cast<Index>(chunks.size()), threads, [&]() -> Task {
         return [&, worker = QueryGradients(a.p)](Index i) mutable {
             const QueryChunk& chunk = chunks[static_cast<std::size_t>(i)];
             worker.run(a, sequences[static_cast<std::size_t>(chunk.sequence)], chunk, dq);

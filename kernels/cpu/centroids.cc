@@ -53,7 +53,7 @@ Status compute_centroids(const Problem& p, ConstTensor k, void* centroids, const
             }
         };
     };
-    parallel_for_workers(execution.threads, (count + blocks_per_task - 1) / blocks_per_task, work);
+    parallel_for_workers((count + blocks_per_task - 1) / blocks_per_task, execution.threads, work);
     return {};
 }
 

@@ -95,7 +95,7 @@ Status key_conv_forward(const Problem& p, ConstTensor k, const float* weight, in
                         const Execution& execution) {
     const std::vector<Sequence> sequences = sequences_of(p);
     const std::vector<Span> spans = spans_of(p, sequences);
-    parallel_for(execution.threads, static_cast<std::int64_t>(spans.size()), [&](std::int64_t i) {
+    parallel_for(static_cast<std::int64_t>(spans.size()), execution.threads, [&](std::int64_t i) {
         const Span& span = spans[static_cast<std::size_t>(i)];
         const std::int64_t halo = width - 1;
         const Columns weights = load_weights(p, weight, width, span.head);
@@ -114,7 +114,7 @@ Status key_conv_backward(const Problem& p, ConstTensor k, const float* weight, i
     const std::vector<Sequence> sequences = sequences_of(p);
     const std::vector<Span> spans = spans_of(p, sequences);
     std::vector<Eigen::ArrayXXd> shares(spans.size());
-    parallel_for(execution.threads, static_cast<std::int64_t>(spans.size()), [&](std::int64_t i) {
+    parallel_for(static_cast<std::int64_t>(spans.size()), execution.threads, [&](std::int64_t i) {
         const Span& span = spans[static_cast<std::size_t>(i)];
         shares[static_cast<std::size_t>(i)] =
             backward_span(p, k, load_weights(p, weight, width, span.head), d_out, dk, span);

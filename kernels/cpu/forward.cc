@@ -88,7 +88,7 @@ Status attention_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTe
                          Tensor out, float* lse, const Execution& execution) {
     const std::vector<Sequence> sequences = sequences_of(p);
     const std::vector<QueryChunk> chunks = query_chunks(p, sequences, execution.threads);
-    parallel_for_workers(execution.threads, static_cast<Index>(chunks.size()), [&]() -> Task {
+    parallel_for_workers(static_cast<Index>(chunks.size()), execution.threads, [&]() -> Task {
         return [&, worker = ForwardWorker(p)](Index i) mutable {
             const QueryChunk& chunk = chunks[static_cast<std::size_t>(i)];
             worker.run(p, q, k, v, selection, sequences[static_cast<std::size_t>(chunk.sequence)], chunk, out, lse);

@@ -13,7 +13,7 @@ int resolve_threads(int threads) {
     return threads > 0 ? threads : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-void parallel_for_workers(int threads, std::int64_t count, const std::function<Task()>& make_worker) {
+void parallel_for_workers(std::int64_t count, int threads, const std::function<Task()>& make_worker) {
     const std::int64_t workers = std::min<std::int64_t>(resolve_threads(threads), count);
     std::atomic<std::int64_t> next = 0;
     std::mutex mutex;
@@ -36,8 +36,8 @@ void parallel_for_workers(int threads, std::int64_t count, const std::function<T
     if (first_error) std::rethrow_exception(first_error);
 }
 
-void parallel_for(int threads, std::int64_t count, const Task& task) {
-    parallel_for_workers(threads, count, [&]() -> Task { return [&task](std::int64_t i) { task(i); }; });
+void parallel_for(std::int64_t count, int threads, const Task& task) {
+    parallel_for_workers(count, threads, [&]() -> Task { return [&task](std::int64_t i) { task(i); }; });
 }
 
 }  // namespace mobalab::kernels::cpu

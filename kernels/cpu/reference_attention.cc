@@ -96,7 +96,7 @@ Attention attention_forward(const Problem& p, const Rows& q, const Rows& k, cons
         const std::int64_t chunks = (rows + queries_per_task - 1) / queries_per_task;
         for (std::int64_t head_k = 0; head_k < p.heads_k && rows > 0; ++head_k) {
             const Head head = load_head(p, s, k, v, head_k, options.threads);
-            cpu::parallel_for(options.threads, chunks * group, [&](std::int64_t task) {
+            cpu::parallel_for(chunks * group, options.threads, [&](std::int64_t task) {
                 const std::int64_t head_q = head_k * group + task / chunks;
                 const std::int64_t first = task % chunks * queries_per_task;
                 Eigen::VectorXd query(d);
@@ -129,7 +129,7 @@ AttentionGradients attention_backward(const Problem& p, const Rows& q, const Row
     const std::vector<cpu::Sequence> sequences = cpu::sequences_of(p);
     const auto tasks = static_cast<std::int64_t>(sequences.size()) * p.heads_k;
     // One task owns the dk and dv of one (sequence, key head): nothing is shared.
-    cpu::parallel_for(options.threads, tasks, [&](std::int64_t task) {
+    cpu::parallel_for(tasks, options.threads, [&](std::int64_t task) {
         const cpu::Sequence& s = sequences[static_cast<std::size_t>(task / p.heads_k)];
         const std::int64_t head_k = task % p.heads_k;
         const Head head = load_head(p, s, k, v, head_k, 1);

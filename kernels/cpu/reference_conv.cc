@@ -31,7 +31,7 @@ std::vector<double> key_conv_forward(const Problem& p, const Rows& k, const std:
     const std::int64_t d = p.head_dim;
     std::vector<double> out(static_cast<std::size_t>(p.tokens_k() * p.heads_k * d));
     for (const cpu::Sequence& s : cpu::sequences_of(p)) {
-        cpu::parallel_for(threads, p.heads_k, [&](std::int64_t head) {
+        cpu::parallel_for(p.heads_k, threads, [&](std::int64_t head) {
             const std::vector<double> keys = gather(k, s.k_begin, s.keys, head, d, 1);
             for (std::int64_t t = 0; t < s.keys; ++t) {
                 for (std::int64_t c = 0; c < d; ++c) {
@@ -53,7 +53,7 @@ ConvGradients key_conv_backward(const Problem& p, const Rows& k, const std::vect
     result.d_weight.resize(static_cast<std::size_t>(p.heads_k * d * width));
     const std::vector<cpu::Sequence> sequences = cpu::sequences_of(p);
     // A task owns the weights of its head.
-    cpu::parallel_for(threads, p.heads_k, [&](std::int64_t head) {
+    cpu::parallel_for(p.heads_k, threads, [&](std::int64_t head) {
         for (const cpu::Sequence& s : sequences) {
             const std::vector<double> keys = gather(k, s.k_begin, s.keys, head, d, 1);
             const std::vector<double> upper = gather(d_out, s.k_begin, s.keys, head, d, 1);

@@ -45,7 +45,7 @@ std::vector<double> centroids(const Problem& p, const Rows& k, int threads) {
     const std::int64_t d = p.head_dim;
     std::vector<double> means(static_cast<std::size_t>(p.blocks() * p.heads_k * d));
     for (const cpu::Sequence& s : cpu::sequences_of(p)) {
-        cpu::parallel_for(threads, s.blocks * p.heads_k, [&](std::int64_t task) {
+        cpu::parallel_for(s.blocks * p.heads_k, threads, [&](std::int64_t task) {
             const std::int64_t block = task / p.heads_k;
             const std::int64_t head = task % p.heads_k;
             Eigen::VectorXd sum = Eigen::VectorXd::Zero(d);
@@ -72,7 +72,7 @@ Routing route(const Problem& p, const Rows& q, const std::vector<double>& centro
         const std::vector<Judged> judged = judged_in(s, options);
         const auto rows = static_cast<std::int64_t>(judged.size());
         const std::int64_t chunks = (rows + queries_per_task - 1) / queries_per_task;
-        cpu::parallel_for(options.threads, chunks * p.heads_q, [&](std::int64_t task) {
+        cpu::parallel_for(chunks * p.heads_q, options.threads, [&](std::int64_t task) {
             const std::int64_t head = task / chunks;
             const std::int64_t first = task % chunks * queries_per_task;
             Eigen::VectorXd query(d);

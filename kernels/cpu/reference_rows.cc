@@ -30,7 +30,7 @@ std::vector<double> gather(const Rows& rows, std::int64_t begin, std::int64_t co
                            std::int64_t head_dim, int threads) {
     constexpr std::int64_t chunk = 1024;
     std::vector<double> values(static_cast<std::size_t>(count * head_dim));
-    cpu::parallel_for(threads, (count + chunk - 1) / chunk, [&](std::int64_t c) {
+    cpu::parallel_for((count + chunk - 1) / chunk, threads, [&](std::int64_t c) {
         for (std::int64_t i = c * chunk; i < std::min(count, (c + 1) * chunk); ++i) {
             rows(begin + i, head, values.data() + i * head_dim);
         }

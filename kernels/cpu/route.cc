@@ -92,13 +92,13 @@ Status route_with_centroids(const Problem& p, ConstTensor q, const void* centroi
                             float* scores, const Execution& execution) {
     const std::vector<Sequence> sequences = sequences_of(p);
     std::vector<RowTile> centroid_tiles(sequences.size() * static_cast<std::size_t>(p.heads_k));
-    parallel_for(execution.threads, static_cast<Index>(centroid_tiles.size()), [&](Index i) {
+    parallel_for(static_cast<Index>(centroid_tiles.size()), execution.threads, [&](Index i) {
         centroid_tiles[static_cast<std::size_t>(i)] =
             load_centroids(p, centroids, sequences[static_cast<std::size_t>(i / p.heads_k)], i % p.heads_k);
     });
     const std::vector<QueryTile> tiles = tiles_of(p, sequences);
     const Index group = p.heads_q / p.heads_k;
-    parallel_for_workers(execution.threads, static_cast<Index>(tiles.size()), [&]() -> Task {
+    parallel_for_workers(static_cast<Index>(tiles.size()), execution.threads, [&]() -> Task {
         return [&, router = Router(p)](Index i) mutable {
             const QueryTile& tile = tiles[static_cast<std::size_t>(i)];
             const RowTile& tile_centroids =

@@ -31,8 +31,8 @@ BasicTensor<Pointer> keys_of(const Sequence& sequence, const BasicTensor<Pointer
     return from_token(tensor, dtype, sequence.batch, sequence.k_first);
 }
 
-/// One entry per sequence, empty ones included; none where there is no key at all. Without cu_seqlens_q the queries of a variable-length problem are
-/// 0 (operations on keys alone).
+/// One entry per sequence, empty ones included; none where there is no key at all. Without cu_seqlens_q the queries of
+/// a variable-length problem are 0 (operations on keys alone).
 std::vector<Sequence> sequences_of(const Problem& problem);
 
 }  // namespace mobalab::kernels::cpu

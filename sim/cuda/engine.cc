@@ -11,10 +11,10 @@
 
 #include "analysis/routing_point.h"
 #include "sim/cuda/launches.h"
-#include "sim/octave_table.h"
-#include "sim/score_curves.h"
-#include "sim/token_scores.h"
-#include "sim/transforms.h"
+#include "sim/samplers/token_scores.h"
+#include "sim/streams/transforms.h"
+#include "sim/tables/octave_table.h"
+#include "sim/tables/score_curves.h"
 
 namespace mobalab::sim::cuda {
 namespace {

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "sim/method.h"
-#include "sim/philox.h"
-#include "sim/trial_range.h"
+#include "sim/samplers/method.h"
+#include "sim/samplers/trial_range.h"
+#include "sim/streams/philox.h"
 
 namespace mobalab::sim::cuda {
 

@@ -2,8 +2,8 @@
 
 #include "sim/cuda/launches.h"
 #include "sim/cuda/philox.cuh"
-#include "sim/transforms.h"
-#include "sim/vector_rows.h"
+#include "sim/streams/transforms.h"
+#include "sim/streams/vector_rows.h"
 
 namespace mobalab::sim::cuda {
 namespace {
@@ -25,7 +25,7 @@ struct AffinityKeys {
     }
 };
 
-/// QuadOperands of sim/vector_rows.h, coordinates in their own order.
+/// QuadOperands of sim/streams/vector_rows.h, coordinates in their own order.
 struct Quad {
     std::uint32_t x2, x3, unused[2];
     float coords[4];
@@ -38,14 +38,14 @@ __host__ __device__ inline std::size_t vector_operand_bytes(std::int64_t head_di
     return static_cast<std::size_t>((head_dim + 3) / 4) * (sizeof(Quad) + 2 * sizeof(float));
 }
 
-/// Affinities of a tile by real vectors: one key a thread (sim/vector_rows.h).
+/// Affinities of a tile by real vectors: one key a thread (sim/streams/vector_rows.h).
 struct VectorKeys {
     static __device__ void begin_trial(const KeyTrials& trials, std::uint64_t trial) {
         const auto quads = static_cast<std::uint32_t>((trials.head_dim + 3) / 4);
         Quad* quad = shared_quads;
         float* squares = reinterpret_cast<float*>(quad + quads);  // [quads][2]
         const auto round1_high =
-            static_cast<std::uint32_t>((static_cast<std::uint64_t>(static_cast<std::uint32_t>(trial)) * kM1) >> 32U);
+            static_cast<std::uint32_t>((static_cast<std::uint64_t>(static_cast<std::uint32_t>(trial)) * kPhiloxM1) >> 32U);
         for (std::uint32_t j = threadIdx.x; j < quads; j += kThreads) {
             const Words w = device_philox(trials.key, trial, static_cast<std::uint64_t>(j) << 32U);
             const std::int64_t left = trials.head_dim - 4 * static_cast<std::int64_t>(j);
@@ -57,8 +57,8 @@ struct VectorKeys {
                 quad[j].coords[2 * pair + 1] = used >= 2 ? polar.radius * polar.sin : 0.0F;
                 squares[2 * j + pair] = used >= 2 ? polar.squared_radius : used == 1 ? first * first : 0.0F;
             }
-            const std::uint64_t product = static_cast<std::uint64_t>(round1_high ^ j ^ trials.key.lo) * kM0;
-            quad[j].x2 = static_cast<std::uint32_t>(product >> 32U) ^ (trials.key.hi + kW1);
+            const std::uint64_t product = static_cast<std::uint64_t>(round1_high ^ j ^ trials.key.lo) * kPhiloxM0;
+            quad[j].x2 = static_cast<std::uint32_t>(product >> 32U) ^ (trials.key.hi + kPhiloxW1);
             quad[j].x3 = static_cast<std::uint32_t>(product);
         }
         __syncthreads();
@@ -88,22 +88,22 @@ private:
                                                                 std::uint32_t row) {
         const PhiloxKey key = trials.key;
         // The state after three rounds but for the parts of the quad (sim/simd/vector_affinities.h).
-        const std::uint32_t x1_after_1 = static_cast<std::uint32_t>(trial) * kM1;
-        const std::uint64_t product0 = static_cast<std::uint64_t>(row) * kM0;
+        const std::uint32_t x1_after_1 = static_cast<std::uint32_t>(trial) * kPhiloxM1;
+        const std::uint64_t product0 = static_cast<std::uint64_t>(row) * kPhiloxM0;
         const std::uint32_t x2_after_1 =
             static_cast<std::uint32_t>(product0 >> 32U) ^ static_cast<std::uint32_t>(trial >> 32U) ^ key.hi;
         const auto x2_after_2 = static_cast<std::uint32_t>(product0);
-        const std::uint64_t product1 = static_cast<std::uint64_t>(x2_after_1) * kM1;
-        const std::uint32_t x0_after_2 = static_cast<std::uint32_t>(product1 >> 32U) ^ x1_after_1 ^ (key.lo + kW0);
-        const std::uint32_t x0_after_3 = static_cast<std::uint32_t>(product1) ^ (key.lo + 2 * kW0);
-        const std::uint64_t product = static_cast<std::uint64_t>(x0_after_2) * kM0;
-        const std::uint32_t x2_after_3 = static_cast<std::uint32_t>(product >> 32U) ^ (key.hi + 2 * kW1);
+        const std::uint64_t product1 = static_cast<std::uint64_t>(x2_after_1) * kPhiloxM1;
+        const std::uint32_t x0_after_2 = static_cast<std::uint32_t>(product1 >> 32U) ^ x1_after_1 ^ (key.lo + kPhiloxW0);
+        const std::uint32_t x0_after_3 = static_cast<std::uint32_t>(product1) ^ (key.lo + 2 * kPhiloxW0);
+        const std::uint64_t product = static_cast<std::uint64_t>(x0_after_2) * kPhiloxM0;
+        const std::uint32_t x2_after_3 = static_cast<std::uint32_t>(product >> 32U) ^ (key.hi + 2 * kPhiloxW1);
         const auto x3_after_3 = static_cast<std::uint32_t>(product);
 
         float dot[2] = {0.0F, 0.0F};
         float norm2[2] = {0.0F, 0.0F};
         const auto polar_pairs = [&](const Quad& quad, PolarPairOf<float>(&polar)[2]) {
-            const std::uint64_t third = static_cast<std::uint64_t>(x2_after_2 ^ quad.x2) * kM1;
+            const std::uint64_t third = static_cast<std::uint64_t>(x2_after_2 ^ quad.x2) * kPhiloxM1;
             Words w = {{static_cast<std::uint32_t>(third >> 32U) ^ x0_after_3, static_cast<std::uint32_t>(third),
                         x2_after_3 ^ quad.x3, x3_after_3}};
             philox_rounds<3>(w, key);

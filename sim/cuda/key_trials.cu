@@ -6,6 +6,119 @@ namespace {
 
 constexpr std::uint32_t kTile = 1024;  ///< tokens whose affinities are held at once
 
+/// Tokens [begin, begin + count) of a trial, and the parts of blocks in them: part p belongs to block first_block + p.
+struct Tile {
+    std::uint64_t begin;
+    std::uint32_t count;
+    std::uint64_t block_size;
+    std::uint64_t first_block;
+    std::uint32_t parts;
+
+    __device__ Tile(const KeyTrials& trials, std::uint64_t first, std::uint64_t tokens)
+        : begin(first),
+          count(static_cast<std::uint32_t>(
+              min(static_cast<unsigned long long>(kTile), static_cast<unsigned long long>(tokens - first)))),
+          block_size(trials.block_size),
+          first_block(first / block_size),
+          parts(static_cast<std::uint32_t>((first + count - 1) / block_size - first_block + 1)) {}
+
+    __device__ std::uint32_t part_begin(std::uint32_t part) const {
+        const std::uint64_t start = (first_block + part) * block_size;
+        return static_cast<std::uint32_t>(start > begin ? start - begin : 0);
+    }
+    __device__ std::uint32_t part_end(std::uint32_t part) const {
+        const std::uint64_t end = (first_block + part + 1) * block_size - begin;
+        return static_cast<std::uint32_t>(end < count ? end : count);
+    }
+    /// The last block goes on in the next tile.
+    __device__ bool last_open() const { return (first_block + parts) * block_size > begin + count; }
+};
+
+/// The cluster's tokens count through cluster_sum.
+__device__ void clear_cluster(std::int32_t* affinities, const KeyTrials& trials, const Tile& tile) {
+    if (tile.begin < trials.cluster_size) {
+        for (std::uint32_t i = threadIdx.x; i < tile.count && tile.begin + i < trials.cluster_size; i += kThreads) {
+            affinities[i] = 0;
+        }
+        __syncthreads();
+    }
+}
+
+/// The sum of each part: a thread each where they are short, else a warp each.
+__device__ void sum_parts(std::int64_t* sums, const std::int32_t* affinities, const Tile& tile) {
+    const std::uint32_t warp = threadIdx.x / 32;
+    const std::uint32_t lane = threadIdx.x % 32;
+    if (tile.block_size < 64) {
+        for (std::uint32_t p = threadIdx.x; p < tile.parts; p += kThreads) {
+            std::int64_t sum = 0;
+            for (std::uint32_t i = tile.part_begin(p); i < tile.part_end(p); ++i) {
+                sum += affinities[i];
+            }
+            sums[p] = sum;
+        }
+        return;
+    }
+    for (std::uint32_t p = warp; p < tile.parts; p += kWarps) {
+        std::int64_t sum = 0;
+        for (std::uint32_t i = tile.part_begin(p) + lane; i < tile.part_end(p); i += 32) {
+            sum += affinities[i];
+        }
+        for (int step = 16; step > 0; step /= 2) {
+            sum += __shfl_xor_sync(0xffffffffU, sum, step);
+        }
+        if (lane == 0) {
+            sums[p] = sum;
+        }
+    }
+}
+
+/// Noise blocks above the signal block in one trial, as far as this thread has seen them.
+class TrialRank {
+public:
+    __device__ TrialRank(const KeyTrials& trials, std::uint64_t trial) : trials_(trials), trial_(trial) {}
+
+    __device__ void take(const Tile& tile, const std::int64_t* sums) {
+        const std::int64_t first_sum = sums[0] + carry_;
+        const bool open = tile.last_open();
+        if (tile.first_block == 0 && !(tile.parts == 1 && open)) {
+            signal_ = first_sum + trials_.cluster_sum;
+        }
+        for (std::uint32_t p = threadIdx.x; p < tile.parts - (open ? 1 : 0); p += kThreads) {
+            const std::uint64_t block = tile.first_block + p;
+            const std::int64_t score = p == 0 ? first_sum : sums[p];
+            if (block > 0 && score >= signal_) {
+                above_ += score > signal_ || block > device_signal_index(trials_.key, trial_, trials_.candidates);
+            }
+        }
+        carry_ = !open ? 0 : tile.parts == 1 ? first_sum : sums[tile.parts - 1];
+    }
+
+    __device__ std::uint32_t above() const { return above_; }
+
+private:
+    const KeyTrials& trials_;
+    std::uint64_t trial_;
+    std::int64_t carry_ = 0;   // of the block the tile began in
+    std::int64_t signal_ = 0;  // score of the signal block, once complete
+    std::uint32_t above_ = 0;
+};
+
+/// The sum over the thread block, in thread 0.
+__device__ std::uint32_t sum_of_threads(std::uint32_t value, std::uint32_t* of_warp) {
+    value = __reduce_add_sync(0xffffffffU, value);
+    if (threadIdx.x % 32 == 0) {
+        of_warp[threadIdx.x / 32] = value;
+    }
+    __syncthreads();
+    std::uint32_t sum = 0;
+    if (threadIdx.x == 0) {
+        for (std::uint32_t warp = 0; warp < kWarps; ++warp) {
+            sum += of_warp[warp];
+        }
+    }
+    return sum;
+}
+
 /// Ranks of a segment's trials, one trial after the other by the whole thread block.
 template <class Keys>
 __global__ void __launch_bounds__(kThreads) key_trials_kernel(KeyTrials trials, SegmentList list) {
@@ -14,86 +127,23 @@ __global__ void __launch_bounds__(kThreads) key_trials_kernel(KeyTrials trials, 
     __shared__ std::uint32_t above_of_warp[kWarps];
     const Segment segment = list.segments[blockIdx.x];
     const std::uint64_t tokens = static_cast<std::uint64_t>(trials.candidates) * trials.block_size;
-    const std::uint32_t warp = threadIdx.x / 32;
-    const std::uint32_t lane = threadIdx.x % 32;
-
     for (std::uint32_t t = 0; t < segment.trials; ++t) {
         const std::uint64_t trial = segment.first_trial + t;
         Keys::begin_trial(trials, trial);
-        std::int64_t carry = 0;   // of the block the tile began in
-        std::int64_t signal = 0;  // score of the signal block, once complete
-        std::uint32_t above = 0;
+        TrialRank rank(trials, trial);
         for (std::uint64_t begin = 0; begin < tokens; begin += kTile) {
-            const auto count = static_cast<std::uint32_t>(
-                min(static_cast<unsigned long long>(kTile), static_cast<unsigned long long>(tokens - begin)));
-            Keys::fill(affinities, count, trials, trial, begin);
+            const Tile tile(trials, begin, tokens);
+            Keys::fill(affinities, tile.count, trials, trial, begin);
             __syncthreads();
-            if (begin < trials.cluster_size) {  // the cluster's tokens count through cluster_sum
-                for (std::uint32_t i = threadIdx.x; i < count && begin + i < trials.cluster_size; i += kThreads) {
-                    affinities[i] = 0;
-                }
-                __syncthreads();
-            }
-            // Parts of blocks in this tile: part p belongs to block first_block + p.
-            const std::uint64_t first_block = begin / trials.block_size;
-            const auto parts = static_cast<std::uint32_t>((begin + count - 1) / trials.block_size - first_block + 1);
-            const auto part_begin = [&](std::uint32_t p) {
-                const std::uint64_t start = (first_block + p) * trials.block_size;
-                return static_cast<std::uint32_t>(start > begin ? start - begin : 0);
-            };
-            const auto part_end = [&](std::uint32_t p) {
-                const std::uint64_t end = (first_block + p + 1) * trials.block_size - begin;
-                return static_cast<std::uint32_t>(end < count ? end : count);
-            };
-            if (trials.block_size < 64) {
-                for (std::uint32_t p = threadIdx.x; p < parts; p += kThreads) {
-                    std::int64_t sum = 0;
-                    for (std::uint32_t i = part_begin(p); i < part_end(p); ++i) {
-                        sum += affinities[i];
-                    }
-                    sums[p] = sum;
-                }
-            } else {
-                for (std::uint32_t p = warp; p < parts; p += kWarps) {
-                    std::int64_t sum = 0;
-                    for (std::uint32_t i = part_begin(p) + lane; i < part_end(p); i += 32) {
-                        sum += affinities[i];
-                    }
-                    for (int step = 16; step > 0; step /= 2) {
-                        sum += __shfl_xor_sync(0xffffffffU, sum, step);
-                    }
-                    if (lane == 0) {
-                        sums[p] = sum;
-                    }
-                }
-            }
+            clear_cluster(affinities, trials, tile);
+            sum_parts(sums, affinities, tile);
             __syncthreads();
-            const std::int64_t first_sum = sums[0] + carry;
-            const bool last_open = (first_block + parts) * trials.block_size > begin + count;
-            if (first_block == 0 && !(parts == 1 && last_open)) {
-                signal = first_sum + trials.cluster_sum;
-            }
-            for (std::uint32_t p = threadIdx.x; p < parts - (last_open ? 1 : 0); p += kThreads) {
-                const std::uint64_t block = first_block + p;
-                const std::int64_t score = p == 0 ? first_sum : sums[p];
-                if (block > 0 && score >= signal) {
-                    above += score > signal || block > device_signal_index(trials.key, trial, trials.candidates);
-                }
-            }
-            carry = !last_open ? 0 : parts == 1 ? first_sum : sums[parts - 1];
+            rank.take(tile, sums);
             __syncthreads();
         }
-        above = __reduce_add_sync(0xffffffffU, above);
-        if (lane == 0) {
-            above_of_warp[warp] = above;
-        }
-        __syncthreads();
+        const std::uint32_t sum = sum_of_threads(rank.above(), above_of_warp);
         if (threadIdx.x == 0) {
-            std::uint32_t rank = 0;
-            for (const std::uint32_t part : above_of_warp) {
-                rank += part;
-            }
-            count_device_rank(list, segment, rank);
+            count_device_rank(list, segment, sum);
         }
         __syncthreads();
     }

@@ -6,8 +6,8 @@
 #include <cstdint>
 
 #include "analysis/routing_point.h"
-#include "sim/key_tile.h"
-#include "sim/philox.h"
+#include "sim/simd/key_tile_layout.h"
+#include "sim/streams/philox.h"
 
 namespace mobalab::sim::cuda {
 
@@ -25,7 +25,7 @@ struct SegmentList {
     std::uint32_t bins;
 };
 
-/// Affinities a key, summed to block scores (sim/block_ranks.h).
+/// Affinities a key, summed to block scores (sim/samplers/block_ranks.h).
 struct KeyTrials {
     PhiloxKey key;
     std::int64_t candidates;
@@ -36,8 +36,8 @@ struct KeyTrials {
     float exponent;  ///< affinity_exponent(head_dim)
 };
 
-/// Points beyond the paper's setting: several needles, correlated keys, key convolution (sim/token_scores.h,
-/// sim/key_tile.h).
+/// Points beyond the paper's setting: several needles, correlated keys, key convolution (sim/samplers/token_scores.h,
+/// sim/simd/key_tile_layout.h).
 struct BeyondTrials {
     KeyTrials keys;  ///< exponent: of the independent part of an affinity
     std::uint32_t needles;
@@ -54,7 +54,7 @@ struct BeyondTrials {
     std::int64_t* scratch;  ///< on the device, [thread blocks][2][candidates]
 };
 
-/// Uniforms a block, compared with a table's probability (sim/threshold_stream.h).
+/// Uniforms a block, compared with a table's probability (sim/streams/threshold_stream.h).
 struct ThresholdTrials {
     PhiloxKey key;
     std::uint32_t noise_blocks;

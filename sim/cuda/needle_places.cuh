@@ -9,7 +9,7 @@ namespace mobalab::sim::cuda {
 
 inline constexpr std::uint32_t kMostNeedles = 512;  ///< analysis/routing_point.h
 
-/// NeedlePlaces of sim/needles.h, shared by a thread block.
+/// NeedlePlaces of sim/samplers/needles.h, shared by a thread block.
 struct DevicePlaces {
     std::uint32_t needles;
     std::uint32_t index[kMostNeedles];
@@ -58,8 +58,8 @@ private:
     }
 };
 
-/// goal_rank() of sim/needles.h, by a whole thread block; thread 0 has the result. `above` is one shared counter. Ends
-/// with all threads past their last look at the scores.
+/// goal_rank() of sim/samplers/needles.h, by a whole thread block; thread 0 has the result. `above` is one shared
+/// counter. Ends with all threads past their last look at the scores.
 __device__ inline std::uint32_t device_goal_rank(const std::int64_t* scores, const BeyondTrials& trials,
                                                  const DevicePlaces& places, std::uint32_t& target,
                                                  std::uint32_t& above) {

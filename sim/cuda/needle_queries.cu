@@ -2,7 +2,7 @@
 
 #include "sim/cuda/element.cuh"
 #include "sim/cuda/unit_rows.h"
-#include "sim/needle_query.h"
+#include "sim/streams/needle_query.h"
 
 namespace mobalab::sim::cuda {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "sim/transforms.h"
+#include "sim/streams/transforms.h"
 
 namespace mobalab::sim::cuda {
 

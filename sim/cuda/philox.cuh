@@ -2,15 +2,11 @@
 
 #include <cstdint>
 
-#include "sim/philox.h"
-#include "sim/sampler.h"
+#include "sim/samplers/sampler.h"
+#include "sim/streams/philox.h"
+#include "sim/streams/philox_constants.h"
 
 namespace mobalab::sim::cuda {
-
-inline constexpr std::uint32_t kM0 = 0xD2511F53U;
-inline constexpr std::uint32_t kM1 = 0xCD9E8D57U;
-inline constexpr std::uint32_t kW0 = 0x9E3779B9U;
-inline constexpr std::uint32_t kW1 = 0xBB67AE85U;
 
 struct Words {
     std::uint32_t x[4];
@@ -19,10 +15,10 @@ struct Words {
 /// Round kRound; `key` is that of round 0.
 template <int kRound>
 __device__ __forceinline__ void philox_round(Words& w, PhiloxKey key) {
-    const std::uint64_t product0 = static_cast<std::uint64_t>(w.x[0]) * kM0;
-    const std::uint64_t product1 = static_cast<std::uint64_t>(w.x[2]) * kM1;
-    w.x[0] = static_cast<std::uint32_t>(product1 >> 32U) ^ w.x[1] ^ (key.lo + kRound * kW0);
-    w.x[2] = static_cast<std::uint32_t>(product0 >> 32U) ^ w.x[3] ^ (key.hi + kRound * kW1);
+    const std::uint64_t product0 = static_cast<std::uint64_t>(w.x[0]) * kPhiloxM0;
+    const std::uint64_t product1 = static_cast<std::uint64_t>(w.x[2]) * kPhiloxM1;
+    w.x[0] = static_cast<std::uint32_t>(product1 >> 32U) ^ w.x[1] ^ (key.lo + kRound * kPhiloxW0);
+    w.x[2] = static_cast<std::uint32_t>(product0 >> 32U) ^ w.x[3] ^ (key.hi + kRound * kPhiloxW1);
     w.x[1] = static_cast<std::uint32_t>(product1);
     w.x[3] = static_cast<std::uint32_t>(product0);
 }
@@ -36,7 +32,7 @@ __device__ __forceinline__ void philox_rounds(Words& w, PhiloxKey key) {
     }
 }
 
-/// philox_block() of sim/philox.h.
+/// philox_block() of sim/streams/philox.h.
 __device__ __forceinline__ Words device_philox(PhiloxKey key, std::uint64_t subsequence, std::uint64_t draw) {
     Words w = {{static_cast<std::uint32_t>(draw), static_cast<std::uint32_t>(draw >> 32U),
                 static_cast<std::uint32_t>(subsequence), static_cast<std::uint32_t>(subsequence >> 32U)}};
@@ -44,7 +40,7 @@ __device__ __forceinline__ Words device_philox(PhiloxKey key, std::uint64_t subs
     return w;
 }
 
-/// signal_block_index() of sim/sampler.h.
+/// signal_block_index() of sim/samplers/sampler.h.
 __device__ __forceinline__ std::uint64_t device_signal_index(PhiloxKey key, std::uint64_t trial,
                                                              std::int64_t candidates) {
     const std::uint64_t word = device_philox(key, trial, kIndexDraw).x[0];

@@ -1,7 +1,7 @@
 #include "sim/cuda/launches.h"
 #include "sim/cuda/philox.cuh"
-#include "sim/octave_table.h"
-#include "sim/threshold_stream.h"
+#include "sim/streams/threshold_stream.h"
+#include "sim/tables/octave_table.h"
 
 namespace mobalab::sim::cuda {
 namespace {
@@ -20,19 +20,19 @@ struct TrialOperands {
 };
 
 __device__ DrawOperands draw_operands(std::uint32_t draw, std::uint32_t trial_high, PhiloxKey key) {
-    const std::uint64_t product0 = static_cast<std::uint64_t>(draw) * kM0;
+    const std::uint64_t product0 = static_cast<std::uint64_t>(draw) * kPhiloxM0;
     const std::uint32_t x2 = static_cast<std::uint32_t>(product0 >> 32U) ^ trial_high ^ key.hi;
-    const std::uint64_t product1 = static_cast<std::uint64_t>(x2) * kM1;
+    const std::uint64_t product1 = static_cast<std::uint64_t>(x2) * kPhiloxM1;
     return {static_cast<std::uint32_t>(product1 >> 32U), static_cast<std::uint32_t>(product1),
             static_cast<std::uint32_t>(product0), 0};
 }
 
 __device__ __forceinline__ TrialOperands trial_operands(std::uint32_t trial_low, PhiloxKey key) {
-    const std::uint64_t product1 = static_cast<std::uint64_t>(trial_low) * kM1;
+    const std::uint64_t product1 = static_cast<std::uint64_t>(trial_low) * kPhiloxM1;
     const std::uint32_t x0 = static_cast<std::uint32_t>(product1 >> 32U) ^ key.lo;
-    const std::uint64_t product0 = static_cast<std::uint64_t>(x0) * kM0;
-    return {static_cast<std::uint32_t>(product1) ^ (key.lo + kW0),
-            static_cast<std::uint32_t>(product0 >> 32U) ^ (key.hi + kW1), static_cast<std::uint32_t>(product0)};
+    const std::uint64_t product0 = static_cast<std::uint64_t>(x0) * kPhiloxM0;
+    return {static_cast<std::uint32_t>(product1) ^ (key.lo + kPhiloxW0),
+            static_cast<std::uint32_t>(product0 >> 32U) ^ (key.hi + kPhiloxW1), static_cast<std::uint32_t>(product0)};
 }
 
 /// The eight digits of one draw against the threshold's, which stands in both halves of `both` and alone in the upper

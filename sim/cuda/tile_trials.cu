@@ -29,7 +29,7 @@ __device__ KeyGroup group_at(std::uint64_t begin, std::uint64_t tokens, const Be
     return group;
 }
 
-/// unit_row() of sim/key_tile_sampler.cc for the common components of the blocks from index `first` on.
+/// unit_row() of sim/samplers/key_tile_sampler.cc for the common components of the blocks from index `first` on.
 __device__ void draw_commons(float* commons, std::uint64_t first, std::uint32_t blocks, std::uint64_t trial,
                              const BeyondTrials& trials, const DevicePlaces& places) {
     const auto dims = static_cast<std::uint32_t>(trials.keys.head_dim);
@@ -63,7 +63,7 @@ __device__ void draw_commons(float* commons, std::uint64_t first, std::uint32_t 
     __syncthreads();
 }
 
-/// One key of a group, in the form of KeyMix (sim/key_tile.h).
+/// One key of a group, in the form of KeyMix (sim/simd/key_tile_layout.h).
 struct Key {
     bool there;  ///< false before the sequence and beyond the group
     std::uint32_t block;
@@ -163,8 +163,9 @@ __device__ void add_group(const KeyGroup& group, const Key& key, std::uint64_t t
     __syncthreads();
 }
 
-/// Ranks of the trials of sim/key_tile_sampler.cc, one trial after the other by a whole thread block, which takes
-/// segments as long as there are any. Keys are made twice, once to learn their lengths: cheaper than to keep them.
+/// Ranks of the trials of sim/samplers/key_tile_sampler.cc, one trial after the other by a whole thread block, which
+/// takes segments as long as there are any. Keys are made twice, once to learn their lengths: cheaper than to keep
+/// them.
 __global__ void __launch_bounds__(kThreads) tile_trials_kernel(BeyondTrials trials, SegmentList list) {
     __shared__ float rows[2][4][kThreads];
     __shared__ DevicePlaces places;

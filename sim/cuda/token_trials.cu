@@ -23,7 +23,7 @@ __device__ std::int64_t with_common(const BeyondTrials& trials, std::uint64_t tr
                                      length * static_cast<double>(own));
 }
 
-/// Weight of a token of its block in T (sim/token_scores.h).
+/// Weight of a token of its block in T (sim/samplers/token_scores.h).
 __device__ std::uint64_t tail_weight(const BeyondTrials& trials, std::uint64_t token) {
     const std::uint64_t first = trials.keys.block_size - trials.width;
     return trials.width > 0 && token > first ? token - first : 0;
@@ -88,8 +88,8 @@ __device__ void close_block(std::uint32_t block, std::uint64_t trial, const Beyo
     }
 }
 
-/// Ranks of the trials of sim/token_scores.h, one trial after the other by a whole thread block, which takes segments
-/// as long as there are any.
+/// Ranks of the trials of sim/samplers/token_scores.h, one trial after the other by a whole thread block, which takes
+/// segments as long as there are any.
 template <class Keys>
 __global__ void __launch_bounds__(kThreads) token_trials_kernel(BeyondTrials trials, SegmentList list) {
     __shared__ std::int32_t affinities[kTile];

@@ -11,7 +11,8 @@ constexpr int kRowThreads =
     4;  ///< thread t of a row has the lanes 4 t .. 4 t + 3 of its squares, so quads t, t + 4, ...
 static_assert(4 * kRowThreads == kUnitRowLanes);
 
-/// Sum of the 16 lanes in the order of sim/unit_rows.h; lanes l and l + 8 are two threads apart, l and l + 4 one.
+/// Sum of the 16 lanes in the order of sim/streams/unit_rows.h; lanes l and l + 8 are two threads apart, l and l + 4
+/// one.
 __device__ float sum_of_lanes(float (&lanes)[4]) {
     for (int apart = kRowThreads / 2; apart > 0; apart /= 2) {
         for (float& lane : lanes) {

@@ -1,11 +1,11 @@
 #define MOBALAB_SIMD avx2
-#include "sim/simd/all_kernels.h"
+#include "sim/simd/all_loops.h"
 
 namespace mobalab::sim {
 
-const Kernels& avx2_kernels() {
-    static constexpr Kernels kKernels = avx2::kernels(InstructionSet::avx2);
-    return kKernels;
+const HotLoops& avx2_loops() {
+    static constexpr HotLoops kLoops = avx2::loops(InstructionSet::avx2);
+    return kLoops;
 }
 
 }  // namespace mobalab::sim

@@ -1,11 +1,11 @@
 #define MOBALAB_SIMD avx512
-#include "sim/simd/all_kernels.h"
+#include "sim/simd/all_loops.h"
 
 namespace mobalab::sim {
 
-const Kernels& avx512_kernels() {
-    static constexpr Kernels kKernels = avx512::kernels(InstructionSet::avx512);
-    return kKernels;
+const HotLoops& avx512_loops() {
+    static constexpr HotLoops kLoops = avx512::loops(InstructionSet::avx512);
+    return kLoops;
 }
 
 }  // namespace mobalab::sim

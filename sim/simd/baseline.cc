@@ -1,11 +1,11 @@
 #define MOBALAB_SIMD baseline
-#include "sim/simd/all_kernels.h"
+#include "sim/simd/all_loops.h"
 
 namespace mobalab::sim {
 
-const Kernels& baseline_kernels() {
-    static constexpr Kernels kKernels = baseline::kernels(InstructionSet::baseline);
-    return kKernels;
+const HotLoops& baseline_loops() {
+    static constexpr HotLoops kLoops = baseline::loops(InstructionSet::baseline);
+    return kLoops;
 }
 
 }  // namespace mobalab::sim

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "sim/simd/philox_tile.h"
-#include "sim/tiles.h"
+#include "sim/simd/tiles.h"
 
 namespace mobalab::sim::MOBALAB_SIMD {
 

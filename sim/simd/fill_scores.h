@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "sim/score_table.h"
 #include "sim/simd/philox_tile.h"
+#include "sim/tables/score_table.h"
 
 namespace mobalab::sim::MOBALAB_SIMD {
 

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <utility>
 
-#include "sim/key_tile.h"
+#include "sim/simd/key_tile_layout.h"
 #include "sim/simd/philox_tile.h"
 
 namespace mobalab::sim::MOBALAB_SIMD {
@@ -77,7 +77,7 @@ inline void project_keys(float* dots, float* squares, const float* coords, std::
     }
 }
 
-/// Rows replaced by what sim/key_tile.h says.
+/// Rows replaced by what sim/simd/key_tile_layout.h says.
 inline void mix_keys(float* coords, std::size_t rows, const KeyMix& mix, const float* common, const float* query,
                      std::int64_t head_dim) {
     const std::size_t padded = (rows + KeyTile::kGroup - 1) / KeyTile::kGroup * KeyTile::kGroup;

@@ -7,7 +7,7 @@
 #include <immintrin.h>
 #endif
 
-#include "sim/transforms.h"
+#include "sim/streams/transforms.h"
 
 /// Vector registers, with the operators of the GCC and Clang vector extension. Every header of this folder is compiled
 /// once an instruction set, into a namespace of its own (MOBALAB_SIMD, named by the including .cc), so that the linker

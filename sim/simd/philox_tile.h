@@ -5,18 +5,13 @@
 #include <cstdint>
 #include <cstring>
 
-#include "sim/philox.h"
 #include "sim/simd/lanes.h"
+#include "sim/streams/philox.h"
+#include "sim/streams/philox_constants.h"
 
 namespace mobalab::sim::MOBALAB_SIMD {
 
 inline constexpr std::uint64_t kLowHalf = 0xffffffffU;
-
-/// The multipliers and key steps of Philox4x32 (Salmon et al., table 2).
-inline constexpr std::uint32_t kPhiloxM0 = 0xD2511F53U;
-inline constexpr std::uint32_t kPhiloxM1 = 0xCD9E8D57U;
-inline constexpr std::uint32_t kPhiloxW0 = 0x9E3779B9U;
-inline constexpr std::uint32_t kPhiloxW1 = 0xBB67AE85U;
 
 /// The four words of kLanes blocks under way: word w of lane l's block is the low half of x[w][l]. x[1] and x[3] keep a
 /// product's high half in their high halves: harmless, multiplications take low halves.

@@ -4,9 +4,9 @@
 
 namespace mobalab::sim::MOBALAB_SIMD {
 
-/// polar_normal_pair() of sim/transforms.h, operation for operation, cut into seven stages to be run between the last
-/// seven rounds of the generator: integer and floating-point units then work at the same time, which out-of-order
-/// execution does not reach by itself over stretches this long (tests/perf/NOTES_sim.md).
+/// polar_normal_pair() of sim/streams/transforms.h, operation for operation, cut into seven stages to be run between
+/// the last seven rounds of the generator: integer and floating-point units then work at the same time, which
+/// out-of-order execution does not reach by itself over stretches this long (tests/perf/NOTES_sim.md).
 class PolarStages {
 public:
     static constexpr int kStages = 7;
@@ -22,15 +22,15 @@ public:
         if constexpr (kStage == 0) {
             return {{held(0.5F), held(0x1p-32F)}};
         } else if constexpr (kStage == 1) {
-            return {{held(-1.5F), held(-0.02048778353F), held(-1.331880163F), held(0.02852820861F)}};
+            return {{held(-1.5F), held(kLog7), held(kCos6), held(kLog6)}};
         } else if constexpr (kStage == 2) {
-            return {{held(-0.59829216F), held(-0.05193460443F), held(kRadiusBias), held(0.09884243513F)}};
+            return {{held(kSin7), held(kLog5), held(kRadiusBias), held(kLog4)}};
         } else if constexpr (kStage == 3) {
-            return {{held(4.058411915F), held(-0.19758351F), held(2.55007766F), held(0.4444415766F)}};
+            return {{held(kCos4), held(kLog3), held(kSin5), held(kLog2)}};
         } else if constexpr (kStage == 4) {
-            return {{held(-4.934792859F), held(-1.333332332F), held(-5.16771009F)}};
+            return {{held(kCos2), held(kLog1), held(kSin3)}};
         } else if constexpr (kStage == 5) {
-            return {{held(0.9999999995F), held(3.14159264F)}};
+            return {{held(kCos0), held(kSin1)}};
         } else {
             return {};
         }
@@ -45,13 +45,13 @@ public:
         } else if constexpr (kStage == 1) {
             t_ = O::mantissa(f_) + c[0];
             y_ = x_ * x_;
-            p_ = O::fma(O::all(0.01259990062F), t_, c[1]);
-            cos_ = O::fma(O::all(0.2196967987F), y_, c[2]);
+            p_ = O::fma(O::all(kLog8), t_, c[1]);
+            cos_ = O::fma(O::all(kCos8), y_, c[2]);
             p_ = O::fma(p_, t_, c[3]);
         } else if constexpr (kStage == 2) {
-            sin_ = O::fma(O::all(0.07765940834F), y_, c[0]);
+            sin_ = O::fma(O::all(kSin9), y_, c[0]);
             p_ = O::fma(p_, t_, c[1]);
-            log_ = O::fma(O::exponent(f_), O::all(-1.3862943611198906F), c[2]);
+            log_ = O::fma(O::exponent(f_), O::all(kLogStep), c[2]);
             p_ = O::fma(p_, t_, c[3]);
         } else if constexpr (kStage == 3) {
             cos_ = O::fma(cos_, y_, c[0]);

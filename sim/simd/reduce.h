@@ -1,7 +1,7 @@
 #pragma once
 
 #include "sim/simd/lanes.h"
-#include "sim/tiles.h"
+#include "sim/simd/tiles.h"
 
 namespace mobalab::sim::MOBALAB_SIMD {
 

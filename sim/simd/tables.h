@@ -1,12 +1,12 @@
 #pragma once
 
-#include "sim/instruction_set.h"
+#include "sim/simd/instruction_set.h"
 
 namespace mobalab::sim {
 
-// One file an instruction set, each compiled with that set's flags; sim/instruction_set.cc chooses.
-const Kernels& baseline_kernels();
-const Kernels& avx2_kernels();
-const Kernels& avx512_kernels();
+// One file an instruction set, each compiled with that set's flags; sim/simd/instruction_set.cc chooses.
+const HotLoops& baseline_loops();
+const HotLoops& avx2_loops();
+const HotLoops& avx512_loops();
 
 }  // namespace mobalab::sim

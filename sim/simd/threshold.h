@@ -1,8 +1,8 @@
 #pragma once
 
-#include "sim/octave_table.h"
 #include "sim/simd/philox_tile.h"
-#include "sim/threshold_stream.h"
+#include "sim/streams/threshold_stream.h"
+#include "sim/tables/octave_table.h"
 
 namespace mobalab::sim::MOBALAB_SIMD {
 

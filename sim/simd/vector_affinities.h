@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "sim/simd/polar_stages.h"
-#include "sim/vector_rows.h"
+#include "sim/streams/vector_rows.h"
 
 namespace mobalab::sim::MOBALAB_SIMD {
 
@@ -147,7 +147,8 @@ MOBALAB_SIM_INLINE void set_rows(RowLanes (&rows)[kSets], std::uint64_t first_ro
     }
 }
 
-/// out[i] = affinity, in steps of 2^-30, of the trial's query with the key in row first_row + i (sim/vector_rows.h).
+/// out[i] = affinity, in steps of 2^-30, of the trial's query with the key in row first_row + i
+/// (sim/streams/vector_rows.h).
 inline void vector_affinities(std::int32_t* out, std::size_t count, PhiloxKey key, std::uint64_t trial,
                               std::uint64_t first_row, const QuadOperands* quads, std::int64_t head_dim) {
     constexpr std::size_t kSets = kLanes == 8 ? 3 : kLanes == 4 ? 2 : 1;

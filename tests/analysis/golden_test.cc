@@ -45,7 +45,7 @@ struct SphereHit {
     double mu, mu_cluster, log_hit, log_miss;
 };
 
-#include "golden_values.inc"
+#include "tests/analysis/golden_values.inc"
 
 /// The smaller of hit and miss must agree to `tolerance` relative, the larger one to the same absolute.
 void expect_probability(const HitProbability& p, double log_hit, double log_miss, double tolerance) {

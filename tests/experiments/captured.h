@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "experiments/cli.h"
+#include "experiments/commands/subcommands.h"
 
 namespace mobalab::experiments {
 

@@ -18,7 +18,7 @@
 #include <thread>
 #include <vector>
 
-#include "captured.h"
+#include "tests/experiments/captured.h"
 
 extern char** environ;
 

@@ -8,9 +8,9 @@
 #include <string>
 
 #include "analysis/routing_point.h"
-#include "experiments/cli.h"
-#include "experiments/point_grid.h"
-#include "experiments/results_file.h"
+#include "experiments/commands/subcommands.h"
+#include "experiments/points/point_grid.h"
+#include "experiments/results/results_file.h"
 
 using namespace mobalab::experiments;
 

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "experiments/results_file.h"
+#include "experiments/results/results_file.h"
 
 using namespace mobalab::experiments;
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/attention.h"
-#include "kernels/cuda/lists.h"
+#include "kernels/cuda/forward/attention.h"
+#include "kernels/cuda/lists/lists.h"
 #include "tests/perf/cuda_bench.cuh"
 
 namespace mobalab::kernels {

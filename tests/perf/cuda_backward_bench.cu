@@ -10,7 +10,7 @@
 #include <functional>
 
 #include "kernels/kernels.h"
-#include "tests/kernels/cuda_memory.h"
+#include "tests/kernels/cuda/cuda_memory.h"
 #include "tests/perf/cuda_bench.cuh"
 
 namespace mobalab::kernels {

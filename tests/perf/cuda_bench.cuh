@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "tests/kernels/cuda_memory.h"
+#include "tests/kernels/cuda/cuda_memory.h"
 
 // What the benchmarks of the CUDA backend share.
 namespace mobalab::kernels::bench_support {

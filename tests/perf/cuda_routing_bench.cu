@@ -9,13 +9,13 @@
 #include <cstring>
 #include <functional>
 
-#include "kernels/cuda/centroid.h"
-#include "kernels/cuda/key_conv.h"
-#include "kernels/cuda/lists.h"
-#include "kernels/cuda/route.h"
+#include "kernels/cuda/lists/lists.h"
+#include "kernels/cuda/pooling/centroid.h"
+#include "kernels/cuda/pooling/key_conv.h"
+#include "kernels/cuda/routing/route.h"
 #include "kernels/kernels.h"
-#include "tests/kernels/cuda_memory.h"
-#include "tests/kernels/route_row_check.h"
+#include "tests/kernels/conformance/route_row_check.h"
+#include "tests/kernels/cuda/cuda_memory.h"
 #include "tests/perf/cuda_bench.cuh"
 
 namespace mobalab::kernels {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "sim/cuda/engine.h"
-#include "sim/engine.h"
-#include "sim/sampler.h"
+#include "sim/engine/engine.h"
+#include "sim/samplers/sampler.h"
 
 namespace {
 

@@ -8,12 +8,12 @@
 #include <random>
 #include <vector>
 
-#include "sim/affinity.h"
-#include "sim/conditional.h"
-#include "sim/engine.h"
-#include "sim/gaussian.h"
-#include "sim/sampler.h"
-#include "sim/transforms.h"
+#include "sim/engine/conditional.h"
+#include "sim/engine/engine.h"
+#include "sim/samplers/affinity.h"
+#include "sim/samplers/sampler.h"
+#include "sim/streams/gaussian.h"
+#include "sim/streams/transforms.h"
 
 namespace mobalab::sim {
 namespace {
@@ -85,7 +85,7 @@ double clock_rate() {
 /// Numbers a second that a core with AVX-512 in two passes could reach if it issued its two vector operations in every
 /// cycle (counted in tests/perf/NOTES_sim.md); 0 where nobody counted.
 double issue_bound(Method method) {
-    if (default_kernels().set != InstructionSet::avx512) {
+    if (default_loops().set != InstructionSet::avx512) {
         return 0.0;
     }
     static const double clock = clock_rate();
@@ -99,7 +99,7 @@ double issue_bound(Method method) {
 /// Counts chunks of a point and reports trials and numbers (normals, keys or blocks) a second.
 void count_chunks(benchmark::State& state, const analysis::RoutingPoint& point, Method method) {
     const auto trials_of =
-        make_sampler(method, {point, stream_key(1, stream_identity(point, method)), &default_kernels()});
+        make_sampler(method, {point, stream_key(1, stream_identity(point, method)), &default_loops()});
     const std::uint64_t trials = chunk_trials(point, method);
     std::vector<std::uint64_t> histogram(512);
     std::uint64_t next = 0;
@@ -214,7 +214,7 @@ void threshold_tables(benchmark::State& state) {
     point.block_size = 16;
     point.candidates = 1024;
     for (auto _ : state) {
-        benchmark::DoNotOptimize(make_sampler(Method::threshold, {point, PhiloxKey{1, 2}, &default_kernels()}));
+        benchmark::DoNotOptimize(make_sampler(Method::threshold, {point, PhiloxKey{1, 2}, &default_loops()}));
     }
 }
 BENCHMARK(threshold_tables)->Unit(benchmark::kMillisecond);

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cstdint>
+
+namespace mobalab::analysis {
+
+/// The values a routing point may have (validate()); other rooms and the command line take them from here.
+inline constexpr std::int64_t least_head_dim = 2;
+inline constexpr std::int64_t most_candidates = 1'000'000;
+inline constexpr std::int64_t most_topk = 512;
+inline constexpr std::int64_t most_needles = 512;
+inline constexpr std::int64_t most_key_conv =
+    8;  ///< as kernels::max_conv_width (tests/experiments/points/grid_test.cc)
+inline constexpr double most_key_conv_tap = 8.0;
+
+}  // namespace mobalab::analysis

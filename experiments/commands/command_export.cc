@@ -1,0 +1,139 @@
+#include <fmt/format.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+
+#include "analysis/routing_point.h"
+#include "experiments/base/build_info.h"
+#include "experiments/base/child_process.h"
+#include "experiments/base/interrupt.h"
+#include "experiments/commands/subcommands.h"
+#include "experiments/results/results_file.h"
+
+namespace mobalab::experiments {
+namespace {
+
+std::string environment_or(const char* name, const std::string& otherwise) {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+/// Folder that holds the Python package: the source tree this program was built from, or share/mobalab beside the
+/// installed program.
+std::string package_root() {
+    std::error_code ignored;
+    const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+    const std::filesystem::path roots[] = {build_info().source_dir, program.parent_path().parent_path() / "share/mobalab"};
+    for (const std::filesystem::path& root : roots) {
+        if (std::filesystem::exists(root / "notebooks_export/__main__.py", ignored)) {
+            return root.string();
+        }
+    }
+    throw FileError(
+        fmt::format("notebooks_export: the Python package is neither in {} nor in {}; put the source tree "
+                    "back, or build or install again",
+                    roots[0].string(), roots[1].string()));
+}
+
+/// What the package is called with: the files, the folder and the options that were given.
+std::vector<std::string> package_arguments(const Arguments& arguments) {
+    std::vector<std::string> words;
+    for (const char* name : {"out", "x", "colour", "panels", "where"}) {
+        if (name == std::string("out") || arguments.given(name)) {
+            words.push_back(fmt::format("--{}={}", name, arguments.text(name)));
+        }
+    }
+    words.emplace_back("--");  // a file's name may begin with a dash
+    for (std::string& path : arguments.lines("results")) {
+        words.push_back(std::move(path));
+    }
+    return words;
+}
+
+int run_export(const Arguments& arguments, Terminal& terminal) {
+    if (!arguments.given("results")) {
+        throw analysis::InputError(
+            "no results file: name one or several, as in mobalab export results.h5 --out figures");
+    }
+    for (const char* flag : {"results", "out"}) {
+        if (arguments.text(flag).empty()) {
+            throw analysis::InputError(fmt::format("{} = (nothing): must be a path, like {}", flag,
+                                                   flag == std::string("out") ? "figures" : "results.h5"));
+        }
+    }
+    const std::string python = environment_or("MOBALAB_PYTHON", build_info().python);
+    const std::string inherited = environment_or("PYTHONPATH", "");
+    const std::string path = package_root() + (inherited.empty() ? "" : ":" + inherited);
+    const StopAdvice advice("each figure in " + arguments.text("out") + " is whole, the old one or the new one");
+    std::vector<std::string> call = {python, "-m", "notebooks_export"};
+    for (std::string& word : package_arguments(arguments)) {
+        call.push_back(std::move(word));
+    }
+    int code = 0;
+    try {
+        code = run_child(call, {"PYTHONPATH=" + path}, terminal);
+    } catch (const std::system_error& error) {
+        throw FileError(
+            fmt::format("{}: cannot be started: {}; install the Debian package python3, or name another "
+                        "Python in MOBALAB_PYTHON",
+                        python, error.code().message()));
+    }
+    if (interrupted() && (code == 128 + SIGTERM || code == 128 + SIGINT)) {
+        throw Interrupted("interrupted; no figure was written");  // once it writes it goes on to the end
+    }
+    if (code != exit_ok && code != exit_error) {  // exit_error has said why itself
+        throw FileError(fmt::format("{}: ended with code {} while drawing", python, code));
+    }
+    return code;
+}
+
+}  // namespace
+
+Subcommand export_command() {
+    return {
+        "export",
+        "figures (PNG, SVG), a notebook and an HTML page from results files",
+        "Draws what the tables of results files allow: hit and miss probability along the axis that was swept, the "
+        "pairwise "
+        "formula against the exact one, hits by number of candidates, agreement, speed. The folder gets each figure as "
+        "PNG "
+        "and SVG, mobalab.ipynb, which draws them again from the files, and index.html, which needs no other file.\n"
+        "\n"
+        "An axis is a column of the file that a flag of the sweep set: head-dim, block-size, seq-len, candidates, "
+        "topk, "
+        "mu-signal, mu-noise, mu-cluster, cluster-size, needles, goal, key-correlation, key-conv, model, for "
+        "benchmarks "
+        "also measurement, batch, heads, dtype, threads; and d/B, topk*block_size, file. Without --x, --colour and "
+        "--panels "
+        "the "
+        "axis with most values runs along x (d and B as d/B), the others become colours and panels; what is then left "
+        "out "
+        "is printed and stands in the captions.\n"
+        "\n"
+        "--where is CONDITION [and CONDITION]..., a condition COLUMN = VALUE[,VALUE]... (or != for none of them, or "
+        "<, <=, >, >= with one value). COLUMN is any column of the table. Several files are drawn together, each line "
+        "with its file.\n"
+        "\n"
+        "Runs Python; the environment variable MOBALAB_PYTHON names one other than the one found when mobalab was "
+        "built.",
+        {{"results", "PATH", "", "results file; may be given without the flag's name, and more than one"},
+         {"out", "DIR", "figures", "folder to write; made when missing, files of the same name are replaced"},
+         {"x", "AXIS", "", "axis along x; without it the one with most values"},
+         {"colour", "AXIS", "", "axis of the colours; at most 6 of its values are drawn"},
+         {"panels", "AXES", "", "axes of the panels, separated by commas; at most 12 panels are drawn"},
+         {"where", "CONDITIONS", "", "which rows to draw"}},
+        {{"export results/validate.h5 --out results/figures", "every figure of a validation"},
+         {"export sweep.h5 --x mu-signal --colour topk", "hits against the needle's affinity, a colour for each k"},
+         {"export paper.h5 --where 'head_dim = 128 and topk in 4,8' --panels topk,cluster_size",
+          "a part of a grid, a panel for each pair of k and m"},
+         {"export cpu.h5 gpu.h5 --colour file", "two runs in one figure, told apart by colour"},
+         {"export bench.h5 --out speed --x seq-len", "times along N, a panel for each measurement"}},
+        "results",
+        run_export,
+        false,
+        true};
+}
+
+}  // namespace mobalab::experiments

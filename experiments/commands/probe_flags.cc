@@ -1,0 +1,69 @@
+#include "experiments/commands/probe_flags.h"
+
+#include <fmt/format.h>
+
+#include "experiments/commands/output_flags.h"
+#include "experiments/points/point_grid.h"
+#include "experiments/results/resumable_output.h"
+
+namespace mobalab::experiments {
+
+std::vector<Flag> probe_flags() {
+    return point_flags_without({"model", "mu-noise"}) + device_flags() +
+           std::vector<Flag>{
+               {"probes", "N", "32768", "probes a point, over all its key sets"},
+               {"key-sets", "N", "0", "independent sets of keys; 0 chooses so many that probes hardly share keys"},
+               {"confidence", "P", "0.95", "confidence of the intervals"}} +
+           engine_flags("1") + resumable_output_flags() + table_flags();
+}
+
+DeviceDemand probe_demand(const Arguments& arguments) {
+    return {kernels::Operation::route_with_centroids, [&arguments](kernels::DataType dtype) {
+                std::vector<kernels::Problem> problems;
+                for (const analysis::RoutingPoint& point : point_grid(arguments)) {
+                    problems.push_back(problem_of(probe_shape(point, dtype), 1));
+                    problems.back().topk = point.topk;
+                }
+                return problems;
+            }};
+}
+
+int run_on_device(const Arguments& arguments, Terminal& terminal, ProbeCommand* run) {
+    const int threads = worker_threads(arguments);
+    const Arguments resolved = resolve_device(arguments, probe_demand(arguments), terminal);
+    return run(resolved, terminal, *kernel_for_device(resolved.text("device"), threads));
+}
+
+ProbeSettings probe_settings(const Arguments& arguments) {
+    ProbeSettings settings;
+    settings.dtype = dtype_of(arguments);
+    settings.trials = arguments.integer("probes", 2, std::int64_t{1} << 40U);
+    settings.key_sets = arguments.integer("key-sets", 0, settings.trials / 2);
+    settings.seed = static_cast<std::uint64_t>(arguments.integer("seed", 0));
+    settings.threads = worker_threads(arguments);
+    return settings;
+}
+
+double interval_confidence(const Arguments& arguments) {
+    return arguments.real("confidence", 0.5, 1.0 - 1e-12);
+}
+
+Results probe_results(const std::string& subcommand, const std::string& task,
+                      const std::vector<analysis::RoutingPoint>& points, const ProbeSettings& settings,
+                      const KernelUnderTest& kernel, const Arguments& arguments) {
+    std::string text = fmt::format("{}\nschema={}\nseed={}\ndtype={}\nprobes={}\nkey_sets={}\ndevice={}\n{}\n",
+                                   subcommand, results_schema_version, settings.seed, to_string(settings.dtype),
+                                   settings.trials, settings.key_sets, kernel.device(), task);
+    for (const analysis::RoutingPoint& point : points) {
+        text += fmt::format("{};seq_len={}\n", analysis::canonical_text(point), point.seq_len);
+    }
+    Results results = new_results(subcommand);
+    results.task = task_id(text);
+    results.command = arguments.command_line();
+    results.settings = arguments.settings();
+    results.seed = settings.seed;
+    results.device = fmt::format("{} ({})", kernel.device(), kernel.processor());
+    return results;
+}
+
+}  // namespace mobalab::experiments

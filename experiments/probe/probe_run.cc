@@ -1,0 +1,202 @@
+#include "experiments/probe/probe_run.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <mutex>
+#include <numeric>
+
+#include "experiments/base/interrupt.h"
+#include "experiments/base/number_bytes.h"
+#include "experiments/base/parallel_for.h"
+#include "experiments/base/values.h"
+#include "experiments/ranks/work_dealer.h"
+
+namespace mobalab::experiments {
+namespace {
+
+constexpr std::int64_t key_sets_a_unit = 8;
+
+// A cluster of one token has no other tokens, whatever their affinity would be.
+NeedleKind kind_of(const analysis::RoutingPoint& point) {
+    return {.mu_signal = point.mu_signal,
+            .mu_cluster = point.cluster_size == 1 ? 0.0 : point.mu_cluster,
+            .cluster_size = point.cluster_size,
+            .topks = {}};
+}
+
+bool same_needles(const NeedleKind& a, const NeedleKind& b) {
+    return a.mu_signal == b.mu_signal && a.mu_cluster == b.mu_cluster && a.cluster_size == b.cluster_size;
+}
+
+template <typename T, typename Predicate>
+std::size_t find_or_add(std::vector<T>& items, const T& item, Predicate same) {
+    const auto found = std::find_if(items.begin(), items.end(), [&](const T& other) { return same(item, other); });
+    if (found != items.end()) {
+        return static_cast<std::size_t>(found - items.begin());
+    }
+    items.push_back(item);
+    return items.size() - 1;
+}
+
+// Key sets [first, last) of one job: what is journalled at once.
+struct Unit {
+    std::size_t job;
+    std::int64_t first;
+    std::int64_t last;
+    double work;  // multiply-adds and random numbers, roughly
+};
+
+double work_of_key_set(const ProbeJob& job) {
+    const auto d = static_cast<double>(job.shape.head_dim);
+    const double keys = static_cast<double>(job.shape.seq_len) * d * 8.0;
+    const double a_query = d * (32.0 + static_cast<double>(job.shape.last_candidates()) / 4.0);
+    return keys + a_query * static_cast<double>(job.budget.probes) * static_cast<double>(job.kinds.size());
+}
+
+std::vector<Unit> units_of(const std::vector<ProbeJob>& jobs) {
+    std::vector<Unit> units;
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+        for (std::int64_t first = 0; first < jobs[i].budget.key_sets; first += key_sets_a_unit) {
+            const std::int64_t last = std::min(first + key_sets_a_unit, jobs[i].budget.key_sets);
+            units.push_back({i, first, last, work_of_key_set(jobs[i]) * static_cast<double>(last - first)});
+        }
+    }
+    return units;
+}
+
+void append(const KeySetCounts& counts, std::vector<std::int64_t>& record) {
+    record.push_back(counts.illegal_rows);
+    record.insert(record.end(), counts.trials.begin(), counts.trials.end());
+    record.insert(record.end(), counts.misses.begin(), counts.misses.end());
+}
+
+// What all ranks must route with.
+std::string name_of(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
+    return fmt::format("{} {}", kernel.device(),
+                       jobs.empty() ? std::string_view() : to_string(jobs.front().shape.dtype));
+}
+
+std::vector<std::int64_t> run_unit(const ProbeJob& job, const KernelUnderTest& kernel, const Unit& unit) {
+    std::vector<std::int64_t> record;
+    for (std::int64_t g = unit.first; g < unit.last; ++g) {
+        if (interrupted()) {
+            throw Interrupted(stop_cause() + " in the kernel's probes; " + StopAdvice::present());
+        }
+        append(probe_key_set(job, kernel, g), record);
+    }
+    return record;
+}
+
+// Takes the counts of a unit from its record; false when the record is not one of this job.
+bool restore(const ProbeJob& job, const std::vector<std::int64_t>& record, const Unit& unit, JobCounts& counts) {
+    auto at = record.begin();
+    const auto take = [&](std::size_t size) {
+        const auto first = at;
+        at += static_cast<std::ptrdiff_t>(size);
+        return std::vector<std::int64_t>(first, at);
+    };
+    for (std::int64_t g = unit.first; g < unit.last; ++g) {
+        const std::size_t segments = segments_of(chunks_of_key_set(job, g), job.shape.block_size).size();
+        const std::size_t trials = segments * job.kinds.size();
+        if (static_cast<std::size_t>(record.end() - at) < 1 + trials + misses_size(job)) {
+            return false;
+        }
+        KeySetCounts& target = counts[static_cast<std::size_t>(g)];
+        target.illegal_rows = *at++;
+        target.trials = take(trials);
+        target.misses = take(misses_size(job));
+    }
+    return at == record.end();
+}
+
+// Keys that all workers hold on the host together: 4 GiB, or an eighth of a large memory.
+std::int64_t most_tensor_bytes() {
+    const std::int64_t memory = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+    return std::max(std::int64_t{4} << 30U, memory / 8);
+}
+
+int workers(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
+    std::int64_t largest = 1;
+    for (const ProbeJob& job : jobs) {
+        largest = std::max(largest, kernel.host_bytes(job.shape));
+    }
+    return static_cast<int>(
+        std::clamp<std::int64_t>(most_tensor_bytes() / largest, 1, std::int64_t{kernel.parallel_key_sets()}));
+}
+
+}  // namespace
+
+ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype) {
+    const std::int64_t seq_len = point.seq_len > 0 ? point.seq_len : (point.candidates + 1) * point.block_size;
+    return {.head_dim = point.head_dim, .block_size = point.block_size, .seq_len = seq_len, .dtype = dtype};
+}
+
+ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const ProbeSettings& settings) {
+    ProbePlan plan;
+    for (const analysis::RoutingPoint& point : points) {
+        const ProbeShape shape = probe_shape(point, settings.dtype);
+        ProbeJob job{.shape = shape, .budget = {}, .seed = settings.seed, .kinds = {}};
+        const std::size_t j =
+            find_or_add(plan.jobs, job, [](const auto& a, const auto& b) { return a.shape == b.shape; });
+        std::vector<NeedleKind>& kinds = plan.jobs[j].kinds;
+        const std::size_t k = find_or_add(kinds, kind_of(point), same_needles);
+        const std::size_t t = find_or_add(kinds[k].topks, point.topk, std::equal_to<>());
+        plan.places.push_back({j, k, t});
+    }
+    for (ProbeJob& job : plan.jobs) {
+        check_job(job);
+        job.budget = split_probes(job.shape, settings.trials, settings.key_sets);
+    }
+    return plan;
+}
+
+std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel,
+                                  UnitJournal& journal, const ProbeProgress& progress) {
+    std::vector<JobCounts> counts;
+    counts.reserve(jobs.size());
+    for (const ProbeJob& job : jobs) {
+        counts.emplace_back(static_cast<std::size_t>(job.budget.key_sets));
+    }
+    const std::vector<Unit> units = units_of(jobs);
+    const double total =
+        std::accumulate(units.begin(), units.end(), 0.0, [](double sum, const Unit& unit) { return sum + unit.work; });
+    const auto run_numbered = [&](std::size_t i) { return run_unit(jobs[units[i].job], kernel, units[i]); };
+    WorkDealer& dealer = work_dealer();
+    if (!dealer.begin(workers(jobs, kernel), name_of(jobs, kernel),
+                      [&](const std::string& request) { return bytes_of(run_numbered(std::stoul(request))); })) {
+        return counts;
+    }
+    double done = 0.0;
+    std::mutex mutex;
+    parallel_for(units.size(), workers(jobs, kernel) + dealer.helpers(), [&](std::size_t i) {
+        const Unit& unit = units[i];
+        const ProbeJob& job = jobs[unit.job];
+        const auto number = static_cast<std::int64_t>(i);
+        bool found = false;
+        {
+            const std::lock_guard lock(mutex);
+            const auto record = journal.find(number);
+            found = record.has_value() && restore(job, *record, unit, counts[unit.job]);
+        }
+        std::vector<std::int64_t> record;
+        if (!found) {
+            const auto reply = dealer.ask(std::to_string(i));
+            record = reply ? numbers_of(*reply) : run_numbered(i);
+        }
+        const std::lock_guard lock(mutex);
+        if (!found) {
+            if (!restore(job, record, unit, counts[unit.job])) {
+                throw std::logic_error("probes: the counts of a unit do not fit its job");
+            }
+            journal.record(number, record);
+        }
+        done += unit.work;
+        progress(done / total, fmt::format("kernel: d {}, B {}, N {}, key sets to {} of {}", job.shape.head_dim,
+                                           job.shape.block_size, job.shape.seq_len, unit.last, job.budget.key_sets));
+    });
+    return counts;
+}
+
+}  // namespace mobalab::experiments

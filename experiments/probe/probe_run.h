@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "analysis/routing_point.h"
+#include "experiments/probe/needle_probe.h"
+#include "experiments/results/unit_journal.h"
+
+namespace mobalab::experiments {
+
+/// What the probe is asked to do with a list of points.
+struct ProbeSettings {
+    kernels::DataType dtype = kernels::DataType::fp32;
+    std::int64_t trials = 32768;  ///< probes a point, over all its key sets
+    std::int64_t key_sets = 0;    ///< 0: chosen (split_probes)
+    std::uint64_t seed = 1;
+    int threads = 0;
+};
+
+/// The tensors of a point. One asked for by candidates (seq_len 0) gets a sequence of candidates + 1 whole blocks.
+ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype);
+
+/// Place of a point in the jobs.
+struct ProbePlace {
+    std::size_t job;
+    std::size_t kind;
+    std::size_t topk;
+};
+
+/// Points grouped into jobs: points of one shape share keys, points that differ only in topk share queries.
+struct ProbePlan {
+    std::vector<ProbeJob> jobs;
+    std::vector<ProbePlace> places;  ///< of every point, in the order given
+};
+
+/// Throws analysis::InputError for points the probe cannot realise.
+ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const ProbeSettings& settings);
+
+/// Counts of every key set of one job.
+using JobCounts = std::vector<KeySetCounts>;
+
+/// Called from one thread at a time with the share of the work done.
+using ProbeProgress = std::function<void(double fraction, const std::string& text)>;
+
+/// Runs all jobs, several key sets at once. Key sets found in the journal are not run again; the result is the same bit
+/// for bit. Throws what probe_key_set() throws, and Interrupted.
+std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel,
+                                  UnitJournal& journal, const ProbeProgress& progress);
+
+}  // namespace mobalab::experiments

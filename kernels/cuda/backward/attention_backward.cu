@@ -1,0 +1,271 @@
+#include "kernels/cuda/backward/attention_backward.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <string>
+
+#include "kernels/cuda/backward/block_backward.h"
+#include "kernels/cuda/backward/gradient_rows.h"
+#include "kernels/cuda/host/limits.h"
+#include "kernels/cuda/host/status.h"
+#include "kernels/cuda/host/tensor_map.h"
+#include "kernels/cuda/host/workspace.h"
+#include "kernels/cuda/lists/checked_sequences.h"
+#include "kernels/cuda/lists/lists.h"
+
+namespace mobalab::kernels::cuda {
+namespace {
+
+constexpr std::int64_t element_bytes = 2;
+// Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K.
+constexpr double partials_per_query_byte = 0.5, lists_per_query_byte = 1.0 / 16;
+constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
+constexpr std::int64_t least_window = 2048;                 // query tokens
+constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
+constexpr std::int32_t most_segments = 128;                 // of a sequence
+constexpr std::int64_t most_entry_bytes = 88 * 1024, most_shared_bytes = 200 * 1024;
+constexpr std::int32_t items_per_unit = 8;  // so that units end near their planned size
+
+/// A scan over the segments of a list is a chain of loads. With few heads in a chunk there are many segments a
+/// sequence, and thread blocks enough with fewer.
+void widen_segments(ListPlan& plan) {
+    const auto fits = [&](std::int32_t rows) {  // entries and lists of a segment, in shared memory
+        return 6 * static_cast<std::int64_t>(rows) * plan.slots <=
+               std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_max));
+    };
+    while (plan.segments_max > most_segments && fits(2 * plan.segment_rows)) {
+        plan.segment_rows *= 2;
+        plan.segments_max = (plan.segments_max + 1) / 2;
+    }
+    plan.segments_per_head =
+        static_cast<std::int32_t>(padded_pieces(plan.tokens_per_chunk, plan.pieces, plan.segment_rows));
+}
+
+struct Plan {
+    ListPlan lists;
+    UnitPlan units;
+
+    std::int64_t partial_rows() const { return lists.rows_per_window * units.windows_per_pass; }  ///< of a pass
+    WindowQueries queries(std::int32_t chunk, std::int32_t pass) const {
+        WindowQueries queries;
+        queries.chunk = lists.chunk(chunk);
+        queries.heads = lists.heads_per_window;
+        queries.tokens = lists.tokens_per_window;
+        queries.token_windows = lists.token_windows;
+        queries.first = pass * units.windows_per_pass;
+        const std::int32_t windows = queries.chunk.head_count / lists.heads_per_window * lists.token_windows;
+        queries.count = std::clamp(windows - queries.first, 0, units.windows_per_pass);
+        return queries;
+    }
+};
+
+/// Query tokens of a window: whole sequences, so that dk and dv are complete when a pass is.
+std::int64_t choose_window(const Problem& problem) {
+    if (problem.cu_seqlens_q != nullptr) return problem.tokens_q();
+    return (least_window + problem.seqlen_q - 1) / problem.seqlen_q * problem.seqlen_q;
+}
+
+Plan make_plan(const Problem& problem) {
+    const std::int64_t group = problem.heads_q / problem.heads_k;
+    const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
+    const double row_bytes = static_cast<double>(problem.head_dim) * 2.0;
+    ListOptions options;
+    options.max_rows = everything;
+    const std::int64_t group_rows = make_list_plan(problem, options).rows_per_head * group;
+    options.window = choose_window(problem);
+    options.max_rows = group_rows;
+    const ListPlan of_group = make_list_plan(problem, options);
+
+    const double partial_cap = std::max(partials_per_query_byte * query_bytes, least_partial_bytes);
+    const double window_bytes = static_cast<double>(std::max<std::int64_t>(of_group.rows_per_window, 1)) * row_bytes;
+    const std::int64_t windows = std::max<std::int64_t>(static_cast<std::int64_t>(partial_cap / window_bytes), 1);
+    const double list_cap = std::max(lists_per_query_byte * query_bytes, least_list_bytes);
+    const std::int64_t groups = std::max<std::int64_t>(
+        static_cast<std::int64_t>(list_cap / static_cast<double>(list_workspace_size(of_group))), 1);
+    options.max_rows = groups * group_rows;
+
+    Plan plan;
+    plan.lists = make_list_plan(problem, options);
+    const std::int64_t passes = (plan.lists.windows() + windows - 1) / windows;
+    const auto windows_per_pass = static_cast<std::int32_t>((plan.lists.windows() + passes - 1) / passes);
+    const UnitPlan coarse = make_unit_plan(plan.lists, windows_per_pass, problem.head_dim);
+    options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
+    plan.lists = make_list_plan(problem, options);
+    widen_segments(plan.lists);
+    plan.units = make_unit_plan(plan.lists, windows_per_pass, problem.head_dim);
+    return plan;
+}
+
+struct BackwardWorkspace {
+    Plan plan;
+    void* boundaries = nullptr;  ///< of checked_sequences()
+    float2* lse_dot = nullptr;   ///< of the heads of a chunk
+    UnitView units;
+    void* lists = nullptr;
+    float* slots = nullptr;
+    char* partials = nullptr;  ///< of a pass
+    std::size_t bytes = 0;
+
+    BackwardWorkspace(const Problem& problem, void* workspace) : plan(make_plan(problem)) {
+        WorkspaceCarver carver(workspace);
+        boundaries = carver.take_bytes(checked_sequences_size(problem));
+        lse_dot = carver.take<float2>(plan.lists.heads_per_chunk * problem.tokens_q());
+        units.counts = carver.take<std::int32_t>(static_cast<std::int64_t>(plan.units.counts()) * plan.units.passes);
+        units.units = carver.take<BackwardUnit>(static_cast<std::int64_t>(plan.units.passes) * plan.units.units_max);
+        units.splits = carver.take<SplitRun>(static_cast<std::int64_t>(plan.units.passes) * plan.units.slots_max);
+        lists = carver.take_bytes(list_workspace_size(plan.lists));
+        slots = carver.take<float>(plan.units.slots_max * slot_elements(problem.head_dim));
+        partials = carver.take<char>(plan.partial_rows() * problem.head_dim * element_bytes);
+        bytes = carver.used();
+    }
+};
+
+/// Kernels count from the first row of a sequence on in 32 bits.
+Status check_span(const char* name, std::int64_t stride_token, std::int64_t tokens) {
+    constexpr std::int64_t most_bytes = std::int64_t{1} << 36;
+    const std::int64_t row_bytes = stride_token * element_bytes;
+    if (row_bytes >= 0 && (tokens <= 1 || row_bytes <= most_bytes / tokens)) return {};
+    return {StatusCode::invalid_argument, std::string(name) + ".stride_token = " + std::to_string(stride_token) +
+                                              " over " + std::to_string(tokens) +
+                                              " tokens spans more than 64 GiB; nearest valid choice: " +
+                                              std::to_string(most_bytes / tokens / element_bytes / 8 * 8)};
+}
+
+Status check_alignment(const Problem& p, const BackwardTensors& t) {
+    if (Status s = check_rows_aligned("q", t.q); !s.ok()) return s;
+    if (Status s = check_rows_aligned("k", t.k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("v", t.v); !s.ok()) return s;
+    if (Status s = check_rows_aligned("out", t.out); !s.ok()) return s;
+    if (Status s = check_rows_aligned("d_out", t.d_out); !s.ok()) return s;
+    if (Status s = check_rows_aligned("dq", t.dq); !s.ok()) return s;
+    if (Status s = check_span("q", t.q.stride_token, p.seqlen_q); !s.ok()) return s;
+    if (Status s = check_span("d_out", t.d_out.stride_token, p.seqlen_q); !s.ok()) return s;
+    if (Status s = check_span("dq", t.dq.stride_token, p.seqlen_q); !s.ok()) return s;
+    if (Status s = check_rows_aligned("dk", t.dk); !s.ok()) return s;
+    return check_rows_aligned("dv", t.dv);
+}
+
+Status count_multiprocessors(int& count) {
+    int device = 0;
+    if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) {
+        return device_status(error, "cudaGetDevice");
+    }
+    return device_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+                         "cudaDeviceGetAttribute");
+}
+
+BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTensors& tensors,
+                                      const BackwardWorkspace& workspace) {
+    BlockBackwardArgs args;
+    args.q = rows_of(tensors.q);
+    args.d_out = rows_of(tensors.d_out);
+    args.dq = rows_of(tensors.dq);
+    args.dk = rows_of(tensors.dk);
+    args.dv = rows_of(tensors.dv);
+    args.tokens_q = problem.tokens_q();
+    args.slots = workspace.slots;
+    args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
+    args.block_size = static_cast<std::int32_t>(problem.block_size);
+    args.keys_per_list = workspace.plan.lists.keys_per_list;
+    args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.sequences = workspace.plan.lists.sequences;
+    return args;
+}
+
+LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
+                        const ListChunk& chunk) {
+    LseDotArgs args;
+    args.sequences = workspace.plan.lists.sequences;
+    args.out = rows_of(tensors.out);
+    args.d_out = rows_of(tensors.d_out);
+    args.lse = tensors.lse;
+    args.lse_dot = workspace.lse_dot - chunk.head_begin * problem.tokens_q();
+    args.tokens_q = problem.tokens_q();
+    args.head_begin = chunk.head_begin;
+    args.head_count = chunk.head_count;
+    args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    return args;
+}
+
+/// The kernels of one dtype, with what they need beyond the arguments.
+template <typename T>
+struct BlockBackward {
+    int multiprocessors = 0;
+    CUtensorMap k_map{}, v_map{};
+
+    Status prepare(const Problem& p, const BackwardTensors& tensors) {
+        if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
+        const int box = keys_per_backward_run(p.head_dim);
+        const MapExtents extents = key_extents(p);
+        if (Status s = make_tensor_map("k", tensors.k, p.dtype, extents, box, k_map); !s.ok()) return s;
+        return make_tensor_map("v", tensors.v, p.dtype, extents, box, v_map);
+    }
+    /// All runs of the lists of one pass.
+    Status launch(std::int32_t runs, BlockBackwardArgs args, cudaStream_t stream) const {
+        for (args.run = 0; args.run < runs; ++args.run) {
+            if (Status s = launch_block_backward<T>(multiprocessors, args, k_map, v_map, stream); !s.ok()) return s;
+        }
+        return {};
+    }
+};
+
+template <typename T>
+Status enqueue(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
+               cudaStream_t stream) {
+    BlockBackward<T> block_backward;
+    if (Status s = block_backward.prepare(problem, tensors); !s.ok()) return s;
+    BlockBackwardArgs args = block_backward_args(problem, tensors, workspace);
+    const Plan& plan = workspace.plan;
+    for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk) {
+        const LseDotArgs lse_dot = lse_dot_args(problem, tensors, workspace, plan.lists.chunk(chunk));
+        if (Status s = launch_lse_dot(problem.dtype, lse_dot, stream); !s.ok()) return s;
+        args.lse_dot = lse_dot.lse_dot;
+        if (Status s = build_lists(plan.lists, chunk, tensors.selection, workspace.lists, stream, args.lists); !s.ok())
+            return s;
+        if (Status s = launch_units(plan.lists, plan.units, args.lists, workspace.units, stream); !s.ok()) return s;
+        for (std::int32_t pass = 0; pass < plan.units.passes; ++pass) {
+            const WindowQueries queries = plan.queries(chunk, pass);
+            if (queries.count == 0) break;
+            args.units = workspace.units.pass(plan.units, pass);
+            args.partials =
+                workspace.partials - queries.first * plan.lists.rows_per_window * problem.head_dim * element_bytes;
+            if (Status s = block_backward.launch(plan.units.runs, args, stream); !s.ok()) return s;
+            const CombineGradientArgs combine = {args.sequences,       queries,       args.dq,         args.partials,
+                                                 args.lists.positions, args.head_dim, plan.lists.slots};
+            if (Status s = launch_combine_gradient(problem.dtype, combine, stream); !s.ok()) return s;
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+std::size_t attention_backward_workspace(const Problem& problem) {
+    if (problem.tokens_q() == 0) return 0;
+    return BackwardWorkspace(problem, nullptr).bytes;
+}
+
+Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,
+                                  cudaStream_t stream) {
+    if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
+    const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q == problem.seqlen_k;
+    if (!all_keys_are_seen) {
+        // Runs of keys that no query attends to are in no list.
+        if (Status s = launch_clear(problem, rows_of(tensors.dk), stream); !s.ok()) return s;
+        if (Status s = launch_clear(problem, rows_of(tensors.dv), stream); !s.ok()) return s;
+    }
+    if (problem.tokens_q() == 0) return {};
+    BackwardWorkspace scratch(problem, workspace);
+    if (Status s = checked_sequences(problem, scratch.boundaries, stream, scratch.plan.lists.sequences); !s.ok())
+        return s;
+    return problem.dtype == DataType::bf16 ? enqueue<__nv_bfloat16>(problem, tensors, scratch, stream)
+                                           : enqueue<__half>(problem, tensors, scratch, stream);
+}
+
+}  // namespace mobalab::kernels::cuda

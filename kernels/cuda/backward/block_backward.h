@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/backward/gradient_rows.h"
+#include "kernels/cuda/lists/lists.h"
+#include "kernels/kernels.h"
+
+// The heavy half of attention_backward, key-major like block_forward: a thread block holds the keys and values of one
+// *run* in shared memory, streams the queries that attend to it past them, and keeps the gradients of the run's keys
+// and values in fp32 registers. With P = exp(scale q.k - lse), D = d_out . out, and the global lse of every query,
+//
+//   dS = P (d_out . v - D),  dV = P^T d_out,  dK = scale dS^T Q,  dQ = scale dS K,
+//
+// so pairs of (query, run) are independent. What leaves the kernel:
+//   - dK and dV of a run, complete over all query heads that share the key head; where a run has so many queries that
+//     several thread blocks share them, fp32 sums in scratch *slots*, which the last of these blocks adds in a fixed
+//     order;
+//   - per (query, list) one *partial* dQ row in the dtype of the inputs: that of the own block in the query's row of dq
+//     itself, those of list rows in scratch row r. gradient_rows.h adds them. Elements inside a partial row are in
+//     the order of block_forward.h's partials.
+//
+// A list of keys_per_list keys has keys_per_list / keys_per_backward_run(head_dim) runs. They are worked on by launches
+// one after the other, of which all but the first add to the partials.
+namespace mobalab::kernels::cuda {
+
+inline constexpr std::int64_t widest_split_head = 128;  ///< up to here two warpgroups split the keys, above the columns
+
+MOBALAB_HOST_DEVICE constexpr std::int32_t keys_per_backward_run(std::int64_t head_dim) {
+    return head_dim <= widest_split_head ? 128 : 64;
+}
+/// Columns of a row in shared memory and in slots: head_dim padded with zeros.
+MOBALAB_HOST_DEVICE constexpr std::int32_t padded_head_dim(std::int64_t head_dim) {
+    return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256;
+}
+/// fp32 numbers of one slot: dK, then dV, of one run.
+MOBALAB_HOST_DEVICE constexpr std::int64_t slot_elements(std::int64_t head_dim) {
+    return 2 * static_cast<std::int64_t>(keys_per_backward_run(head_dim)) * padded_head_dim(head_dim);
+}
+
+/// What one thread block works on at a time: consecutive items of one (sequence, key head, list).
+struct alignas(16) BackwardUnit {
+    std::int32_t first_item = 0;
+    std::int32_t item_count = 0;  ///< negative: no more work
+    std::int32_t slot = -1;       ///< of its sums; -1: they are complete and go to dk and dv
+    std::int32_t split = -1;      ///< the SplitRun it belongs to
+};
+/// The slots of one run.
+struct alignas(16) SplitRun {
+    std::int32_t first_slot = 0;
+    std::int32_t slots = 0;
+    std::int32_t filled = 0;  ///< of its slots; 0 again once they were added
+    std::int32_t unused = 0;
+};
+
+/// How a chunk of lists is worked on: in passes of `windows_per_pass` of its windows, so that the lists of many windows
+/// are built at once while the partials of few are in scratch.
+struct UnitPlan {
+    std::int32_t windows_per_pass = 1, passes = 1;  ///< of a chunk
+    std::int32_t runs = 1;                          ///< of a list: launches of a pass
+    std::int32_t tiles_per_unit = 0;                ///< runs of up to 1.5 times as many tiles stay whole
+    std::int32_t slots_max = 0;                     ///< of a pass
+    std::int32_t units_max = 0;                     ///< likewise
+
+    MOBALAB_HOST_DEVICE std::int32_t counts() const { return 1 + runs; }  ///< of a pass
+};
+/// The units of one pass in device memory.
+struct UnitView {
+    BackwardUnit* units = nullptr;   ///< [units_max], the longest first, more or less
+    SplitRun* splits = nullptr;      ///< [slots_max]
+    std::int32_t* counts = nullptr;  ///< number of units, [runs]: next one to draw
+
+    MOBALAB_HOST_DEVICE UnitView pass(const UnitPlan& plan, std::int32_t pass) const {
+        return {units + static_cast<std::int64_t>(pass) * plan.units_max,
+                splits + static_cast<std::int64_t>(pass) * plan.slots_max, counts + plan.counts() * pass};
+    }
+};
+
+/// lists: with windows of whole sequences and whole groups of query heads that share a key head.
+UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, std::int64_t head_dim);
+/// Enqueues the units of all passes of one chunk; `units` is the view of pass 0.
+Status launch_units(const ListPlan& plan, const UnitPlan& unit_plan, const ListView& lists, const UnitView& units,
+                    cudaStream_t stream);
+
+struct BlockBackwardArgs {
+    RowTensor q, d_out, dq, dk, dv;
+    const float2* lse_dot = nullptr;  ///< [heads_q, tokens_q], those of the pass: log2(e) lse, d_out . out
+    std::int64_t tokens_q = 0;
+    std::int32_t head_dim = 0;
+    std::int32_t query_heads_per_key_head = 1;
+    std::int32_t block_size = 128;
+    std::int32_t keys_per_list = 128;
+    std::int32_t run = 0;     ///< of every list
+    float scale = 0.0f;       ///< head_dim^-1/2
+    float scale_log2 = 0.0f;  ///< head_dim^-1/2 * log2(e)
+    Sequences sequences;
+    ListView lists;
+    UnitView units;
+    char* partials = nullptr;  ///< of row 0 of the chunk: [rows, head_dim] in the dtype of the inputs
+    float* slots = nullptr;    ///< [slots_max, slot_elements()]
+};
+
+/// Enqueues one run of every list of a pass. head_dim 32, 64, 96, 128, 256; T is __nv_bfloat16 or __half; the maps are
+/// make_tensor_map()'s with boxes of keys_per_backward_run() tokens.
+template <typename T>
+Status launch_block_backward(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
+                             const CUtensorMap& v_map, cudaStream_t stream);
+}  // namespace mobalab::kernels::cuda

@@ -1,0 +1,217 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/backward/block_backward_shared.cuh"
+#include "kernels/cuda/ptx/copy.cuh"
+#include "kernels/cuda/ptx/mbarrier.cuh"
+
+// Units into tiles: draws units of work and gathers the rows of their queries.
+namespace mobalab::kernels::cuda {
+namespace {
+
+using namespace ptx;
+
+/// One of the producer warps: a quarter of the rows of every tile.
+template <int P, Mode M>
+class Producer {
+    using S = Shape<P, M>;
+    static constexpr int pieces = P / 8, rows_per_step = 32 / pieces, steps = 16 / rows_per_step;
+
+public:
+    __device__ Producer(const BlockBackwardArgs& args, Shared<P, M>& shared, int warp, int lane)
+        : args_(args), shared_(shared), warp_(warp), lane_(lane) {}
+
+    __device__ void run() {
+        const int count = args_.units.counts[0];
+        int drawn = 0;
+        std::int32_t* const next = args_.units.counts + 1 + args_.run;
+        if (warp_ == 0 && lane_ == 0) drawn = atomicAdd(next, 1);
+        for (std::uint32_t n = 0;; ++n) {
+            BackwardUnit& slot = shared_.units[n % unit_slots];
+            if (warp_ == 0 && lane_ == 0) {
+                BackwardUnit unit;
+                unit.item_count = -1;
+                if (drawn < count) {
+                    unit = args_.units.units[drawn];
+                    drawn = atomicAdd(next, 1);  // its latency passes behind this unit's tiles
+                }
+                slot = unit;
+                mbarrier_arrive(&shared_.announced[n % unit_slots]);
+            }
+            mbarrier_wait(&shared_.announced[n % unit_slots], n / unit_slots & 1);
+            __syncwarp();
+            if (slot.item_count < 0) return;
+            const int last = last_item_with_tiles(slot);
+            for (int i = 0; i <= last; ++i) produce(args_.lists.items[slot.first_item + i], i == last);
+            if (last < 0) produce_nothing();
+            signal_all();
+        }
+    }
+
+private:
+    /// -1: no query of the unit sees a key of this launch's run.
+    __device__ __forceinline__ int last_item_with_tiles(const BackwardUnit& unit) const {
+        int last = unit.item_count - 1;
+        for (; last >= 0; --last) {
+            const ListItem& item = args_.lists.items[unit.first_item + last];
+            if (key_run<P>(args_, item).keys > 0 && (item.rows > 0 || item.own_end > own_begin(item))) break;
+        }
+        return last;
+    }
+    __device__ __forceinline__ int first_key(const ListItem& item) const {
+        return item.list * args_.keys_per_list + args_.run * S::keys;
+    }
+    __device__ __forceinline__ int own_begin(const ListItem& item) const {
+        return max(item.own_begin, first_key(item) - args_.sequences.at(item.sequence).shift());
+    }
+
+    __device__ __forceinline__ void produce(const ListItem& item, bool last_item) {
+        const Sequence sequence = args_.sequences.at(item.sequence);
+        const int diagonal = first_key(item) - sequence.shift();
+        const int own_begin = max(item.own_begin, diagonal), own_rows = max(item.own_end - own_begin, 0);
+        const int head = item.head, first_row = item.first_row, rows = item.rows;
+        const int row = 16 * warp_ + lane_ % 16;
+        // Entries are asked for one tile early.
+        std::uint32_t next = rows > 0 ? __ldg(args_.lists.entries + first_row + min(row, rows - 1)) : 0;
+
+        // Own tiles lie before row 0 of the list.
+        const int own_padded = tiles_of(own_rows) * tile_rows;
+        for (int begin = -own_padded; begin < rows; begin += tile_rows) {
+            const bool own = begin < 0;
+            const int own_row = begin + own_padded;
+            const int tile = min((own ? own_rows - own_row : rows - begin), tile_rows);
+            std::uint32_t entry = next;
+            if (own) {
+                entry = all_blocks | static_cast<std::uint32_t>(own_begin + own_row + min(row, tile - 1));
+            } else if (begin + tile_rows < rows) {
+                next = __ldg(args_.lists.entries + first_row + min(begin + tile_rows + row, rows - 1));
+            }
+            const int stage = wait_for_stage();
+            if (leads()) {
+                TileInfo& info = shared_.tiles[stage];
+                const std::int64_t pitch = args_.head_dim * 2;
+                info.dq = own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
+                              : args_.partials + (first_row + begin) * pitch;
+                info.pitch = pieces_of(own ? args_.dq.stride.token : pitch);
+                info.rows = tile;
+                info.last_key = own_begin + own_row - diagonal;
+                info.own = own;
+                info.last = last_item && begin + tile_rows >= rows;
+            }
+            if constexpr (M == Mode::more) {
+                const std::int64_t pitch = args_.head_dim * 2;
+                gather_partials(stage,
+                                own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
+                                    : args_.partials + (first_row + begin) * pitch,
+                                own ? args_.dq.stride.token : pitch, tile);
+            }
+            gather(stage, head, sequence, entry, tile);
+        }
+    }
+
+    /// A tile without rows, the only one of its unit.
+    __device__ __forceinline__ void produce_nothing() {
+        const int stage = wait_for_stage();
+        if (leads()) shared_.tiles[stage] = {nullptr, 0, 0, 0, false, true};
+        cp_async_commit();
+        ++tile_;
+        signal_previous();
+    }
+
+    __device__ __forceinline__ bool leads() const { return warp_ == 0 && lane_ == 0; }
+    __device__ __forceinline__ int wait_for_stage() const {
+        const std::uint32_t stage = tile_ % S::stages;
+        mbarrier_wait(&shared_.empty[stage], (tile_ / S::stages & 1) ^ 1);
+        return static_cast<int>(stage);
+    }
+
+    /// entry: of the row of this lane % 16 among the warp's 16; rows that do not exist repeat the last one.
+    __device__ __forceinline__ void gather(int stage, int head, const Sequence& sequence, std::uint32_t entry,
+                                           int rows) {
+        const std::uint32_t query = entry_query(entry);
+        const int piece = lane_ % pieces;
+        const int place = piece / 8 * row_panel_bytes + warp_ * (16 * 128);
+        const bool exists = piece < args_.head_dim / 8;
+        gather_rows(shared_.q[stage] + place, args_.q.row(head, sequence.q) + piece * 16,
+                    query * pieces_of(args_.q.stride.token), exists);
+        gather_rows(shared_.d_out[stage] + place, args_.d_out.row(head, sequence.q) + piece * 16,
+                    query * pieces_of(args_.d_out.stride.token), exists);
+        if (lane_ < 16)
+            gather_lse_dot(stage, args_.lse_dot + head * args_.tokens_q + sequence.q_begin + query, entry, rows);
+        cp_async_commit();
+        ++tile_;
+        signal_previous();
+    }
+    /// Infinite where there is no row or the block was not selected: P = exp2(-inf) = 0.
+    __device__ __forceinline__ void gather_lse_dot(int stage, const float2* source, std::uint32_t entry,
+                                                   int rows) const {
+        const int row = 16 * warp_ + lane_;
+        RowData<M>& data = shared_.rows[stage];
+        const bool exists = row < rows;
+        const int blocks = M == Mode::parts ? args_.keys_per_list / args_.block_size : 1;
+        for (int block = 0; block < blocks; ++block) {
+            if (exists && (M != Mode::parts || (entry_mask(entry) >> block & 1u) != 0)) {
+                cp_async_4(&data.lse[block][row], &source->x);
+            } else {
+                data.lse[block][row] = INFINITY;
+            }
+        }
+        if (exists) {
+            cp_async_4(&data.dot[row], &source->y);
+        } else {
+            data.dot[row] = 0.0f;
+        }
+    }
+    __device__ __forceinline__ void gather_partials(int stage, const char* first, std::int64_t pitch, int rows) const {
+        const int piece = lane_ % pieces;
+        const auto row = static_cast<std::uint32_t>(min(16 * warp_ + lane_ % 16, rows - 1));
+        gather_rows(shared_.partials[stage] + piece / 8 * row_panel_bytes + warp_ * (16 * 128), first + piece * 16,
+                    row * pieces_of(pitch), piece < args_.head_dim / 8);
+    }
+    static __device__ __forceinline__ std::uint32_t pieces_of(std::int64_t bytes) {
+        return static_cast<std::uint32_t>(bytes / 16);
+    }
+    /// offset: in pieces of 16 bytes, of the row of this lane % 16.
+    __device__ __forceinline__ void gather_rows(std::byte* place, const char* source, std::uint32_t offset,
+                                                bool exists) const {
+        asm("" : "+l"(source));  // one register pair, not a constant to add every time
+        // Chunk lane % 8 of row r stands at chunk (lane % 8) ^ (r % 8); the rows of a lane are rows_per_step apart.
+        const int first = lane_ / pieces, chunk = ((lane_ % 8) ^ first) * 16;  // pieces is a multiple of 8
+        place += first * 128;
+#pragma unroll 4
+        for (int step = 0; step < steps; ++step) {
+            const int row = step * rows_per_step;
+            const std::uint32_t from = __shfl_sync(0xffffffffu, offset, row + first);
+            if (exists) cp_async_16(place + row * 128 + (chunk ^ row % 8 * 16), source + from * std::uint64_t{16});
+        }
+    }
+
+    /// Tells the consumers of the tile before the last one, or of all. They give a stage back only after they were told
+    /// of the next tile, so with two stages nothing may be held back.
+    __device__ __forceinline__ void signal_previous() {
+        if (S::stages > 2 && unsignalled_) signal<1>(tile_ - 2);
+        unsignalled_ = true;
+        if (S::stages == 2) signal_all();
+    }
+    __device__ __forceinline__ void signal_all() {
+        if (unsignalled_) signal<0>(tile_ - 1);
+        unsignalled_ = false;
+    }
+    template <int Pending>
+    __device__ __forceinline__ void signal(std::uint32_t tile) {
+        cp_async_wait<Pending>();
+        fence_async_proxy();
+        mbarrier_arrive(&shared_.full[tile % S::stages]);
+    }
+
+    const BlockBackwardArgs& args_;
+    Shared<P, M>& shared_;
+    const int warp_, lane_;
+    std::uint32_t tile_ = 0;    ///< issued so far
+    bool unsignalled_ = false;  ///< the last one
+};
+
+}  // namespace
+}  // namespace mobalab::kernels::cuda

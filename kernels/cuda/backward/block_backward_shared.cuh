@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/backward/block_backward.h"
+#include "kernels/cuda/ptx/mbarrier.cuh"
+
+// Shapes of block_backward's thread blocks and what they hold in shared memory.
+namespace mobalab::kernels::cuda {
+namespace {
+
+using namespace ptx;
+
+constexpr int consumer_groups = 2;
+constexpr int consumer_threads = 128 * consumer_groups;
+constexpr int producer_warps = 4;
+constexpr int threads_per_block = consumer_threads + 32 * producer_warps;
+constexpr int unit_slots = 8;
+constexpr int tile_rows = list_tile_rows;
+constexpr int panel_columns = 64;                               // 128 bytes: the widest row of the swizzle
+constexpr int row_panel_bytes = tile_rows * panel_columns * 2;  // of a tile of queries
+constexpr int consumer_barrier = 1;
+constexpr std::uint32_t all_blocks = 0xff000000u;  // mask of an entry
+
+enum class Mode {
+    whole,  ///< blocks of 128 keys or more
+    parts,  ///< smaller ones
+    more,   ///< runs after the first one of larger ones, up to head_dim 128: adds to partials, gathered like the rest
+};
+
+/// P: head_dim padded to 64, 128 or 256.
+template <int P, Mode M = Mode::whole>
+struct Shape {
+    static constexpr bool split_keys = P <= widest_split_head;
+    static constexpr int keys = keys_per_backward_run(P);
+    static constexpr int panels = P / panel_columns;
+    static constexpr int key_panel_bytes = keys * panel_columns * 2;
+    static constexpr int producer_registers = P <= 64 ? 56 : 40, consumer_registers = P <= 64 ? 224 : 232;
+    static constexpr int stages = P <= 128 && M != Mode::more ? 3 : 2;
+    static constexpr int key_gradient_columns = split_keys ? P : P / 2;  // of one warpgroup
+    static constexpr int dq_columns = P / 2;                             // of one warpgroup
+    static constexpr int dq_part = P == 128 ? 64 : 32;                   // at a time: registers
+    static constexpr int score_panels = keys / panel_columns;            // of dS, [query][key]
+};
+
+/// What consumers need to know of a tile.
+struct TileInfo {
+    char* dq = nullptr;       ///< partial of its first row, and
+    std::uint32_t pitch = 0;  ///< pieces of 16 bytes to the next one
+    std::int32_t rows = 0;
+    std::int32_t last_key = 0;  ///< own tile: last key of the run the first row sees
+    bool own = false;
+    bool last = false;  ///< of the unit
+};
+
+template <Mode M>
+struct alignas(16) RowData {
+    static constexpr int blocks = M == Mode::parts ? 8 : 1;  ///< of a list, at most
+    float lse[blocks][tile_rows];  ///< times log2(e); infinite where the query did not select the block
+    float dot[tile_rows];          ///< d_out . out
+};
+
+template <int P, Mode M>
+struct Shared {
+    using S = Shape<P, M>;
+    alignas(1024) std::byte k[S::panels * S::key_panel_bytes];
+    alignas(1024) std::byte v[S::panels * S::key_panel_bytes];
+    alignas(1024) std::byte q[S::stages][S::panels * row_panel_bytes];
+    alignas(1024) std::byte d_out[S::stages][S::panels * row_panel_bytes];
+    alignas(
+        128) std::byte partials[M == Mode::more ? S::stages : 1][M == Mode::more ? S::panels * row_panel_bytes : 128];
+    alignas(1024) std::byte d_scores[2][S::score_panels * row_panel_bytes];
+    RowData<M> rows[S::stages];
+    TileInfo tiles[S::stages];
+    BackwardUnit units[unit_slots];
+    std::uint64_t announced[unit_slots];
+    std::uint64_t full[S::stages];
+    std::uint64_t empty[S::stages];
+    std::uint64_t kv_loaded;
+    std::uint32_t unit_numbers[consumer_threads];
+    bool fills_last_slot;
+};
+
+/// The keys of a unit in this launch.
+struct KeyRun {
+    std::int32_t key_head;
+    Place key;          ///< the first one
+    std::int32_t keys;  ///< inside the sequence; not positive: none
+};
+
+template <int P>
+__device__ __forceinline__ KeyRun key_run(const BlockBackwardArgs& args, const ListItem& item) {
+    const Sequence sequence = args.sequences.at(item.sequence);
+    const int first = item.list * args.keys_per_list + args.run * Shape<P>::keys;
+    return {item.head / args.query_heads_per_key_head, sequence.k.from(first),
+            min(Shape<P>::keys, sequence.sk - first)};
+}
+
+}  // namespace
+}  // namespace mobalab::kernels::cuda

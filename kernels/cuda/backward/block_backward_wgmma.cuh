@@ -1,0 +1,115 @@
+#pragma once
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/backward/block_backward.h"
+#include "kernels/cuda/backward/block_backward_consumer.cuh"
+#include "kernels/cuda/backward/block_backward_producer.cuh"
+#include "kernels/cuda/host/launch.h"
+#include "kernels/cuda/host/status.h"
+#include "kernels/cuda/ptx/grid.cuh"
+
+// Persistent, warp-specialised block_backward for Hopper.
+//
+// Four producer warps draw units and gather the rows of q and d_out of 64 queries (cp.async into the 128-byte swizzle,
+// several stages). Two consumer warpgroups compute S^T = K Q^T and dP^T = V dO^T with keys as rows, so that P^T is a
+// register operand of dV += P^T dO. dS goes through shared memory once, transposed, for dQ = dS K and dK += dS^T Q. Up
+// to head_dim 128 the warpgroups split the 128 keys of a run; above they split the columns of dK and dV of a
+// run of 64 keys, and each computes all of S. Either way each computes half of the columns of dQ.
+//
+// Synchronisation
+//   announced[n % 8]   unit n is in units[n % 8]                       producer warp 0 -> everyone
+//   full[t % stages]   tile t is gathered and described                every producer thread -> consumers
+//   empty[t % stages]  nobody reads it any more                        every consumer thread -> producers
+//   kv_loaded          keys and values of the unit have come           copy engine -> consumers
+// A tile is given back while the next one is in work: its last product, dK, goes on under the next one's first. A
+// unit's slot is free when unit n + 8 is announced: by then the producers have gathered a tile of each of the units n +
+// 1 to n + 7 (a unit has at least one), and the stages for these came from consumers that were done with unit n. Keys
+// and values are loaded by a consumer thread once both warpgroups are done with those of the last unit.
+namespace mobalab::kernels::cuda {
+namespace {
+
+__device__ __forceinline__ void clear(void* shared, unsigned bytes) {
+    uint4* const pieces = static_cast<uint4*>(shared);
+    for (unsigned i = threadIdx.x; i < bytes / 16; i += threads_per_block) pieces[i] = make_uint4(0, 0, 0, 0);
+}
+
+template <typename T, int P, Mode M>
+__global__ void __launch_bounds__(threads_per_block, 1)
+    block_backward_kernel(const __grid_constant__ BlockBackwardArgs args, const __grid_constant__ CUtensorMap k_map,
+                          const __grid_constant__ CUtensorMap v_map) {
+    using Layout = Shared<P, M>;
+    extern __shared__ std::byte dynamic[];
+    const std::uint32_t misaligned = shared_address(dynamic) % 1024;
+    Layout& shared = *reinterpret_cast<Layout*>(dynamic + (1024 - misaligned) % 1024);
+    const int thread = static_cast<int>(threadIdx.x);
+
+    if (thread == 0) {
+        for (std::uint64_t& barrier : shared.announced) mbarrier_init(&barrier, 1);
+        for (std::uint64_t& barrier : shared.full) mbarrier_init(&barrier, 32 * producer_warps);
+        for (std::uint64_t& barrier : shared.empty) mbarrier_init(&barrier, consumer_threads);
+        mbarrier_init(&shared.kv_loaded, 1);
+        fence_mbarrier_init();
+    }
+    if (args.head_dim < P) {  // columns that are never gathered
+        clear(shared.q, sizeof(shared.q));
+        clear(shared.d_out, sizeof(shared.d_out));
+    }
+    fence_async_proxy();
+    wait_for_previous_kernel();
+    let_next_kernel_launch();
+    __syncthreads();
+    if (thread >= consumer_threads) {
+        set_registers_down<Shape<P>::producer_registers>();
+        Producer<P, M>(args, shared, thread / 32 - consumer_threads / 32, thread % 32).run();
+    } else {
+        set_registers_up<Shape<P>::consumer_registers>();
+        Consumer<T, P, M>(args, shared).run(k_map, v_map);
+    }
+}
+
+template <typename T, int P, Mode M>
+Status launch(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map, const CUtensorMap& v_map,
+              cudaStream_t stream) {
+    constexpr std::size_t bytes = sizeof(Shared<P, M>) + 1024;  // dynamic memory may begin anywhere
+    static_assert(bytes <= 227 * 1024, "more than a thread block can have");
+    // What warpgroups take has to be in the block's share, which it gets by launch bounds: 168 registers a thread.
+    static_assert(consumer_groups * Shape<P>::consumer_registers + Shape<P>::producer_registers <=
+                  threads_per_block / 128 * (65536 / threads_per_block / 8 * 8));
+    return launch_persistent("block_backward", block_backward_kernel<T, P, M>, multiprocessors, threads_per_block,
+                             bytes, stream, args, k_map, v_map);
+}
+
+template <typename T, int P>
+Status launch_mode(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
+                   const CUtensorMap& v_map, cudaStream_t stream) {
+    if (args.block_size < args.keys_per_list) {
+        return launch<T, P, Mode::parts>(multiprocessors, args, k_map, v_map, stream);
+    }
+    if constexpr (P <= widest_split_head) {
+        if (args.run > 0) return launch<T, P, Mode::more>(multiprocessors, args, k_map, v_map, stream);
+    }
+    return launch<T, P, Mode::whole>(multiprocessors, args, k_map, v_map, stream);
+}
+
+}  // namespace
+
+template <typename T>
+Status launch_block_backward(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
+                             const CUtensorMap& v_map, cudaStream_t stream) {
+    switch (padded_head_dim(args.head_dim)) {
+        case 64:
+            return launch_mode<T, 64>(multiprocessors, args, k_map, v_map, stream);
+        case 128:
+            return launch_mode<T, 128>(multiprocessors, args, k_map, v_map, stream);
+        default:
+            return launch_mode<T, 256>(multiprocessors, args, k_map, v_map, stream);
+    }
+}
+
+}  // namespace mobalab::kernels::cuda

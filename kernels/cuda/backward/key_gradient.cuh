@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cuda.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/backward/block_backward_shared.cuh"
+#include "kernels/cuda/forward/partial_store.cuh"
+#include "kernels/cuda/ptx/copy.cuh"
+#include "kernels/cuda/ptx/mbarrier.cuh"
+#include "kernels/cuda/tile/quad_transpose.cuh"
+
+// The keys of a run: in come keys and values, out go dK and dV, as rows or as fp32 sums in slots.
+namespace mobalab::kernels::cuda {
+namespace {
+
+using namespace ptx;
+
+template <int P, Mode M>
+__device__ __forceinline__ void load_keys_and_values(Shared<P, M>& shared, const KeyRun& run, const CUtensorMap& k_map,
+                                                     const CUtensorMap& v_map) {
+    using S = Shape<P>;
+    mbarrier_arrive_expect(&shared.kv_loaded, 2 * sizeof(shared.k));
+#pragma unroll
+    for (int p = 0; p < S::panels; ++p) {
+        tensor_load_4d(shared.k + p * S::key_panel_bytes, &k_map, p * panel_columns, run.key_head, run.key.token,
+                       run.key.batch, &shared.kv_loaded);
+        tensor_load_4d(shared.v + p * S::key_panel_bytes, &v_map, p * panel_columns, run.key_head, run.key.token,
+                       run.key.batch, &shared.kv_loaded);
+    }
+}
+
+/// Keys past the end of the sequence belong to the next one: 0 * inf must not reach this one.
+template <int P, Mode M>
+__device__ __forceinline__ void clear_keys_from(Shared<P, M>& shared, int keys, int thread) {
+    using S = Shape<P>;
+    const int pieces = (S::keys - keys) * 8;
+    for (int p = 0; p < S::panels; ++p) {
+        uint4* const k = reinterpret_cast<uint4*>(shared.k + p * S::key_panel_bytes + keys * 128);
+        uint4* const v = reinterpret_cast<uint4*>(shared.v + p * S::key_panel_bytes + keys * 128);
+        for (int i = thread; i < pieces; i += consumer_threads) {
+            k[i] = make_uint4(0, 0, 0, 0);
+            v[i] = make_uint4(0, 0, 0, 0);
+        }
+    }
+}
+
+/// Where a thread's part of a run's dK and dV lies: accumulator rows lane / 4 + {0, 8} of its warp, columns of its
+/// group.
+template <int P>
+struct KeyGradientPlace {
+    int first_key, first_column;
+
+    __device__ __forceinline__ KeyGradientPlace(int thread) {
+        const int group = thread / 128, warp = thread / 32 % 4, lane = thread % 32;
+        first_key = (Shape<P>::split_keys ? 64 * group : 0) + 16 * warp + lane / 4;
+        first_column = Shape<P>::split_keys ? 0 : group * Shape<P>::key_gradient_columns;
+    }
+};
+
+template <typename T, int P>
+__device__ __forceinline__ void store_rows(const RowTensor& tensor, const KeyRun& run, int head_dim, float scale,
+                                           const float (&sum)[Shape<P>::key_gradient_columns / 2], int thread) {
+    const KeyGradientPlace<P> place(thread);
+    const int lane = thread % 32;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const int key = place.first_key + 8 * h;
+        char* const row = tensor.row(run.key_head, run.key.from(key)) + (lane % 4) * 16;
+#pragma unroll
+        for (int m = 0; m < Shape<P>::key_gradient_columns / 32; ++m) {
+            std::uint32_t word[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                const int at = 4 * (4 * m + i) + 2 * h;
+                word[i] = pack<T>(sum[at] * scale, sum[at + 1] * scale);
+            }
+            const uint4 piece = quad_transpose(make_uint4(word[0], word[1], word[2], word[3]), lane);
+            const int column = place.first_column + 32 * m;
+            if (key < run.keys && column < head_dim) *reinterpret_cast<uint4*>(row + column * 2) = piece;
+        }
+    }
+}
+
+/// Scratch of one run: [matrix][float4][thread].
+template <int P>
+__device__ __forceinline__ float4* slot_of(const BlockBackwardArgs& args, int slot, int matrix, int thread) {
+    constexpr int vectors = Shape<P>::key_gradient_columns / 8;
+    return reinterpret_cast<float4*>(args.slots + slot * slot_elements(P)) + matrix * vectors * consumer_threads +
+           thread;
+}
+
+template <int P>
+__device__ __forceinline__ void store_slot(float4* slot, const float (&sum)[Shape<P>::key_gradient_columns / 2]) {
+#pragma unroll
+    for (int i = 0; i < Shape<P>::key_gradient_columns / 8; ++i) {
+        slot[i * consumer_threads] = make_float4(sum[4 * i], sum[4 * i + 1], sum[4 * i + 2], sum[4 * i + 3]);
+    }
+}
+
+}  // namespace
+}  // namespace mobalab::kernels::cuda

@@ -1,8 +1,0 @@
-#include "kernels/cuda/block_backward_wgmma.cuh"
-
-namespace mobalab::kernels::cuda {
-
-template Status launch_block_backward<__half>(int, const BlockBackwardArgs&, const CUtensorMap&, const CUtensorMap&,
-                                              cudaStream_t);
-
-}  // namespace mobalab::kernels::cuda

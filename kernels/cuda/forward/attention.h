@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/lists/lists.h"
+#include "kernels/kernels.h"
+
+namespace mobalab::kernels::cuda {
+
+/// How attention_forward divides a problem. The lists of a chunk (nearly always the whole problem) are built at once;
+/// block_forward and combine then take as many windows a launch as a cap on the workspace allows: 2 times the bytes of
+/// q, or 1.07 GB (1.5 times the bytes of q, if that is more) where that is less; but at least one window.
+struct ForwardPlan {
+    ListPlan lists;
+    std::int32_t windows_per_launch = 1;
+    std::int32_t launches() const;  ///< of a chunk
+};
+ForwardPlan make_forward_plan(const Problem& problem);
+
+/// Workspace of attention_forward: lists of a chunk, partials of a launch.
+std::size_t attention_forward_workspace(const Problem& problem);
+
+/// kernels.h's attention_forward on `workspace`: lists, then partials and combination in turns, all on one stream.
+Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
+                                 const std::int32_t* selection, Tensor out, float* lse, void* workspace,
+                                 cudaStream_t stream);
+
+}  // namespace mobalab::kernels::cuda

@@ -1,0 +1,373 @@
+#pragma once
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/forward/block_forward.h"
+#include "kernels/cuda/forward/partial_store.cuh"
+#include "kernels/cuda/forward/query_gather.cuh"
+#include "kernels/cuda/forward/work_unit.cuh"
+#include "kernels/cuda/host/launch.h"
+#include "kernels/cuda/host/status.h"
+#include "kernels/cuda/ptx/copy.cuh"
+#include "kernels/cuda/ptx/grid.cuh"
+#include "kernels/cuda/ptx/matrix.cuh"
+#include "kernels/cuda/ptx/mbarrier.cuh"
+#include "kernels/cuda/ptx/wgmma.cuh"
+
+// Persistent, warp-specialised block_forward for Hopper.
+//
+// One producer warp draws units of work and loads keys and values (tensor copies, 128-byte swizzle, two stages). Three
+// consumer warpgroups take the unit's tiles of 64 queries in turn. A consumer warp gathers its own 16 query rows: it
+// asks for its next rows once the current ones are in registers, and needs no barrier with anyone for that. No
+// accumulator outlives a tile, so the three warpgroups hide one another's latencies without being told to.
+//
+// Synchronisation
+//   announced[n % 4]  unit n is described in units[n % 4], entries[n % 4]  producer and copy engine -> consumers
+//   loaded[n % 2]     its keys and values are in stage n % 2           copy engine (or producer) -> consumers
+//   released[n % 2]   every consumer warp is done with unit n          consumers -> producer
+// Unit n is announced after the copies of unit n - 1 were issued, hence after every warp released unit n - 3: slot n %
+// 4 is free then. A warp looks ahead for its next rows while it still holds unit n, but never past unit n + 2, whose
+// announcement waits for releases of unit n - 1 only; so nobody waits for itself.
+namespace mobalab::kernels::cuda {
+namespace {
+
+using namespace ptx;
+
+constexpr int consumer_groups = 3;
+constexpr int consumer_warps = 4 * consumer_groups;
+constexpr int threads_per_block = 128 * (consumer_groups + 1);
+constexpr int producer_registers = 32, consumer_registers = 160;
+constexpr int stages = 2;
+constexpr int unit_slots = 4;
+constexpr int panel_columns = 64;  // 128 bytes: the widest row of the swizzle
+constexpr int panel_bytes = keys_per_run * panel_columns * 2;
+
+template <int HeadDim>
+struct Shared {
+    static constexpr int panels = (HeadDim + panel_columns - 1) / panel_columns;  // the last one padded with zeros
+    static constexpr int tile_bytes = panels * panel_bytes;
+
+    alignas(1024) std::byte k[stages][tile_bytes];
+    alignas(1024) std::byte v[stages][tile_bytes];
+    alignas(128) std::byte q[consumer_warps][16 * QueryRows<HeadDim>::pitch];
+    alignas(16) std::uint32_t entries[unit_slots][max_tiles_per_item * rows_per_tile];
+    WorkUnit units[unit_slots];
+    std::uint64_t announced[unit_slots];
+    std::uint64_t loaded[stages];
+    std::uint64_t released[stages];
+    std::uint64_t tail_loaded;
+};
+
+/// The unit's description and list entries: consumers must not wait for global memory to learn whom to gather.
+template <int HeadDim>
+__device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<HeadDim>& shared, int slot,
+                                         const WorkUnit& unit) {
+    shared.units[slot] = unit;
+    const int rows = unit.list_end - unit.list_begin;
+    if (rows == 0) {
+        mbarrier_arrive(&shared.announced[slot]);
+        return;
+    }
+    const std::uint32_t bytes = static_cast<std::uint32_t>(rows + 3) / 4 * 16;  // lists are padded to whole tiles
+    mbarrier_arrive_expect(&shared.announced[slot], bytes);
+    bulk_load(shared.entries[slot], args.lists.entries + unit.list_begin, bytes, &shared.announced[slot]);
+}
+
+template <int HeadDim>
+__device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, int stage, const WorkUnit& unit,
+                                                     const CUtensorMap& k_map, const CUtensorMap& v_map,
+                                                     std::uint64_t* barrier) {
+    mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::tile_bytes);
+#pragma unroll
+    for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
+        tensor_load_4d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, unit.key_head, unit.key.token,
+                       unit.key.batch, barrier);
+    }
+#pragma unroll
+    for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
+        tensor_load_4d(shared.v[stage] + p * panel_bytes, &v_map, p * panel_columns, unit.key_head, unit.key.token,
+                       unit.key.batch, barrier);
+    }
+}
+
+/// Values past the end of the sequence belong to the next one: 0 * inf must not reach this one.
+template <int HeadDim>
+__device__ __forceinline__ void clear_values_from(Shared<HeadDim>& shared, int stage, int keys, int lane) {
+    const int pieces = (keys_per_run - keys) * (panel_columns * 2 / 16);
+    for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
+        uint4* const panel = reinterpret_cast<uint4*>(shared.v[stage] + p * panel_bytes + keys * panel_columns * 2);
+        for (int i = lane; i < pieces; i += 32) {
+            panel[i] = make_uint4(0, 0, 0, 0);
+        }
+    }
+}
+
+template <int HeadDim>
+__device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, const CUtensorMap& k_map,
+                        const CUtensorMap& v_map, int lane) {
+    const int count = unit_count(args);
+    int drawn = lane == 0 ? atomicAdd(args.next_unit, 1) : 0;
+    std::uint32_t tails = 0;
+    for (std::uint32_t n = 0;;) {
+        const int index = __shfl_sync(0xffffffffu, drawn, 0);
+        if (index >= count) {
+            if (lane == 0) {
+                shared.units[n % unit_slots].tiles = -1;
+                mbarrier_arrive(&shared.announced[n % unit_slots]);
+            }
+            return;
+        }
+        if (lane == 0) drawn = atomicAdd(args.next_unit, 1);  // its latency passes behind this unit's
+        const WorkUnit unit = make_unit(args, index);
+        if (unit.tiles == 0 || unit.keys <= 0) continue;
+        if (lane == 0) announce(args, shared, n % unit_slots, unit);
+        const std::uint32_t stage = n % stages;
+        if (n >= stages) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
+        const bool tail = unit.keys < keys_per_run;
+        if (lane == 0) {
+            load_keys_and_values(shared, stage, unit, k_map, v_map, tail ? &shared.tail_loaded : &shared.loaded[stage]);
+        }
+        if (tail) {
+            mbarrier_wait(&shared.tail_loaded, tails++ & 1);
+            clear_values_from(shared, stage, unit.keys, lane);
+            fence_async_proxy();
+            __syncwarp();
+            if (lane == 0) mbarrier_arrive(&shared.loaded[stage]);
+        }
+        ++n;
+    }
+}
+
+/// A consumer warp's place in the sequence of units. The tiles of all units are dealt to the warpgroups in turn.
+struct Cursor {
+    std::uint32_t unit = ~0u;  ///< the one before unit 0
+    int tiles = 0;
+    int tile = 0;
+    int dealt = 0;  ///< tiles of all units before this one, mod consumer_groups
+    bool stop = false;
+
+    __device__ __forceinline__ bool on_tile() const { return stop || tile < tiles; }
+};
+
+template <int HeadDim>
+__device__ __forceinline__ void next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
+    cursor.dealt = (cursor.dealt + cursor.tiles) % consumer_groups;
+    ++cursor.unit;
+    const std::uint32_t slot = cursor.unit % unit_slots;
+    mbarrier_wait(&shared.announced[slot], cursor.unit / unit_slots & 1);
+    cursor.tiles = shared.units[slot].tiles;
+    cursor.stop = cursor.tiles < 0;
+    const int ahead = group - cursor.dealt;
+    cursor.tile = ahead < 0 ? ahead + consumer_groups : ahead;
+}
+
+/// Waiting for `loaded` first keeps a warp that has no tile in a unit from releasing it before the stage's previous
+/// unit was released by all.
+template <int HeadDim>
+__device__ __forceinline__ void release_until(Shared<HeadDim>& shared, std::uint32_t& held, std::uint32_t end,
+                                              int lane) {
+    for (; held != end; ++held) {
+        mbarrier_wait(&shared.loaded[held % stages], held / stages & 1);
+        if (lane == 0) mbarrier_arrive(&shared.released[held % stages]);
+    }
+}
+
+/// scores -> probabilities relative to the row's maximum, packed as A fragments; offset and sum per row.
+template <typename T>
+__device__ __forceinline__ void softmax(float (&scores)[64], float scale_log2, std::uint32_t (&probabilities)[8][4],
+                                        float (&offset)[2], float (&sum)[2]) {
+    // Two chains a row: what bounds a warp here is the latency of dependent instructions.
+    float highest[2][2], added[2][2] = {};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        highest[i / 2][i % 2] = fmaxf(scores[i], scores[i + 4]);
+    }
+#pragma unroll
+    for (int i = 8; i < 64; ++i) {
+        highest[i / 2 % 2][i % 2] = fmaxf(highest[i / 2 % 2][i % 2], scores[i]);
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const float maximum = quad_max(fmaxf(highest[h][0], highest[h][1]));
+        offset[h] = maximum == -INFINITY ? 0.0f : maximum * scale_log2;
+    }
+#pragma unroll
+    for (int i = 0; i < 64; ++i) {
+        scores[i] = exp2_approx(fmaf(scores[i], scale_log2, -offset[i / 2 % 2]));
+        added[i / 2 % 2][i % 2] += scores[i];
+    }
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        sum[h] = quad_sum(added[h][0] + added[h][1]);
+    }
+#pragma unroll
+    for (int s = 0; s < 8; ++s) {
+#pragma unroll
+        for (int r = 0; r < 4; ++r) {
+            probabilities[s][r] = pack<T>(scores[8 * s + 2 * r], scores[8 * s + 2 * r + 1]);
+        }
+    }
+}
+
+template <typename T, int HeadDim, bool Blocks>
+__device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, int warp, int lane) {
+    constexpr int steps = HeadDim / 16;
+    const int group = warp / 4;
+
+    Cursor cursor;
+    std::uint32_t held = 0;  // first unit not released yet
+    TileRows rows;
+    std::uint32_t entry = 0;
+    const auto seek = [&] {
+        while (!cursor.on_tile()) {
+            release_until(shared, held, cursor.unit + 1, lane);
+            next_unit(shared, cursor, group);
+        }
+        release_until(shared, held, cursor.unit, lane);
+    };
+    const auto gather = [&] {
+        const std::uint32_t slot = cursor.unit % unit_slots;
+        const WorkUnit& unit = shared.units[slot];
+        rows = tile_rows(unit, cursor.tile, warp % 4);
+        entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
+        gather_queries<HeadDim>(unit.q_rows, args.q.stride.token, entry, shared.q[warp], rows.limit - rows.first, lane);
+        cp_async_commit();
+    };
+
+    seek();
+    if (!cursor.stop) gather();
+    while (!cursor.stop) {
+        const std::uint32_t unit_number = cursor.unit, stage = unit_number % stages;
+        const TileRows current = rows;
+        const std::uint32_t current_entry = entry;
+
+        cp_async_wait<0>();
+        __syncwarp();
+        std::uint32_t q[steps][4];
+#pragma unroll
+        for (int s = 0; s < steps; ++s) {
+            ldmatrix_x4(q[s], shared.q[warp] + QueryRows<HeadDim>::offset(lane % 16, 2 * s + lane / 16));
+        }
+
+        mbarrier_wait(&shared.loaded[stage], unit_number / stages & 1);
+        float scores[64];
+        const std::uint64_t k_tile = descriptor_k_major(shared.k[stage]);
+        wgmma_fence();
+#pragma unroll
+        for (int s = 0; s < steps; ++s) {
+            Wgmma<T, keys_per_run, false>::registers_a(
+                scores, q[s], descriptor_advance(k_tile, s / 4 * panel_bytes + s % 4 * 32), s > 0);
+        }
+        wgmma_commit();
+        // The queries are in registers: their place in shared memory is free for the next ones.
+        cursor.tile += consumer_groups;
+        while (!cursor.on_tile() && cursor.unit != unit_number + 2) {
+            next_unit(shared, cursor, group);
+        }
+        const bool ahead = cursor.on_tile();
+        if (ahead && !cursor.stop) gather();
+        wgmma_wait<0>();
+        wgmma_keep(scores);
+
+        if (current.own) {
+            const ScoreMask mask = own_mask(shared.units[unit_number % unit_slots], current_entry, lane);
+            mask.apply_own<16>(scores, 0, args.block_size, lane);
+        } else if constexpr (Blocks) {
+            listed_mask(current_entry, args.block_size, lane).template apply_selected<16>(scores, 0);
+        }
+        std::uint32_t probabilities[8][4];
+        float offset[2], sum[2];
+        softmax<T>(scores, args.scale_log2, probabilities, offset, sum);
+
+        float out[HeadDim / 2];
+        const std::uint64_t v_tile = descriptor_mn_major(shared.v[stage], panel_bytes);
+        wgmma_fence();
+#pragma unroll
+        for (int s = 0; s < 8; ++s) {
+            Wgmma<T, HeadDim, true>::registers_a(out, probabilities[s], descriptor_advance(v_tile, s * 2048), s > 0);
+        }
+        wgmma_commit();
+        wgmma_wait<0>();
+        wgmma_keep(out);
+
+        const WorkUnit& unit = shared.units[unit_number % unit_slots];
+        store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, current.own), current, out, offset, sum,
+                                   lane);
+        if (ahead) {
+            release_until(shared, held, cursor.unit, lane);
+        } else {
+            seek();
+            if (!cursor.stop) gather();
+        }
+    }
+}
+
+template <typename T, int HeadDim, bool Blocks>
+__global__ void __launch_bounds__(threads_per_block, 1)
+    block_forward_kernel(const __grid_constant__ BlockForwardArgs args, const __grid_constant__ CUtensorMap k_map,
+                         const __grid_constant__ CUtensorMap v_map) {
+    extern __shared__ std::byte dynamic[];
+    const std::uint32_t misaligned = shared_address(dynamic) % 1024;
+    Shared<HeadDim>& shared = *reinterpret_cast<Shared<HeadDim>*>(dynamic + (1024 - misaligned) % 1024);
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+
+    if (threadIdx.x == 0) {
+        for (std::uint64_t& barrier : shared.announced) mbarrier_init(&barrier, 1);
+        for (std::uint64_t& barrier : shared.loaded) mbarrier_init(&barrier, 1);
+        for (std::uint64_t& barrier : shared.released) mbarrier_init(&barrier, consumer_warps);
+        mbarrier_init(&shared.tail_loaded, 1);
+        fence_mbarrier_init();
+        fence_async_proxy();
+    }
+    __syncthreads();
+    wait_for_previous_kernel();
+    let_next_kernel_launch();
+    if (warp >= consumer_warps) {
+        set_registers_down<producer_registers>();
+        if (warp == consumer_warps) produce<HeadDim>(args, shared, k_map, v_map, lane);
+    } else {
+        set_registers_up<consumer_registers>();
+        consume<T, HeadDim, Blocks>(args, shared, warp, lane);
+    }
+}
+
+template <typename T, int HeadDim, bool Blocks>
+Status launch(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map, const CUtensorMap& v_map,
+              cudaStream_t stream) {
+    constexpr std::size_t bytes = sizeof(Shared<HeadDim>) + 1024;  // dynamic memory may begin anywhere
+    static_assert(bytes <= 227 * 1024, "more than a thread block can have");
+    static_assert(128 * (consumer_groups * consumer_registers + producer_registers) <= 65536);
+    return launch_persistent("block_forward (wgmma)", block_forward_kernel<T, HeadDim, Blocks>, multiprocessors,
+                             threads_per_block, bytes, stream, args, k_map, v_map);
+}
+
+template <typename T, int HeadDim>
+Status launch_blocks(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map,
+                     const CUtensorMap& v_map, cudaStream_t stream) {
+    return args.block_size < keys_per_run ? launch<T, HeadDim, true>(multiprocessors, args, k_map, v_map, stream)
+                                          : launch<T, HeadDim, false>(multiprocessors, args, k_map, v_map, stream);
+}
+
+}  // namespace
+
+template <typename T>
+Status launch_block_forward_wgmma(int head_dim, int multiprocessors, const BlockForwardArgs& args,
+                                  const CUtensorMap& k_map, const CUtensorMap& v_map, cudaStream_t stream) {
+    switch (head_dim) {
+        case 32:
+            return launch_blocks<T, 32>(multiprocessors, args, k_map, v_map, stream);
+        case 64:
+            return launch_blocks<T, 64>(multiprocessors, args, k_map, v_map, stream);
+        case 96:
+            return launch_blocks<T, 96>(multiprocessors, args, k_map, v_map, stream);
+        default:
+            return launch_blocks<T, 128>(multiprocessors, args, k_map, v_map, stream);
+    }
+}
+
+}  // namespace mobalab::kernels::cuda

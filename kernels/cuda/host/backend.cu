@@ -1,0 +1,182 @@
+// The table of the CUDA backend: sizes and divides the workspace, then enqueues kernels. Nothing here waits for the
+// device.
+#include "kernels/backend.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/backward/attention_backward.h"
+#include "kernels/cuda/forward/attention.h"
+#include "kernels/cuda/host/limits.h"
+#include "kernels/cuda/host/workspace.h"
+#include "kernels/cuda/pooling/centroid.h"
+#include "kernels/cuda/pooling/key_conv.h"
+#include "kernels/cuda/pooling/key_conv_backward.h"
+#include "kernels/cuda/routing/route.h"
+
+namespace mobalab::kernels {
+namespace {
+
+using namespace cuda;
+
+cudaStream_t stream_of(const Execution& execution) {
+    return static_cast<cudaStream_t>(execution.stream);
+}
+
+/// Workspace of routing: centroids in the dtype of the keys (two halves for Centroids::fp32) and the table of block
+/// numbers.
+struct RouteWorkspace {
+    void* high = nullptr;
+    void* low = nullptr;
+    void* block_base = nullptr;
+    std::size_t bytes = 0;
+
+    RouteWorkspace(const Problem& problem, void* workspace, bool own_centroids) {
+        WorkspaceCarver carver(workspace);
+        block_base = carver.take_bytes(block_base_size(problem));
+        const std::int64_t elements = problem.blocks() * problem.heads_k * problem.head_dim;
+        const bool split = problem.centroids == Centroids::fp32;
+        if (own_centroids || split) high = carver.take<std::uint16_t>(elements);
+        if (split) low = carver.take<std::uint16_t>(elements);
+        bytes = carver.used();
+    }
+};
+
+std::size_t workspace_size_of(Operation operation, const Problem& problem) {
+    switch (operation) {
+        case Operation::centroids:
+        case Operation::key_conv_centroids:
+            return block_base_size(problem);
+        case Operation::route:
+            return RouteWorkspace(problem, nullptr, true).bytes;
+        case Operation::route_with_centroids:
+            return RouteWorkspace(problem, nullptr, false).bytes;
+        case Operation::attention_forward:
+            return attention_forward_workspace(problem);
+        case Operation::moba_forward:  // one after the other, in the same memory
+            return std::max(RouteWorkspace(problem, nullptr, true).bytes, attention_forward_workspace(problem));
+        case Operation::attention_backward:
+            return attention_backward_workspace(problem);
+        case Operation::key_conv_backward:
+            return key_conv_backward_workspace(problem);
+        case Operation::key_conv_forward:
+            return 0;
+    }
+    return 0;
+}
+
+CentroidOutput centroid_output(const Problem& problem, void* centroids) {
+    CentroidOutput out;
+    if (problem.centroids == Centroids::fp32) {
+        out.full = static_cast<float*>(centroids);
+    } else {
+        out.high = centroids;
+    }
+    return out;
+}
+
+Status cuda_compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    const cudaStream_t stream = stream_of(execution);
+    const std::int32_t* block_base = nullptr;
+    if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
+    return launch_centroids(problem, k, block_base, centroid_output(problem, centroids), stream);
+}
+
+Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
+                  const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    const RouteWorkspace workspace(problem, execution.workspace, true);
+    const cudaStream_t stream = stream_of(execution);
+    const std::int32_t* block_base = nullptr;
+    if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
+    const CentroidOutput out = {nullptr, workspace.high, workspace.low};
+    if (Status s = launch_centroids(problem, k, block_base, out, stream); !s.ok()) return s;
+    return launch_route(problem, q, workspace.high, workspace.low, block_base, selection, scores, stream);
+}
+
+Status cuda_route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
+                                 float* scores, const Execution& execution) {
+    const RouteWorkspace workspace(problem, execution.workspace, false);
+    const cudaStream_t stream = stream_of(execution);
+    const std::int32_t* block_base = nullptr;
+    if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
+    const void* high = centroids;
+    if (problem.centroids == Centroids::fp32) {
+        if (Status s = launch_split_centroids(problem, static_cast<const float*>(centroids), workspace.high,
+                                              workspace.low, stream);
+            !s.ok()) {
+            return s;
+        }
+        high = workspace.high;
+    }
+    return launch_route(problem, q, high, workspace.low, block_base, selection, scores, stream);
+}
+
+Status cuda_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
+                              const std::int32_t* selection, Tensor out, float* lse, const Execution& execution) {
+    return enqueue_attention_forward(problem, q, k, v, selection, out, lse, execution.workspace, stream_of(execution));
+}
+
+Status cuda_moba_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, Tensor out, float* lse,
+                         std::int32_t* selection, const Execution& execution) {
+    if (problem.routed() > 0) {
+        if (Status s = cuda_route(problem, q, k, selection, nullptr, execution); !s.ok()) return s;
+    }
+    return cuda_attention_forward(problem, q, k, v, selection, out, lse, execution);
+}
+
+Status cuda_attention_backward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor out,
+                               ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq, Tensor dk,
+                               Tensor dv, const Execution& execution) {
+    const BackwardTensors tensors = {q, k, v, out, d_out, lse, selection, dq, dk, dv};
+    return enqueue_attention_backward(problem, tensors, execution.workspace, stream_of(execution));
+}
+
+Status cuda_key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
+                             const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("out", out); !s.ok()) return s;
+    return launch_key_conv(problem, k, weight, width, out, stream_of(execution));
+}
+
+Status cuda_key_conv_centroids(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,
+                               void* centroids, const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("out", out); !s.ok()) return s;
+    const cudaStream_t stream = stream_of(execution);
+    const std::int32_t* block_base = nullptr;
+    if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
+    return launch_conv_centroids(problem, k, weight, width, out, block_base, centroid_output(problem, centroids),
+                                 stream);
+}
+
+Status cuda_key_conv_backward(const Problem& problem, ConstTensor k, const float* weight, int width, ConstTensor d_out,
+                              Tensor dk, float* d_weight, const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("d_out", d_out); !s.ok()) return s;
+    if (Status s = check_rows_aligned("dk", dk); !s.ok()) return s;
+    return launch_key_conv_backward(problem, k, weight, width, d_out, dk, d_weight, execution.workspace,
+                                    stream_of(execution));
+}
+
+}  // namespace
+
+const BackendTable& cuda_backend() {
+    static constexpr BackendTable table = {.name = "cuda",
+                                           .host_memory = false,
+                                           .available = check_device,
+                                           .limits = check_limits,
+                                           .workspace_size = workspace_size_of,
+                                           .compute_centroids = cuda_compute_centroids,
+                                           .route = cuda_route,
+                                           .route_with_centroids = cuda_route_with_centroids,
+                                           .attention_forward = cuda_attention_forward,
+                                           .moba_forward = cuda_moba_forward,
+                                           .attention_backward = cuda_attention_backward,
+                                           .key_conv_forward = cuda_key_conv_forward,
+                                           .key_conv_backward = cuda_key_conv_backward,
+                                           .key_conv_centroids = cuda_key_conv_centroids};
+    return table;
+}
+
+}  // namespace mobalab::kernels

@@ -1,0 +1,140 @@
+#include <algorithm>
+
+#include "kernels/cuda/lists/lists.h"
+
+namespace mobalab::kernels::cuda {
+namespace {
+
+constexpr std::int64_t least_keys_per_list = 128;
+constexpr std::int64_t least_tokens = 1024;  // of a chunk; smaller ones would waste their lists' padding
+// Thread blocks of a chunk: two for every multiprocessor are in work at a time, and each begins with a chain of loads.
+constexpr std::int64_t target_segments = 256;
+constexpr std::int64_t least_segment = 64;
+// Thread blocks collect the entries of a segment and 24 bytes per list in shared memory; 6 bytes an entry.
+constexpr std::int64_t shared_bytes = 200 * 1024, most_entry_bytes = 88 * 1024;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+    return (a + b - 1) / b;
+}
+
+/// What lists and sequences of `tokens` consecutive query tokens can count, as piece_base() numbers them from the first
+/// of them on.
+std::int64_t list_numbers(const ListPlan& plan, std::int64_t tokens) {
+    const Sequences& sequences = plan.sequences;
+    const std::int64_t all = static_cast<std::int64_t>(plan.lists_per_head) + sequences.batch;
+    if (sequences.cu_seqlens_q != nullptr || tokens == 0) return all;
+    const bool whole_chunk = plan.tokens_per_chunk == plan.tokens_q;
+    const bool aligned = whole_chunk && (tokens % sequences.seqlen_q == 0 || sequences.seqlen_q % tokens == 0);
+    const std::int64_t met = ceil_div(tokens, sequences.seqlen_q) + (aligned ? 0 : 1);
+    return std::min(all, ceil_div(met * sequences.seqlen_k, plan.keys_per_list) + 2 * met);
+}
+
+/// Rows one head can need: every query with all its slots, and per list less than a tile of padding. The last term
+/// rounds the beginning of every sequence's rows.
+std::int64_t rows_of_head(const ListPlan& plan, std::int64_t tokens) {
+    const std::int64_t rows = tokens * plan.slots + list_tile_rows * list_numbers(plan, tokens);
+    return ceil_div(rows, list_tile_rows) * list_tile_rows;
+}
+
+/// The largest number of heads that fits: all, whole groups of a key head, single heads; 0 when not even one does.
+std::int64_t heads_that_fit(const ListPlan& plan, std::int64_t max_rows) {
+    const std::int64_t fit = std::min<std::int64_t>(plan.heads_q, max_rows / rows_of_head(plan, plan.tokens_q));
+    const std::int64_t group = plan.heads_q / plan.heads_k;
+    if (fit < group) return fit;
+    const std::int64_t groups = fit / group;
+    // The same number of chunks with heads spread evenly.
+    return ceil_div(plan.heads_k, ceil_div(plan.heads_k, groups)) * group;
+}
+
+/// The largest power of two of tokens that one head can afford.
+std::int64_t tokens_that_fit(const ListPlan& plan, std::int64_t max_rows) {
+    std::int64_t tokens = least_tokens;
+    while (tokens * 2 < plan.tokens_q && rows_of_head(plan, tokens * 2) <= max_rows) tokens *= 2;
+    return std::min<std::int64_t>(tokens, plan.tokens_q);
+}
+
+/// Heads and tokens of a window, and how many of them a chunk has.
+void divide_into_windows(ListPlan& plan, std::int64_t window) {
+    if (window <= 0) {
+        plan.heads_per_window = plan.heads_per_chunk;
+        plan.tokens_per_window = plan.tokens_per_chunk;
+        return;
+    }
+    const std::int32_t group = plan.heads_q / plan.heads_k;
+    plan.heads_per_window = plan.heads_per_chunk % group == 0 ? group : 1;
+    plan.tokens_per_window = static_cast<std::int32_t>(std::min<std::int64_t>(window, plan.tokens_per_chunk));
+    plan.head_windows = plan.heads_per_chunk / plan.heads_per_window;
+    plan.token_windows =
+        static_cast<std::int32_t>(ceil_div(plan.tokens_per_chunk, std::max(plan.tokens_per_window, 1)));
+}
+
+/// Queries per segment: enough thread blocks, and entries that fit.
+std::int64_t segment_size(const ListPlan& plan, std::int64_t queries) {
+    const std::int64_t bytes =
+        std::min(most_entry_bytes, shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_max));
+    const std::int64_t most = bytes / (6 * std::max(plan.slots, 1));
+    std::int64_t size = least_segment;
+    while (size * 2 <= most && queries / (size * 2) >= target_segments) size *= 2;
+    return size;
+}
+
+/// Items: every list's own queries, and its rows in pieces; each list adds at most one piece that is not full.
+std::int64_t bound_items(const ListPlan& plan) {
+    const std::int64_t tiles =
+        plan.rows / list_tile_rows +
+        ceil_div(static_cast<std::int64_t>(plan.tokens_per_chunk) * plan.heads_per_chunk, list_tile_rows);
+    const std::int64_t lists =
+        static_cast<std::int64_t>(plan.heads_per_chunk) * plan.token_windows * plan.lists_per_head;
+    return tiles / plan.tiles_per_item + 2 * lists;
+}
+
+}  // namespace
+
+ListChunk ListPlan::chunk(std::int32_t index) const {
+    ListChunk chunk;
+    chunk.head_begin = index / token_groups * heads_per_chunk;
+    chunk.head_count = std::min(heads_per_chunk, heads_q - chunk.head_begin);
+    chunk.token_begin = index % token_groups * tokens_per_chunk;
+    chunk.token_count = std::min(tokens_per_chunk, tokens_q - chunk.token_begin);
+    return chunk;
+}
+
+ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
+    ListPlan plan;
+    plan.sequences = make_sequences(problem);
+    plan.heads_q = static_cast<std::int32_t>(problem.heads_q);
+    plan.heads_k = static_cast<std::int32_t>(problem.heads_k);
+    plan.tokens_q = static_cast<std::int32_t>(problem.tokens_q());
+    plan.slots = static_cast<std::int32_t>(problem.routed());
+    plan.block_size = static_cast<std::int32_t>(problem.block_size);
+    const std::int64_t keys = std::max(problem.block_size, least_keys_per_list);
+    plan.keys_per_list = static_cast<std::int32_t>(keys);
+    plan.blocks_per_list = static_cast<std::int32_t>(keys / problem.block_size);
+    plan.lists_max = static_cast<std::int32_t>(ceil_div(problem.seqlen_k, keys));
+    plan.lists_per_head = static_cast<std::int32_t>(padded_pieces(problem.tokens_k(), problem.batch, keys));
+    // The first item of a list has all its own queries: keys / 64 tiles at most.
+    plan.tiles_per_item = std::max(options.tiles_per_item, plan.keys_per_list / list_tile_rows);
+
+    const std::int64_t heads = heads_that_fit(plan, options.max_rows);
+    plan.heads_per_chunk = static_cast<std::int32_t>(std::max<std::int64_t>(heads, 1));
+    plan.tokens_per_chunk =
+        heads > 0 ? plan.tokens_q : static_cast<std::int32_t>(tokens_that_fit(plan, options.max_rows));
+    plan.head_groups = static_cast<std::int32_t>(ceil_div(plan.heads_q, plan.heads_per_chunk));
+    plan.token_groups = static_cast<std::int32_t>(ceil_div(plan.tokens_q, std::max(plan.tokens_per_chunk, 1)));
+    divide_into_windows(plan, options.window);
+    plan.pieces = plan.token_windows + plan.sequences.batch - 1;
+    plan.rows_per_head = rows_of_head(plan, plan.tokens_per_window);
+    plan.rows_per_window = plan.rows_per_head * plan.heads_per_window;
+    plan.rows = plan.rows_per_window * plan.windows();
+
+    const std::int64_t queries = static_cast<std::int64_t>(plan.tokens_per_chunk) * plan.heads_per_chunk;
+    plan.segment_rows = static_cast<std::int32_t>(segment_size(plan, queries));
+    const std::int64_t longest = std::min<std::int64_t>(problem.seqlen_q, plan.tokens_per_window);
+    plan.segments_max = static_cast<std::int32_t>(ceil_div(longest, plan.segment_rows));
+    plan.segments_per_head =
+        static_cast<std::int32_t>(padded_pieces(plan.tokens_per_chunk, plan.pieces, plan.segment_rows));
+    plan.items_max = static_cast<std::int32_t>(bound_items(plan));
+    return plan;
+}
+
+}  // namespace mobalab::kernels::cuda

@@ -1,0 +1,95 @@
+#include "kernels/cuda/lists/lists.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <string>
+
+#include "kernels/cuda/host/launch.h"
+#include "kernels/cuda/host/status.h"
+#include "kernels/cuda/host/workspace.h"
+#include "kernels/cuda/lists/list_count.cuh"
+#include "kernels/cuda/lists/list_emit.cuh"
+#include "kernels/cuda/lists/list_scan.cuh"
+
+// Four kernels: count (entries per segment of queries and list), scan (where lists and segments begin), number (where
+// items begin), emit (entries, positions, items). A few lanes hold the selected blocks of one query and sort them, so
+// blocks that share a list are neighbours and one of them leads. Within a segment, tiles of queries set bits in a
+// bitmap [list][query]; the rank of a query in its list is a population count, so the order is that of the queries
+// whatever the order in which threads came.
+namespace mobalab::kernels::cuda {
+namespace {
+
+std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
+    WorkspaceCarver carver(workspace);
+    const std::int64_t heads = plan.heads_per_chunk;
+    p.counts = carver.take<std::int32_t>(heads * plan.segments_per_head * plan.lists_max);
+    p.list_begin = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
+    p.list_count = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
+    p.item_begin = carver.take<std::int32_t>(heads * plan.pieces);
+    p.entries = carver.take<std::uint32_t>(plan.rows);
+    p.positions = carver.take<std::int32_t>(heads * plan.tokens_per_chunk * plan.slots);
+    p.items = carver.take<ListItem>(plan.items_max);
+    p.window_items = carver.take<std::int32_t>(plan.windows() + 1);
+    return carver.used();
+}
+
+Status allow_shared(const void* kernel, std::size_t bytes) {
+    return device_status(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "lists");
+}
+
+template <int Width>
+Status launch(const ListParams& p, cudaStream_t stream) {
+    const ListPlan& plan = p.plan;
+    const auto heads = static_cast<unsigned>(p.chunk.head_count), pieces = static_cast<unsigned>(plan.pieces);
+    const auto segments = static_cast<unsigned>(plan.segments_max);
+    const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_max) * sizeof(std::int32_t);
+    if (plan.slots > 0) {
+        if (Status s = allow_shared(reinterpret_cast<const void*>(count_kernel<Width>), list_bytes); !s.ok()) return s;
+        if (Status s = launch_early("count_kernel", count_kernel<Width>, dim3(segments * pieces, heads), pair_threads,
+                                    list_bytes, stream, p);
+            !s.ok())
+            return s;
+    }
+    const auto threads = static_cast<unsigned>(std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads));
+    if (Status s = launch_early("scan_kernel", scan_kernel, dim3(pieces, heads), threads, 0, stream, p); !s.ok())
+        return s;
+    if (Status s = launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p); !s.ok()) return s;
+    const std::size_t bytes = static_cast<std::size_t>(plan.lists_max) * EmitShared<Width>::list_bytes +
+                              static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
+                                  EmitShared<Width>::pair_bytes;
+    if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width>), bytes); !s.ok()) return s;
+    return launch_early("emit_kernel", emit_kernel<Width>, dim3((segments + 1) * pieces, heads), pair_threads, bytes,
+                        stream, p);
+}
+
+}  // namespace
+
+std::size_t list_workspace_size(const ListPlan& plan) {
+    ListParams p{};
+    return carve(plan, nullptr, p);
+}
+
+Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t* selection, void* workspace,
+                   cudaStream_t stream, ListView& view) {
+    ListParams p{};
+    p.plan = plan;
+    p.chunk = plan.chunk(chunk);
+    p.selection = selection;
+    p.list_shift = std::countr_zero(static_cast<std::uint32_t>(plan.blocks_per_list));
+    p.block_shift = std::countr_zero(static_cast<std::uint32_t>(plan.block_size));
+    if (plan.rows > std::numeric_limits<std::int32_t>::max()) {
+        return {StatusCode::unsupported, "lists: " + std::to_string(plan.rows) +
+                                             " rows in one chunk do not fit 32-bit row numbers; nearest valid choice: "
+                                             "fewer rows per chunk"};
+    }
+    carve(plan, workspace, p);
+    view = {p.chunk, p.entries, p.positions, p.items, p.window_items + plan.windows(), p.window_items};
+    if (plan.slots <= 8) return launch<8>(p, stream);
+    if (plan.slots <= 16) return launch<16>(p, stream);
+    if (plan.slots <= 32) return launch<32>(p, stream);
+    return launch<64>(p, stream);
+}
+
+}  // namespace mobalab::kernels::cuda

@@ -1,0 +1,119 @@
+#include "sim/samplers/method.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "analysis/hit_problem.h"
+
+namespace mobalab::sim {
+namespace {
+
+using analysis::InputError;
+using analysis::Model;
+using analysis::RoutingPoint;
+
+constexpr std::array<std::pair<Method, std::string_view>, 6> kNames = {{{Method::vector, "vector"},
+                                                                        {Method::affinity, "affinity"},
+                                                                        {Method::block, "block"},
+                                                                        {Method::threshold, "threshold"},
+                                                                        {Method::conditional, "conditional"},
+                                                                        {Method::exact, "exact"}}};
+
+bool is_normal(Model model) {
+    return model == Model::gaussian || model == Model::gaussian_fixed;
+}
+
+/// Whether the K-th largest noise score and the signal score are both random.
+bool has_random_threshold(const RoutingPoint& point) {
+    return point.routed() >= 1 && point.routed() <= point.noise_blocks() && !analysis::signal_is_fixed(point);
+}
+
+bool has_silu(const RoutingPoint& point) {
+    return point.key_conv > 0 && point.key_conv_activation == analysis::Activation::silu;
+}
+
+}  // namespace
+
+std::string_view to_string(Method method) {
+    for (const auto& [known, name] : kNames) {
+        if (known == method) {
+            return name;
+        }
+    }
+    throw std::logic_error("to_string: not a Method");
+}
+
+Method parse_method(std::string_view name) {
+    for (const auto& [method, known] : kNames) {
+        if (known == name) {
+            return method;
+        }
+    }
+    throw InputError(
+        fmt::format("method = '{}': must be one of vector, affinity, block, threshold, conditional, exact", name));
+}
+
+Method native_method(const RoutingPoint& point) {
+    if (is_normal(point.model)) {
+        return Method::block;
+    }
+    return point.model == Model::vector || has_silu(point) ? Method::vector : Method::affinity;
+}
+
+bool counts_trials(Method method) {
+    return method != Method::conditional && method != Method::exact;
+}
+
+std::string method_trouble(const RoutingPoint& point, Method method) {
+    const bool by_keys = method == Method::vector || method == Method::affinity;
+    if (by_keys && is_normal(point.model)) {
+        return fmt::format("model {} has block scores only, no keys", analysis::to_string(point.model));
+    }
+    if (method == Method::affinity && has_silu(point)) {
+        return fmt::format("key_conv = {} with SiLU acts on the coordinates of keys, which affinities do not know",
+                           point.key_conv);
+    }
+    if (by_keys) {
+        return "";
+    }
+    if (point.key_conv > 0) {
+        return fmt::format(
+            "key_conv = {} lets neighbouring blocks share keys, and this method draws them independently",
+            point.key_conv);
+    }
+    if (!analysis::has_exact_probability(point)) {
+        return fmt::format("the law of a block's score is not known at key_correlation = {} for model {}",
+                           point.key_correlation, analysis::to_string(point.model));
+    }
+    if (point.needles > 1 && (method == Method::threshold || method == Method::conditional)) {
+        return fmt::format("needles = {}: it has one signal score", point.needles);
+    }
+    if (method == Method::conditional && !has_random_threshold(point)) {
+        return fmt::format(
+            "needs 1 <= topk - 1 <= candidates - 1 and a signal score that is random (topk = {}, candidates = {}, "
+            "cluster_size = {}, block_size = {})",
+            point.topk, point.candidates, point.cluster_size, point.block_size);
+    }
+    return "";
+}
+
+void check_method(const RoutingPoint& point, Method method) {
+    const std::string trouble = method_trouble(point, method);
+    if (!trouble.empty()) {
+        std::vector<std::string_view> others;
+        for (const auto& [other, name] : kNames) {
+            if (method_trouble(point, other).empty()) {
+                others.push_back(name);
+            }
+        }
+        throw InputError(
+            fmt::format("method = {}: {}; use method {}", to_string(method), trouble, fmt::join(others, " or ")));
+    }
+}
+
+}  // namespace mobalab::sim

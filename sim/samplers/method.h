@@ -1,0 +1,45 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "analysis/routing_point.h"
+
+namespace mobalab::sim {
+
+/// How a miss probability is estimated: the rungs of a ladder. Every rung is exact for its model and needs fewer random
+/// numbers than the one before.
+enum class Method {
+    vector,       ///< d normals a key: real vectors (sphere, vector)
+    affinity,     ///< an affinity a key (sphere, vector)
+    block,        ///< a score a block: normal, or the exact law of the block's mean by its inverse
+    threshold,    ///< 16 bits a block, compared with P(noise score > signal score)
+    conditional,  ///< the K-th largest noise score, weighted with P(signal score below it); for rare misses
+    exact,        ///< no sampling: the integral of analysis/
+};
+
+/// "vector", "affinity", "block", "threshold", "conditional", "exact".
+std::string_view to_string(Method method);
+/// Throws analysis::InputError naming the accepted names.
+Method parse_method(std::string_view name);
+
+/// The rung that draws what the model says: block for gaussian and gaussian-fixed, affinity for sphere, vector for
+/// vector and where keys are convolved with SiLU, which acts on coordinates.
+Method native_method(const analysis::RoutingPoint& point);
+
+/// Whether the method counts misses in trials (all but conditional and exact).
+bool counts_trials(Method method);
+
+/// Why the method cannot answer the point; empty when it can. The rules are check_method()'s.
+std::string method_trouble(const analysis::RoutingPoint& point, Method method);
+
+/// Throws analysis::InputError, naming methods that can, when the method cannot answer the point:
+///
+///   vector, affinity      normal models; affinity: a key convolution with SiLU
+///   block                 correlated unit keys, key convolution (its scores would need their law)
+///   threshold             the same, and several needles
+///   conditional           the same, and where no probability is left to draw (sim/engine/conditional.h)
+///   exact                 where the probability is not known (analysis/hit_problem.h)
+void check_method(const analysis::RoutingPoint& point, Method method);
+
+}  // namespace mobalab::sim

@@ -1,0 +1,607 @@
+// Every argument of the C interface: what it refuses, in which words, and what it takes with right numbers. One table;
+// each row runs in a process of its own (gtest's death tests fork), so a crash is a failed row. The message has to name
+// the value, the rule and the nearest valid choice. Rows that are taken are compared with the reference backend.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <ostream>
+#include <regex>
+#include <string>
+
+#include "tests/kernels/c_api/c_call.h"
+#ifdef MOBALAB_ARGUMENTS_CUDA
+#include <cuda_runtime_api.h>
+#endif
+
+namespace mobalab::kernels::testing_support {
+namespace {
+
+constexpr int64_t int64_max = std::numeric_limits<int64_t>::max();
+constexpr int64_t int64_min = std::numeric_limits<int64_t>::min();
+constexpr int32_t int32_max = std::numeric_limits<int32_t>::max();
+constexpr int32_t int32_min = std::numeric_limits<int32_t>::min();
+constexpr int64_t nonsense = -12345;
+
+enum class Where { everywhere, host, cuda };
+
+struct Row {
+    const char* argument;
+    MobalabOperation operation;
+    std::function<void(CCall&)> change;
+    MobalabStatus status;
+    const char* message;  ///< POSIX regular expression; of rows that are taken: nothing
+    Where where = Where::everywhere;
+};
+
+constexpr auto centroids = MOBALAB_OP_CENTROIDS;
+constexpr auto route = MOBALAB_OP_ROUTE;
+constexpr auto route_given = MOBALAB_OP_ROUTE_WITH_CENTROIDS;
+constexpr auto attention = MOBALAB_OP_ATTENTION_FORWARD;
+constexpr auto moba = MOBALAB_OP_MOBA_FORWARD;
+constexpr auto backward = MOBALAB_OP_ATTENTION_BACKWARD;
+constexpr auto conv = MOBALAB_OP_KEY_CONV_FORWARD;
+constexpr auto conv_centroids = MOBALAB_OP_KEY_CONV_CENTROIDS;
+constexpr auto conv_backward = MOBALAB_OP_KEY_CONV_BACKWARD;
+constexpr auto invalid = MOBALAB_INVALID_ARGUMENT;
+constexpr auto unsupported = MOBALAB_UNSUPPORTED;
+constexpr auto ok = MOBALAB_OK;
+
+template <typename T>
+T* moved(T* pointer, std::ptrdiff_t bytes) {
+    return reinterpret_cast<T*>(reinterpret_cast<char*>(pointer) + bytes);
+}
+void use_boundaries(CCall& c) {
+    c.problem.cu_seqlens_q = c.cu_q;
+    c.problem.cu_seqlens_k = c.cu_k;
+    c.problem.seqlen_q = 66;
+    c.problem.seqlen_k = 90;
+    c.problem.total_q = 96;
+    c.problem.total_k = 160;
+    c.problem.total_blocks = 5 + 6;
+}
+MobalabTensor strided(MobalabTensor t, int64_t batch, int64_t token, int64_t head) {
+    return {t.data, batch, token, head};
+}
+
+const std::vector<Row> rows = {
+    // The structs.
+    {"problem null", moba, [](CCall& c) { c.problem_pointer = nullptr; }, invalid, "problem is null.*nearest valid"},
+    {"execution null", moba, [](CCall& c) { c.execution_pointer = nullptr; }, invalid, "execution is null.*nearest"},
+    {"dtype 3", moba, [](CCall& c) { c.problem.dtype = 3; }, invalid, "dtype = 3: must be 0.*nearest.*: 0"},
+    {"dtype -1", moba, [](CCall& c) { c.problem.dtype = -1; }, invalid, "dtype = -1: must be"},
+    {"centroids 2", moba, [](CCall& c) { c.problem.centroids = 2; }, invalid, "centroids = 2: must be 0.*nearest"},
+    {"backend 3", moba, [](CCall& c) { c.execution.backend = 3; }, invalid, "backend = 3: must be 0.*nearest"},
+    {"backend -1", moba, [](CCall& c) { c.execution.backend = -1; }, invalid, "backend = -1: must be"},
+    // Integers.
+    {"batch 0", moba, [](CCall& c) { c.problem.batch = 0; }, invalid, "batch = 0: must be in .*choice: 1"},
+    {"batch min", route, [](CCall& c) { c.problem.batch = int64_min; }, invalid, "batch = -9223372036854775808: must"},
+    {"batch max", centroids, [](CCall& c) { c.problem.batch = int64_max; }, invalid, "batch = 9223372036854775807"},
+    {"batch 2^31 - 1", conv, [](CCall& c) { c.problem.batch = int32_max; }, invalid, "batch \\* seqlen_k = .*must be in"},
+    {"seqlen_q -1", moba, [](CCall& c) { c.problem.seqlen_q = -1; }, invalid, "seqlen_q = -1: must be.*choice: 0"},
+    {"seqlen_q 81", moba, [](CCall& c) { c.problem.seqlen_q = 81; }, invalid, "seqlen_q = 81: .*seqlen_k = 80.*: 80"},
+    {"seqlen_q max", backward, [](CCall& c) { c.problem.seqlen_q = int64_max; }, invalid, "seqlen_q = 92233720368547"},
+    {"seqlen_k -1", conv, [](CCall& c) { c.problem.seqlen_k = -1; }, invalid, "seqlen_k = -1: must be.*choice: 0"},
+    {"seqlen_k max", centroids, [](CCall& c) { c.problem.seqlen_k = int64_max; }, invalid, "seqlen_k = 92233720368547"},
+    {"heads_q 0", moba, [](CCall& c) { c.problem.heads_q = 0; }, invalid, "heads_q = 0: must be.*choice: 1"},
+    {"heads_q 5", moba, [](CCall& c) { c.problem.heads_q = 5; }, invalid, "heads_q = 5: .*heads_k = 2.*choice: 6"},
+    {"heads_q max", route, [](CCall& c) { c.problem.heads_q = int64_max; }, invalid, "heads_q = 92233720368547"},
+    {"heads_k 0", conv, [](CCall& c) { c.problem.heads_k = 0; }, invalid, "heads_k = 0: must be.*choice: 1"},
+    {"heads_k x head_dim", conv_backward,
+     [](CCall& c) {
+         c.problem.seqlen_k = 0;
+         c.problem.heads_k = c.problem.head_dim = int32_max;
+     },
+     invalid, "k has .*elements .*2\\^46"},
+    {"heads_k max", conv, [](CCall& c) { c.problem.heads_k = int64_max; }, invalid, "heads_k = 92233720368547"},
+    {"head_dim 0", moba, [](CCall& c) { c.problem.head_dim = 0; }, invalid, "head_dim = 0: must be.*choice: 1"},
+    {"head_dim min", conv, [](CCall& c) { c.problem.head_dim = int64_min; }, invalid, "head_dim = -922337203685477"},
+    {"head_dim max", route, [](CCall& c) { c.problem.head_dim = int64_max; }, invalid, "head_dim = 922337203685477"},
+    {"head_dim 48", moba, [](CCall& c) { c.problem.head_dim = 48; }, unsupported, "head_dim = 48.*: (32|64)", Where::cuda},
+    {"block_size 0", centroids, [](CCall& c) { c.problem.block_size = 0; }, invalid, "block_size = 0: must.*: 1"},
+    {"block_size -16", moba, [](CCall& c) { c.problem.block_size = -16; }, invalid, "block_size = -16: must.*: 1"},
+    {"block_size max", route, [](CCall& c) { c.problem.block_size = int64_max; }, invalid, "block_size = 92233720368"},
+    {"block_size 2^64 + 16", moba, [](CCall& c) { c.problem.block_size = int64_min + 16; }, invalid, "block_size = -92"},
+    {"block_size 17", moba, [](CCall& c) { c.problem.block_size = 17; }, unsupported, "block_size = 17.*: 16", Where::cuda},
+    {"topk 0", moba, [](CCall& c) { c.problem.topk = 0; }, invalid, "topk = 0: must be at least 1.*choice: 1"},
+    {"topk min", route, [](CCall& c) { c.problem.topk = int64_min; }, invalid, "topk = -922337203685.*at least 1"},
+    {"threads -1", moba, [](CCall& c) { c.execution.threads = -1; }, invalid, "threads = -1: must be in .*choice: 0"},
+    {"threads 4097", moba, [](CCall& c) { c.execution.threads = 4097; }, invalid, "threads = 4097: .*choice: 4096"},
+    {"threads max", conv, [](CCall& c) { c.execution.threads = int32_max; }, invalid, "threads = 2147483647: .*: 4096"},
+    {"width 0", conv, [](CCall& c) { c.width = 0; }, invalid, "width = 0: must be in \\[1, 8\\].*choice: 1"},
+    {"width 9", conv_centroids, [](CCall& c) { c.width = 9; }, invalid, "width = 9: must be in .*choice: 8"},
+    {"width max", conv_backward, [](CCall& c) { c.width = int32_max; }, invalid, "width = 2147483647: must be in"},
+    {"width min", conv_backward, [](CCall& c) { c.width = int32_min; }, invalid, "width = -2147483648: must be in"},
+    {"dtype fp32", moba, [](CCall& c) { c.problem.dtype = MOBALAB_FP32; }, unsupported, "dtype = fp32.*bf16", Where::cuda},
+    // Boundaries of sequences.
+    {"cu_seqlens_q alone", moba, [](CCall& c) { c.problem.cu_seqlens_q = c.cu_q; }, invalid, "both or neither"},
+    {"cu_seqlens_k alone", moba, [](CCall& c) { c.problem.cu_seqlens_k = c.cu_k; }, invalid, "both or neither"},
+    {"cu_seqlens_q misaligned", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.cu_seqlens_q = moved(c.cu_q, 2);
+     },
+     invalid, "cu_seqlens_q at address 0x.*aligned to 4 bytes.*nearest"},
+    {"total_k -1", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.total_k = -1;
+     },
+     invalid, "total_k = -1: must be"},
+    {"total_q beyond total_k", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.total_q = 161;
+     },
+     invalid, "total_q = 161: must be in \\[0, 160\\]"},
+    {"seqlen_q 0 of packed sequences", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.seqlen_q = 0;
+     },
+     invalid, "seqlen_q = 0: must be the longest sequence's length, at least 48 .*choice: 48"},
+    {"seqlen_k 0 of packed sequences", conv,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.seqlen_k = 0;
+     },
+     invalid, "seqlen_k = 0: must be the longest sequence's length, at least 80 .*choice: 80"},
+    {"seqlen_k 79 of packed sequences", centroids,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.seqlen_k = 79;
+     },
+     invalid, "seqlen_k = 79: must be the longest sequence's length, at least 80 .*choice: 80"},
+    {"total_blocks 1", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.total_blocks = 1;
+     },
+     invalid, "total_blocks = 1: must be"},
+    {"total_blocks 12", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.total_blocks = 12;
+     },
+     invalid, "total_blocks = 12: .*choice: 11", Where::host},
+    {"cu_seqlens_k decreasing", moba,
+     [](CCall& c) {
+         c.cu_k = static_cast<int32_t*>(c.put("cu_k", {0, 170, 160}));
+         use_boundaries(c);
+         c.problem.seqlen_k = 170;
+         c.problem.total_blocks = 11;
+     },
+     invalid, "cu_seqlens_k\\[2\\] = 160: must not fall below cu_seqlens_k\\[1\\] = 170", Where::host},
+    {"cu_seqlens_k not to the end", conv,
+     [](CCall& c) {
+         c.cu_k = static_cast<int32_t*>(c.put("cu_k", {0, 70, 150}));
+         use_boundaries(c);
+     },
+     invalid, "cu_seqlens_k\\[2\\] = 150: must equal.*160", Where::host},
+    {"longer than seqlen_q", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.seqlen_q = 65;
+     },
+     invalid, "cu_seqlens_q: sequence 1 has 66 tokens.*65.*66", Where::host},
+    // Tensors.
+    {"q null", moba, [](CCall& c) { c.q.data = nullptr; }, invalid, "q is null: must point to 24576 elements.*nearest"},
+    {"k null", centroids, [](CCall& c) { c.k.data = nullptr; }, invalid, "k is null: must point to 20480 elements"},
+    {"v null", attention, [](CCall& c) { c.v.data = nullptr; }, invalid, "v is null: must point to 20480 elements"},
+    {"out null", moba, [](CCall& c) { c.out.data = nullptr; }, invalid, "out is null"},
+    {"d_out null", backward, [](CCall& c) { c.d_out.data = nullptr; }, invalid, "d_out is null"},
+    {"dq null", backward, [](CCall& c) { c.dq.data = nullptr; }, invalid, "dq is null"},
+    {"dv null", backward, [](CCall& c) { c.dv.data = nullptr; }, invalid, "dv is null"},
+    {"conv out null", conv, [](CCall& c) { c.dk.data = nullptr; }, invalid, "out is null"},
+    {"q misaligned", route, [](CCall& c) { c.q.data = moved(c.q.data, 1); }, invalid, "q at address 0x.*aligned to"},
+    {"dk misaligned", backward, [](CCall& c) { c.dk.data = moved(c.dk.data, 1); }, invalid, "dk at address 0x.*aligned"},
+    {"k not on 16 bytes", moba, [](CCall& c) { c.k.data = moved(c.k.data, 2); }, invalid, "k at address.*16", Where::cuda},
+    {"q.stride_token -256", moba, [](CCall& c) { c.q.stride_token = -256; }, invalid, "q.stride_token = -256: .*at least 0"},
+    {"k.stride_batch -1", route, [](CCall& c) { c.k.stride_batch = -1; }, invalid, "k.stride_batch = -1: must be at least"},
+    {"v.stride_head -64", attention, [](CCall& c) { c.v.stride_head = -64; }, invalid, "v.stride_head = -64: must be at"},
+    {"k.stride_token max", conv, [](CCall& c) { c.k.stride_token = int64_max; }, invalid, "k.stride_token = 922.*2\\^46"},
+    {"k.stride_token 2^46", conv, [](CCall& c) { c.k.stride_token = int64_t{1} << 46; }, invalid, "k.stride_token = 70"},
+    {"k.stride_head 65", moba, [](CCall& c) { c.k.stride_head = 65; }, invalid, "k.stride_head = 65.*8.*: 72", Where::cuda},
+    {"k.stride_batch 3", centroids, [](CCall& c) { c.k.stride_batch = 3; }, invalid, "k.stride_batch = 3.*8", Where::cuda},
+    {"out.stride_head 0", moba, [](CCall& c) { c.out.stride_head = 0; }, invalid, "out has strides.*must not overlap.*12288"},
+    {"out.stride_token 0", moba, [](CCall& c) { c.out.stride_token = 0; }, invalid, "out has strides.*must not overlap"},
+    {"dq.stride_batch 0", backward, [](CCall& c) { c.dq.stride_batch = 0; }, invalid, "dq has strides.*must not overlap"},
+    {"dk rows that cross", backward, [](CCall& c) { c.dk = strided(c.dk, 64, 64, 64); }, invalid, "dk has strides.*not over"},
+    {"dv rows that touch", backward, [](CCall& c) { c.dv.stride_head = 56; }, invalid, "dv has strides.*must not overlap"},
+    {"conv out == k", conv, [](CCall& c) { c.dk = c.k; }, invalid, "out at 0x.*overlaps k at 0x.*nearest valid"},
+    {"conv out in k", conv, [](CCall& c) { c.dk.data = moved(c.k.data, 256); }, invalid, "out at 0x.*overlaps k"},
+    {"conv dk == d_out", conv_backward, [](CCall& c) { c.dk = c.v; }, invalid, "dk at 0x.*overlaps d_out"},
+    {"out == q", moba, [](CCall& c) { c.out = c.q; }, invalid, "out at 0x.*overlaps q"},
+    {"dk == dv", backward, [](CCall& c) { c.dk = c.dv; }, invalid, "(dv at 0x.*overlaps dk)"},
+    {"dq == d_out", backward, [](CCall& c) { c.dq = c.d_out; }, invalid, "dq at 0x.*overlaps d_out"},
+    {"scores == selection", route, [](CCall& c) { c.scores = reinterpret_cast<float*>(c.selection); }, invalid,
+     "scores at 0x.*overlaps selection"},
+    {"centroids in k", centroids, [](CCall& c) { c.centroids = c.k.data; }, invalid, "centroids at 0x.*overlaps k"},
+    // Flat arrays.
+    {"selection null", route, [](CCall& c) { c.selection = nullptr; }, invalid, "selection is null: must point to 768"},
+    {"selection misaligned", attention, [](CCall& c) { c.selection = moved(c.selection, 2); }, invalid,
+     "selection at address 0x.*aligned to 4 bytes"},
+    {"scores misaligned", route, [](CCall& c) { c.scores = moved(c.scores, 1); }, invalid, "scores at address 0x"},
+    {"lse null", moba, [](CCall& c) { c.lse = nullptr; }, invalid, "lse is null: must point to 384 elements"},
+    {"lse misaligned", backward, [](CCall& c) { c.lse = moved(c.lse, 2); }, invalid, "lse at address 0x.*to 4 bytes"},
+    {"centroids null", route_given, [](CCall& c) { c.centroids = nullptr; }, invalid, "centroids is null"},
+    {"weight null", conv, [](CCall& c) { c.weight = nullptr; }, invalid, "weight is null: must point to 512 elements"},
+    {"weight misaligned", conv, [](CCall& c) { c.weight = moved(c.weight, 1); }, invalid, "weight at address 0x"},
+    {"d_weight null", conv_backward, [](CCall& c) { c.d_weight = nullptr; }, invalid, "d_weight is null"},
+    {"d_weight == weight", conv_backward, [](CCall& c) { c.d_weight = c.weight; }, invalid, "d_weight at 0x.*overlaps"},
+    // The workspace.
+    {"workspace null", moba, [](CCall& c) { c.own_workspace = false; }, MOBALAB_WORKSPACE_TOO_SMALL,
+     "workspace of 0 bytes: must hold workspace_size.*nearest", Where::cuda},
+    {"workspace too small", moba,
+     [](CCall& c) {
+         c.make_workspace();
+         c.own_workspace = false;
+         --c.execution.workspace_bytes;
+     },
+     MOBALAB_WORKSPACE_TOO_SMALL, "workspace of [0-9]+ bytes: must hold", Where::cuda},
+    {"workspace misaligned", moba,
+     [](CCall& c) {
+         c.make_workspace();
+         c.own_workspace = false;
+         c.execution.workspace = moved(c.execution.workspace, 16);
+     },
+     invalid, "workspace at address 0x.*aligned to 256 bytes", Where::cuda},
+    {"workspace == q", moba,
+     [](CCall& c) {
+         c.make_workspace();
+         c.own_workspace = false;
+         c.q.data = c.execution.workspace;
+     },
+     invalid, "workspace at 0x.*overlaps q", Where::cuda},
+
+    // Taken, with right numbers.
+    {"as it is", centroids, [](CCall&) {}, ok, ""},
+    {"as it is", route, [](CCall&) {}, ok, ""},
+    {"as it is", route_given, [](CCall&) {}, ok, ""},
+    {"as it is", attention, [](CCall&) {}, ok, ""},
+    {"as it is", moba, [](CCall&) {}, ok, ""},
+    {"as it is", backward, [](CCall&) {}, ok, ""},
+    {"as it is", conv, [](CCall&) {}, ok, ""},
+    {"as it is", conv_centroids, [](CCall&) {}, ok, ""},
+    {"as it is", conv_backward, [](CCall&) {}, ok, ""},
+    {"variable lengths", moba, use_boundaries, ok, ""},
+    {"variable lengths", backward, use_boundaries, ok, ""},
+    {"cu_seqlens_k alone, keys alone", conv,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.cu_seqlens_q = nullptr;
+     },
+     ok, ""},
+    {"cu_seqlens_k alone, keys alone", centroids,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.centroids = c.put("centroids", std::vector<int32_t>(11 * 64));
+         c.problem.cu_seqlens_q = nullptr;
+     },
+     ok, ""},
+    {"cu_seqlens_q alone, keys alone", conv, [](CCall& c) { c.problem.cu_seqlens_q = c.cu_q; }, ok, ""},
+    {"queries of keys alone are ignored", conv_backward,
+     [](CCall& c) {
+         c.problem.heads_q = -3;
+         c.problem.seqlen_q = int64_max;
+         c.problem.block_size = 0;
+         c.problem.topk = -1;
+     },
+     ok, ""},
+    {"scores null", route,
+     [](CCall& c) {
+         c.scores = nullptr;
+         c.put("scores", std::vector<int32_t>(768, 7));
+     },
+     ok, ""},
+    {"block_size 2^31 - 1", moba, [](CCall& c) { c.problem.block_size = int32_max; }, ok, "", Where::host},
+    {"block_size 2^31 - 1", backward, [](CCall& c) { c.problem.block_size = int32_max; }, ok, "", Where::host},
+    {"topk of all blocks", route,
+     [](CCall& c) {
+         c.problem.topk = 5;
+         c.selection = static_cast<int32_t*>(c.put("selection", std::vector<int32_t>(384 * 4)));
+         c.scores = static_cast<float*>(c.put("scores", std::vector<int32_t>(384 * 4)));
+     },
+     ok, ""},
+    {"topk max", route,
+     [](CCall& c) {
+         c.problem.topk = int64_max;
+         c.selection = static_cast<int32_t*>(c.put("selection", std::vector<int32_t>(384 * 4)));
+         c.scores = static_cast<float*>(c.put("scores", std::vector<int32_t>(384 * 4)));
+     },
+     ok, ""},
+    {"threads 4096", moba, [](CCall& c) { c.execution.threads = 4096; }, ok, ""},
+    {"k, v of one head", moba,
+     [](CCall& c) {
+         c.k = strided(c.k, 5120, 64, 0);
+         c.v = strided(c.v, 5120, 64, 0);
+     },
+     ok, ""},
+    {"q, d_out of one token", backward,
+     [](CCall& c) {
+         c.q.stride_token = 0;
+         c.q.stride_batch = 256;
+         c.d_out.stride_token = 0;
+     },
+     ok, ""},
+    {"k of one sequence", conv_centroids, [](CCall& c) { c.k.stride_batch = 0; }, ok, ""},
+    {"one row for all", route,
+     [](CCall& c) {
+         c.q = strided(c.q, 0, 0, 0);
+         c.k = strided(c.k, 0, 0, 0);
+     },
+     ok, ""},
+    {"heads before tokens", moba,
+     [](CCall& c) {
+         c.q = strided(c.q, 12288, 64, 3072);
+         c.out = strided(c.out, 12288, 64, 3072);
+     },
+     ok, ""},
+    {"sequence first", backward,
+     [](CCall& c) {
+         c.k = strided(c.k, 128, 256, 64);
+         c.dk = strided(c.dk, 128, 256, 64);
+         c.dq = strided(c.dq, 256, 512, 64);
+     },
+     ok, ""},
+    {"strides nobody uses", moba,
+     [](CCall& c) {
+         c.problem.batch = 1;
+         c.problem.heads_k = 1;
+         c.problem.seqlen_q = 1;
+         c.q = strided(c.q, nonsense, nonsense, 64);
+         c.out = strided(c.out, nonsense, nonsense, 64);
+         c.k = strided(c.k, nonsense, 64, nonsense);
+         c.v = strided(c.v, nonsense, 64, nonsense);
+     },
+     ok, ""},
+    {"one query at batch 2, as a slice", moba,
+     [](CCall& c) {
+         c.problem.seqlen_q = 1;
+         c.q = strided({moved(c.q.data, 47 * 512), 0, 0, 0}, 48 * 256, 256, 64);
+     },
+     ok, ""},
+    {"dq, dk, dv of one packed tensor", backward,
+     [](CCall& c) {
+         c.problem.seqlen_q = c.problem.seqlen_k = 40;
+         c.problem.heads_q = c.problem.heads_k = 1;
+         c.dk = strided({moved(c.dq.data, 128), 0, 0, 0}, 40 * 192, 192, 64);
+         c.dv = strided({moved(c.dq.data, 256), 0, 0, 0}, 40 * 192, 192, 64);
+         c.dq = strided(c.dq, 40 * 192, 192, 64);
+     },
+     ok, ""},
+    {"selection of anything", attention,
+     [](CCall& c) {
+         std::vector<int32_t> hostile(768);
+         const std::vector<int32_t> kinds = {-1, int32_min, int32_max, 0, 0, 1, 4, 5, 2, 2, 3};
+         for (std::size_t i = 0; i < hostile.size(); ++i) hostile[i] = kinds[i * 7 % kinds.size()];
+         c.selection = static_cast<int32_t*>(c.put("selection", hostile));
+     },
+     ok, ""},
+    {"selection of anything", backward,
+     [](CCall& c) {
+         std::vector<int32_t> hostile(768);
+         for (std::size_t i = 0; i < hostile.size(); ++i) hostile[i] = static_cast<int32_t>(i / 2 * 5 % 9) - 2;
+         c.selection = static_cast<int32_t*>(c.put("selection", hostile));
+     },
+     ok, ""},
+    {"no queries", backward,
+     [](CCall& c) {
+         c.problem.seqlen_q = 0;
+         c.q.data = c.out.data = c.d_out.data = nullptr;
+         c.selection = nullptr;
+     },
+     ok, ""},
+    {"no keys", conv_backward,
+     [](CCall& c) {
+         c.problem.seqlen_k = 0;
+         c.problem.batch = int32_max / 2;
+         c.k.data = c.v.data = nullptr;
+     },
+     ok, "", Where::host},
+};
+
+std::vector<double> numbers(const std::string& name, const std::vector<unsigned char>& bytes) {
+    std::vector<double> result;
+    if (name == "selection") {
+        for (std::size_t i = 0; i + 4 <= bytes.size(); i += 4) {
+            int32_t x = 0;
+            std::memcpy(&x, bytes.data() + i, 4);
+            result.push_back(x);
+        }
+        return result;
+    }
+    const bool wide = name == "lse" || name == "scores" || name == "d_weight";
+    const std::size_t size = wide ? 4 : 2;
+    for (std::size_t i = 0; i + size <= bytes.size(); i += size) {
+        uint32_t bits = 0;
+        std::memcpy(&bits, bytes.data() + i, size);
+        if (!wide) bits <<= 16;
+        float x = 0.0F;
+        std::memcpy(&x, &bits, 4);
+        result.push_back(x);
+    }
+    return result;
+}
+
+/// |got - want| / |want| over what is not NaN; NaN has to be where NaN is: nothing else was written.
+double relative_error(const std::vector<double>& got, const std::vector<double>& want) {
+    double difference = 0.0;
+    double norm = 1e-30;
+    for (std::size_t i = 0; i < want.size(); ++i) {
+        if (std::isnan(got[i]) != std::isnan(want[i])) return std::numeric_limits<double>::quiet_NaN();
+        if (std::isnan(got[i]) || (std::isinf(got[i]) && got[i] == want[i])) continue;
+        difference += (got[i] - want[i]) * (got[i] - want[i]);
+        norm += want[i] * want[i];
+    }
+    return std::sqrt(difference / norm);
+}
+
+MobalabStatus run_changed(CCall& call, const Row& row) {
+    row.change(call);
+    if (row.operation == backward) {  // its inputs: the outputs of the forward pass
+        call.operation = attention;
+        if (call.run() != ok) return MOBALAB_DEVICE_ERROR;
+    }
+    call.operation = row.operation;
+    return call.run();
+}
+
+bool has_right_numbers(const CCall& call, const Row& row) {
+    const CBackend judge_backend = host_backend("cpu_reference", MOBALAB_CPU_REFERENCE);
+    CCall judge(judge_backend);
+    const MobalabStatus status = run_changed(judge, row);
+    if (status != ok) std::fprintf(stderr, "the judge: %s\n", judge.message.c_str());
+    const auto want = judge.outputs();
+    bool right = status == ok;
+    for (const auto& [name, bytes] : call.outputs()) {
+        const double error = relative_error(numbers(name, bytes), numbers(name, want.at(name)));
+        const double most = name == "selection" ? 0.0 : 1.5e-2;
+        if (error <= most) continue;
+        std::fprintf(stderr, "%s is off by %g\n", name.c_str(), error);
+        right = false;
+    }
+    return right;
+}
+
+struct Answer {
+    int code;  ///< the status; wrong_numbers where it is good and they are not
+    std::string message;
+};
+constexpr int wrong_numbers = 100;
+
+Answer answer_to(const CBackend& backend, const Row& row) {
+    CCall call(backend);
+    if (row.status == ok) {
+        const MobalabStatus status = run_changed(call, row);
+        return {status == ok && !has_right_numbers(call, row) ? wrong_numbers : status, call.message};
+    }
+    call.operation = row.operation;
+    row.change(call);
+    const MobalabStatus status = call.run();
+    return {status, call.message};
+}
+
+/// In a process of its own.
+[[noreturn]] void run_row(const CBackend& backend, const Row& row) {
+    const Answer answer = answer_to(backend, row);
+    std::fprintf(stderr, "%s\n", answer.message.c_str());
+    std::fflush(stderr);
+    std::_Exit(answer.code);
+}
+
+#ifdef MOBALAB_ARGUMENTS_CUDA
+void must(cudaError_t error) {
+    if (error == cudaSuccess) return;
+    std::fprintf(stderr, "%s\n", cudaGetErrorString(error));
+    std::_Exit(101);
+}
+std::vector<CBackend> backends() {
+    return {
+        {"cuda", MOBALAB_CUDA,
+         [](std::size_t size) {
+             void* data = nullptr;
+             must(cudaMalloc(&data, size));
+             return data;
+         },
+         [](void* data) { must(cudaFree(data)); },
+         [](void* to, const void* from, std::size_t size) { must(cudaMemcpy(to, from, size, cudaMemcpyHostToDevice)); },
+         [](void* to, const void* from, std::size_t size) {
+             must(cudaDeviceSynchronize());
+             must(cudaMemcpy(to, from, size, cudaMemcpyDeviceToHost));
+         }}};
+}
+#else
+std::vector<CBackend> backends() {
+    return {host_backend("cpu", MOBALAB_CPU), host_backend("cpu_reference", MOBALAB_CPU_REFERENCE)};
+}
+#endif
+
+struct Asked {
+    CBackend backend;
+    std::size_t row;
+};
+std::vector<Asked> tests() {
+    std::vector<Asked> result;
+    for (const CBackend& backend : backends()) {
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            const bool cuda = backend.number == MOBALAB_CUDA;
+            if (rows[i].where == (cuda ? Where::host : Where::cuda)) continue;
+            result.push_back({backend, i});
+        }
+    }
+    return result;
+}
+void PrintTo(const Asked& test, std::ostream* out) {
+    *out << rows[test.row].argument;
+}
+
+/// Asked in a process of its own as well: one that has used CUDA cannot fork.
+bool has_device(const CBackend& backend) {
+    const pid_t child = fork();
+    if (child == 0) std::_Exit(mobalab_backend_available(backend.number, nullptr, 0) == MOBALAB_UNSUPPORTED_DEVICE);
+    int status = 1;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+class CArgumentsDeathTest : public testing::TestWithParam<Asked> {};
+
+TEST_P(CArgumentsDeathTest, IsRefusedOrRight) {
+    const Row& row = rows[GetParam().row];
+    const CBackend& backend = GetParam().backend;
+    static const bool available = has_device(backend);
+    if (!available) GTEST_SKIP() << "backend " << backend.name << " has no device here";
+    EXPECT_EXIT(run_row(backend, row), testing::ExitedWithCode(row.status), row.message) << row.argument;
+}
+
+std::string test_name(const testing::TestParamInfo<Asked>& info) {
+    std::string name = info.param.backend.name + "_" + std::to_string(info.param.row) + "_";
+    for (const char* c = rows[info.param.row].argument; *c != '\0'; ++c) name += std::isalnum(*c) != 0 ? *c : '_';
+    return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, CArgumentsDeathTest, testing::ValuesIn(tests()), test_name);
+
+/// The same once more without a fork, which compute-sanitizer does not follow; after the death tests, as gtest orders
+/// them. A crash ends it here.
+TEST(CArguments, InOneProcess) {
+    if (!has_device(backends().front())) GTEST_SKIP() << "no device here";
+    for (const Asked& test : tests()) {
+        const Row& row = rows[test.row];
+        SCOPED_TRACE(test.backend.name + ", " + row.argument);
+        const Answer answer = answer_to(test.backend, row);
+        EXPECT_EQ(answer.code, row.status) << answer.message;
+        EXPECT_TRUE(std::regex_search(answer.message, std::regex(row.message))) << answer.message;
+    }
+}
+
+/// What is not a call with tensors.
+TEST(CInterface, QuestionsAreCheckedToo) {
+    char text[256] = "";
+    MobalabProblem problem{};
+    uint64_t bytes = 7;
+    EXPECT_EQ(mobalab_abi(), 2);
+    EXPECT_EQ(mobalab_workspace_size(99, &problem, MOBALAB_CPU, &bytes, text, sizeof(text)), invalid);
+    EXPECT_NE(std::string(text).find("operation = 99"), std::string::npos) << text;
+    EXPECT_EQ(mobalab_workspace_size(route, &problem, MOBALAB_CPU, nullptr, text, sizeof(text)), invalid);
+    EXPECT_NE(std::string(text).find("bytes is null"), std::string::npos) << text;
+    EXPECT_EQ(mobalab_workspace_size(route, nullptr, MOBALAB_CPU, &bytes, text, sizeof(text)), invalid);
+    EXPECT_NE(std::string(text).find("problem is null"), std::string::npos) << text;
+    EXPECT_EQ(mobalab_workspace_size(route, &problem, MOBALAB_CPU, &bytes, text, sizeof(text)), invalid);
+    EXPECT_NE(std::string(text).find("batch = 0"), std::string::npos) << text;
+    EXPECT_EQ(mobalab_backend_available(-4, text, sizeof(text)), invalid);
+    EXPECT_NE(std::string(text).find("backend = -4"), std::string::npos) << text;
+    EXPECT_EQ(mobalab_backend_available(-4, text, 4), invalid);
+    EXPECT_STREQ(text, "bac");
+    EXPECT_EQ(mobalab_backend_available(-4, nullptr, 0), invalid);
+    EXPECT_EQ(bytes, 7U);
+}
+
+}  // namespace
+}  // namespace mobalab::kernels::testing_support

@@ -1,0 +1,170 @@
+// attention_backward of the CUDA backend where it can go wrong on its own: every head and block size, runs long enough
+// to be split, several chunks, neighbours in the batch, keys that nobody attends to. Selections are drawn here, so
+// routing takes no part.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/cpu/reference.h"
+#include "tests/kernels/cuda/cuda_attention_fixture.h"
+
+namespace mobalab::kernels::conformance {
+namespace {
+
+using reference::rows_of;
+
+std::vector<double> wide(const std::vector<float>& values) {
+    return {values.begin(), values.end()};
+}
+
+/// |got - want| / |want| in the Frobenius norm; not below any bound where something is NaN.
+double relative_error(const std::vector<float>& got, const std::vector<double>& want) {
+    EXPECT_EQ(got.size(), want.size());
+    double difference = 0.0, norm = 0.0;
+    for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+        difference += (got[i] - want[i]) * (got[i] - want[i]);
+        norm += want[i] * want[i];
+    }
+    return std::sqrt(difference / std::max(norm, 1e-30));
+}
+
+class CudaBackward : public CudaAttentionFixture {
+protected:
+    Gradients run(const Case& c, const Selection& selection) const {
+        const Attention forward = run_attention(GetParam(), c, selection);
+        EXPECT_TRUE(forward.status.ok()) << forward.status.message;
+        Gradients got = run_backward(GetParam(), c, forward, selection);
+        EXPECT_TRUE(got.status.ok()) << got.status.message;
+        return got;
+    }
+    void judge(const Case& c, const Selection& selection) const {
+        SCOPED_TRACE(c.name);
+        const Gradients got = run(c, selection);
+        const Problem p = c.host_problem();
+        const reference::AttentionGradients want = reference::attention_backward(
+            p, rows_of(wide(c.q), p.heads_q, p.head_dim), rows_of(wide(c.k), p.heads_k, p.head_dim),
+            rows_of(wide(c.v), p.heads_k, p.head_dim), rows_of(wide(c.d_out), p.heads_q, p.head_dim), selection.data());
+        const double bound = tolerance(GetParam()).gradient;
+        EXPECT_LE(relative_error(got.dq, want.dq), bound);
+        EXPECT_LE(relative_error(got.dk, want.dk), bound);
+        EXPECT_LE(relative_error(got.dv, want.dv), bound);
+    }
+};
+
+TEST_P(CudaBackward, EveryHeadAndBlockSize) {
+    unsigned seed = 1100;
+    for (const std::int64_t head_dim : {32, 64, 96, 128, 256}) {
+        for (const std::int64_t block_size : {16, 32, 64, 128, 256, 512}) {
+            const std::int64_t tokens = 2 * std::max<std::int64_t>(block_size, 128) + 37;
+            const Case c = make_case("d " + std::to_string(head_dim) + ", B " + std::to_string(block_size),
+                                     shape(tokens, 2, 1, head_dim, block_size, 3), dtype(), seed++);
+            judge(c, draw_selection(c, Draw::uniform, seed));
+        }
+    }
+}
+
+/// Block 0 is attended to by everyone: more tiles than one thread block takes.
+TEST_P(CudaBackward, SplitRuns) {
+    for (const std::int64_t block_size : {32, 128}) {
+        const Case c =
+            make_case("sink, B " + std::to_string(block_size), shape(4001, 2, 1, 64, block_size, 2), dtype(), 1200);
+        judge(c, draw_selection(c, Draw::sink, 1201));
+    }
+}
+
+/// More partials than scratch holds, of lists in several chunks of heads.
+TEST_P(CudaBackward, SeveralPassesAndChunks) {
+    Problem p = shape(1024, 8, 8, 128, 16, 64);
+    p.batch = 6;
+    const Case c = make_case("passes", p, dtype(), 1250);
+    const Selection selection = draw_selection(c, Draw::uniform, 1251);
+    judge(c, selection);
+    const Gradients first = run(c, selection);
+    for (int repeat = 0; repeat < 5; ++repeat) {
+        const Gradients again = run(c, selection);
+        ASSERT_TRUE(same_bits(first.dq, again.dq) && same_bits(first.dk, again.dk) && same_bits(first.dv, again.dv));
+    }
+}
+
+TEST_P(CudaBackward, TopKFromOneTo64) {
+    for (const std::int64_t topk : {1, 2, 17, 33, 64}) {
+        const Case c = make_case("topk " + std::to_string(topk), shape(1200, 1, 1, 64, 16, topk), dtype(), 1300);
+        judge(c, draw_selection(c, Draw::uniform, 1301));
+    }
+}
+
+TEST_P(CudaBackward, SequencesOfEveryLength) {
+    const std::vector<std::int32_t> queries = {1, 0, 127, 128, 129, 5, 300, 0},
+                                    keys = {1, 0, 127, 128, 129, 400, 300, 64};
+    for (const std::int64_t block_size : {16, 128, 256}) {
+        for (const std::int64_t head_dim : {64, 256}) {
+            const Case c = make_varlen_case("B " + std::to_string(block_size), shape(1, 4, 2, head_dim, block_size, 3),
+                                            queries, keys, dtype(), 1400);
+            judge(c, draw_selection(c, Draw::uniform, 1401));
+        }
+    }
+}
+
+TEST_P(CudaBackward, NoQueriesMeanNoGradients) {
+    const Case c = make_varlen_case("keys alone", shape(1, 2, 2, 64, 32, 2), {0, 0}, {100, 31}, dtype(), 1500);
+    const Gradients got = run(c, {});
+    const auto zero = [](float x) { return x == 0.0F; };
+    EXPECT_EQ(got.dk.size(), 131U * 2 * 64);
+    EXPECT_TRUE(std::all_of(got.dk.begin(), got.dk.end(), zero));
+    EXPECT_TRUE(std::all_of(got.dv.begin(), got.dv.end(), zero));
+}
+
+/// The last keys of a sequence share a tile with the first of the next one.
+TEST_P(CudaBackward, InfinitiesOfTheNextSequenceStayThere) {
+    for (const std::int64_t head_dim : {64, 128, 256}) {
+        Case c = make_varlen_case("d " + std::to_string(head_dim), shape(1, 2, 2, head_dim, 32, 3), {77, 150, 200},
+                                  {77, 150, 200}, dtype(), 1600);
+        const Selection selection = draw_selection(c, Draw::uniform, 1601);
+        const Gradients clean = run(c, selection);
+        const auto first = static_cast<std::ptrdiff_t>((77 + 150) * 2 * head_dim);
+        for (std::vector<float>* x : {&c.q, &c.k, &c.v, &c.d_out}) {
+            std::fill(x->begin() + first, x->end(), std::numeric_limits<float>::infinity());
+        }
+        const Gradients dirty = run(c, selection);
+        const auto bytes = static_cast<std::size_t>(first) * sizeof(float);
+        EXPECT_EQ(std::memcmp(clean.dq.data(), dirty.dq.data(), bytes), 0) << c.name;
+        EXPECT_EQ(std::memcmp(clean.dk.data(), dirty.dk.data(), bytes), 0) << c.name;
+        EXPECT_EQ(std::memcmp(clean.dv.data(), dirty.dv.data(), bytes), 0) << c.name;
+    }
+}
+
+TEST_P(CudaBackward, OrderOfTheSelectionDoesNotChangeBits) {
+    const Case c = make_case("shuffled", shape(900, 2, 1, 128, 16, 8), dtype(), 1700);
+    const Selection selection = draw_selection(c, Draw::uniform, 1701);
+    const Gradients first = run(c, selection), second = run(c, shuffled(selection, 7, 1702));
+    EXPECT_TRUE(same_bits(first.dq, second.dq));
+    EXPECT_TRUE(same_bits(first.dk, second.dk));
+    EXPECT_TRUE(same_bits(first.dv, second.dv));
+}
+
+TEST_P(CudaBackward, MisalignedTensorsAreRefused) {
+    const BareCall call(Operation::attention_backward, dtype());
+    const ConstTensor in = call.in();
+    const Status status = attention_backward(call.problem, in, in, in, in, in, call.lse(), nullptr, call.out(1),
+                                             call.out(2, 67), call.out(3), call.execution);
+    EXPECT_EQ(status.code, StatusCode::invalid_argument);
+    EXPECT_NE(status.message.find("dk.stride_token = 67"), std::string::npos) << status.message;
+}
+
+TEST_P(CudaBackward, RowsFurtherApartThan32BitsReachAreRefused) {
+    const BareCall call(Operation::attention_backward, dtype());
+    const ConstTensor in = call.in();
+    // Refused before anyone reads it: an address far from all memory, so that it overlaps nothing.
+    ConstTensor wide = call.in(std::int64_t{1} << 30);
+    wide.data = reinterpret_cast<const void*>(std::uintptr_t{1} << 45);
+    const Status status = attention_backward(call.problem, in, in, in, in, wide, call.lse(), nullptr, call.out(1),
+                                             call.out(2), call.out(3), call.execution);
+    EXPECT_EQ(status.code, StatusCode::invalid_argument);
+    EXPECT_NE(status.message.find("d_out.stride_token = 1073741824"), std::string::npos) << status.message;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, CudaBackward, testing::ValuesIn(cuda_targets()), target_name);
+
+}  // namespace
+}  // namespace mobalab::kernels::conformance
