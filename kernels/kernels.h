@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/scorer.h"
+
 namespace mobalab::kernels {
 
 // Mixture of Block Attention: the one public API of every backend.
@@ -76,6 +78,7 @@ struct Problem {
     std::int64_t topk = 8;  ///< own block included, at least 1; the number of blocks or more: all of them
     DataType dtype = DataType::fp32;
     Centroids centroids = Centroids::input_dtype;
+    Scorer scorer = {};  ///< of the operations that route or summarise keys; attention alone ignores it
 
     /// [batch + 1], backend's memory; both or neither. Operations on keys alone look at cu_seqlens_k only.
     const std::int32_t* cu_seqlens_q = nullptr;
@@ -89,6 +92,8 @@ struct Problem {
     /// Of the longest sequence.
     std::int64_t longest_blocks() const { return (seqlen_k + block_size - 1) / block_size; }
     std::int64_t blocks() const { return cu_seqlens_k != nullptr ? total_blocks : batch * longest_blocks(); }
+    /// Sub-blocks that routing scores.
+    std::int64_t sub_blocks() const { return blocks() * scorer.sub_blocks; }
     /// Slots of a row of `selection`: the blocks it keeps beside its own, at most.
     std::int64_t routed() const { return std::min(topk, std::max<std::int64_t>(1, longest_blocks())) - 1; }
 };
@@ -150,8 +155,11 @@ std::size_t workspace_size(Operation operation, const Problem& problem, Backend 
 /// call would refuse before it looks at a pointer. See backend_available() for the device.
 Status supported(Operation operation, const Problem& problem, Backend backend);
 
-/// Centroids of every block: out is [blocks, heads_k, head_dim] contiguous; dtype of the keys, or fp32 with
-/// Centroids::fp32. A partial last block is averaged over its real length.
+/// What the problem's scorer keeps of every block, for scorer mean its centroid: out is [parts, sub_blocks(), heads_k,
+/// head_dim] contiguous; dtype of the keys, or fp32 with Centroids::fp32. Row j of a sequence belongs to its sub-block j,
+/// keys [j * B / r, (j + 1) * B / r) with r = scorer.sub_blocks; every block of a sequence has r of them. A partial
+/// sub-block is summarised over its real length, an empty one (behind the last key) is zero. Scorer random keeps
+/// nothing.
 Status compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution);
 
 /// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, routed()]: block numbers inside the
