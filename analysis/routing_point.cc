@@ -117,6 +117,34 @@ void check_structure(const RoutingPoint& point, Complaints& complaints) {
     }
 }
 
+/// Scores beyond q . mean.
+void check_scorer(const RoutingPoint& point, Complaints& complaints) {
+    const ScorerDefinition& definition = definition_of(point.scorer.kind);
+    const std::int64_t sub_blocks = point.scorer.sub_blocks;
+    if (sub_blocks < 1 || (sub_blocks > 1 && !definition.divides)) {
+        complaints.add(fmt::format("scorer = {} with {} sub-blocks: it has 1; nearest valid value is 1",
+                                   definition.name, sub_blocks));
+    } else if (point.block_size >= 1 && point.block_size % sub_blocks != 0) {
+        std::int64_t nearest = std::min(sub_blocks, point.block_size);
+        while (point.block_size % nearest != 0) --nearest;
+        complaints.add(fmt::format("scorer = {}: {} sub-blocks must divide block_size = {}; nearest valid value is {}",
+                                   to_string(point.scorer), sub_blocks, point.block_size, nearest));
+    }
+    if (point.scorer.kind == ScorerKind::mean || definition.parts == 0) return;
+    if (!has_unit_keys(point)) {
+        complaints.add(
+            fmt::format("scorer = {}: model {} has block scores only, no keys; use scorer = mean or random, "
+                        "or model sphere or vector",
+                        to_string(point.scorer), to_string(point.model)));
+    }
+    if (!is_plain(point)) {
+        complaints.add(
+            fmt::format("scorer = {} with needles = {}, key_correlation = {}, key_conv = {}: it is known for "
+                        "one needle and independent keys; nearest valid values are 1, 0 and 0, or scorer mean",
+                        to_string(point.scorer), point.needles, point.key_correlation, point.key_conv));
+    }
+}
+
 }  // namespace
 
 std::string_view to_string(Model model) {
@@ -180,6 +208,7 @@ void validate(const RoutingPoint& point) {
                         point.mu_noise, to_string(point.model)));
     }
     check_structure(point, complaints);
+    check_scorer(point, complaints);
     complaints.throw_if_any();
 }
 
@@ -204,6 +233,7 @@ std::string canonical_text(const RoutingPoint& point) {
     add("mu_noise", shortest(point.mu_noise));
     add("mu_signal", shortest(point.mu_signal));
     if (point.needles > 1) add("needles", point.needles);
+    if (point.scorer != Scorer{}) add("scorer", to_string(point.scorer));
     add("topk", point.topk);
     return text;
 }

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "analysis/scorer.h"
+
 namespace mobalab::analysis {
 
 /// A value the user gave that the model cannot have. what() names the value, the rule and the nearest valid choice.
@@ -81,6 +83,7 @@ struct RoutingPoint {
     std::int64_t key_conv = 0;      ///< W in [0, min(B, 8)], width of the key convolution; 0: none
     double key_conv_tap = 1.0;      ///< its weight at every lag, in [-8, 8]
     Activation key_conv_activation = Activation::silu;
+    Scorer scorer = {};  ///< how the query scores blocks; sub_blocks divides B
 
     std::int64_t routed() const { return topk - 1; }
     std::int64_t noise_blocks() const { return candidates - needles; }
@@ -103,10 +106,11 @@ std::int64_t candidates_of_last_query(std::int64_t seq_len, std::int64_t block_s
 /// Rules: d >= 2, B >= 1, 1 <= c <= 1e6, 1 <= k <= 512, 1 <= m <= B, all affinities finite and in [-1, 1] with
 /// mu_signal >= 0, and for sphere and vector mu_noise == 0; the ranges above of needles, key_correlation and key_conv;
 /// d >= 3 for correlated unit keys (u_t needs a dimension to vary in); a key convolution only where there are keys
-/// (sphere, vector).
+/// (sphere, vector); a scorer other than mean and random only where there are keys, its sub_blocks a divisor of B, and
+/// beyond it nothing that is not plain (one needle, independent keys, no convolution).
 void validate(const RoutingPoint& point);
 
-/// Whether the point is in the paper's setting: one needle, independent keys, no convolution.
+/// Whether the keys are in the paper's setting: one needle, independent keys, no convolution. (Whatever the scorer.)
 bool is_plain(const RoutingPoint& point);
 
 /// Canonical text of the point: sorted "key=value" pairs joined by ';', doubles in shortest round-trip form. Two points

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Room: the rooms it may include. A room may always include itself.
 ARROWS = {
-    "analysis": [],
+    "analysis": ["analysis/scorers"],
+    "analysis/scorers": [],
     "kernels": ["kernels/scorers"],
     "kernels/scorers": [],
     "kernels/cpu": ["kernels"],
@@ -51,7 +52,8 @@ ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/c
 # Files that join rooms: a backend's table names every operation of it, its limits ask the lists', and a tensor of
 # normals is filled by the fastest loop this processor has.
 JOINTS = {
-    **{f"kernels/scorers/{name.stem}.cc": ["kernels"] for name in (ROOT / "kernels/scorers").glob("*.cc")},
+    **{str(path.relative_to(ROOT)): [room] for room in ("analysis", "kernels")
+       for path in (ROOT / room / "scorers").glob("*.cc")},
     "kernels/cuda/host/limits.cc": ["kernels/cuda/lists"],
     "sim/streams/gaussian.cc": ["sim/simd"],
     "kernels/cuda/host/backend.cu": [f"kernels/cuda/{room}" for room in ("pooling", "routing", "forward", "backward")],
