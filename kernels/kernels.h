@@ -94,6 +94,11 @@ struct Problem {
     std::int64_t blocks() const { return cu_seqlens_k != nullptr ? total_blocks : batch * longest_blocks(); }
     /// Sub-blocks that routing scores.
     std::int64_t sub_blocks() const { return blocks() * scorer.sub_blocks; }
+    /// Elements of what compute_centroids() writes; 0 for a scorer that looks at no tensor, or that is none.
+    std::int64_t summary_elements() const {
+        const ScorerDefinition* definition = find_scorer(scorer.kind);
+        return definition == nullptr ? 0 : sub_blocks() * definition->parts * heads_k * head_dim;
+    }
     /// Slots of a row of `selection`: the blocks it keeps beside its own, at most.
     std::int64_t routed() const { return std::min(topk, std::max<std::int64_t>(1, longest_blocks())) - 1; }
 };
@@ -155,11 +160,11 @@ std::size_t workspace_size(Operation operation, const Problem& problem, Backend 
 /// call would refuse before it looks at a pointer. See backend_available() for the device.
 Status supported(Operation operation, const Problem& problem, Backend backend);
 
-/// What the problem's scorer keeps of every block, for scorer mean its centroid: out is [parts, sub_blocks(), heads_k,
-/// head_dim] contiguous; dtype of the keys, or fp32 with Centroids::fp32. Row j of a sequence belongs to its sub-block j,
-/// keys [j * B / r, (j + 1) * B / r) with r = scorer.sub_blocks; every block of a sequence has r of them. A partial
-/// sub-block is summarised over its real length, an empty one (behind the last key) is zero. Scorer random keeps
-/// nothing.
+/// What the problem's scorer keeps of every block, for scorer mean its centroid: out is [sub_blocks(), parts, heads_k,
+/// head_dim] contiguous, so that the summaries of a shorter sequence are the first ones of a longer one; dtype of the
+/// keys, or fp32 with Centroids::fp32. Row j of a sequence belongs to its sub-block j, keys [j * B / r, (j + 1) * B /
+/// r) with r = scorer.sub_blocks; every block of a sequence has r of them. A partial sub-block is summarised over its
+/// real length, an empty one (behind the last key) is zero. Scorer random keeps nothing.
 Status compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution);
 
 /// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, routed()]: block numbers inside the

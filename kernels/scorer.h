@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <string_view>
 
@@ -54,6 +55,8 @@ struct Scorer {
     ScorerKind kind = ScorerKind::mean;
     std::int64_t sub_blocks = 1;  ///< r of submean: divides the block size; 1 for scorers that do not divide
     std::uint64_t seed = 0;       ///< of random; others ignore it
+
+    friend auto operator<=>(const Scorer&, const Scorer&) = default;
 };
 
 }  // namespace mobalab::kernels

@@ -65,6 +65,7 @@ AXES = (
     Axis("key_conv_tap", "tap", "weight of the key convolution", plain=1.0, unused_if=("key_conv", 0)),
     Axis("key_conv_activation", "activation", "activation of the key convolution", text=True, plain="silu",
          unused_if=("key_conv", 0)),
+    Axis("scorer", "scorer", "scorer", text=True, plain="mean"),
     BUDGET,
     RATIO,
 )

@@ -76,6 +76,7 @@ RULES = {
     "pairwise_miss": PROBABILITY, "miss_probability": PROBABILITY, "hit_probability": PROBABILITY,
     "needles": SIZE, "goal": Words(among=("each", "any", "all")), "key_correlation": Numbers(low=0, high=1),
     "key_conv": COUNT, "key_conv_tap": Numbers(), "key_conv_activation": Words(),
+    "scorer": Words(),
     "candidates_low": SIZE, "candidates_high": SIZE, "kernel_expected_miss": PROBABILITY, "kernel_key_sets": COUNT,
     "kind": Words(), "expected_miss": PROBABILITY, "observed_miss": PROBABILITY,
     "z": Numbers(missing=True, infinite=True), "p_value": PROBABILITY, "adjusted_p": PROBABILITY,

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <ostream>
 
@@ -106,6 +107,9 @@ private:
     // Rows and violations of the tie rule, then of the rule of candidates.
     std::vector<std::int64_t> check_rules(std::size_t j) const {
         const ProbeJob& job = plan_.jobs[j];
+        if (!follows_scores(job.shape.scorer)) {
+            return {0, 0, 0, 0};  // only the probes' own selections say whether it keeps to the candidates
+        }
         const std::int64_t topk = std::max<std::int64_t>(2, job.largest_topk());
         const RuleCheck ties = check_tie_rule(job.shape, topk, kernel_);
         const RuleCheck candidates = check_candidate_rule(job.shape, topk, kernel_);
@@ -157,8 +161,9 @@ private:
 };
 
 Column gaussian_column(const std::vector<RoutingPoint>& points, Model model, std::string name, std::string long_name) {
-    return make_column(with_model(points, model), std::move(name), std::move(long_name),
-                       [](const RoutingPoint& point) { return analysis::exact_hit_probability(point).miss(); });
+    return make_column(with_model(points, model), std::move(name), std::move(long_name), [](const RoutingPoint& point) {
+        return can_be_simulated(point) ? analysis::exact_hit_probability(point).miss() : std::nan("");
+    });
 }
 
 std::vector<Column> simulation_columns(const std::vector<SimulatedMisses>& simulated, double confidence, int threads) {

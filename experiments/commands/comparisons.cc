@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "analysis/hit_probability.h"
+#include "analysis/hit_problem.h"
 #include "analysis/normal_law.h"
 #include "experiments/base/parallel_for.h"
 #include "experiments/results/column_builder.h"
@@ -17,6 +18,12 @@ namespace {
 using analysis::Counts;
 using analysis::Model;
 using analysis::RoutingPoint;
+
+/// Whether the exact probability of the question is known under this model.
+bool known(RoutingPoint question, Model model) {
+    question.model = model;
+    return can_be_simulated(question) && analysis::has_exact_probability(question);
+}
 
 Counts counts_of(const SimulatedMisses& simulated) {
     return {.misses = static_cast<double>(simulated.misses), .trials = static_cast<double>(simulated.trials)};
@@ -52,6 +59,17 @@ Comparison against_theory(std::int64_t point, std::string kind, const ClusteredC
             .standard_error = standard_error(count)};
 }
 
+/// Of a simulated miss probability: the exact one's where it is known.
+double standard_error(const SimulatedMisses& simulated, RoutingPoint question) {
+    const Counts counts = counts_of(simulated);
+    if (!known(question, Model::sphere)) {
+        return std::sqrt(miss_of(counts) * (1.0 - miss_of(counts)) / counts.trials);
+    }
+    question.model = Model::sphere;
+    const analysis::HitProbability exact = analysis::exact_hit_probability(question);
+    return std::sqrt(exact.miss() * exact.hit() / counts.trials);
+}
+
 Comparison of_rule(std::int64_t point, std::string kind, const RuleCheck& check) {
     const bool broken = check.violations > 0;
     return {.point = point,
@@ -78,8 +96,8 @@ struct SharedTrials {
     }
 };
 
-// All points of one model together: the Poisson binomial law of all their trials, with the exact design effect that
-// shared trials make.
+// All points of one model together that theory knows: the Poisson binomial law of all their trials, with the exact
+// design effect that shared trials make. A standard error below zero where there are none.
 Comparison all_points_against_exact(const Evidence& evidence, const std::string& kind,
                                     const std::vector<SimulatedMisses>& simulated, Model model) {
     std::map<std::string, SharedTrials> shared;
@@ -88,6 +106,9 @@ Comparison all_points_against_exact(const Evidence& evidence, const std::string&
     for (std::size_t i = 0; i < evidence.points.size(); ++i) {
         RoutingPoint question = evidence.points[i];
         question.model = model;
+        if (!known(question, model)) {
+            continue;
+        }
         const analysis::HitProbability exact = analysis::exact_hit_probability(question);
         const Counts counts = counts_of(simulated[i]);
         groups.add(counts.trials, exact);
@@ -99,6 +120,14 @@ Comparison all_points_against_exact(const Evidence& evidence, const std::string&
         SharedTrials& trials = shared[analysis::canonical_text(question)];
         trials.trials = counts.trials;
         trials.misses.push_back(exact.miss());
+    }
+    if (shared.empty()) {
+        return {.point = -1,
+                .kind = kind,
+                .expected_miss = 0.0,
+                .observed_miss = 0.0,
+                .agreement = {},
+                .standard_error = -1.0};
     }
     double variance = 0.0;
     for (const auto& [question, trials] : shared) {
@@ -117,15 +146,21 @@ Comparison all_points_against_exact(const Evidence& evidence, const std::string&
 void add_comparisons_of_point(const Evidence& evidence, std::size_t i, std::vector<Comparison>& all) {
     const auto point = static_cast<std::int64_t>(i);
     const RoutingPoint& question = evidence.points[i];
-    const std::size_t first = all.size();
-    all.push_back(against_exact(point, "simulate-theory", evidence.sphere[i], question, Model::sphere));
-    all.push_back(against_exact(point, "gaussian-simulate-theory", evidence.gaussian[i], question, Model::gaussian));
-    all.push_back(against_exact(point, "gaussian-fixed-simulate-theory", evidence.gaussian_fixed[i], question,
-                                Model::gaussian_fixed));
+    if (known(question, Model::sphere)) {
+        all.push_back(against_exact(point, "simulate-theory", evidence.sphere[i], question, Model::sphere));
+    }
+    if (known(question, Model::gaussian)) {
+        all.push_back(
+            against_exact(point, "gaussian-simulate-theory", evidence.gaussian[i], question, Model::gaussian));
+        all.push_back(against_exact(point, "gaussian-fixed-simulate-theory", evidence.gaussian_fixed[i], question,
+                                    Model::gaussian_fixed));
+    }
     const KernelAssessment::Point& kernel = evidence.kernel.points[i];
-    all.push_back(against_theory(point, "kernel-theory", kernel.count));
+    if (kernel.count.has_theory) {
+        all.push_back(against_theory(point, "kernel-theory", kernel.count));
+    }
     for (const KernelAssessment::Bucket& bucket : kernel.buckets) {
-        if (bucket.count.counts.trials > 0) {
+        if (bucket.count.has_theory && bucket.count.counts.trials > 0) {
             all.push_back(against_theory(point, "kernel-theory-by-candidates", bucket.count));
         }
     }
@@ -137,7 +172,7 @@ void add_comparisons_of_point(const Evidence& evidence, std::size_t i, std::vect
                    .expected_miss = miss_of(simulated),
                    .observed_miss = miss_of(last_block),
                    .agreement = analysis::compare_counts(last_block, simulated),
-                   .standard_error = std::hypot(standard_error(last), all[first].standard_error)});
+                   .standard_error = std::hypot(standard_error(last), standard_error(evidence.sphere[i], question))});
 }
 
 // Row of the first point of each job: rules are checked once a shape.
@@ -156,10 +191,14 @@ std::vector<Comparison> compare(const Evidence& evidence, int threads) {
     // Rules first: a report that is sorted by p-value then names the broken rule before its many consequences.
     const std::vector<std::int64_t> points = first_points(evidence.plan);
     for (std::size_t j = 0; j < points.size(); ++j) {
-        all.push_back(of_rule(points[j], "tie-rule", evidence.tie_rule[j]));
+        if (evidence.tie_rule[j].rows > 0) {
+            all.push_back(of_rule(points[j], "tie-rule", evidence.tie_rule[j]));
+        }
         all.push_back(of_rule(points[j], "candidate-rule", evidence.candidate_rule[j]));
     }
-    all.push_back(against_theory(-1, "kernel-theory", evidence.kernel.pooled));
+    if (evidence.kernel.pooled.has_theory) {
+        all.push_back(against_theory(-1, "kernel-theory", evidence.kernel.pooled));
+    }
     if (evidence.points.size() > 1) {
         const std::vector<std::tuple<std::string, const std::vector<SimulatedMisses>*, Model>> simulations = {
             {"simulate-theory", &evidence.sphere, Model::sphere},
@@ -170,7 +209,8 @@ std::vector<Comparison> compare(const Evidence& evidence, int threads) {
             const auto& [kind, simulated, model] = simulations[i];
             together[i] = all_points_against_exact(evidence, kind, *simulated, model);
         });
-        all.insert(all.end(), together.begin(), together.end());
+        std::copy_if(together.begin(), together.end(), std::back_inserter(all),
+                     [](const Comparison& comparison) { return comparison.standard_error >= 0.0; });
     }
     std::vector<std::vector<Comparison>> of_points(evidence.points.size());
     parallel_for(of_points.size(), thread_count(threads),

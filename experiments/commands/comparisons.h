@@ -36,8 +36,8 @@ struct Comparison {
     double adjusted_p = 1.0;
 };
 
-/// Every comparison the evidence allows, with Holm's correction over all of them (valid however they depend on each
-/// other). Kinds:
+/// Every comparison the evidence allows (with theory only where it knows the point), with Holm's correction over all of
+/// them (valid however they depend on each other). Kinds:
 ///   simulate-theory               simulation of the sphere against the exact probability at the point's candidates
 ///   gaussian-simulate-theory, gaussian-fixed-simulate-theory
 ///                                 the same for the two normal models; each once more for all points together (point

@@ -9,7 +9,7 @@
 namespace mobalab::experiments {
 
 std::vector<Flag> probe_flags() {
-    return point_flags_without({"model", "mu-noise"}) + device_flags() +
+    return point_flags_without({"model", "mu-noise"}) + scorer_flags() + device_flags() +
            std::vector<Flag>{
                {"probes", "N", "32768", "probes a point, over all its key sets"},
                {"key-sets", "N", "0", "independent sets of keys; 0 chooses so many that probes hardly share keys"},
@@ -21,7 +21,7 @@ DeviceDemand probe_demand(const Arguments& arguments) {
     return {kernels::Operation::route_with_centroids, [&arguments](kernels::DataType dtype) {
                 std::vector<kernels::Problem> problems;
                 for (const analysis::RoutingPoint& point : point_grid(arguments)) {
-                    problems.push_back(problem_of(probe_shape(point, dtype), 1));
+                    problems.push_back(problem_of(probe_shape(point, dtype, 0), 1));
                     problems.back().topk = point.topk;
                 }
                 return problems;

@@ -82,6 +82,18 @@ Axis budgets(const Arguments& arguments) {
     return axis;
 }
 
+Axis scorers(const Arguments& arguments) {
+    std::vector<analysis::Scorer> values;
+    for (const std::string& name : arguments.texts("scorer")) {
+        values.push_back(analysis::parse_scorer(name));
+        if (std::count(values.begin(), values.end(), values.back()) > 1) {
+            throw InputError(fmt::format("scorer = {}: {} appears twice; a list names each value once",
+                                         arguments.text("scorer"), name));
+        }
+    }
+    return axis_of(values, &RoutingPoint::scorer);
+}
+
 /// In the order in which they vary.
 const std::vector<AxisFlag>& axis_flags() {
     static const std::vector<AxisFlag> all = {
@@ -104,7 +116,8 @@ const std::vector<AxisFlag>& axis_flags() {
         real_axis("key-conv-tap", &RoutingPoint::key_conv_tap, -analysis::most_key_conv_tap,
                   analysis::most_key_conv_tap),
         named_axis("key-conv-activation", &RoutingPoint::key_conv_activation, analysis::parse_activation,
-                   {"silu", "none"})};
+                   {"silu", "none"}),
+        {"scorer", scorers}};
     return all;
 }
 
@@ -448,6 +461,12 @@ std::vector<Flag> needle_flags() {
         {"key-correlation", "LIST", "0", "correlation of the random keys of a block, from 0 to 1"}};
 }
 
+std::vector<Flag> scorer_flags() {
+    return {{"scorer", "LIST", "mean",
+             fmt::format("how a query scores a block: {} (R sub-blocks of a block, the best of which counts)",
+                         analysis::scorer_names())}};
+}
+
 std::vector<Flag> key_conv_flags() {
     return {{"key-conv", "LIST", "0", "width W of the keys' causal convolution k + f(tap * last W keys), 0 for none"},
             {"key-conv-tap", "LIST", "1", "its weight at every lag"},
@@ -545,6 +564,10 @@ std::vector<Column> point_columns(const std::vector<RoutingPoint>& points) {
             texts("key_conv_activation", "activation of the key convolution",
                   [](const RoutingPoint& point) { return std::string(to_string(point.key_conv_activation)); }));
     }
+    if (some([](const RoutingPoint& point) { return point.scorer != analysis::Scorer{}; })) {
+        columns.push_back(texts("scorer", "how the query scores a block",
+                                [](const RoutingPoint& point) { return analysis::to_string(point.scorer); }));
+    }
     return columns;
 }
 
@@ -566,11 +589,17 @@ std::vector<Column> theory_columns(const std::vector<RoutingPoint>& points, int 
             done(++count);
         }
     });
-    return {column_of<double>(points, "snr", "delta_mu_eff sqrt(d / (2 B))", analysis::snr),
+    // The paper's formulas are about the mean of the keys.
+    const auto of_mean = [](double (*formula)(const RoutingPoint&)) {
+        return [formula](const RoutingPoint& point) {
+            return point.scorer == analysis::Scorer{} ? formula(point) : std::nan("");
+        };
+    };
+    return {column_of<double>(points, "snr", "delta_mu_eff sqrt(d / (2 B))", of_mean(analysis::snr)),
             column_of<double>(points, "pairwise_miss", "paper: one noise block outranks the signal block",
-                              analysis::pairwise_miss),
+                              of_mean(analysis::pairwise_miss)),
             column_of<double>(points, "reliable_snr", "paper: snr above which routing is reliable",
-                              analysis::reliable_snr_threshold),
+                              of_mean(analysis::reliable_snr_threshold)),
             {"hit_probability", "exact probability that the signal block is routed", "1", std::move(hit)},
             {"miss_probability", "exact probability that the signal block is not routed", "1", std::move(miss)},
             {"log_miss_probability", "natural log of miss_probability", "1", std::move(log_miss)}};

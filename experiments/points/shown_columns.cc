@@ -24,7 +24,8 @@ std::vector<ShownColumn> point_parameters() {
             {"key_correlation", "rho"},
             {"key_conv", "W"},
             {"key_conv_tap", "tap"},
-            {"key_conv_activation", "activation"}};
+            {"key_conv_activation", "activation"},
+            {"scorer", "scorer"}};
 }
 
 std::vector<ShownColumn> theory_answers() {

@@ -155,7 +155,7 @@ public:
 
 private:
     CudaLoadedKeys(const ProbeShape& shape, Lanes& lanes) : shape_(shape), lanes_(lanes), lane_(lanes.take()) {
-        lane_->centroids.reserve(bytes_of(problem_of(shape, shape.seq_len).blocks()));
+        lane_->centroids.reserve(summary_bytes(shape.seq_len));
     }
 
     template <typename Body>
@@ -165,6 +165,13 @@ private:
         for (std::int64_t first = 0, number = 0; first < shape_.seq_len; first += rows, ++number) {
             body(first, std::min(rows, shape_.seq_len - first), static_cast<std::size_t>(number % 2));
         }
+    }
+
+    /// Of the summaries of the first `rows` keys.
+    std::size_t summary_bytes(std::int64_t rows) const {
+        ProbeShape first = shape_;
+        first.seq_len = rows;
+        return static_cast<std::size_t>(problem_of(first, rows).summary_elements()) * element_bytes;
     }
 
     std::size_t bytes_of(std::int64_t rows) const {
@@ -191,7 +198,7 @@ private:
         slice.seq_len = rows;
         const kernels::Problem problem = problem_of(slice, rows);
         lane_->reserve_workspace(Operation::centroids, problem);
-        std::byte* centroids = lane_->centroids.as<std::byte>() + bytes_of(first / shape_.block_size);
+        std::byte* centroids = lane_->centroids.as<std::byte>() + summary_bytes(first);
         check(kernels::compute_centroids(problem, {.data = lane_->slices[buffer].as()}, centroids, lane_->execution()));
     }
 

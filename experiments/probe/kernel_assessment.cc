@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "analysis/hit_problem.h"
 #include "experiments/base/parallel_for.h"
 #include "experiments/results/column_builder.h"
 
@@ -60,7 +61,9 @@ KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const Pr
     parallel_for(points.size(), threads, [&](std::size_t i) {
         const ProbePlace& place = plan.places[i];
         const ProbeJob& job = plan.jobs[place.job];
-        const PointCells point(job, counts[place.job], segments[place.job], place, curves.of(points[i]));
+        const bool has_theory = analysis::has_exact_probability(points[i]);
+        const PointCells point(job, counts[place.job], segments[place.job], place,
+                               has_theory ? &curves.of(points[i]) : nullptr);
         cells[i] = point.all();
         groups[i] = point.all_groups();
         const auto prior = [&](const ClusterCell& total, std::int64_t fewest, std::int64_t most) {
@@ -70,6 +73,7 @@ KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const Pr
         const std::int64_t last = job.shape.last_candidates();
         KernelAssessment::Point& assessed = result.points[i];
         assessed.count = combine(cells[i], groups[i], prior(sum_of(cells[i]), last, last));
+        assessed.count.has_theory = has_theory;
         assessed.key_sets = job.budget.key_sets;
         const CandidateBuckets buckets = candidate_buckets(last);
         for (std::size_t b = 0; b < buckets.size(); ++b) {
@@ -77,9 +81,11 @@ KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const Pr
             assessed.buckets.push_back(
                 {buckets.low[b], buckets.high[b],
                  combine(point.bucket(b), point.groups(b), prior(total, buckets.low[b], buckets.high[b]))});
+            assessed.buckets.back().count.has_theory = has_theory;
         }
     });
 
+    const auto known = [&](std::size_t i) { return result.points[i].count.has_theory; };
     if (points.size() == 1) {
         result.pooled = result.points.front().count;
         return result;
@@ -87,19 +93,22 @@ KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const Pr
     // Points share key sets and probes, so that only the spread between sets knows the variance.
     std::vector<ClusterCell> pooled;
     ProbeGroups pooled_groups;
-    for (const ProbeGroups& of_point : groups) {
+    for (const ProbeGroups& of_point : groups) {  // empty where nothing is known
         pooled_groups.add(of_point);
     }
     for (std::size_t j = 0; j < plan.jobs.size(); ++j) {
         std::vector<ClusterCell> of_job(static_cast<std::size_t>(plan.jobs[j].budget.key_sets));
         for (std::size_t i = 0; i < points.size(); ++i) {
-            if (plan.places[i].job == j) {
+            if (plan.places[i].job == j && known(i)) {
                 add(cells[i], of_job);
             }
         }
-        pooled.insert(pooled.end(), of_job.begin(), of_job.end());
+        if (sum_of(of_job).trials > 0.0) {
+            pooled.insert(pooled.end(), of_job.begin(), of_job.end());
+        }
     }
     result.pooled = combine(pooled, pooled_groups);
+    result.pooled.has_theory = !pooled.empty();
     return result;
 }
 

@@ -23,7 +23,7 @@ struct KernelAssessment {
         std::int64_t key_sets;
     };
     std::vector<Point> points;
-    ClusteredCount pooled;  ///< all points together; a cluster is one key set of one shape
+    ClusteredCount pooled;  ///< all points that theory knows together; a cluster is one key set of one shape and scorer
 };
 
 /// `points` are those `plan` was made of, `counts` what run_probes() gave for plan.jobs.

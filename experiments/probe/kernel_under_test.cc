@@ -34,7 +34,7 @@ class CpuLoadedKeys : public LoadedKeys {
 public:
     CpuLoadedKeys(const ProbeShape& shape, std::span<const float> keys) : problem_(problem_of(shape, shape.seq_len)) {
         const HostTensor converted(keys, shape.dtype);
-        const auto elements = static_cast<std::size_t>(problem_.blocks() * shape.head_dim);
+        const auto elements = static_cast<std::size_t>(problem_.summary_elements());
         centroids_.resize(elements * kernels::size_of(shape.dtype));
         check(kernels::compute_centroids(problem_, {.data = converted.data()}, centroids_.data(), execution_));
     }
@@ -123,6 +123,7 @@ kernels::Problem problem_of(const ProbeShape& shape, std::int64_t rows) {
     problem.head_dim = shape.head_dim;
     problem.block_size = shape.block_size;
     problem.dtype = shape.dtype;
+    problem.scorer = shape.scorer;
     return problem;
 }
 

@@ -11,18 +11,20 @@ namespace mobalab::experiments {
 
 // Where the probes of one key set stand. Pure integers and uniforms: no tensors here.
 
-/// What the tensors of a probe depend on; points of one shape share their keys.
+/// What is routed. Keys, positions and queries depend on all of it but the scorer, so that scorers are compared on the
+/// same probes.
 struct ProbeShape {
     std::int64_t head_dim = 0;
     std::int64_t block_size = 0;
     std::int64_t seq_len = 0;
     kernels::DataType dtype = kernels::DataType::fp32;
+    kernels::Scorer scorer = {};
 
     std::int64_t last_candidates() const { return (seq_len + block_size - 1) / block_size - 1; }
     friend auto operator<=>(const ProbeShape&, const ProbeShape&) = default;
 };
 
-/// Canonical text of a shape: the identity its keys and positions are drawn under.
+/// Canonical text of a shape without its scorer: the identity its keys and positions are drawn under.
 std::string canonical_text(const ProbeShape& shape);
 
 /// Consecutive queries: rows [start, start + rows) of the sequence, routed in one call.

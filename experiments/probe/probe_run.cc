@@ -128,15 +128,34 @@ int workers(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
 
 }  // namespace
 
-ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype) {
+kernels::Scorer kernel_scorer(const analysis::Scorer& scorer, std::uint64_t seed) {
+    const analysis::ScorerDefinition& wanted = analysis::definition_of(scorer.kind);
+    for (int number = 0;; ++number) {
+        const auto kind = static_cast<kernels::ScorerKind>(number);
+        const kernels::ScorerDefinition* known = kernels::find_scorer(kind);
+        if (known == nullptr) {
+            throw analysis::InputError(
+                fmt::format("scorer = {}: the kernels have no such scorer; nearest valid: mean", wanted.name));
+        }
+        if (known->name == wanted.name) {
+            return {.kind = kind, .sub_blocks = scorer.sub_blocks, .seed = known->parts == 0 ? seed : 0};
+        }
+    }
+}
+
+ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype, std::uint64_t seed) {
     const std::int64_t seq_len = point.seq_len > 0 ? point.seq_len : (point.candidates + 1) * point.block_size;
-    return {.head_dim = point.head_dim, .block_size = point.block_size, .seq_len = seq_len, .dtype = dtype};
+    return {.head_dim = point.head_dim,
+            .block_size = point.block_size,
+            .seq_len = seq_len,
+            .dtype = dtype,
+            .scorer = kernel_scorer(point.scorer, seed)};
 }
 
 ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const ProbeSettings& settings) {
     ProbePlan plan;
     for (const analysis::RoutingPoint& point : points) {
-        const ProbeShape shape = probe_shape(point, settings.dtype);
+        const ProbeShape shape = probe_shape(point, settings.dtype, settings.seed);
         ProbeJob job{.shape = shape, .budget = {}, .seed = settings.seed, .kinds = {}};
         const std::size_t j =
             find_or_add(plan.jobs, job, [](const auto& a, const auto& b) { return a.shape == b.shape; });

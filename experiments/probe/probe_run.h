@@ -20,8 +20,11 @@ struct ProbeSettings {
     int threads = 0;
 };
 
-/// The tensors of a point. One asked for by candidates (seq_len 0) gets a sequence of candidates + 1 whole blocks.
-ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype);
+/// The kernels' scorer of this name; `seed` is that of scorer random. Throws analysis::InputError where they have none.
+kernels::Scorer kernel_scorer(const analysis::Scorer& scorer, std::uint64_t seed);
+
+/// What a point routes. One asked for by candidates (seq_len 0) gets a sequence of candidates + 1 whole blocks.
+ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype, std::uint64_t seed);
 
 /// Place of a point in the jobs.
 struct ProbePlace {

@@ -147,16 +147,20 @@ ClusteredCount combine(std::span<const ClusterCell> cells, const ProbeGroups& gr
 
 PointCells::PointCells(const ProbeJob& job, const JobCounts& counts,
                        const std::vector<std::vector<ProbeSegment>>& segments, const ProbePlace& place,
-                       const analysis::MissCurve& curve) {
+                       const analysis::MissCurve* curve) {
     const CandidateBuckets buckets = candidate_buckets(job.shape.last_candidates());
     cells_.assign(buckets.size(), std::vector<ClusterCell>(counts.size()));
     groups_.resize(buckets.size());
     for (std::size_t g = 0; g < counts.size(); ++g) {
         const std::size_t first_segment = place.kind * segments[g].size();
         for (std::size_t s = 0; s < segments[g].size(); ++s) {
-            const analysis::HitProbability exact = curve.at(segments[g][s].candidates);
             const auto trials = static_cast<double>(counts[g].trials[first_segment + s]);
             const std::size_t bucket = buckets.index_of(segments[g][s].candidates);
+            if (curve == nullptr) {
+                cells_[bucket][g].trials += trials;
+                continue;
+            }
+            const analysis::HitProbability exact = curve->at(segments[g][s].candidates);
             const double miss = std::exp(exact.log_miss);
             const double hit = std::exp(exact.log_hit);
             cells_[bucket][g] += {.trials = trials,
@@ -169,6 +173,21 @@ PointCells::PointCells(const ProbeJob& job, const JobCounts& counts,
         for (std::size_t b = 0; b < buckets.size(); ++b) {
             const std::size_t cell = misses_index(job, place.kind, place.topk) + b;
             cells_[b][g].misses = static_cast<double>(counts[g].misses[cell]);
+        }
+    }
+    if (curve == nullptr) {
+        expect_the_observed();
+    }
+}
+
+void PointCells::expect_the_observed() {
+    for (std::vector<ClusterCell>& cells : cells_) {
+        const ClusterCell total = sum_of(cells);
+        const double miss = total.trials > 0.0 ? total.misses / total.trials : 0.0;
+        for (ClusterCell& cell : cells) {
+            cell.expected_misses = cell.trials * miss;
+            cell.expected_hits = cell.trials * (1.0 - miss);
+            cell.variance = cell.trials * miss * (1.0 - miss);
         }
     }
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <span>
 #include <vector>
@@ -73,12 +74,17 @@ struct ClusteredCount {
     double test_design_effect = 1.0;  ///< of the comparison with theory, over `variance`
     double test_df = 0.0;             ///< <= 0: known
     std::vector<analysis::BernoulliTrials> exact = {};
+    bool has_theory = true;  ///< false: what was expected is the mean of what was observed
 
     double miss() const { return counts.misses / counts.trials; }
-    double expected_miss() const { return expected_misses / counts.trials; }
+    /// NaN where theory knows none.
+    double expected_miss() const {
+        return has_theory ? expected_misses / counts.trials : std::numeric_limits<double>::quiet_NaN();
+    }
     analysis::Interval interval(double alpha) const;
 
-    /// Against the exact expectation: tails of the Poisson binomial law of the probes' own probabilities.
+    /// Against the exact expectation (which must be known): tails of the Poisson binomial law of the probes' own
+    /// probabilities.
     analysis::Agreement against_theory() const;
 
     /// The counts with the design effect of the test, for a comparison with another sample.
@@ -102,9 +108,11 @@ ClusteredCount combine(std::span<const ClusterCell> cells, const ProbeGroups& gr
 /// The cells of one point of a plan.
 class PointCells {
 public:
-    /// `segments` are those of every key set of the job, `curve` is the curve of the point.
+    /// `segments` are those of every key set of the job, `curve` is the curve of the point. Null where theory knows
+    /// none: then the share that missed among all probes of a bucket stands for what was expected of each of them,
+    /// which is what the spread between key sets is measured from; there are no groups.
     PointCells(const ProbeJob& job, const JobCounts& counts, const std::vector<std::vector<ProbeSegment>>& segments,
-               const ProbePlace& place, const analysis::MissCurve& curve);
+               const ProbePlace& place, const analysis::MissCurve* curve);
 
     const std::vector<ClusterCell>& bucket(std::size_t index) const { return cells_[index]; }  ///< one cell a key set
     const ProbeGroups& groups(std::size_t index) const { return groups_[index]; }
@@ -113,6 +121,8 @@ public:
     ProbeGroups all_groups() const;
 
 private:
+    void expect_the_observed();
+
     std::vector<std::vector<ClusterCell>> cells_;  // [bucket][key set]
     std::vector<ProbeGroups> groups_;              // [bucket]
 };

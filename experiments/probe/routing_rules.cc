@@ -69,6 +69,11 @@ RuleCheck check(const ProbeShape& shape, const std::vector<QueryChunk>& chunks, 
 
 }  // namespace
 
+bool follows_scores(const kernels::Scorer& scorer) {
+    const kernels::ScorerDefinition* definition = kernels::find_scorer(scorer.kind);
+    return definition != nullptr && definition->parts > 0;
+}
+
 RuleCheck check_tie_rule(const ProbeShape& shape, std::int64_t topk, const KernelUnderTest& kernel) {
     const ProbeShape small = short_shape(shape, topk);
     const std::int64_t own_block = small.last_candidates();

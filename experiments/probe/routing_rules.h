@@ -12,6 +12,10 @@ namespace mobalab::experiments {
 // numbers whose sums and products are exact in every dtype and in every order of summation (queries are unit vectors
 // along one axis, all keys of a block are equal), so every row of the selection is compared entry by entry.
 
+/// Whether the scorer looks at tensors: then a block whose keys all have affinity a to the query has score a (that is
+/// so for means, ends of ranges and the best of them), and the rules below can be checked.
+bool follows_scores(const kernels::Scorer& scorer);
+
 struct RuleCheck {
     std::int64_t rows = 0;        ///< selections compared
     std::int64_t violations = 0;  ///< rows that differ from the rule in any entry

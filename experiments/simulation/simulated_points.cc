@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <optional>
 
 #include "experiments/base/interrupt.h"
 #include "experiments/base/number_bytes.h"
@@ -92,14 +93,27 @@ SimulatedMisses misses_at(const std::vector<std::int64_t>& ranks, std::int64_t r
 
 }  // namespace
 
+bool can_be_simulated(const RoutingPoint& point) {
+    try {
+        analysis::validate(point);
+        return true;
+    } catch (const analysis::InputError&) {
+        return false;
+    }
+}
+
 std::vector<SimulatedMisses> simulate_points(const std::vector<RoutingPoint>& points,
                                              const SimulationSettings& settings, UnitJournal& journal,
                                              std::int64_t first_unit,
                                              const std::function<void(double, const std::string&)>& progress) {
     std::map<std::string, std::size_t> places;  // in `questions`, by the point without its topk
     std::vector<RoutingPoint> questions;
-    std::vector<std::size_t> place_of_point;
+    std::vector<std::optional<std::size_t>> place_of_point;
     for (const RoutingPoint& point : points) {
+        if (!can_be_simulated(point)) {
+            place_of_point.push_back(std::nullopt);
+            continue;
+        }
         RoutingPoint question = point;
         question.topk = std::min<std::int64_t>(2, point.candidates + 1);
         const auto [place, fresh] = places.try_emplace(analysis::canonical_text(question), questions.size());
@@ -111,7 +125,8 @@ std::vector<SimulatedMisses> simulate_points(const std::vector<RoutingPoint>& po
     const auto histograms = rank_histograms(questions, settings, journal, first_unit, progress);
     std::vector<SimulatedMisses> result;
     for (std::size_t i = 0; i < points.size(); ++i) {
-        result.push_back(misses_at(histograms[place_of_point[i]], points[i].routed()));
+        const std::optional<std::size_t> place = place_of_point[i];
+        result.push_back(place ? misses_at(histograms[*place], points[i].routed()) : SimulatedMisses{});
     }
     return result;
 }

@@ -24,9 +24,13 @@ struct SimulationSettings {
     sim::Device device = sim::Device::cpu;  ///< cuda: the models must have a CUDA kernel (sphere, vector)
 };
 
-/// Simulates every point. Points that differ only in topk see the same trials and share one run; what a point gets does
-/// not depend on the other points. Finished runs are found in and added to `journal` from `first_unit` on. Throws
-/// analysis::InputError and Interrupted.
+/// Whether the point exists under its model (the normal models have no keys that scorers other than mean could look
+/// at).
+bool can_be_simulated(const analysis::RoutingPoint& point);
+
+/// Simulates every point that can be; others get no trials. Points that differ only in topk see the same trials and
+/// share one run; what a point gets does not depend on the other points. Finished runs are found in and added to
+/// `journal` from `first_unit` on. Throws analysis::InputError and Interrupted.
 std::vector<SimulatedMisses> simulate_points(const std::vector<analysis::RoutingPoint>& points,
                                              const SimulationSettings& settings, UnitJournal& journal,
                                              std::int64_t first_unit,

@@ -8,7 +8,7 @@ from notebooks_export.axes import BY_NAME
 from notebooks_export.drawing import Drawing
 from notebooks_export.layout import NoData
 
-BEYOND = ("needles", "key_correlation", "key_conv")
+BEYOND = ("needles", "key_correlation", "key_conv", "scorer")
 """Axes that the formula knows nothing of."""
 
 NEAR = 0.15
@@ -54,14 +54,14 @@ def _points(points):
     for name in BEYOND:
         plain &= (points[name] == BY_NAME[name].plain).to_numpy() if name in points else True
     if not plain.any():
-        raise NoData("no point has one needle and independent keys, which the pairwise formula is about")
+        raise NoData("no point has one needle, independent keys and scorer mean, which the pairwise formula is about")
     choice = ((points["topk"] >= 2) & (points["topk"] - 1 < points["candidates"])).to_numpy()
     if not (plain & choice).any():
         raise NoData("every point keeps all of its candidates or routes none, so SNR says nothing")
     known = points["miss_probability"].notna().to_numpy()
     if not (plain & choice & known).any():
         raise NoData("no point that the pairwise formula is about has an exact probability")
-    reasons = ((~plain, "have several needles, correlated keys or a convolution"),
+    reasons = ((~plain, "have several needles, correlated keys, a convolution or another scorer"),
                (plain & ~choice, "keep all of their candidates or route none"),
                (plain & choice & ~known, "have no exact probability"))
     told = [f"{int(rows.sum())} {words}" for rows, words in reasons if rows.any()]

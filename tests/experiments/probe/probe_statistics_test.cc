@@ -181,7 +181,7 @@ Coverage coverage(std::int64_t repeats) {
         for (std::int64_t g = 0; g < 16; ++g) {
             segments.push_back(segments_of(chunks_of_key_set(job, g), job.shape.block_size));
         }
-        const ClusteredCount count = of_cells(PointCells(job, counts[0], segments, plan.places[0], curve));
+        const ClusteredCount count = of_cells(PointCells(job, counts[0], segments, plan.places[0], &curve));
         const auto covers = [&](const analysis::Interval& interval) {
             return interval.low <= count.expected_miss() && count.expected_miss() <= interval.high ? 1.0 : 0.0;
         };

@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "experiments/base/interrupt.h"
+#include "experiments/base/this_rank.h"
 #include "experiments/ranks/rank_helper.h"
 #include "experiments/simulation/chunk_message.h"
 #include "sim/engine/engine.h"
@@ -76,6 +77,7 @@ using Life = std::function<void(RankHelper&)>;
 class Ranks {
 public:
     Ranks(int count, const Life& life) {
+        this_rank().task = "a task";
         std::map<int, int> sockets;
         places_.push_back({"here", "", ::getpid()});
         for (int rank = 1; rank <= count; ++rank) {
