@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <memory>
 
-#include "analysis/hit_problem.h"
 #include "experiments/base/parallel_for.h"
+#include "experiments/probe/needle_source.h"
 #include "experiments/results/column_builder.h"
 
 namespace mobalab::experiments {
@@ -46,10 +47,13 @@ std::vector<Column> count_columns(const std::vector<Row>& rows, double confidenc
 
 KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const ProbePlan& plan,
                                const std::vector<JobCounts>& counts, int threads) {
+    const auto curves = std::make_shared<analysis::MissCurves>();
+    std::vector<std::unique_ptr<const ProbeSource>> sources;
     std::vector<std::vector<std::vector<ProbeSegment>>> segments(plan.jobs.size());
     for (std::size_t j = 0; j < segments.size(); ++j) {
-        for (std::int64_t g = 0; g < plan.jobs[j].budget.key_sets; ++g) {
-            segments[j].push_back(segments_of(chunks_of_key_set(plan.jobs[j], g), plan.jobs[j].shape.block_size));
+        sources.push_back(std::make_unique<const NeedleSource>(plan.jobs[j], curves));
+        for (std::int64_t g = 0; g < sources[j]->key_sets(); ++g) {
+            segments[j].push_back(segments_of(sources[j]->chunks(g), sources[j]->shape().block_size));
         }
     }
 
@@ -57,13 +61,11 @@ KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const Pr
     result.points.resize(points.size());
     std::vector<std::vector<ClusterCell>> cells(points.size());
     std::vector<ProbeGroups> groups(points.size());
-    analysis::MissCurves curves;
     parallel_for(points.size(), threads, [&](std::size_t i) {
         const ProbePlace& place = plan.places[i];
         const ProbeJob& job = plan.jobs[place.job];
-        const bool has_theory = analysis::has_exact_probability(points[i]);
-        const PointCells point(job, counts[place.job], segments[place.job], place,
-                               has_theory ? &curves.of(points[i]) : nullptr);
+        const PointCells point(*sources[place.job], counts[place.job], segments[place.job], place.kind, place.topk);
+        const bool has_theory = point.has_theory();
         cells[i] = point.all();
         groups[i] = point.all_groups();
         const auto prior = [&](const ClusterCell& total, std::int64_t fewest, std::int64_t most) {

@@ -88,18 +88,6 @@ void check_feasible(std::int64_t head_dim, const NeedleKind& kind) {
     }
 }
 
-// Index of the needle's block in one row of the selection; the length of the row when it is not there.
-std::int64_t rank_of(std::span<const std::int32_t> row, std::int64_t block) {
-    return std::find(row.begin(), row.end(), static_cast<std::int32_t>(block)) - row.begin();
-}
-
-bool legal(std::span<const std::int32_t> row, std::int64_t candidates) {
-    const std::int64_t filled = std::min(std::ssize(row), candidates);
-    return std::all_of(row.begin(), row.begin() + filled,
-                       [&](std::int32_t block) { return 0 <= block && block < candidates; }) &&
-           std::all_of(row.begin() + filled, row.end(), [](std::int32_t block) { return block == -1; });
-}
-
 }  // namespace
 
 std::int64_t ProbeJob::largest_topk() const {
@@ -108,19 +96,6 @@ std::int64_t ProbeJob::largest_topk() const {
         largest = std::max(largest, *std::max_element(kind.topks.begin(), kind.topks.end()));
     }
     return largest;
-}
-
-std::size_t misses_index(const ProbeJob& job, std::size_t kind, std::size_t topk) {
-    const std::size_t buckets = candidate_buckets(job.shape.last_candidates()).size();
-    std::size_t rows = topk;
-    for (std::size_t i = 0; i < kind; ++i) {
-        rows += job.kinds[i].topks.size();
-    }
-    return rows * buckets;
-}
-
-std::size_t misses_size(const ProbeJob& job) {
-    return misses_index(job, job.kinds.size(), 0);
 }
 
 void check_job(const ProbeJob& job) {
@@ -160,20 +135,6 @@ std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::i
     return keys;
 }
 
-std::vector<ProbeSegment> segments_of(const std::vector<QueryChunk>& chunks, std::int64_t block_size) {
-    std::vector<ProbeSegment> segments;
-    for (const QueryChunk& chunk : chunks) {
-        std::int64_t row = chunk.start;
-        while (row < chunk.start + chunk.rows) {
-            const std::int64_t candidates = row / block_size;
-            const std::int64_t end = std::min((candidates + 1) * block_size, chunk.start + chunk.rows);
-            segments.push_back({candidates, end - row});
-            row = end;
-        }
-    }
-    return segments;
-}
-
 sim::NeedleQueries queries_of_set(const ProbeJob& job, const NeedleKind& kind,
                                   const std::vector<ProbeSegment>& segments, std::int64_t key_set) {
     const std::string identity = canonical_text(job.shape, kind);
@@ -200,46 +161,6 @@ sim::NeedleQueries queries_of_set(const ProbeJob& job, const NeedleKind& kind,
         }
     }
     return queries;
-}
-
-KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, std::int64_t key_set) {
-    const std::vector<QueryChunk> chunks = chunks_of_key_set(job, key_set);
-    const std::vector<ProbeSegment> segments = segments_of(chunks, job.shape.block_size);
-    const CandidateBuckets buckets = candidate_buckets(job.shape.last_candidates());
-    const std::unique_ptr<LoadedKeys> loaded = kernel.draw(job.shape, keys_of_set(job.shape, job.seed, key_set));
-
-    KeySetCounts counts;
-    counts.misses.assign(misses_size(job), 0);
-    for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) {
-        const std::vector<std::int64_t>& topks = job.kinds[kind].topks;
-        const std::int64_t topk = *std::max_element(topks.begin(), topks.end());
-        const auto width = static_cast<std::size_t>(topk - 1);
-        const sim::NeedleQueries queries = queries_of_set(job, job.kinds[kind], segments, key_set);
-        const auto probes = static_cast<std::size_t>(queries.count());
-        std::vector<std::uint8_t> feasible(probes);
-        std::vector<std::int32_t> selection(probes * width, std::numeric_limits<std::int32_t>::min());
-        loaded->route_needles(chunks, queries, topk, selection, feasible);
-        std::size_t i = 0;
-        for (const ProbeSegment& segment : segments) {
-            const std::size_t bucket = buckets.index_of(segment.candidates);
-            std::int64_t kept = 0;
-            for (const std::size_t end = i + static_cast<std::size_t>(segment.rows); i < end; ++i) {
-                const std::span<const std::int32_t> row(selection.data() + i * width, width);
-                counts.illegal_rows += legal(row, segment.candidates) ? 0 : 1;
-                if (feasible[i] == 0) {
-                    continue;
-                }
-                ++kept;
-                const std::int64_t needle = queries.slots[i * static_cast<std::size_t>(queries.cluster_size)];
-                const std::int64_t rank = rank_of(row, needle / job.shape.block_size);
-                for (std::size_t t = 0; t < topks.size(); ++t) {
-                    counts.misses[misses_index(job, kind, t) + bucket] += rank >= topks[t] - 1 ? 1 : 0;
-                }
-            }
-            counts.trials.push_back(kept);
-        }
-    }
-    return counts;
 }
 
 }  // namespace mobalab::experiments

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "experiments/probe/kernel_under_test.h"
+#include "experiments/probe/probe_counts.h"
 #include "experiments/probe/probe_plan.h"
 
 namespace mobalab::experiments {
@@ -50,34 +51,8 @@ struct ProbeJob {
     std::int64_t largest_topk() const;
 };
 
-/// Consecutive probes of a key set with the same number of candidates.
-struct ProbeSegment {
-    std::int64_t candidates;
-    std::int64_t rows;
-};
-
-/// Counts of one key set: what a journal stores.
-struct KeySetCounts {
-    /// Probes kept (not dropped as infeasible): [kind][segment].
-    std::vector<std::int64_t> trials;
-    /// Kept probes whose needle was not routed: [kind][topk of the kind][bucket of candidates].
-    std::vector<std::int64_t> misses;
-    /// Rows whose selection breaks the rule of candidates: entries outside [0, c) or fewer than min(topk - 1, c).
-    std::int64_t illegal_rows = 0;
-
-    friend bool operator==(const KeySetCounts&, const KeySetCounts&) = default;
-};
-
-/// Size of KeySetCounts::misses, and the place of one entry (bucket 0) in it.
-std::size_t misses_size(const ProbeJob& job);
-std::size_t misses_index(const ProbeJob& job, std::size_t kind, std::size_t topk);
-
-/// Where the probes of one key set stand, and how many candidates they have there.
+/// Where the probes of one key set stand.
 std::vector<QueryChunk> chunks_of_key_set(const ProbeJob& job, std::int64_t key_set);
-std::vector<ProbeSegment> segments_of(const std::vector<QueryChunk>& chunks, std::int64_t block_size);
-
-/// Draws key set number `key_set`, builds all its queries and routes them. Throws KernelError.
-KeySetCounts probe_key_set(const ProbeJob& job, const KernelUnderTest& kernel, std::int64_t key_set);
 
 /// The keys of key set number `key_set`: rows 0 to seq_len - 1 of a stream of unit rows.
 sim::UnitRows keys_of_set(const ProbeShape& shape, std::uint64_t seed, std::int64_t key_set);

@@ -11,7 +11,9 @@
 #include "experiments/base/number_bytes.h"
 #include "experiments/base/parallel_for.h"
 #include "experiments/base/values.h"
+#include "experiments/probe/needle_source.h"
 #include "experiments/ranks/work_dealer.h"
+#include "sim/streams/philox.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -72,19 +74,25 @@ void append(const KeySetCounts& counts, std::vector<std::int64_t>& record) {
     record.insert(record.end(), counts.misses.begin(), counts.misses.end());
 }
 
-// What all ranks must route with.
+// What all ranks must route with, and route.
 std::string name_of(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
-    return fmt::format("{} {}", kernel.device(),
-                       jobs.empty() ? std::string_view() : to_string(jobs.front().shape.dtype));
+    std::string identities;
+    for (const ProbeJob& job : jobs) {
+        identities += NeedleSource(job).identity() + "\n";
+    }
+    return fmt::format("{} {} {:016x}", kernel.device(),
+                       jobs.empty() ? std::string_view() : to_string(jobs.front().shape.dtype),
+                       sim::hash_text(identities));
 }
 
 std::vector<std::int64_t> run_unit(const ProbeJob& job, const KernelUnderTest& kernel, const Unit& unit) {
+    const NeedleSource source(job);
     std::vector<std::int64_t> record;
     for (std::int64_t g = unit.first; g < unit.last; ++g) {
         if (interrupted()) {
             throw Interrupted(stop_cause() + " in the kernel's probes; " + StopAdvice::present());
         }
-        append(probe_key_set(job, kernel, g), record);
+        append(count_key_set(source, kernel, g), record);
     }
     return record;
 }
@@ -97,16 +105,17 @@ bool restore(const ProbeJob& job, const std::vector<std::int64_t>& record, const
         at += static_cast<std::ptrdiff_t>(size);
         return std::vector<std::int64_t>(first, at);
     };
+    const NeedleSource source(job);
     for (std::int64_t g = unit.first; g < unit.last; ++g) {
-        const std::size_t segments = segments_of(chunks_of_key_set(job, g), job.shape.block_size).size();
-        const std::size_t trials = segments * job.kinds.size();
-        if (static_cast<std::size_t>(record.end() - at) < 1 + trials + misses_size(job)) {
+        const std::size_t segments = segments_of(source.chunks(g), source.shape().block_size).size();
+        const std::size_t trials = segments * source.kinds();
+        if (static_cast<std::size_t>(record.end() - at) < 1 + trials + misses_size(source)) {
             return false;
         }
         KeySetCounts& target = counts[static_cast<std::size_t>(g)];
         target.illegal_rows = *at++;
         target.trials = take(trials);
-        target.misses = take(misses_size(job));
+        target.misses = take(misses_size(source));
     }
     return at == record.end();
 }

@@ -49,7 +49,7 @@ using JobCounts = std::vector<KeySetCounts>;
 using ProbeProgress = std::function<void(double fraction, const std::string& text)>;
 
 /// Runs all jobs, several key sets at once. Key sets found in the journal are not run again; the result is the same bit
-/// for bit. Throws what probe_key_set() throws, and Interrupted.
+/// for bit. Throws what count_key_set() throws, and Interrupted.
 std::vector<JobCounts> run_probes(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel,
                                   UnitJournal& journal, const ProbeProgress& progress);
 

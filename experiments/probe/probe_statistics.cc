@@ -145,37 +145,37 @@ ClusteredCount combine(std::span<const ClusterCell> cells, const ProbeGroups& gr
     return result;
 }
 
-PointCells::PointCells(const ProbeJob& job, const JobCounts& counts,
-                       const std::vector<std::vector<ProbeSegment>>& segments, const ProbePlace& place,
-                       const analysis::MissCurve* curve) {
-    const CandidateBuckets buckets = candidate_buckets(job.shape.last_candidates());
+PointCells::PointCells(const ProbeSource& source, const JobCounts& counts,
+                       const std::vector<std::vector<ProbeSegment>>& segments, std::size_t kind, std::size_t topk) {
+    const CandidateBuckets buckets = candidate_buckets(source.shape().last_candidates());
     cells_.assign(buckets.size(), std::vector<ClusterCell>(counts.size()));
     groups_.resize(buckets.size());
     for (std::size_t g = 0; g < counts.size(); ++g) {
-        const std::size_t first_segment = place.kind * segments[g].size();
+        const std::size_t first_segment = kind * segments[g].size();
         for (std::size_t s = 0; s < segments[g].size(); ++s) {
             const auto trials = static_cast<double>(counts[g].trials[first_segment + s]);
             const std::size_t bucket = buckets.index_of(segments[g][s].candidates);
-            if (curve == nullptr) {
+            const auto exact = source.expectation(kind, topk, segments[g][s].candidates);
+            if (!exact) {
+                has_theory_ = false;
                 cells_[bucket][g].trials += trials;
                 continue;
             }
-            const analysis::HitProbability exact = curve->at(segments[g][s].candidates);
-            const double miss = std::exp(exact.log_miss);
-            const double hit = std::exp(exact.log_hit);
+            const double miss = std::exp(exact->log_miss);
+            const double hit = std::exp(exact->log_hit);
             cells_[bucket][g] += {.trials = trials,
                                   .misses = 0.0,
                                   .expected_misses = trials * miss,
                                   .expected_hits = trials * hit,
                                   .variance = trials * miss * hit};
-            groups_[bucket].add(trials, exact);
+            groups_[bucket].add(trials, *exact);
         }
         for (std::size_t b = 0; b < buckets.size(); ++b) {
-            const std::size_t cell = misses_index(job, place.kind, place.topk) + b;
+            const std::size_t cell = misses_index(source, kind, topk) + b;
             cells_[b][g].misses = static_cast<double>(counts[g].misses[cell]);
         }
     }
-    if (curve == nullptr) {
+    if (!has_theory_) {
         expect_the_observed();
     }
 }

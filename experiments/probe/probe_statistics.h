@@ -8,7 +8,6 @@
 
 #include "analysis/agreement.h"
 #include "analysis/binomial_interval.h"
-#include "analysis/miss_curve.h"
 #include "experiments/probe/probe_run.h"
 
 namespace mobalab::experiments {
@@ -108,11 +107,13 @@ ClusteredCount combine(std::span<const ClusterCell> cells, const ProbeGroups& gr
 /// The cells of one point of a plan.
 class PointCells {
 public:
-    /// `segments` are those of every key set of the job, `curve` is the curve of the point. Null where theory knows
-    /// none: then the share that missed among all probes of a bucket stands for what was expected of each of them,
+    /// `segments` are those of every key set of the source; the point is its `kind` at its `topk`. Where theory knows
+    /// nothing of it, the share that missed among all probes of a bucket stands for what was expected of each of them,
     /// which is what the spread between key sets is measured from; there are no groups.
-    PointCells(const ProbeJob& job, const JobCounts& counts, const std::vector<std::vector<ProbeSegment>>& segments,
-               const ProbePlace& place, const analysis::MissCurve* curve);
+    PointCells(const ProbeSource& source, const JobCounts& counts,
+               const std::vector<std::vector<ProbeSegment>>& segments, std::size_t kind, std::size_t topk);
+
+    bool has_theory() const { return has_theory_; }
 
     const std::vector<ClusterCell>& bucket(std::size_t index) const { return cells_[index]; }  ///< one cell a key set
     const ProbeGroups& groups(std::size_t index) const { return groups_[index]; }
@@ -125,6 +126,7 @@ private:
 
     std::vector<std::vector<ClusterCell>> cells_;  // [bucket][key set]
     std::vector<ProbeGroups> groups_;              // [bucket]
+    bool has_theory_ = true;
 };
 
 }  // namespace mobalab::experiments

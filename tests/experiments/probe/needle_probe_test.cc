@@ -12,6 +12,7 @@
 #include <set>
 
 #include "analysis/routing_point.h"
+#include "experiments/probe/needle_source.h"
 #include "experiments/probe/probe_run.h"
 #include "tests/experiments/probe/plain_router.h"
 #include "tests/experiments/probe/selection_difference.h"
@@ -236,8 +237,8 @@ std::vector<std::int64_t> misses_of(const ProbePlan& plan, const std::vector<Job
     const auto buckets = static_cast<std::ptrdiff_t>(candidate_buckets(job.shape.last_candidates()).size());
     std::vector<std::int64_t> misses;
     for (const KeySetCounts& key_set : counts[place.job]) {
-        const auto first =
-            key_set.misses.begin() + static_cast<std::ptrdiff_t>(misses_index(job, place.kind, place.topk));
+        const auto first = key_set.misses.begin() +
+                           static_cast<std::ptrdiff_t>(misses_index(NeedleSource(job), place.kind, place.topk));
         misses.insert(misses.end(), first, first + buckets);
     }
     return misses;

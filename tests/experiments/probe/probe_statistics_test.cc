@@ -1,4 +1,5 @@
 #include "experiments/probe/probe_statistics.h"
+#include "experiments/probe/needle_source.h"
 
 #include <gtest/gtest.h>
 
@@ -167,7 +168,6 @@ ClusteredCount of_cells(const PointCells& point) {
 Coverage coverage(std::int64_t repeats) {
     const analysis::RoutingPoint point{
         .head_dim = 8, .block_size = 4, .candidates = 31, .topk = 4, .mu_signal = 0.9, .seq_len = 128};
-    const analysis::MissCurve curve(point);
     const auto seed = sim::testing::test_seed();
     Coverage result;
     for (std::int64_t repeat = 0; repeat < repeats; ++repeat) {
@@ -181,7 +181,7 @@ Coverage coverage(std::int64_t repeats) {
         for (std::int64_t g = 0; g < 16; ++g) {
             segments.push_back(segments_of(chunks_of_key_set(job, g), job.shape.block_size));
         }
-        const ClusteredCount count = of_cells(PointCells(job, counts[0], segments, plan.places[0], &curve));
+        const ClusteredCount count = of_cells(PointCells(NeedleSource(job), counts[0], segments, 0, 0));
         const auto covers = [&](const analysis::Interval& interval) {
             return interval.low <= count.expected_miss() && count.expected_miss() <= interval.high ? 1.0 : 0.0;
         };
