@@ -137,7 +137,7 @@ const std::vector<Row> rows = {
     {"width min", conv_backward, [](CCall& c) { c.width = int32_min; }, invalid, "width = -2147483648: must be in"},
     {"dtype fp32", moba, [](CCall& c) { c.problem.dtype = MOBALAB_FP32; }, unsupported, "dtype = fp32.*bf16", Where::cuda},
     // The scorer, of what routes or summarises keys.
-    {"scorer 5", moba, [](CCall& c) { c.problem.scorer = 5; }, invalid, "scorer = 5: .*0 \\(mean\\).*4 \\(random\\).*: 0"},
+    {"scorer 78", moba, [](CCall& c) { c.problem.scorer = 78; }, invalid, "scorer = 78: .*0 \\(mean\\).*4 \\(random\\).*: 0"},
     {"scorer -1", centroids, [](CCall& c) { c.problem.scorer = -1; }, invalid, "scorer = -1: must be one of"},
     {"scorer max", route, [](CCall& c) { c.problem.scorer = int32_max; }, invalid, "scorer = 2147483647: must be one of"},
     {"scorer min", route_given, [](CCall& c) { c.problem.scorer = int32_min; }, invalid, "scorer = -2147483648: must be"},
@@ -697,8 +697,7 @@ TEST(CInterface, QuestionsAreCheckedToo) {
     MobalabScorerInfo info{};
     for (const int32_t wrong : {-1, int32_t{MOBALAB_SCORER_COUNT}, int32_max, int32_min}) {
         EXPECT_EQ(mobalab_scorer_info(wrong, &info, text, sizeof(text)), invalid);
-        EXPECT_NE(std::string(text).find("scorer = " + std::to_string(wrong) + ": must be in [0, 4]"),
-                  std::string::npos);
+        EXPECT_NE(std::string(text).find("scorer = " + std::to_string(wrong) + ": must be in [0, "), std::string::npos);
         EXPECT_EQ(info.name, nullptr);
     }
     EXPECT_EQ(mobalab_scorer_info(0, nullptr, text, sizeof(text)), invalid);

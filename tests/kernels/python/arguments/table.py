@@ -797,6 +797,12 @@ def gradient_rows(fw):
             lambda fw, packed=packed: all_of_them(fw, packed),
             RIGHT,
         )
+        yield Row(
+            "moba_attention",
+            f"all require grad, routed by quest{', packed' * packed}",
+            lambda fw, packed=packed: {**all_of_them(fw, packed), "scorer": "quest"},
+            RIGHT if fw.device == "cpu" else RIGHT_IF_TAKEN,
+        )
         for name in ("q", "k", "v"):
             for label, layout, _ in _tensor_layouts(fw, packed):
                 if _copied(name, label):
