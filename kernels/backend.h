@@ -15,10 +15,11 @@ namespace mobalab::kernels {
 ///   - strides are resolved: never `contiguous`, never negative; those of extents of at most 1 are as if contiguous;
 ///   - rows of written tensors do not overlap, nor does anything written overlap another argument;
 ///   - pointers that the operation needs are not null and are aligned to their elements (selection may be null where
-///     routed() is 0; scores may always be null);
-///   - there is work: compute_centroids has a block, route* has a query and routed() > 0, *_forward has a query
-///     (routed() may be 0), attention_backward, key_conv_forward and key_conv_centroids have a key. attention_backward
-///     may have no queries and key_conv_backward no keys: what they write is then zero;
+///     routed() is 0, centroids where the scorer keeps none; scores may always be null);
+///   - there is work: compute_centroids and key_conv_centroids have summaries to write (never scorer random), route*
+///     has a query and routed() > 0, *_forward has a query (routed() may be 0), attention_backward, key_conv_forward
+///     and key_conv_centroids have a key. attention_backward may have no queries and key_conv_backward no keys: what
+///     they write is then zero;
 ///   - execution.workspace is 256-byte aligned and holds workspace_size() bytes, where that is not 0.
 /// A `selection` that is read may hold anything: see attention_forward() in kernels.h.
 ///

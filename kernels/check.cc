@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
+#include <string>
 #include <type_traits>
+#include <vector>
 
 namespace mobalab::kernels {
 namespace {
@@ -28,14 +31,22 @@ Status check_least(const char* name, std::int64_t value, std::int64_t least) {
     return invalid(fmt::format("{} = {}: must be at least {}; nearest valid choice: {}", name, value, least, least));
 }
 
-/// A row is `row` elements of `row_name`.
-Status check_volume(const char* name, std::int64_t tokens, std::int64_t heads, const char* row_name, std::int64_t row) {
-    const double elements = static_cast<double>(tokens) * static_cast<double>(heads) * static_cast<double>(row);
+struct Extent {
+    const char* name;
+    std::int64_t value;
+};
+
+Status check_volume(const char* name, const std::vector<Extent>& extents) {
+    double elements = 1.0;
+    std::string product;
+    for (const Extent& extent : extents) {
+        elements *= static_cast<double>(extent.value);
+        product += fmt::format("{}{} {}", product.empty() ? "" : " x ", extent.name, extent.value);
+    }
     if (elements <= static_cast<double>(max_elements)) return {};
     return invalid(
-        fmt::format("{} has {:.4g} elements (tokens {} x heads {} x {} {}): must be at most 2^46; "
-                    "nearest valid choice: split the batch",
-                    name, elements, tokens, heads, row_name, row));
+        fmt::format("{} has {:.4g} elements ({}): must be at most 2^46; nearest valid choice: split the batch", name,
+                    elements, product));
 }
 
 Status check_aligned(const char* name, const void* pointer, std::size_t alignment) {
@@ -164,10 +175,64 @@ Status check_boundary_contents(const Problem& problem, Side side, bool blocks) {
 
 Status check_volumes(const Problem& p, Side side) {
     const std::int64_t keys = std::max<std::int64_t>(p.tokens_k(), 1);  // the weights of a convolution need no key
-    if (Status s = check_volume("k", keys, p.heads_k, "head_dim", p.head_dim); !s.ok()) return s;
+    const Extent head_dim = {"head_dim", p.head_dim};
+    if (Status s = check_volume("k", {{"tokens", keys}, {"heads", p.heads_k}, head_dim}); !s.ok()) return s;
     if (side == Side::keys) return {};
-    if (Status s = check_volume("q", p.tokens_q(), p.heads_q, "head_dim", p.head_dim); !s.ok()) return s;
-    return check_volume("selection", p.tokens_q(), p.heads_q, "slots", p.routed());
+    const Extent tokens = {"tokens", p.tokens_q()}, heads = {"heads", p.heads_q};
+    if (Status s = check_volume("q", {tokens, heads, head_dim}); !s.ok()) return s;
+    return check_volume("selection", {tokens, heads, {"slots", p.routed()}});
+}
+
+/// "0 (mean), 1 (quest), ...".
+std::string scorer_numbers() {
+    std::string text;
+    for (int number = 0;; ++number) {
+        const ScorerDefinition* definition = find_scorer(static_cast<ScorerKind>(number));
+        if (definition == nullptr) return text;
+        text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", number, definition->name);
+    }
+}
+
+std::int64_t nearest_divisor(std::int64_t of, std::int64_t to) {
+    std::int64_t nearest = 1;
+    for (std::int64_t small = 1; small <= of / small; ++small) {
+        if (of % small != 0) continue;
+        for (const std::int64_t divisor : {small, of / small}) {
+            if (std::abs(divisor - to) < std::abs(nearest - to)) nearest = divisor;
+        }
+    }
+    return nearest;
+}
+
+/// The scorer, and the size of what it keeps of the keys.
+Status check_scorer(const Problem& p) {
+    const ScorerDefinition* definition = find_scorer(p.scorer.kind);
+    if (definition == nullptr) {
+        return invalid(fmt::format("scorer = {}: must be one of {}; nearest valid choice: 0",
+                                   static_cast<int>(p.scorer.kind), scorer_numbers()));
+    }
+    const std::int64_t sub_blocks = p.scorer.sub_blocks;
+    if (!definition->divides && sub_blocks != 1) {
+        return invalid(
+            fmt::format("sub_blocks = {}: must be 1 with scorer {}, which does not divide blocks; nearest valid "
+                        "choice: 1",
+                        sub_blocks, definition->name));
+    }
+    if (Status s = check_range("sub_blocks", sub_blocks, 1, p.block_size); !s.ok()) return s;
+    if (p.block_size % sub_blocks != 0) {
+        return invalid(fmt::format("sub_blocks = {}: must divide block_size = {}; nearest valid choice: {}", sub_blocks,
+                                   p.block_size, nearest_divisor(p.block_size, sub_blocks)));
+    }
+    return check_volume(
+        "centroids",
+        {{"parts", definition->parts}, {"sub-blocks", p.sub_blocks()}, {"heads", p.heads_k}, {"head_dim", p.head_dim}});
+}
+
+/// Attention alone and the convolution alone look at no scorer.
+bool uses_scorer(Operation operation) {
+    return operation == Operation::centroids || operation == Operation::key_conv_centroids ||
+           operation == Operation::route || operation == Operation::route_with_centroids ||
+           operation == Operation::moba_forward;
 }
 
 bool is_conv(Operation operation) {
@@ -240,6 +305,9 @@ Status check_problem(Operation operation, const Problem& problem, bool host_memo
     }
     if (Status s = check_totals(problem, side, blocks); !s.ok()) return s;
     if (Status s = check_volumes(problem, side); !s.ok()) return s;
+    if (uses_scorer(operation)) {
+        if (Status s = check_scorer(problem); !s.ok()) return s;
+    }
     if (problem.cu_seqlens_k == nullptr) return {};
     if (Status s = check_aligned("cu_seqlens_k", problem.cu_seqlens_k, sizeof(std::int32_t)); !s.ok()) return s;
     if (side == Side::queries_and_keys) {
@@ -303,8 +371,7 @@ Arguments& Arguments::array(const char* name, const void* data, std::int64_t cou
 }
 
 Arguments& Arguments::centroids(const void* data, bool written) {
-    const DataType kept = problem_.centroids == Centroids::fp32 ? DataType::fp32 : problem_.dtype;
-    return array("centroids", data, problem_.blocks() * problem_.heads_k * problem_.head_dim, size_of(kept), written);
+    return array("centroids", data, problem_.centroid_elements(), size_of(problem_.centroid_dtype()), written);
 }
 
 Arguments& Arguments::selection(const std::int32_t* data, bool written) {

@@ -142,7 +142,7 @@ Status compute_centroids(const Problem& p, ConstTensor k, void* centroids, const
         if (Status s = prepare(table, offered, Operation::centroids, p, execution, workspace); !s.ok()) return s;
         Arguments arguments(p, execution, workspace);
         if (Status s = arguments.keys("k", k).centroids(centroids, true).status(); !s.ok()) return s;
-        if (p.blocks() == 0) return {};
+        if (p.centroid_elements() == 0) return {};
         return table->compute_centroids(p, k, centroids, execution);
     });
 }
@@ -255,8 +255,9 @@ Status key_conv_centroids(const Problem& p, ConstTensor k, const float* weight, 
         arguments.weight(weight, width).keys("k", k).keys("out", out).centroids(centroids, true);
         if (Status s = arguments.status(); !s.ok()) return s;
         if (p.tokens_k() == 0) return {};
-        if (fused) return table->key_conv_centroids(p, k, weight, width, out, centroids, execution);
-        if (Status s = table->key_conv_forward(p, k, weight, width, out, execution); !s.ok()) return s;
+        const bool keeps = p.centroid_elements() > 0;
+        if (fused && keeps) return table->key_conv_centroids(p, k, weight, width, out, centroids, execution);
+        if (Status s = table->key_conv_forward(p, k, weight, width, out, execution); !s.ok() || !keeps) return s;
         return table->compute_centroids(p, as_const(out), centroids, execution);
     });
 }

@@ -18,8 +18,9 @@ namespace mobalab::kernels {
 //   - query row r of a sequence with sq queries and sk keys stands at position p = r + sk - sq (bottom-right aligned,
 //     sq <= sk), its own block is p / B, its candidates are the blocks entirely before its own: [0, p / B);
 //   - it keeps its own block plus its best topk - 1 candidates (all of them when there are fewer);
-//   - the score of a block is q . centroid, accumulated in fp32 and unscaled; the centroid is the fp32 mean of the
-//     block's keys rounded to the input dtype (Centroids::input_dtype);
+//   - the score of a block is that of Problem::scorer (kernels/scorer.h), accumulated in fp32 and unscaled. By default
+//     it is q . centroid; the centroid is the fp32 mean of the block's keys rounded to the input dtype
+//     (Centroids::input_dtype);
 //   - equal scores: the higher block index wins; a score that is NaN ranks above every number, +inf included (as in
 //     torch.topk), so a NaN key is kept and shows in the rows that could see it; among NaN the higher block; a score of
 //     -inf is no candidate;
@@ -43,7 +44,7 @@ enum class Backend {
     cuda,           ///< Hopper (sm_90a), 16-bit dtypes; unsupported_device where there is none
 };
 
-/// How centroids are kept between pooling and scoring.
+/// How centroids (a scorer's summaries of keys) are kept between pooling and scoring.
 enum class Centroids {
     input_dtype,  ///< rounded to the dtype of the keys, as the official kernel does
     fp32,         ///< kept in fp32 (cuda: split into two 16-bit halves)
@@ -94,11 +95,9 @@ struct Problem {
     std::int64_t blocks() const { return cu_seqlens_k != nullptr ? total_blocks : batch * longest_blocks(); }
     /// Sub-blocks that routing scores.
     std::int64_t sub_blocks() const { return blocks() * scorer.sub_blocks; }
-    /// Elements of what compute_centroids() writes; 0 for a scorer that looks at no tensor, or that is none.
-    std::int64_t summary_elements() const {
-        const ScorerDefinition* definition = find_scorer(scorer.kind);
-        return definition == nullptr ? 0 : sub_blocks() * definition->parts * heads_k * head_dim;
-    }
+    /// Elements of `centroids` (see compute_centroids); 0 where the scorer keeps none.
+    std::int64_t centroid_elements() const { return parts_of(scorer.kind) * sub_blocks() * heads_k * head_dim; }
+    DataType centroid_dtype() const { return centroids == Centroids::fp32 ? DataType::fp32 : dtype; }
     /// Slots of a row of `selection`: the blocks it keeps beside its own, at most.
     std::int64_t routed() const { return std::min(topk, std::max<std::int64_t>(1, longest_blocks())) - 1; }
 };
@@ -161,10 +160,10 @@ std::size_t workspace_size(Operation operation, const Problem& problem, Backend 
 Status supported(Operation operation, const Problem& problem, Backend backend);
 
 /// What the problem's scorer keeps of every block, for scorer mean its centroid: out is [sub_blocks(), parts, heads_k,
-/// head_dim] contiguous, so that the summaries of a shorter sequence are the first ones of a longer one; dtype of the
+/// head_dim] contiguous, so that what a shorter sequence keeps is the beginning of what a longer one does; dtype of the
 /// keys, or fp32 with Centroids::fp32. Row j of a sequence belongs to its sub-block j, keys [j * B / r, (j + 1) * B /
 /// r) with r = scorer.sub_blocks; every block of a sequence has r of them. A partial sub-block is summarised over its
-/// real length, an empty one (behind the last key) is zero. Scorer random keeps nothing.
+/// real length, an empty one (behind the last key) is zero. Scorer random keeps nothing: `centroids` may then be null.
 Status compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution);
 
 /// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, routed()]: block numbers inside the
@@ -174,8 +173,8 @@ Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t*
              const Execution& execution);
 
 /// route() with the centroids that compute_centroids() wrote for the same keys: one pooling serves many chunks of
-/// queries (seqlen_q < seqlen_k; with the same seqlen_k, block_size, dtype and Centroids the selection equals route()'s
-/// bit for bit).
+/// queries (seqlen_q < seqlen_k; with the same seqlen_k, block_size, dtype, Centroids and scorer the selection equals
+/// route()'s bit for bit).
 Status route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
                             float* scores, const Execution& execution);
 

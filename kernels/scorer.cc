@@ -17,4 +17,9 @@ const ScorerDefinition* find_scorer(ScorerKind kind) {
     return number < std::size(all) ? all[number] : nullptr;
 }
 
+std::int64_t parts_of(ScorerKind kind) {
+    const ScorerDefinition* definition = find_scorer(kind);
+    return definition == nullptr ? 0 : definition->parts;
+}
+
 }  // namespace mobalab::kernels

@@ -171,7 +171,7 @@ private:
     std::size_t summary_bytes(std::int64_t rows) const {
         ProbeShape first = shape_;
         first.seq_len = rows;
-        return static_cast<std::size_t>(problem_of(first, rows).summary_elements()) * element_bytes;
+        return static_cast<std::size_t>(problem_of(first, rows).centroid_elements()) * element_bytes;
     }
 
     std::size_t bytes_of(std::int64_t rows) const {

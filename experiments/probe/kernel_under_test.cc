@@ -34,7 +34,7 @@ class CpuLoadedKeys : public LoadedKeys {
 public:
     CpuLoadedKeys(const ProbeShape& shape, std::span<const float> keys) : problem_(problem_of(shape, shape.seq_len)) {
         const HostTensor converted(keys, shape.dtype);
-        const auto elements = static_cast<std::size_t>(problem_.summary_elements());
+        const auto elements = static_cast<std::size_t>(problem_.centroid_elements());
         centroids_.resize(elements * kernels::size_of(shape.dtype));
         check(kernels::compute_centroids(problem_, {.data = converted.data()}, centroids_.data(), execution_));
     }

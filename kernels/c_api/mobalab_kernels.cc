@@ -20,6 +20,12 @@ static_assert(static_cast<int>(mk::StatusCode::device_error) == MOBALAB_DEVICE_E
 static_assert(static_cast<int>(mk::Operation::key_conv_backward) == MOBALAB_OP_KEY_CONV_BACKWARD);
 static_assert(mk::contiguous == MOBALAB_CONTIGUOUS);
 static_assert(static_cast<int>(mk::Operation::key_conv_centroids) == MOBALAB_OP_KEY_CONV_CENTROIDS);
+static_assert(static_cast<int>(mk::ScorerKind::mean) == MOBALAB_SCORER_mean);
+static_assert(static_cast<int>(mk::ScorerKind::random) == MOBALAB_SCORER_random);
+
+/// Other languages declare the struct themselves: no hidden padding.
+static_assert(sizeof(MobalabProblem) ==
+              12 * sizeof(int64_t) + 4 * sizeof(int32_t) + sizeof(uint64_t) + 2 * sizeof(const int32_t*));
 
 MobalabStatus report(MobalabStatus code, std::string_view text, char* message, size_t message_size) {
     if (code != MOBALAB_OK && message != nullptr && message_size > 0) {
@@ -58,6 +64,7 @@ mk::Problem to_problem(const MobalabProblem& c) {
     p.topk = c.topk;
     p.dtype = static_cast<mk::DataType>(c.dtype);
     p.centroids = static_cast<mk::Centroids>(c.centroids);
+    p.scorer = {static_cast<mk::ScorerKind>(c.scorer), c.sub_blocks, c.scorer_seed};
     p.cu_seqlens_q = c.cu_seqlens_q;
     p.cu_seqlens_k = c.cu_seqlens_k;
     p.total_q = c.total_q;
@@ -96,6 +103,9 @@ MobalabStatus guarded(const MobalabProblem* problem, int32_t backend, char* mess
     if (!in_range(problem->centroids, MOBALAB_CENTROIDS_FP32)) {
         return report_enum("centroids", problem->centroids, "0 (dtype of the keys) or 1 (fp32)", message, message_size);
     }
+    if (problem->reserved != 0) {
+        return report_enum("reserved", problem->reserved, "0", message, message_size);
+    }
     if (!in_range(backend, MOBALAB_CUDA)) {
         return report_enum("backend", backend, "0 (cpu), 1 (cpu reference) or 2 (cuda)", message, message_size);
     }
@@ -126,6 +136,17 @@ MobalabStatus mobalab_backend_available(int32_t backend, char* message, size_t m
     const MobalabProblem any{};
     return guarded(&any, backend, message, message_size,
                    [&](const mk::Problem&) { return mk::backend_available(static_cast<mk::Backend>(backend)); });
+}
+
+MobalabStatus mobalab_scorer_info(int32_t scorer, MobalabScorerInfo* info, char* message, size_t message_size) {
+    if (info == nullptr) return report_null("info", message, message_size);
+    const mk::ScorerDefinition* definition = mk::find_scorer(static_cast<mk::ScorerKind>(scorer));
+    if (definition == nullptr) {
+        const std::string valid = "in [0, " + std::to_string(MOBALAB_SCORER_COUNT - 1) + "]";
+        return report_enum("scorer", scorer, valid.c_str(), message, message_size);
+    }
+    *info = {definition->name.data(), definition->parts, definition->divides ? 1 : 0};
+    return MOBALAB_OK;
 }
 
 MobalabStatus mobalab_workspace_size(int32_t operation, const MobalabProblem* problem, int32_t backend, uint64_t* bytes,

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/scorers/scorers.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -20,11 +22,15 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or a function below changes. */
-#define MOBALAB_KERNELS_ABI 2
+#define MOBALAB_KERNELS_ABI 3
 
 typedef enum { MOBALAB_FP32 = 0, MOBALAB_BF16 = 1, MOBALAB_FP16 = 2 } MobalabDataType;
 typedef enum { MOBALAB_CPU = 0, MOBALAB_CPU_REFERENCE = 1, MOBALAB_CUDA = 2 } MobalabBackend;
 typedef enum { MOBALAB_CENTROIDS_INPUT_DTYPE = 0, MOBALAB_CENTROIDS_FP32 = 1 } MobalabCentroids;
+/* MOBALAB_SCORER_mean = 0, MOBALAB_SCORER_quest = 1, ...: the list of kernels/scorers/scorers.h. */
+#define MOBALAB_SCORER_NUMBER(name) MOBALAB_SCORER_##name,
+typedef enum { MOBALAB_SCORERS(MOBALAB_SCORER_NUMBER) MOBALAB_SCORER_COUNT } MobalabScorer;
+#undef MOBALAB_SCORER_NUMBER
 typedef enum {
     MOBALAB_OK = 0,
     MOBALAB_INVALID_ARGUMENT = 1,
@@ -54,8 +60,12 @@ typedef struct {
     int64_t head_dim;
     int64_t block_size;
     int64_t topk;
-    int32_t dtype;     /* MobalabDataType */
-    int32_t centroids; /* MobalabCentroids */
+    int32_t dtype;        /* MobalabDataType */
+    int32_t centroids;    /* MobalabCentroids */
+    int32_t scorer;       /* MobalabScorer; this and the next three: of operations that route or summarise keys */
+    int32_t reserved;     /* 0 */
+    int64_t sub_blocks;   /* of a block, at least 1; above that divides block_size, and the scorer is submean */
+    uint64_t scorer_seed; /* of scorer random; others ignore it */
     const int32_t* cu_seqlens_q;
     const int32_t* cu_seqlens_k;
     int64_t total_q;
@@ -83,7 +93,17 @@ typedef struct {
     uint64_t workspace_bytes;
 } MobalabExecution;
 
+/* A scorer, for those who list or name them; see kernels/scorer.h. */
+typedef struct {
+    const char* name;
+    int32_t parts;   /* of `centroids`, [sub-blocks, parts, heads_k, head_dim]; 0: the scorer keeps nothing of keys */
+    int32_t divides; /* 1: sub_blocks may be above 1 */
+} MobalabScorerInfo;
+
 int32_t mobalab_abi(void);
+
+/* Of MobalabScorer `scorer`, below MOBALAB_SCORER_COUNT. */
+MobalabStatus mobalab_scorer_info(int32_t scorer, MobalabScorerInfo* info, char* message, size_t message_size);
 
 MobalabStatus mobalab_backend_available(int32_t backend, char* message, size_t message_size);
 

@@ -9,51 +9,105 @@
 namespace mobalab::kernels::cpu {
 namespace {
 
-/// One (block, head) per unit of work; few of them are too little for a thread.
-constexpr std::int64_t blocks_per_task = 32;
+/// One (sub-block, head) per unit of work; few of them are too little for a thread.
+constexpr std::int64_t units_per_task = 32;
 
 struct Unit {
     ConstTensor keys;  ///< of its sequence
-    std::int64_t first_key, length, output_row;
+    KeySpan span;
+    std::int64_t output_row;
 };
 
 std::vector<Unit> units_of(const Problem& p, ConstTensor k) {
+    const std::int64_t per_block = p.scorer.sub_blocks;
     std::vector<Unit> units;
     for (const Sequence& s : sequences_of(p)) {
         const ConstTensor keys = keys_of(s, k, p.dtype);
-        for (std::int64_t block = 0; block < s.blocks; ++block) {
-            units.push_back({keys, block * p.block_size, s.block_length(block), s.block_begin + block});
+        for (std::int64_t i = 0; i < s.blocks * per_block; ++i) {
+            units.push_back({keys, sub_block_keys(s, per_block, i), s.block_begin * per_block + i});
         }
     }
     return units;
 }
 
+/// One thread's scratch.
+class Summariser {
+public:
+    explicit Summariser(std::int64_t head_dim) : result(head_dim), row_(head_dim), sum_(head_dim) {}
+
+    /// Puts the summary of one unit and head into `result`.
+    void run(const Problem& p, const Unit& unit, std::int64_t head, Summary summary) {
+        if (unit.span.count == 0) {
+            result.setZero();
+            return;
+        }
+        switch (summary) {
+            case Summary::mean:
+                return mean(p, unit, head);
+            case Summary::maximum:
+                // A NaN is taken and never let go: it compares false with everything.
+                return extreme(p, unit, head, [](const auto& row, const auto& best) { return row > best; });
+            case Summary::minimum:
+                return extreme(p, unit, head, [](const auto& row, const auto& best) { return row < best; });
+        }
+    }
+
+    Eigen::ArrayXf result;
+
+private:
+    static void read(const Problem& p, const Unit& unit, std::int64_t i, std::int64_t head, Eigen::ArrayXf& row) {
+        read_row(row_address(unit.keys, p.dtype, unit.span.first + i, head), p.dtype, p.head_dim, row.data());
+    }
+
+    /// Sums run in double and in token order: rounding to fp32 once gives the same mean on every machine.
+    void mean(const Problem& p, const Unit& unit, std::int64_t head) {
+        sum_.setZero();
+        for (std::int64_t i = 0; i < unit.span.count; ++i) {
+            read(p, unit, i, head, row_);
+            sum_ += row_.cast<double>();
+        }
+        result = (sum_ / static_cast<double>(unit.span.count)).cast<float>();
+    }
+
+    template <typename Better>
+    void extreme(const Problem& p, const Unit& unit, std::int64_t head, const Better& better) {
+        read(p, unit, 0, head, result);
+        for (std::int64_t i = 1; i < unit.span.count; ++i) {
+            read(p, unit, i, head, row_);
+            result = (better(row_, result) || row_ != row_).select(row_, result);
+        }
+    }
+
+    Eigen::ArrayXf row_;
+    Eigen::ArrayXd sum_;
+};
+
 }  // namespace
 
-/// Sums run in double and in token order: rounding to fp32 once gives the same mean on every machine.
 Status compute_centroids(const Problem& p, ConstTensor k, void* centroids, const Execution& execution) {
     const std::int64_t d = p.head_dim;
     const std::vector<Unit> units = units_of(p, k);
     const auto count = static_cast<std::int64_t>(units.size());
-    const DataType kept_as = p.centroids == Centroids::fp32 ? DataType::fp32 : p.dtype;
-    const Tensor out = {.data = centroids, .stride_token = p.heads_k * d, .stride_head = d};
+    const DataType kept_as = p.centroid_dtype();
+    const ScorerDefinition& scorer = *find_scorer(p.scorer.kind);
+    const Tensor all_parts = {centroids, p.heads_k * d, scorer.parts * p.heads_k * d, d};
     const auto work = [&]() -> Task {
-        return [&, row = Eigen::ArrayXf(d), sum = Eigen::ArrayXd(d)](std::int64_t task) mutable {
-            for (std::int64_t i = task * blocks_per_task; i < std::min(count, (task + 1) * blocks_per_task); ++i) {
-                const Unit& unit = units[static_cast<std::size_t>(i)];
-                for (std::int64_t head = 0; head < p.heads_k; ++head) {
-                    sum.setZero();
-                    for (std::int64_t t = 0; t < unit.length; ++t) {
-                        read_row(row_address(unit.keys, p.dtype, unit.first_key + t, head), p.dtype, d, row.data());
-                        sum += row.cast<double>();
+        return [&, summariser = Summariser(d)](std::int64_t task) mutable {
+            for (int part = 0; part < scorer.parts; ++part) {
+                const Tensor out = from_token(all_parts, kept_as, part, 0);
+                const Summary summary = scorer.part[static_cast<std::size_t>(part)].summary;
+                for (std::int64_t i = task * units_per_task; i < std::min(count, (task + 1) * units_per_task); ++i) {
+                    const Unit& unit = units[static_cast<std::size_t>(i)];
+                    for (std::int64_t head = 0; head < p.heads_k; ++head) {
+                        summariser.run(p, unit, head, summary);
+                        write_row(row_address(out, kept_as, unit.output_row, head), kept_as, d,
+                                  summariser.result.data());
                     }
-                    row = (sum / static_cast<double>(unit.length)).cast<float>();
-                    write_row(row_address(out, kept_as, unit.output_row, head), kept_as, d, row.data());
                 }
             }
         };
     };
-    parallel_for_workers((count + blocks_per_task - 1) / blocks_per_task, execution.threads, work);
+    parallel_for_workers((count + units_per_task - 1) / units_per_task, execution.threads, work);
     return {};
 }
 

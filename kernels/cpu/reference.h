@@ -24,7 +24,8 @@ struct Options {
     std::vector<std::int64_t> queries;  ///< judge only these query tokens, in this order; empty: all of them
 };
 
-/// [blocks, heads_k, head_dim]: the mean in double, rounded to fp32 and then to what problem.centroids says.
+/// [parts, sub_blocks, heads_k, head_dim] as compute_centroids(): summaries in double, rounded to fp32 and then to what
+/// problem.centroids says.
 std::vector<double> centroids(const Problem& problem, const Rows& k, int threads = 0);
 
 /// Both [heads_q, judged queries, routed()], best first; -1 and -inf past the number of candidates.

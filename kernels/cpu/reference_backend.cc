@@ -62,12 +62,8 @@ void write_floats(const std::vector<double>& values, float* out) {
     std::transform(values.begin(), values.end(), out, [](double value) { return static_cast<float>(value); });
 }
 
-DataType centroid_type(const Problem& p) {
-    return p.centroids == Centroids::fp32 ? DataType::fp32 : p.dtype;
-}
-
 Problem as_centroids(Problem p) {
-    p.dtype = centroid_type(p);
+    p.dtype = p.centroid_dtype();
     return p;
 }
 
@@ -78,26 +74,28 @@ Status write_routing(const reference::Routing& routing, std::int32_t* selection,
 }
 
 Status do_compute_centroids(const Problem& p, ConstTensor k, void* centroids, const Execution& execution) {
-    const std::vector<double> means = reference::centroids(p, keys(p, k), execution.threads);
+    const std::vector<double> summaries = reference::centroids(p, keys(p, k), execution.threads);
+    const std::int64_t rows = static_cast<std::int64_t>(summaries.size()) / (p.heads_k * p.head_dim);
     const Tensor out = {centroids, 0, p.heads_k * p.head_dim, p.head_dim};
-    write_rows(means, centroid_type(p), p.head_dim, p.blocks(), p.heads_k, out);
+    write_rows(summaries, p.centroid_dtype(), p.head_dim, rows, p.heads_k, out);
     return {};
 }
 
 Status do_route(const Problem& p, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
                 const Execution& execution) {
-    const std::vector<double> means = reference::centroids(p, keys(p, k), execution.threads);
-    return write_routing(reference::route(p, queries(p, q), means, {execution.threads, {}}), selection, scores);
+    const std::vector<double> summaries = reference::centroids(p, keys(p, k), execution.threads);
+    return write_routing(reference::route(p, queries(p, q), summaries, {execution.threads, {}}), selection, scores);
 }
 
 Status do_route_with_centroids(const Problem& p, ConstTensor q, const void* centroids, std::int32_t* selection,
                                float* scores, const Execution& execution) {
-    const Rows rows = rows_of(as_centroids(p), ConstTensor{centroids}, p.heads_k, p.blocks());
-    std::vector<double> means(static_cast<std::size_t>(p.blocks() * p.heads_k * p.head_dim));
-    for (std::int64_t i = 0; i < p.blocks() * p.heads_k; ++i) {
-        rows(i / p.heads_k, i % p.heads_k, means.data() + i * p.head_dim);
+    std::vector<double> summaries(static_cast<std::size_t>(p.centroid_elements()));
+    const std::int64_t count = p.centroid_elements() / (p.heads_k * p.head_dim);
+    const Rows rows = rows_of(as_centroids(p), ConstTensor{centroids}, p.heads_k, count);
+    for (std::int64_t i = 0; i < count * p.heads_k; ++i) {
+        rows(i / p.heads_k, i % p.heads_k, summaries.data() + i * p.head_dim);
     }
-    return write_routing(reference::route(p, queries(p, q), means, {execution.threads, {}}), selection, scores);
+    return write_routing(reference::route(p, queries(p, q), summaries, {execution.threads, {}}), selection, scores);
 }
 
 Status do_attention_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor v,

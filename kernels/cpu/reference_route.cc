@@ -1,4 +1,4 @@
-// Centroids and routing in double precision.
+// Summaries of keys and routing in double precision.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,16 +7,74 @@
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/reference_rows.h"
+#include "kernels/scorers/hash_score.h"
 
 namespace mobalab::kernels::reference {
 namespace {
 
 constexpr std::int64_t queries_per_task = 64;
 
-double keep(const Problem& problem, double mean) {
-    const auto rounded = static_cast<float>(mean);
-    return problem.centroids == Centroids::fp32 ? rounded : cpu::round_to(problem.dtype, rounded);
+double keep(const Problem& problem, double value) {
+    return cpu::round_to(problem.centroid_dtype(), static_cast<float>(value));
 }
+
+/// Larger or smaller of two numbers; NaN where one is.
+double extreme(double a, double b, bool larger) {
+    if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
+    return larger ? std::max(a, b) : std::min(a, b);
+}
+
+/// keys: [count, head_dim], at least one.
+void summarise(const Problem& p, const std::vector<double>& keys, Summary summary, double* result) {
+    const std::int64_t d = p.head_dim;
+    const auto count = static_cast<std::int64_t>(keys.size()) / d;
+    for (std::int64_t c = 0; c < d; ++c) {
+        double sum = 0.0;
+        double best = keys[static_cast<std::size_t>(c)];
+        for (std::int64_t i = 0; i < count; ++i) {
+            const double key = keys[static_cast<std::size_t>(i * d + c)];
+            sum += key;
+            best = extreme(best, key, summary == Summary::maximum);
+        }
+        result[c] = keep(p, summary == Summary::mean ? sum / static_cast<double>(count) : best);
+    }
+}
+
+/// The score of a block as kernels/scorer.h defines it.
+class BlockScore {
+public:
+    BlockScore(const Problem& p, const std::vector<double>& summaries)
+        : p_(p), scorer_(*find_scorer(p.scorer.kind)), summaries_(summaries) {}
+
+    double operator()(const Eigen::VectorXd& query, const cpu::Sequence& s, std::int64_t head, std::int64_t row,
+                      std::int64_t block) const {
+        if (scorer_.parts == 0) {
+            return hash_score(hash_of_query(p_.scorer.seed, s.number, head, s.position(row)), block);
+        }
+        const std::int64_t per_block = p_.scorer.sub_blocks;
+        const std::int64_t first = (s.block_begin + block) * per_block;
+        double best = -std::numeric_limits<double>::infinity();
+        for (std::int64_t i = 0; i < per_block; ++i) best = extreme(best, of_sub_block(query, head, first + i), true);
+        return best;
+    }
+
+private:
+    double of_sub_block(const Eigen::VectorXd& query, std::int64_t head, std::int64_t sub_block) const {
+        const std::int64_t head_k = head / (p_.heads_q / p_.heads_k);
+        double sum = 0.0;
+        for (int part = 0; part < scorer_.parts; ++part) {
+            const QueryMap map = scorer_.part[static_cast<std::size_t>(part)].map;
+            const std::int64_t at = ((sub_block * scorer_.parts + part) * p_.heads_k + head_k) * p_.head_dim;
+            const Vector summary(summaries_.data() + at, p_.head_dim);
+            sum += query.unaryExpr([map](double x) { return map_query(map, x); }).dot(summary);
+        }
+        return sum;
+    }
+
+    const Problem& p_;
+    const ScorerDefinition& scorer_;
+    const std::vector<double>& summaries_;
+};
 
 /// The best `routed` of `scores`, best first: higher score (NaN before all numbers, -inf not at all), then higher
 /// block.
@@ -43,28 +101,29 @@ void select_best(const std::vector<double>& scores, std::int64_t routed, std::in
 
 std::vector<double> centroids(const Problem& p, const Rows& k, int threads) {
     const std::int64_t d = p.head_dim;
-    std::vector<double> means(static_cast<std::size_t>(p.blocks() * p.heads_k * d));
+    const std::int64_t per_block = p.scorer.sub_blocks;
+    const ScorerDefinition& scorer = *find_scorer(p.scorer.kind);
+    std::vector<double> summaries(static_cast<std::size_t>(p.centroid_elements()));
     for (const cpu::Sequence& s : cpu::sequences_of(p)) {
-        cpu::parallel_for(s.blocks * p.heads_k, threads, [&](std::int64_t task) {
-            const std::int64_t block = task / p.heads_k;
+        cpu::parallel_for(s.blocks * per_block * p.heads_k, threads, [&](std::int64_t task) {
+            const std::int64_t sub_block = task / p.heads_k;
             const std::int64_t head = task % p.heads_k;
-            Eigen::VectorXd sum = Eigen::VectorXd::Zero(d);
-            Eigen::VectorXd row(d);
-            for (std::int64_t i = 0; i < s.block_length(block); ++i) {
-                k(s.k_begin + block * p.block_size + i, head, row.data());
-                sum += row;
+            const cpu::KeySpan span = cpu::sub_block_keys(s, per_block, sub_block);
+            if (span.count == 0) return;
+            const std::vector<double> keys = gather(k, s.k_begin + span.first, span.count, head, d, 1);
+            for (int part = 0; part < scorer.parts; ++part) {
+                const std::int64_t row = (s.block_begin * per_block + sub_block) * scorer.parts + part;
+                summarise(p, keys, scorer.part[static_cast<std::size_t>(part)].summary,
+                          summaries.data() + (row * p.heads_k + head) * d);
             }
-            double* mean = means.data() + ((s.block_begin + block) * p.heads_k + head) * d;
-            for (std::int64_t c = 0; c < d; ++c) mean[c] = keep(p, sum[c] / static_cast<double>(s.block_length(block)));
         });
     }
-    return means;
+    return summaries;
 }
 
 Routing route(const Problem& p, const Rows& q, const std::vector<double>& centroids, const Options& options) {
-    const std::int64_t d = p.head_dim;
     const std::int64_t count = judged_count(p, options);
-    const std::int64_t group = p.heads_q / p.heads_k;
+    const BlockScore score(p, centroids);
     Routing result;
     result.selection.resize(static_cast<std::size_t>(p.heads_q * count * p.routed()));
     result.scores.resize(result.selection.size());
@@ -75,15 +134,14 @@ Routing route(const Problem& p, const Rows& q, const std::vector<double>& centro
         cpu::parallel_for(chunks * p.heads_q, options.threads, [&](std::int64_t task) {
             const std::int64_t head = task / chunks;
             const std::int64_t first = task % chunks * queries_per_task;
-            Eigen::VectorXd query(d);
+            Eigen::VectorXd query(p.head_dim);
             std::vector<double> scores;
             for (std::int64_t i = first; i < std::min(rows, first + queries_per_task); ++i) {
                 const Judged& row = judged[static_cast<std::size_t>(i)];
                 q(row.token, head, query.data());
                 scores.clear();
                 for (std::int64_t block = 0; block < s.own_block(row.row); ++block) {
-                    const std::int64_t at = ((s.block_begin + block) * p.heads_k + head / group) * d;
-                    scores.push_back(query.dot(Vector(centroids.data() + at, d)));
+                    scores.push_back(score(query, s, head, row.row, block));
                 }
                 const std::int64_t at = (head * count + row.output) * p.routed();
                 select_best(scores, p.routed(), result.selection.data() + at, result.scores.data() + at);

@@ -20,6 +20,7 @@ std::vector<Sequence> sequences_of(const Problem& p) {
     std::int64_t block_begin = 0;
     for (std::int64_t b = 0; b < p.batch; ++b) {
         Sequence s;
+        s.number = b;
         s.block_size = block_size;
         s.q_begin = begin_of(packed ? p.cu_seqlens_q : nullptr, b, seqlen_q);
         s.k_begin = begin_of(p.cu_seqlens_k, b, p.seqlen_k);

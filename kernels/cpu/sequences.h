@@ -11,6 +11,7 @@ namespace mobalab::kernels::cpu {
 
 /// Where one sequence lies in the tensors, and how its query rows are aligned.
 struct Sequence {
+    std::int64_t number = 0;                                 ///< which one of the problem's
     std::int64_t q_begin = 0, k_begin = 0, block_begin = 0;  ///< tokens and blocks of the sequences before it
     std::int64_t batch = 0, q_first = 0, k_first = 0;        ///< its first tokens in the tensors
     std::int64_t queries = 0, keys = 0, blocks = 0;
@@ -20,6 +21,17 @@ struct Sequence {
     std::int64_t own_block(std::int64_t row) const { return position(row) / block_size; }  ///< also the candidates
     std::int64_t block_length(std::int64_t block) const { return std::min(block_size, keys - block * block_size); }
 };
+
+/// The keys of one sub-block: rows of its sequence; a count of 0 behind the last key.
+struct KeySpan {
+    std::int64_t first = 0, count = 0;
+};
+
+/// Sub-block `number` of a sequence whose blocks are divided into `per_block`.
+inline KeySpan sub_block_keys(const Sequence& sequence, std::int64_t per_block, std::int64_t number) {
+    const std::int64_t length = sequence.block_size / per_block;
+    return {number * length, std::clamp<std::int64_t>(sequence.keys - number * length, 0, length)};
+}
 
 /// Tokens of one sequence in a tensor of queries or of keys: its rows are (row of the sequence, head).
 template <typename Pointer>

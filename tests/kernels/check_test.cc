@@ -64,6 +64,26 @@ TEST_P(CheckTest, EveryIntegerHasItsRange) {
         {[](Problem& x) { x.head_dim = 0; }, {"head_dim = 0", "choice: 1"}},
         {[](Problem& x) { x.block_size = 0; }, {"block_size = 0", "choice: 1"}},
         {[](Problem& x) { x.topk = 0; }, {"topk = 0", "choice: 1"}},
+        {[](Problem& x) { x.scorer.kind = static_cast<ScorerKind>(9); }, {"scorer = 9", "4 (random)", "choice: 0"}},
+        {[](Problem& x) { x.scorer.sub_blocks = 2; }, {"sub_blocks = 2", "must be 1 with scorer mean", "choice: 1"}},
+        {[](Problem& x) {
+             x.scorer = {ScorerKind::submean, 0};
+         },
+         {"sub_blocks = 0", "[1, 16]", "choice: 1"}},
+        {[](Problem& x) {
+             x.scorer = {ScorerKind::submean, 17};
+         },
+         {"sub_blocks = 17", "[1, 16]", "choice: 16"}},
+        {[](Problem& x) {
+             x.scorer = {ScorerKind::submean, 5};
+         },
+         {"sub_blocks = 5", "divide block_size = 16", ": 4"}},
+        {[](Problem& x) {
+             x.block_size = std::numeric_limits<std::int32_t>::max();
+             x.scorer = {ScorerKind::submean, x.block_size};
+             x.batch = 1 << 20;
+         },
+         {"centroids has", "sub-blocks 2251799812636672", "2^46"}},
         {[](Problem& x) { x.batch = x.seqlen_k = x.seqlen_q = 1 << 20; }, {"batch * seqlen_k", "2147483647"}},
         {[](Problem& x) {
              x.head_dim = 1 << 30;
@@ -91,6 +111,28 @@ TEST_P(CheckTest, NullPointersAreNamed) {
         {"lse is null", "400"});
     expect_invalid(compute_centroids(p, {k.data()}, nullptr, execution), {"centroids is null"});
     expect_invalid(key_conv_forward(p, {k.data()}, nullptr, 3, {out.data()}, execution), {"weight is null", "48"});
+}
+
+TEST_P(CheckTest, RandomKeepsNothing) {
+    p.scorer.kind = ScorerKind::random;
+    EXPECT_EQ(p.centroid_elements(), 0);
+    EXPECT_TRUE(compute_centroids(p, {k.data()}, nullptr, execution).ok());
+    EXPECT_TRUE(route_with_centroids(p, {q.data()}, nullptr, selection.data(), scores.data(), execution).ok());
+    std::vector<float> convolved(k.size());
+    EXPECT_TRUE(key_conv_centroids(p, {k.data()}, q.data(), 3, {convolved.data()}, nullptr, execution).ok());
+    EXPECT_THAT(convolved, testing::Each(testing::Gt(1.0F)));
+}
+
+TEST_P(CheckTest, SummariesAreCounted) {
+    p.scorer.kind = ScorerKind::quest;
+    EXPECT_EQ(p.centroid_elements(), 2 * 7 * 2 * 8);
+    expect_invalid(compute_centroids(p, {k.data()}, nullptr, execution), {"centroids is null", "224 elements"});
+    p.scorer = {ScorerKind::submean, 4};
+    EXPECT_EQ(p.centroid_elements(), 4 * 7 * 2 * 8);
+    p.centroids = Centroids::fp32;
+    EXPECT_EQ(p.centroid_dtype(), DataType::fp32);
+    expect_invalid(route_with_centroids(p, {q.data()}, nullptr, selection.data(), nullptr, execution),
+                   {"centroids is null", "448 elements"});
 }
 
 TEST_P(CheckTest, NoWorkNeedsNoPointers) {
@@ -200,6 +242,10 @@ TEST(Supported, RefusesWhatACallWouldRefuse) {
         EXPECT_EQ(refused.code, StatusCode::invalid_argument);
         EXPECT_THAT(refused.message, HasSubstr("topk = 0"));
     }
+    p.scorer = {ScorerKind::quest, 2};  // attention looks at no scorer
+    EXPECT_TRUE(supported(Operation::attention_backward, p, Backend::cpu).ok());
+    EXPECT_EQ(supported(Operation::key_conv_centroids, p, Backend::cpu).code, StatusCode::invalid_argument);
+    p.scorer = {};
     // fp32 is not for the CUDA kernels, built or not.
     EXPECT_EQ(supported(Operation::route, p, Backend::cuda).code, StatusCode::unsupported);
 }

@@ -145,6 +145,16 @@ void routing(benchmark::State& state) {
     });
 }
 
+/// By another scorer: `gflops` counts the products of all its parts and sub-blocks.
+void routing_scorer(benchmark::State& state) {
+    Tensors t = make(state);
+    t.p.scorer = {static_cast<ScorerKind>(state.range(4)), state.range(5), 0};
+    const auto products = static_cast<double>(parts_of(t.p.scorer.kind) * t.p.scorer.sub_blocks);
+    against_eigen(state, t.p, products * t.routing_flops(), [&] {
+        require(route(t.p, t.tensor(t.q, t.q16), t.tensor(t.k, t.k16), t.selection.data(), nullptr, one_thread));
+    });
+}
+
 /// The last 512 queries against all keys: what a probe of a long context calls again and again.
 void routing_chunk(benchmark::State& state) {
     Tensors t = make(state);
@@ -196,6 +206,18 @@ BENCHMARK(routing)
     ->Args({32768, 128, 64, bf16})
     ->Args({32768, 128, 16, fp32})
     ->Args({32768, 64, 64, fp32});
+BENCHMARK(routing_scorer)
+    ->ArgNames({"N", "d", "B", "dtype", "scorer", "sub_blocks"})
+    ->UseManualTime()
+    ->Iterations(repetitions)
+    ->Unit(benchmark::kMillisecond)
+    ->Args({32768, 128, 64, fp32, static_cast<std::int64_t>(ScorerKind::mean), 1})
+    ->Args({32768, 128, 64, fp32, static_cast<std::int64_t>(ScorerKind::quest), 1})
+    ->Args({32768, 128, 64, fp32, static_cast<std::int64_t>(ScorerKind::max), 1})
+    ->Args({32768, 128, 64, fp32, static_cast<std::int64_t>(ScorerKind::submean), 2})
+    ->Args({32768, 128, 64, fp32, static_cast<std::int64_t>(ScorerKind::submean), 4})
+    ->Args({32768, 128, 64, fp32, static_cast<std::int64_t>(ScorerKind::submean), 16})
+    ->Args({32768, 128, 64, fp32, static_cast<std::int64_t>(ScorerKind::random), 1});
 BENCHMARK(routing_chunk)->Apply(shapes)->Args({32768, 128, 64, fp32})->Args({32768, 64, 16, fp32});
 BENCHMARK(forward)
     ->Apply(shapes)

@@ -19,6 +19,10 @@ What all functions share:
   float16. CUDA tensors run on the CUDA backend (Hopper, 16-bit dtypes), on torch's current stream of their device,
   others on the CPU backend; outputs and workspace come from torch (so its caching allocator owns them) or NumPy.
 - topk counts the query's own block; the number of blocks or more means all of them.
+- scorer says how a query scores a block: "mean" (of its keys, MoBA's own), "quest" (an upper bound from the largest and
+  smallest key of each channel), "max" (the largest of each channel), "submean-R" (the best of R equal parts of the
+  block, each scored by its mean; R divides block_size), "random" (a hash of scorer_seed, sequence, head, position and
+  block: the control of every comparison). SCORERS names them; kernels/README.md has the formulas.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.
 - threads: CPU threads, 0 for all.
 - moba_attention alone is differentiable. The others refuse tensors that require grad while autograd records.
@@ -28,6 +32,7 @@ Errors are mobalab_kernels.Error; those about a value are ValueErrors as well, t
 
 import importlib.util
 
+from ._arguments import scorer_names
 from ._errors import Error
 from ._functions import (
     attention_backward,
@@ -38,12 +43,14 @@ from ._functions import (
     key_conv_forward,
     moba_forward,
     route,
+    route_with_centroids,
     sequence_lengths,
 )
 from ._library import abi, backend_available, load
 
 __all__ = [
     "Error",
+    "SCORERS",
     "abi",
     "attention_backward",
     "attention_forward",
@@ -55,6 +62,7 @@ __all__ = [
     "load",
     "moba_forward",
     "route",
+    "route_with_centroids",
     "sequence_lengths",
 ]
 if importlib.util.find_spec("torch") is not None:
@@ -67,4 +75,6 @@ def __getattr__(name):
         from ._autograd import moba_attention
 
         return moba_attention
+    if name == "SCORERS":  # the library's, which is loaded for it
+        return scorer_names()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

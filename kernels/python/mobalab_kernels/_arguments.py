@@ -5,17 +5,19 @@ names both. `tokens_q` (batch * seqlen_q, or total_q) and `routed` (the slots of
 others.
 """
 
+import difflib
 import numbers
 import sys
 from typing import NamedTuple
 
 import numpy as np
 
-from . import _numpy_arrays
+from . import _library, _numpy_arrays
 from ._errors import INVALID_ARGUMENT, InvalidType, invalid, invalid_type
 
 DTYPES = {"float32": 0, "bfloat16": 1, "float16": 2}  # MobalabDataType
 INT64_MAX = 2**63 - 1
+UINT64_MAX = 2**64 - 1
 MAX_EXTENT = 2**31 - 1
 MAX_THREADS = 4096
 
@@ -25,6 +27,7 @@ class Argument(NamedTuple):
     packed: tuple = None  # the same with cu_seqlens, where it differs
     dtype: str = None  # None: the dtype of the tensors, one of DTYPES
     rows: bool = False  # only the last extent must be contiguous
+    or_float32: bool = False  # that dtype is taken as well
 
 
 def _argument(extents, packed=None, dtype=None, rows=False):
@@ -36,11 +39,14 @@ _KEYS = _argument("batch seqlen_k heads_k head_dim", packed="total_k heads_k hea
 _LSE = _argument("heads_q tokens_q", dtype="float32")
 _SELECTION = _argument("heads_q tokens_q routed", dtype="int32")
 _WEIGHT = _argument("heads_k head_dim width", dtype="float32")
+_CENTROIDS = Argument(("blocks", "heads_k", "head_dim"), or_float32=True)
+_SUMMARIES = Argument(("sub_blocks", "parts", "heads_k", "head_dim"), or_float32=True)
 _BOUNDARIES = Argument(("batch + 1",), dtype="int32")
 
 FUNCTIONS = {
     "compute_centroids": {"k": _KEYS},
     "route": {"q": _QUERIES, "k": _KEYS},
+    "route_with_centroids": {"q": _QUERIES, "centroids": _CENTROIDS},
     "attention_forward": {"q": _QUERIES, "k": _KEYS, "v": _KEYS, "selection": _SELECTION},
     "moba_forward": {"q": _QUERIES, "k": _KEYS, "v": _KEYS},
     "attention_backward": {
@@ -61,6 +67,8 @@ FUNCTIONS = {
 _INTEGERS = {  # least, most
     "block_size": (1, MAX_EXTENT),
     "topk": (1, INT64_MAX),
+    "keys": (0, MAX_EXTENT),
+    "scorer_seed": (0, UINT64_MAX),
     "threads": (0, MAX_THREADS),
     "max_seqlen_q": (0, MAX_EXTENT),
     "max_seqlen_k": (0, MAX_EXTENT),
@@ -82,6 +90,32 @@ def check_range(name, value, least, most):
     if not least <= value <= most:
         raise invalid(name, f"= {value}", f"in [{least}, {most}]", min(max(value, least), most))
     return value
+
+
+def scorer(name, value):
+    """(Scorer, sub_blocks) of "mean", "submean-4", ...; which sub_blocks a block size takes is the library's to say."""
+    if not isinstance(value, str):
+        raise invalid_type(name, f"= {value!r} ({type(value).__name__})", "a string", "'mean'")
+    known = _library.scorers()
+    found = known.get(value)
+    if found is not None and not found.divides:
+        return found, 1
+    family, _, digits = value.rpartition("-")
+    found = known.get(family)
+    if found is not None and found.divides and _is_plain_number(digits) and 2 <= int(digits) <= MAX_EXTENT:
+        return found, int(digits)
+    names = [f"{n}-4" if s.divides else n for n, s in known.items()]
+    nearest = difflib.get_close_matches(value[:20], names, 1, 0)[0]
+    rule = f"one of {', '.join(scorer_names())} (R, the sub-blocks of a block: 2, 4, 8, ...)"
+    raise invalid(name, f"= {value!r}", rule, repr(nearest))
+
+
+def _is_plain_number(text):
+    return text.isascii() and text.isdigit() and text[0] != "0" and len(text) <= 10
+
+
+def scorer_names():
+    return tuple(f"{name}-R" if scorer.divides else name for name, scorer in _library.scorers().items())
 
 
 def flag(name, value):
@@ -113,20 +147,21 @@ def adapter(name, array):
 class Arrays:
     """The arrays of one call, checked against the table: their Views, and the length of every named extent."""
 
-    def __init__(self, function, arrays, cu_seqlens):
-        """arrays: {name: array} as the table orders them; cu_seqlens: {name: array}, empty for [batch, ...] tensors."""
+    def __init__(self, function, arrays, cu_seqlens, known=None):
+        """arrays: {name: array} as the table orders them; cu_seqlens: {name: array}, empty for [batch, ...] tensors;
+        known: extents that the caller has named."""
         self.table = FUNCTIONS[function]
         self.arrays = arrays
         self.boundaries = cu_seqlens
-        self.extents = {}
+        self.extents = dict(known or {})
         self._shapes = {}  # of the arrays checked so far, by name
         self._shape_of = {}  # the same by what they were checked against
         self.first = next(iter(arrays))
         self.like = arrays[self.first]
         self.adapter = adapter(self.first, self.like)
-        self.views = {name: self._view(name, array, self.table[name].dtype) for name, array in arrays.items()}
+        self.views = {name: self._view(name, array, self.table[name]) for name, array in arrays.items()}
         for name, array in cu_seqlens.items():
-            self.views[name] = self._view(name, array, _BOUNDARIES.dtype)
+            self.views[name] = self._view(name, array, _BOUNDARIES)
         for name in arrays:
             argument = self.table[name]
             if argument.rows:
@@ -143,13 +178,19 @@ class Arrays:
             known["routed"] = min(topk, max(1, -(-seqlen_k // block_size))) - 1
         self.check_dense_arrays()
 
+    def check_centroids(self, scorer, blocks, sub_blocks):
+        """What a scorer keeps of so many blocks; says how many heads_k there are."""
+        self.extents.update(parts=scorer.parts, blocks=blocks, sub_blocks=blocks * sub_blocks)
+        self.table = {**self.table, "centroids": centroids_of(scorer)}
+        self._check_dense("centroids", self.table["centroids"])
+
     def check_dense_arrays(self):
         """Shape and layout of what is no tensor of rows: its extents are known."""
         for name in self.arrays:
             if not self.table[name].rows:
                 self._check_dense(name, self.table[name])
 
-    def _view(self, name, array, dtype):
+    def _view(self, name, array, argument):
         """Checks kind, dtype, device and memory."""
         arrays = self.adapter
         if not arrays.takes(array):
@@ -165,9 +206,10 @@ class Arrays:
             if view.dtype not in DTYPES:
                 raise invalid_type(name, f"has dtype {view.dtype}", " or ".join(DTYPES), "float32")
             self.dtype, self._device = view.dtype, view.device
-        elif view.dtype != (dtype or self.dtype):
-            rule = dtype or f"{self.dtype}, the dtype of {self.first}"
-            raise invalid_type(name, f"has dtype {view.dtype}", rule, dtype or self.dtype)
+        elif view.dtype != (argument.dtype or self.dtype) and not (argument.or_float32 and view.dtype == "float32"):
+            rule = argument.dtype or f"{self.dtype}, the dtype of {self.first}"
+            rule += ", or float32" if argument.or_float32 and self.dtype != "float32" else ""
+            raise invalid_type(name, f"has dtype {view.dtype}", rule, argument.dtype or self.dtype)
         if view.device != self._device:
             raise invalid(
                 name,
@@ -245,6 +287,11 @@ class Arrays:
             if length > 1 and found != step:
                 raise invalid(name, f"has strides {view.steps}", "contiguous", self._copy(name))
             step *= length
+
+
+def centroids_of(scorer):
+    """The array that a Scorer keeps of keys: of the default one a row for each block and head, as ever."""
+    return _CENTROIDS if scorer.number == 0 else _SUMMARIES
 
 
 def given(**arguments):

@@ -24,8 +24,8 @@ class _KeyConv(torch.autograd.Function):
 
 class _MobaAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, block_size, topk, fp32_centroids, options):
-        out, lse, selection = f.moba_forward(q, k, v, block_size, topk, fp32_centroids=fp32_centroids, **options)
+    def forward(ctx, q, k, v, block_size, topk, routing, options):
+        out, lse, selection = f.moba_forward(q, k, v, block_size, topk, **routing, **options)
         ctx.save_for_backward(q, k, v, out, lse, selection)
         ctx.block_size, ctx.topk, ctx.options = block_size, topk, options
         return out
@@ -80,6 +80,8 @@ def moba_attention(
     max_seqlen_k=None,
     total_blocks=None,
     fp32_centroids=False,
+    scorer="mean",
+    scorer_seed=0,
     threads=0,
 ):
     """MoBA attention of torch tensors, causal; differentiable (once) in q, k, v and conv_weight.
@@ -88,8 +90,9 @@ def moba_attention(
     dtype and device. Any strides are taken without a copy as long as rows of head_dim are contiguous (on CUDA devices:
     and start at multiples of 16 bytes); other layouts are copied. Returns out like q.
     conv_weight: float32 [heads_k, head_dim, width] applies the key convolution first; routing and attention both use
-    its output. No gradient flows through the routing. Under torch.autocast q, k and v are cast to its dtype, as by
-    torch.nn.functional.scaled_dot_product_attention; conv_weight stays float32.
+    its output. scorer: how a query scores a block, see the module. No gradient flows through the routing. Under
+    torch.autocast q, k and v are cast to its dtype, as by torch.nn.functional.scaled_dot_product_attention; conv_weight
+    stays float32.
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         _check_tensor(name, tensor)
@@ -116,4 +119,5 @@ def moba_attention(
             conv_weight,
             {"cu_seqlens_k": cu_seqlens_k, "max_seqlen_k": options["max_seqlen_k"], "threads": threads},
         )
-    return _MobaAttention.apply(q, k, v, block_size, topk, fp32_centroids, options)
+    routing = {"fp32_centroids": fp32_centroids, "scorer": scorer, "scorer_seed": scorer_seed}
+    return _MobaAttention.apply(q, k, v, block_size, topk, routing, options)

@@ -18,20 +18,28 @@ class _Call:
         block_size=1,
         topk=1,
         fp32_centroids=False,
+        scorer="mean",
+        scorer_seed=0,
+        keys=None,
         cu_seqlens=None,
         lengths=None,
         threads=0,
         integers_out=False,
     ):
         """arrays: as FUNCTIONS orders them. cu_seqlens, lengths: {name: value or None}, all that the function has.
-        integers_out: whether all outputs are integers, which autograd would not follow anyway."""
+        keys: the extent of the keys, where no array of them is given. integers_out: whether all outputs are integers,
+        which autograd would not follow anyway."""
         self.name = function
+        self.scorer, self.sub_blocks = _arguments.scorer("scorer", scorer)
+        self.scorer_seed = integer("scorer_seed", scorer_seed)
         self.block_size, self.topk = integer("block_size", block_size), integer("topk", topk)
         self.threads = integer("threads", threads)
         check_all_or_none(cu_seqlens, "packed sequences need both")
         check_all_or_none(lengths, "the caller gives all of the lengths or none")
         lengths = {name: integer(name, value) for name, value in given(**lengths).items()}
-        self.arrays = _arguments.Arrays(function, arrays, given(**cu_seqlens))
+        packed = given(**cu_seqlens)
+        known = None if keys is None else {"total_k" if packed else "seqlen_k": integer("keys", keys)}
+        self.arrays = _arguments.Arrays(function, arrays, packed, known)
         if lengths and not self.arrays.boundaries:
             raise InvalidType(
                 INVALID_ARGUMENT,
@@ -41,15 +49,21 @@ class _Call:
         if not integers_out:
             self.arrays.adapter.refuse_gradients(function, arrays)
         self._fill_problem(fp32_centroids, lengths)
+        if "centroids" in arrays:
+            self.arrays.check_centroids(self.scorer, self._blocks(), self.sub_blocks)
+            self.problem.heads_k = self.arrays.extents["heads_k"]
         self.arrays.check_the_rest(self.problem.seqlen_k, self.topk, self.block_size)
+        if self.sub_blocks > 1:  # before outputs are made of it
+            _library.workspace_size(function, self.problem, self._backend())
 
     def _fill_problem(self, fp32_centroids, lengths):
         p = self.problem = _library.Problem()
         extents = self.arrays.extents
-        p.heads_q = extents.get("heads_q", extents["heads_k"])
-        p.heads_k, p.head_dim = extents["heads_k"], extents["head_dim"]
+        p.heads_k = extents.get("heads_k", 1)  # centroids, where they are given, say it later
+        p.heads_q, p.head_dim = extents.get("heads_q", p.heads_k), extents["head_dim"]
         p.block_size, p.topk = self.block_size, self.topk
         p.dtype, p.centroids = _arguments.DTYPES[self.arrays.dtype], int(fp32_centroids)
+        p.scorer, p.sub_blocks, p.scorer_seed = self.scorer.number, self.sub_blocks, self.scorer_seed
         if self.arrays.boundaries:
             self._fill_packed(p, lengths)
         elif extents["batch"] == 0:  # to the library one batch of nothing
@@ -99,14 +113,18 @@ class _Call:
         array = self.arrays.arrays[name]
         return self.arrays.adapter.empty(array, tuple(array.shape))
 
-    def empty_centroids(self):
+    def _blocks(self):
         p = self.problem
-        blocks = (
-            p.total_blocks if self.arrays.boundaries else self.arrays.extents["batch"] * -(-p.seqlen_k // p.block_size)
-        )
-        return self.arrays.adapter.empty(
-            self.arrays.like, (blocks, p.heads_k, p.head_dim), "float32" if p.centroids else None
-        )
+        if self.arrays.boundaries:
+            return p.total_blocks
+        return self.arrays.extents["batch"] * -(-p.seqlen_k // p.block_size)
+
+    def empty_centroids(self):
+        p, blocks = self.problem, self._blocks()
+        extents = {"parts": self.scorer.parts, "blocks": blocks, "sub_blocks": blocks * self.sub_blocks}
+        extents.update(heads_k=p.heads_k, head_dim=p.head_dim)
+        shape = tuple(extents[e] for e in _arguments.centroids_of(self.scorer).extents)
+        return self.arrays.adapter.empty(self.arrays.like, shape, "float32" if p.centroids else None)
 
     def tensor(self, name):
         """The C struct of an argument of rows."""
@@ -130,10 +148,13 @@ class _Call:
         stream, so it may be let go as soon as the kernels are enqueued."""
         self.arrays.adapter.call_on_device(self.arrays.like, lambda: self._run(arguments))
 
+    def _backend(self):
+        return _library.CUDA if self.arrays.adapter.is_cuda(self.arrays.like) else _library.CPU
+
     def _run(self, arguments):
         adapter, like = self.arrays.adapter, self.arrays.like
         execution = _library.Execution()
-        execution.backend = _library.CUDA if adapter.is_cuda(like) else _library.CPU
+        execution.backend = self._backend()
         execution.threads = self.threads
         execution.stream = adapter.stream(like)
         cuda = execution.backend == _library.CUDA  # the others need none
@@ -152,18 +173,34 @@ def _both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_bl
     }
 
 
-def compute_centroids(k, block_size, *, fp32=False, cu_seqlens_k=None, max_seqlen_k=None, total_blocks=None, threads=0):
-    """Means of the blocks of keys.
+def compute_centroids(
+    k,
+    block_size,
+    *,
+    fp32=False,
+    scorer="mean",
+    scorer_seed=0,
+    cu_seqlens_k=None,
+    max_seqlen_k=None,
+    total_blocks=None,
+    threads=0,
+):
+    """What a scorer keeps of the blocks of keys: their means, by default.
 
     k: [batch, seqlen_k, heads_k, head_dim] (or [total_k, heads_k, head_dim] with cu_seqlens_k).
     Returns [blocks, heads_k, head_dim], the blocks of one sequence behind those of the other, in k's dtype, or float32
     with fp32=True; a partial last block is averaged over its real length. Not differentiable.
+    Other scorers than "mean": [sub_blocks, parts, heads_k, head_dim]. "quest" has 2 parts (largest and smallest key of
+    each channel), "max" and "submean-R" 1, "random" none; sub_blocks = blocks, for "submean-R" R times that. What lies
+    behind the last key is zero.
     """
     call = _Call(
         "compute_centroids",
         {"k": k},
         block_size=block_size,
         fp32_centroids=flag("fp32", fp32),
+        scorer=scorer,
+        scorer_seed=scorer_seed,
         cu_seqlens={"cu_seqlens_k": cu_seqlens_k},
         lengths={"max_seqlen_k": max_seqlen_k, "total_blocks": total_blocks},
         threads=threads,
@@ -186,6 +223,8 @@ def route(
     max_seqlen_k=None,
     total_blocks=None,
     fp32_centroids=False,
+    scorer="mean",
+    scorer_seed=0,
     threads=0,
 ):
     """The blocks that each query is routed to, beside its own.
@@ -196,6 +235,7 @@ def route(
     sequence) - 1. With return_scores=True also their scores, float32 of that shape, -inf past the candidates. A score
     that is NaN ranks first. Integers have no gradient, so tensors that require grad are taken unless scores are asked
     for.
+    scorer: how a query scores a block, see the module.
     """
     return_scores = flag("return_scores", return_scores)
     call = _Call(
@@ -204,14 +244,61 @@ def route(
         block_size=block_size,
         topk=topk,
         fp32_centroids=flag("fp32_centroids", fp32_centroids),
+        scorer=scorer,
+        scorer_seed=scorer_seed,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
         threads=threads,
         integers_out=not return_scores,
     )
+    return _routed(call, return_scores, call.tensor("k"))
+
+
+def _routed(call, return_scores, keys):
+    """Runs a call that routes; keys: its argument beside q."""
     selection = call.empty("heads_q tokens_q routed", "int32")
     scores = call.empty("heads_q tokens_q routed", "float32") if return_scores else None
-    call.run(call.tensor("q"), call.tensor("k"), call.output_pointer(selection), call.output_pointer(scores))
+    call.run(call.tensor("q"), keys, call.output_pointer(selection), call.output_pointer(scores))
     return (selection, scores) if return_scores else selection
+
+
+def route_with_centroids(
+    q,
+    centroids,
+    keys,
+    block_size,
+    topk,
+    *,
+    return_scores=False,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    max_seqlen_q=None,
+    max_seqlen_k=None,
+    total_blocks=None,
+    scorer="mean",
+    scorer_seed=0,
+    threads=0,
+):
+    """route() with what compute_centroids() returned for the keys: one pooling serves many chunks of queries.
+
+    q, and what is returned: as in route(), bit for bit with the same scorer, block_size and dtype of the centroids.
+    centroids: contiguous, of q's dtype or float32. keys: how many keys they were made of, seqlen_k of
+    [batch, ...] tensors or total_k of packed ones.
+    """
+    return_scores = flag("return_scores", return_scores)
+    call = _Call(
+        "route_with_centroids",
+        {"q": q, "centroids": centroids},
+        block_size=block_size,
+        topk=topk,
+        scorer=scorer,
+        scorer_seed=scorer_seed,
+        keys=keys,
+        **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        threads=threads,
+        integers_out=not return_scores,
+    )
+    call.problem.centroids = int(call.arrays.views["centroids"].dtype == "float32")
+    return _routed(call, return_scores, call.pointer("centroids"))
 
 
 def attention_forward(
@@ -270,6 +357,8 @@ def moba_forward(
     max_seqlen_k=None,
     total_blocks=None,
     fp32_centroids=False,
+    scorer="mean",
+    scorer_seed=0,
     threads=0,
 ):
     """route() and attention_forward() in one call.
@@ -283,6 +372,8 @@ def moba_forward(
         block_size=block_size,
         topk=topk,
         fp32_centroids=flag("fp32_centroids", fp32_centroids),
+        scorer=scorer,
+        scorer_seed=scorer_seed,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
         threads=threads,
     )
@@ -362,7 +453,17 @@ def key_conv_forward(k, weight, *, cu_seqlens_k=None, max_seqlen_k=None, threads
 
 
 def key_conv_centroids(
-    k, weight, block_size, *, fp32=False, cu_seqlens_k=None, max_seqlen_k=None, total_blocks=None, threads=0
+    k,
+    weight,
+    block_size,
+    *,
+    fp32=False,
+    scorer="mean",
+    scorer_seed=0,
+    cu_seqlens_k=None,
+    max_seqlen_k=None,
+    total_blocks=None,
+    threads=0,
 ):
     """(k', its block means): key_conv_forward and compute_centroids of its output in one pass; arguments as there."""
     call = _Call(
@@ -370,6 +471,8 @@ def key_conv_centroids(
         {"k": k, "weight": weight},
         block_size=block_size,
         fp32_centroids=flag("fp32", fp32),
+        scorer=scorer,
+        scorer_seed=scorer_seed,
         cu_seqlens={"cu_seqlens_k": cu_seqlens_k},
         lengths={"max_seqlen_k": max_seqlen_k, "total_blocks": total_blocks},
         threads=threads,

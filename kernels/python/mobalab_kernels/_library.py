@@ -3,10 +3,11 @@
 import ctypes
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from ._errors import INVALID_ARGUMENT, Error, InvalidValue, invalid
 
-ABI = 2
+ABI = 3
 MESSAGE_SIZE = 1024
 
 CPU, CPU_REFERENCE, CUDA = 0, 1, 2
@@ -19,6 +20,7 @@ OPERATIONS = {
     "attention_backward": 4,
     "key_conv_backward": 5,
     "key_conv_forward": 6,
+    "route_with_centroids": 7,
     "key_conv_centroids": 8,
 }
 
@@ -33,12 +35,20 @@ class Problem(ctypes.Structure):
     ] + [
         ("dtype", ctypes.c_int32),
         ("centroids", ctypes.c_int32),
+        ("scorer", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("sub_blocks", ctypes.c_int64),
+        ("scorer_seed", ctypes.c_uint64),
         ("cu_seqlens_q", ctypes.c_void_p),
         ("cu_seqlens_k", ctypes.c_void_p),
         ("total_q", ctypes.c_int64),
         ("total_k", ctypes.c_int64),
         ("total_blocks", ctypes.c_int64),
     ]
+
+
+class ScorerInfo(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("parts", ctypes.c_int32), ("divides", ctypes.c_int32)]
 
 
 class Tensor(ctypes.Structure):
@@ -57,7 +67,14 @@ class Execution(ctypes.Structure):
     ]
 
 
+class Scorer(NamedTuple):
+    number: int  # MobalabScorer
+    parts: int  # of the array of centroids
+    divides: bool  # whether a block may have sub-blocks
+
+
 _library = None
+_scorers = None
 _Message = ctypes.c_char * MESSAGE_SIZE
 _message_size = ctypes.c_size_t(MESSAGE_SIZE)
 
@@ -73,7 +90,7 @@ def _candidates(path):
 
 def load(path=None):
     """Loads the shared library: `path`, else $MOBALAB_KERNELS_LIBRARY, else build/lib of this checkout."""
-    global _library
+    global _library, _scorers
     if _library is not None and path is None:
         return _library
     candidates = _candidates(path)
@@ -95,7 +112,7 @@ def load(path=None):
             f"{found} has ABI {library.mobalab_abi()}: must be {ABI}, that of this module; nearest "
             "valid choice: rebuild the library",
         )
-    _library = library
+    _library, _scorers = library, None
     return library
 
 
@@ -111,6 +128,20 @@ def call(name, *arguments):
     if code != 0:
         kind = InvalidValue if code == INVALID_ARGUMENT else Error
         raise kind(code, message.value.decode("utf-8", "replace"))
+
+
+def scorers():
+    """{name: Scorer} of the library, in the order of their numbers."""
+    global _scorers
+    if _scorers is None:
+        found, info = {}, ScorerInfo()
+        try:
+            while True:
+                call("scorer_info", ctypes.c_int32(len(found)), ctypes.byref(info))
+                found[info.name.decode()] = Scorer(len(found), info.parts, bool(info.divides))
+        except InvalidValue:  # there are no more
+            _scorers = found
+    return _scorers
 
 
 def backend_available(backend):

@@ -65,6 +65,24 @@ void use_boundaries(CCall& c) {
     c.problem.total_k = 160;
     c.problem.total_blocks = 5 + 6;
 }
+/// As many sub-blocks of a block, by the scorer that has some.
+void divide(CCall& c, int64_t sub_blocks) {
+    c.problem.scorer = MOBALAB_SCORER_submean;
+    c.problem.sub_blocks = sub_blocks;
+}
+constexpr std::ptrdiff_t batch_centroid_bytes = 2 * 5 * 2 * 64 * 2;  // of scorer mean: quest keeps twice as much
+/// `copies` as many summaries as scorer mean has centroids; small whole numbers.
+void keep(CCall& c, MobalabScorer scorer, int64_t sub_blocks, std::size_t copies) {
+    c.problem.scorer = scorer;
+    c.problem.sub_blocks = sub_blocks;
+    std::vector<uint16_t> bits(copies * batch_centroid_bytes / sizeof(uint16_t));
+    for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = i * 7 % 5 < 2 ? 0x3f80 : 0xbf80;  // 1 or -1
+    c.centroids = c.put("centroids", bits.data(), bits.size() * sizeof(uint16_t));
+}
+void keep_nothing(CCall& c) {
+    c.problem.scorer = MOBALAB_SCORER_random;
+    c.centroids = nullptr;
+}
 MobalabTensor strided(MobalabTensor t, int64_t batch, int64_t token, int64_t head) {
     return {t.data, batch, token, head};
 }
@@ -118,6 +136,46 @@ const std::vector<Row> rows = {
     {"width max", conv_backward, [](CCall& c) { c.width = int32_max; }, invalid, "width = 2147483647: must be in"},
     {"width min", conv_backward, [](CCall& c) { c.width = int32_min; }, invalid, "width = -2147483648: must be in"},
     {"dtype fp32", moba, [](CCall& c) { c.problem.dtype = MOBALAB_FP32; }, unsupported, "dtype = fp32.*bf16", Where::cuda},
+    // The scorer, of what routes or summarises keys.
+    {"scorer 78", moba, [](CCall& c) { c.problem.scorer = 78; }, invalid, "scorer = 78: .*0 \\(mean\\).*4 \\(random\\).*: 0"},
+    {"scorer -1", centroids, [](CCall& c) { c.problem.scorer = -1; }, invalid, "scorer = -1: must be one of"},
+    {"scorer max", route, [](CCall& c) { c.problem.scorer = int32_max; }, invalid, "scorer = 2147483647: must be one of"},
+    {"scorer min", route_given, [](CCall& c) { c.problem.scorer = int32_min; }, invalid, "scorer = -2147483648: must be"},
+    {"reserved 1", moba, [](CCall& c) { c.problem.reserved = 1; }, invalid, "reserved = 1: must be 0; nearest.*: 0"},
+    {"sub_blocks 0", conv_centroids, [](CCall& c) { c.problem.sub_blocks = 0; }, invalid, "sub_blocks = 0: must.*: 1"},
+    {"sub_blocks 2 of mean", moba, [](CCall& c) { c.problem.sub_blocks = 2; }, invalid,
+     "sub_blocks = 2: must be 1 with scorer mean.*: 1"},
+    {"sub_blocks 16 of quest", route,
+     [](CCall& c) {
+         c.problem.scorer = MOBALAB_SCORER_quest;
+         c.problem.sub_blocks = 16;
+     },
+     invalid, "sub_blocks = 16: must be 1 with scorer quest.*: 1"},
+    {"sub_blocks 0 of submean", route, [](CCall& c) { divide(c, 0); }, invalid, "sub_blocks = 0: .*\\[1, 16\\].*: 1"},
+    {"sub_blocks -4", centroids, [](CCall& c) { divide(c, -4); }, invalid, "sub_blocks = -4: .*\\[1, 16\\].*: 1"},
+    {"sub_blocks min", moba, [](CCall& c) { divide(c, int64_min); }, invalid, "sub_blocks = -9223372036854775808: .*: 1"},
+    {"sub_blocks max", moba, [](CCall& c) { divide(c, int64_max); }, invalid, "sub_blocks = 9223372036854775807: .*: 16"},
+    {"sub_blocks 17", route_given, [](CCall& c) { divide(c, 17); }, invalid, "sub_blocks = 17: .*\\[1, 16\\].*: 16"},
+    {"sub_blocks 7", moba, [](CCall& c) { divide(c, 7); }, invalid, "sub_blocks = 7: .*divide block_size = 16.*: 8"},
+    {"sub_blocks 12 of 2^31 - 1", conv_centroids,
+     [](CCall& c) {
+         c.problem.block_size = int32_max;
+         divide(c, 12);
+     },
+     invalid, "sub_blocks = 12: .*divide block_size = 2147483647.*: 1"},
+    {"sub_blocks of one key, too many of them", centroids,
+     [](CCall& c) {
+         c.problem.block_size = int32_max;
+         c.problem.batch = int32_max / 80;
+         divide(c, int32_max);
+     },
+     invalid, "centroids has .*parts 1 x sub-blocks [0-9]+ x heads 2 x head_dim 64.*2\\^46.*nearest"},
+    {"summaries overlap k", centroids,
+     [](CCall& c) {
+         c.problem.scorer = MOBALAB_SCORER_quest;
+         c.k.data = moved(c.centroids, batch_centroid_bytes);
+     },
+     invalid, "centroids at 0x.*overlaps k"},
     // Boundaries of sequences.
     {"cu_seqlens_q alone", moba, [](CCall& c) { c.problem.cu_seqlens_q = c.cu_q; }, invalid, "both or neither"},
     {"cu_seqlens_k alone", moba, [](CCall& c) { c.problem.cu_seqlens_k = c.cu_k; }, invalid, "both or neither"},
@@ -269,6 +327,47 @@ const std::vector<Row> rows = {
     {"as it is", conv, [](CCall&) {}, ok, ""},
     {"as it is", conv_centroids, [](CCall&) {}, ok, ""},
     {"as it is", conv_backward, [](CCall&) {}, ok, ""},
+    {"attention looks at no scorer", attention,
+     [](CCall& c) {
+         c.problem.scorer = 77;
+         c.problem.sub_blocks = -5;
+     },
+     ok, ""},
+    {"nor does its backward pass", backward,
+     [](CCall& c) {
+         c.problem.scorer = int32_min;
+         c.problem.sub_blocks = 0;
+     },
+     ok, ""},
+    {"nor does the convolution", conv, [](CCall& c) { c.problem.scorer = -1; }, ok, ""},
+    {"quest", route, [](CCall& c) { c.problem.scorer = MOBALAB_SCORER_quest; }, ok, "", Where::host},
+    {"quest", moba, [](CCall& c) { c.problem.scorer = MOBALAB_SCORER_quest; }, ok, "", Where::host},
+    {"quest", centroids, [](CCall& c) { keep(c, MOBALAB_SCORER_quest, 1, 2); }, ok, "", Where::host},
+    {"quest", conv_centroids, [](CCall& c) { keep(c, MOBALAB_SCORER_quest, 1, 2); }, ok, "", Where::host},
+    {"quest, variable lengths", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.scorer = MOBALAB_SCORER_quest;
+     },
+     ok, "", Where::host},
+    {"max", moba, [](CCall& c) { c.problem.scorer = MOBALAB_SCORER_max; }, ok, "", Where::host},
+    {"max", centroids, [](CCall& c) { keep(c, MOBALAB_SCORER_max, 1, 1); }, ok, "", Where::host},
+    {"submean of 1", route, [](CCall& c) { divide(c, 1); }, ok, "", Where::host},
+    {"submean of 4", route, [](CCall& c) { divide(c, 4); }, ok, "", Where::host},
+    {"submean of single keys", moba, [](CCall& c) { divide(c, 16); }, ok, "", Where::host},
+    {"submean of 8", centroids, [](CCall& c) { keep(c, MOBALAB_SCORER_submean, 8, 8); }, ok, "", Where::host},
+    {"submean of 8", route_given, [](CCall& c) { keep(c, MOBALAB_SCORER_submean, 8, 8); }, ok, "", Where::host},
+    {"random", route, [](CCall& c) { c.problem.scorer = MOBALAB_SCORER_random; }, ok, "", Where::host},
+    {"random, largest seed", moba,
+     [](CCall& c) {
+         c.problem.scorer = MOBALAB_SCORER_random;
+         c.problem.scorer_seed = ~uint64_t{0};
+     },
+     ok, "", Where::host},
+    {"random keeps nothing", centroids, keep_nothing, ok, "", Where::host},
+    {"random keeps nothing", conv_centroids, keep_nothing, ok, "", Where::host},
+    {"random needs no centroids", route_given, keep_nothing, ok, "", Where::host},
+    {"seed of another scorer", route, [](CCall& c) { c.problem.scorer_seed = ~uint64_t{0}; }, ok, ""},
     {"variable lengths", moba, use_boundaries, ok, ""},
     {"variable lengths", backward, use_boundaries, ok, ""},
     {"cu_seqlens_k alone, keys alone", conv,
@@ -586,7 +685,7 @@ TEST(CInterface, QuestionsAreCheckedToo) {
     char text[256] = "";
     MobalabProblem problem{};
     uint64_t bytes = 7;
-    EXPECT_EQ(mobalab_abi(), 2);
+    EXPECT_EQ(mobalab_abi(), 3);
     EXPECT_EQ(mobalab_workspace_size(99, &problem, MOBALAB_CPU, &bytes, text, sizeof(text)), invalid);
     EXPECT_NE(std::string(text).find("operation = 99"), std::string::npos) << text;
     EXPECT_EQ(mobalab_workspace_size(route, &problem, MOBALAB_CPU, nullptr, text, sizeof(text)), invalid);
@@ -595,6 +694,18 @@ TEST(CInterface, QuestionsAreCheckedToo) {
     EXPECT_NE(std::string(text).find("problem is null"), std::string::npos) << text;
     EXPECT_EQ(mobalab_workspace_size(route, &problem, MOBALAB_CPU, &bytes, text, sizeof(text)), invalid);
     EXPECT_NE(std::string(text).find("batch = 0"), std::string::npos) << text;
+    MobalabScorerInfo info{};
+    for (const int32_t wrong : {-1, int32_t{MOBALAB_SCORER_COUNT}, int32_max, int32_min}) {
+        EXPECT_EQ(mobalab_scorer_info(wrong, &info, text, sizeof(text)), invalid);
+        EXPECT_NE(std::string(text).find("scorer = " + std::to_string(wrong) + ": must be in [0, "), std::string::npos);
+        EXPECT_EQ(info.name, nullptr);
+    }
+    EXPECT_EQ(mobalab_scorer_info(0, nullptr, text, sizeof(text)), invalid);
+    EXPECT_NE(std::string(text).find("info is null"), std::string::npos) << text;
+    EXPECT_EQ(mobalab_scorer_info(MOBALAB_SCORER_submean, &info, text, sizeof(text)), ok);
+    EXPECT_STREQ(info.name, "submean");
+    EXPECT_EQ(info.parts, 1);
+    EXPECT_EQ(info.divides, 1);
     EXPECT_EQ(mobalab_backend_available(-4, text, sizeof(text)), invalid);
     EXPECT_NE(std::string(text).find("backend = -4"), std::string::npos) << text;
     EXPECT_EQ(mobalab_backend_available(-4, text, 4), invalid);

@@ -36,8 +36,17 @@ CBackend host_backend(const std::string& name, int32_t number) {
 }
 
 CCall::CCall(const CBackend& backend) : backend_(backend) {
-    problem = {batch,        queries, keys,    heads_q, heads_k, head_dim, 16, slots + 1,
-               MOBALAB_BF16, 0,       nullptr, nullptr, 0,       0,        0};
+    problem.batch = batch;
+    problem.seqlen_q = queries;
+    problem.seqlen_k = keys;
+    problem.heads_q = heads_q;
+    problem.heads_k = heads_k;
+    problem.head_dim = head_dim;
+    problem.block_size = 16;
+    problem.topk = slots + 1;
+    problem.dtype = MOBALAB_BF16;
+    problem.scorer = MOBALAB_SCORER_mean;
+    problem.sub_blocks = 1;
     execution.backend = backend.number;
     execution.threads = backend.number == MOBALAB_CUDA ? 0 : 2;
     const int64_t q_rows = batch * queries * heads_q;

@@ -37,9 +37,9 @@ void HostMemory::read(void* to_host, const void* from, std::size_t bytes) {
 
 Pooled run_centroids(const Target& target, const Case& c) {
     const Call call(target, c, Operation::centroids);
-    const DataType dtype = c.p.centroids == Centroids::fp32 ? DataType::fp32 : c.p.dtype;
+    const DataType dtype = c.p.centroid_dtype();
     const Buffer k = call.upload(c.k);
-    const Buffer out = call.output(static_cast<std::size_t>(call.p.blocks() * c.p.heads_k * c.p.head_dim), dtype);
+    const Buffer out = call.output(static_cast<std::size_t>(call.p.centroid_elements()), dtype);
     Status status = compute_centroids(call.p, input(k), out.data(), call.execution);
     return {std::move(status), decode(out.read<std::byte>(), dtype)};
 }
@@ -57,7 +57,7 @@ Routing run_route(const Target& target, const Case& c) {
 Routing run_route_with_centroids(const Target& target, const Case& c, const std::vector<float>& centroids) {
     const Call call(target, c, Operation::route_with_centroids);
     const Buffer q = call.upload(c.q);
-    const Buffer pooled = call.upload(centroids, c.p.centroids == Centroids::fp32 ? DataType::fp32 : c.p.dtype);
+    const Buffer pooled = call.upload(centroids, c.p.centroid_dtype());
     const Buffer selection = call.output(call.selection_size(), DataType::fp32);
     const Buffer scores = call.output(call.selection_size(), DataType::fp32);
     Status status =
@@ -123,11 +123,11 @@ Convolved run_conv(const Target& target, const Case& c, const std::vector<float>
 ConvolvedAndPooled run_conv_centroids(const Target& target, const Case& c, const std::vector<float>& weight,
                                       int width) {
     const Call call(target, c, Operation::key_conv_centroids);
-    const DataType dtype = c.p.centroids == Centroids::fp32 ? DataType::fp32 : c.p.dtype;
+    const DataType dtype = c.p.centroid_dtype();
     const Buffer k = call.upload(c.k);
     const Buffer w = call.upload_raw(weight);
     const Buffer out = call.output(c.k.size());
-    const Buffer centroids = call.output(static_cast<std::size_t>(call.p.blocks() * c.p.heads_k * c.p.head_dim), dtype);
+    const Buffer centroids = call.output(static_cast<std::size_t>(call.p.centroid_elements()), dtype);
     Status status =
         key_conv_centroids(call.p, input(k), floats(w), width, output(out), centroids.data(), call.execution);
     return {std::move(status), decode(out.read<std::byte>(), c.p.dtype), decode(centroids.read<std::byte>(), dtype)};

@@ -88,18 +88,52 @@ TEST(CpuDeterminism, ThreadsDoNotChangeABit) {
     }
 }
 
+TEST(CpuDeterminism, ThreadsDoNotChangeAScorer) {
+    Problem p;
+    p.seqlen_q = p.seqlen_k = 1203;
+    p.heads_q = 2;
+    p.head_dim = 40;
+    p.block_size = 24;
+    p.topk = 5;
+    const std::vector<float> q = normal(static_cast<std::size_t>(p.seqlen_q * 2 * p.head_dim), 1);
+    const std::vector<float> k = normal(static_cast<std::size_t>(p.seqlen_k * p.head_dim), 2);
+    for (const Scorer& scorer :
+         {Scorer{ScorerKind::quest}, {ScorerKind::max}, {ScorerKind::submean, 8}, {ScorerKind::random, 1, 9}}) {
+        p.scorer = scorer;
+        const auto run = [&](int threads) {
+            const Execution execution = {.backend = Backend::cpu, .threads = threads};
+            Results r;
+            r.out.resize(static_cast<std::size_t>(p.centroid_elements()));
+            r.selection.resize(static_cast<std::size_t>(p.seqlen_q) * 2 * 4);
+            r.scores.resize(r.selection.size());
+            EXPECT_TRUE(compute_centroids(p, {k.data()}, r.out.data(), execution).ok());
+            EXPECT_TRUE(route(p, {q.data()}, {k.data()}, r.selection.data(), r.scores.data(), execution).ok());
+            return r;
+        };
+        const Results one = run(1);
+        for (const int threads : {2, 7}) {
+            const Results many = run(threads);
+            EXPECT_TRUE(same_bits(many.out, one.out));
+            EXPECT_EQ(many.selection, one.selection);
+            EXPECT_TRUE(same_bits(many.scores, one.scores));
+        }
+    }
+}
+
 /// Permutes the keys' blocks and shifts the queries: every (query, block) score keeps its bits. Odd sizes put the pairs
 /// at all kinds of tile edges.
-TEST(CpuDeterminism, PlaceDoesNotChangeAScore) {
+void place_does_not_change_a_score(const Scorer& scorer, std::int64_t block_size) {
     std::mt19937 engine(6);
     for (const std::int64_t d : {1, 3, 64, 128, 200, 256, 600}) {
         constexpr std::int64_t blocks = 61;
         Problem p;
         p.head_dim = d;
-        p.block_size = 1;  // the centroid is the key
+        p.block_size = block_size;
+        p.scorer = scorer;
         p.topk = blocks;
-        p.seqlen_k = blocks;
-        const std::vector<float> keys = normal(static_cast<std::size_t>(blocks * d), 7);
+        p.seqlen_k = blocks * block_size;
+        const std::int64_t row = block_size * d;
+        const std::vector<float> keys = normal(static_cast<std::size_t>(blocks * row), 7);
         std::vector<float> query = normal(static_cast<std::size_t>(d), 8);
         std::vector<float> score_of(blocks);
         for (int arrangement = 0; arrangement < 6; ++arrangement) {
@@ -108,8 +142,8 @@ TEST(CpuDeterminism, PlaceDoesNotChangeAScore) {
             if (arrangement > 0) std::shuffle(order.begin(), order.end(), engine);
             std::vector<float> k(keys.size());
             for (std::size_t i = 0; i < order.size(); ++i) {
-                std::copy_n(keys.begin() + static_cast<std::ptrdiff_t>(order[i]) * d, d,
-                            k.begin() + static_cast<std::ptrdiff_t>(i) * d);
+                std::copy_n(keys.begin() + static_cast<std::ptrdiff_t>(order[i]) * row, row,
+                            k.begin() + static_cast<std::ptrdiff_t>(i) * row);
             }
             // The query under test is the last of `rows` rows: only the last position sees all 60 blocks.
             const std::int64_t rows = 1 + arrangement * 10;
@@ -129,6 +163,12 @@ TEST(CpuDeterminism, PlaceDoesNotChangeAScore) {
             }
         }
     }
+}
+
+TEST(CpuDeterminism, PlaceDoesNotChangeAScore) {
+    place_does_not_change_a_score({ScorerKind::mean}, 1);  // the centroid is the key
+    place_does_not_change_a_score({ScorerKind::quest}, 2);
+    place_does_not_change_a_score({ScorerKind::submean, 3}, 6);
 }
 
 /// The same for whole tiles of queries: a row of the output depends on its own query and keys alone.

@@ -80,6 +80,30 @@ class PythonModule(unittest.TestCase):
             picked = [int(j) for j in selection[h, b * 100 + row] if j >= 0]
             self.assertEqual(picked, blocks[:-1], (b, h, row))
 
+    def test_scorers_have_names_and_summaries_of_their_own(self):
+        self.assertEqual(mk.SCORERS[:5], ("mean", "quest", "max", "submean-R", "random"))
+        (k,) = tensors(count=1, heads_q=2)
+        self.assertEqual(mk.compute_centroids(k, BLOCK).shape, (14, 2, 8))
+        shapes = {"quest": (2, 14), "max": (1, 14), "submean-8": (1, 8 * 14), "random": (0, 14)}
+        for scorer, (parts, rows) in shapes.items():
+            self.assertEqual(mk.compute_centroids(k, BLOCK, scorer=scorer).shape, (rows, parts, 2, 8), scorer)
+        quest = mk.compute_centroids(k, BLOCK, scorer="quest").reshape(2, 7, 2, 2, 8)
+        np.testing.assert_array_equal(quest[:, 2, 0], k[:, 32:48].max(1))
+        np.testing.assert_array_equal(quest[:, 6, 1], k[:, 96:].min(1))
+        halves = mk.compute_centroids(k, BLOCK, scorer="submean-2").reshape(2, 14, 2, 8)
+        np.testing.assert_array_equal(halves[:, 13], 0)  # behind the last of 100 keys
+        with self.assertRaisesRegex(ValueError, "'maxx'.*nearest valid choice: 'max'"):
+            mk.route(k, k, BLOCK, TOPK, scorer="maxx")
+
+    def test_one_pooling_serves_chunks_of_queries(self):
+        q, k = tensors(count=2)
+        for scorer in ("mean", "quest", "submean-4", "random"):
+            whole = mk.route(q, k, BLOCK, TOPK, scorer=scorer).reshape(4, 2, 100, -1)
+            kept = mk.compute_centroids(k, BLOCK, scorer=scorer)
+            for rows in (1, 33, 100):
+                chunk = mk.route_with_centroids(q[:, 100 - rows:], kept, 100, BLOCK, TOPK, scorer=scorer)
+                np.testing.assert_array_equal(chunk.reshape(4, 2, rows, -1), whole[:, :, 100 - rows:], scorer)
+
     def test_forward_is_the_softmax_over_the_kept_keys(self):
         q, k, v = tensors()
         out, lse, selection = mk.moba_forward(q, k, v, BLOCK, TOPK)

@@ -38,6 +38,7 @@ BLOCKS = (
     "moba_attention",
 )
 QUERIES = tuple(f for f, arrays in ARRAYS.items() if "q" in arrays)
+ROUTING = tuple(f for f in BLOCKS if not f.startswith("attention"))  # what a scorer changes
 FP32 = {
     "compute_centroids": "fp32",
     "key_conv_centroids": "fp32",
@@ -120,6 +121,7 @@ class _Sequences:
     def __init__(self, fw, arguments):
         self.block = int(arguments.get("block_size", 1))
         self.topk = int(arguments.get("topk", 1))
+        self.scorer, self.seed = str(arguments.get("scorer", "mean")), int(arguments.get("scorer_seed", 0))
         cu = {side: arguments.get(f"cu_seqlens_{side}") for side in ("q", "k")}
         self.cu = {side: None if c is None else fw.double(c).astype(int) for side, c in cu.items()}
         self.parts = {}
@@ -149,11 +151,11 @@ def _check_selection(s, selection, scores, tolerance):
     if selection.shape != (selection.shape[0], tokens, s.routed):
         raise Wrong(f"selection has shape {selection.shape}, right is (heads, {tokens}, {s.routed})")
     score_rows = s.rows(scores) if scores is not None else [None] * len(s.lengths)
-    for (q, k), picks, given in zip(s("q", "k"), s.rows(selection), score_rows):
+    for i, ((q, k), picks, given) in enumerate(zip(s("q", "k"), s.rows(selection), score_rows)):
         if picks.size:
-            _check_picks(
-                picks, reference.scores(q, k, s.block), reference.own_blocks(len(q), len(k), s.block), given, tolerance
-            )
+            exact = reference.scores(q, k, s.block, s.scorer, s.seed, i)
+            exactly = 0 if s.scorer == "random" else tolerance
+            _check_picks(picks, exact, reference.own_blocks(len(q), len(k), s.block), given, exactly)
 
 
 def _check_picks(picks, exact, own, given, tolerance):
@@ -201,6 +203,10 @@ class _Outputs:
 
 def verify(fw, function, arguments, result):
     """Raises Wrong unless the result is MoBA's."""
+    if function == "route_with_centroids":  # of these keys, whatever else was changed
+        k = values(fw, "route", "cu_seqlens_k" in arguments)["k"]
+        arguments = {**arguments, "k": fw.array(k, _dtype(arguments["q"]))}
+        function = "route"
     s = _Sequences(fw, arguments)
     s.tolerance = TOLERANCE[_dtype(arguments["k"])]
     _VERIFY[function](fw, arguments, s, result, _Outputs(fw, arguments))
@@ -208,14 +214,11 @@ def verify(fw, function, arguments, result):
 
 def _verify_centroids(fw, arguments, s, result, output, keys=None):
     got = output("centroids", result, "float32" if arguments.get("fp32") else None)
-    _close(
-        "centroids",
-        got,
-        np.concatenate(
-            [np.zeros((0, *got.shape[1:])), *(reference.centroids(k, s.block) for k in keys or s.parts["k"])]
-        ),
-        s.tolerance,
-    )
+    heads_and_dim = tuple(arguments["k"].shape[-2:])
+    none = np.zeros((0, len(reference.SCORERS[reference.parse(s.scorer)[0]]), *heads_and_dim))
+    want = [reference.summaries(k, s.block, s.scorer) for k in (s.parts["k"] if keys is None else keys)]
+    want = np.concatenate([none, *want])
+    _close("centroids", got, want[:, 0] if s.scorer == "mean" else want, s.tolerance)
 
 
 def _verify_route(fw, arguments, s, result, output):
@@ -307,6 +310,8 @@ def _selection_of(fw, arguments):
         arguments["topk"],
         **sequences,
         fp32_centroids=arguments.get("fp32_centroids", False),
+        scorer=arguments.get("scorer", "mean"),
+        scorer_seed=arguments.get("scorer_seed", 0),
     )
 
 

@@ -22,16 +22,59 @@ def own_blocks(sq, sk, block):
     return (np.arange(sq) + sk - sq) // block
 
 
-def centroids(k, block):
-    return (
-        np.stack([k[s : s + block].mean(0) for s in range(0, len(k), block)]) if len(k) else np.zeros((0, *k.shape[1:]))
-    )
+SCORERS = {  # name: (map of the query, summary of the keys) for each part; the mean of nothing is 0
+    "mean": [(lambda q: q, np.mean)],
+    "quest": [(lambda q: np.maximum(q, 0), np.max), (lambda q: np.minimum(q, 0), np.min)],
+    "max": [(lambda q: q, np.max)],
+    "submean": [(lambda q: q, np.mean)],
+    "random": [],
+}
 
 
-def scores(q, k, block):
-    """[heads_q, sq, blocks]."""
-    means = np.repeat(centroids(k, block), q.shape[1] // k.shape[1], axis=1)
-    return np.einsum("qhd,jhd->hqj", q, means)
+def parse(scorer):
+    """("submean", 4) of "submean-4"."""
+    family, _, sub_blocks = scorer.partition("-")
+    return family, int(sub_blocks or 1)
+
+
+def summaries(k, block, scorer):
+    """[sub-blocks, parts, heads_k, d] of one sequence."""
+    family, per_block = parse(scorer)
+    length = block // per_block
+    count = -(-len(k) // block) * per_block
+    out = np.zeros((count, len(SCORERS[family]), *k.shape[1:]))
+    for part, (_, summary) in enumerate(SCORERS[family]):
+        for j in range(-(-len(k) // length)):
+            out[j, part] = summary(k[j * length : (j + 1) * length], axis=0)
+    return out
+
+
+def scores(q, k, block, scorer="mean", seed=0, sequence=0):
+    """[heads_q, sq, blocks]; `sequence`: which one of the call's."""
+    family, per_block = parse(scorer)
+    if family == "random":
+        return random_scores(seed, sequence, q.shape[1], len(q), len(k), block)
+    kept = np.repeat(summaries(k, block, scorer), q.shape[1] // k.shape[1], axis=2)
+    every = sum(np.einsum("qhd,jhd->hqj", m(q), kept[:, part]) for part, (m, _) in enumerate(SCORERS[family]))
+    return every.reshape(*every.shape[:2], -1, per_block).max(-1)
+
+
+def _mixed(x):
+    """SplitMix64's mixer of uint64 arrays, which wrap around."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def random_scores(seed, sequence, heads, sq, sk, block):
+    step = np.uint64(0x9E3779B97F4A7C15)
+    positions = np.arange(sk - sq, sk).astype(np.uint64)
+    blocks = np.arange(-(-sk // block)).astype(np.uint64)
+    x = _mixed(np.array([seed], dtype=np.uint64) + step)
+    x = _mixed((x ^ np.uint64(sequence)) + step)
+    x = _mixed((x ^ np.arange(heads).astype(np.uint64)) + step)
+    x = _mixed((x[:, None] ^ positions) + step)
+    return (_mixed((x[..., None] ^ blocks) + step) >> np.uint64(40)).astype(np.float64) * 2.0**-24
 
 
 def kept_keys(selection, sq, sk, block):

@@ -12,9 +12,10 @@ import numpy as np
 import mobalab_kernels as mk
 
 from . import layouts
-from .calls import ARRAYS, BLOCK, BLOCKS, FP32, PACKED, QUERIES, SEQ, TENSORS, TOPK, call, good_call, values
+from .calls import ARRAYS, BLOCK, BLOCKS, FP32, PACKED, QUERIES, ROUTING, SEQ, TENSORS, TOPK, call, good_call, values
 
 RIGHT = "right"  # the answer is MoBA's
+RIGHT_IF_TAKEN = "right if taken"  # or MOBALAB_UNSUPPORTED: a device need not have every scorer
 ANY = "any"  # an answer or an error, no crash: contents of cu_seqlens on the device are the caller's word
 
 
@@ -42,7 +43,8 @@ def _row(function, label, wanted, packed=False, **changed):
 
     def arguments(fw):
         made = {name: value(fw) if callable(value) else value for name, value in changed.items()}
-        return call(fw, function, packed, **made) if wanted == RIGHT else {**good_call(fw, function, packed), **made}
+        right = wanted in (RIGHT, RIGHT_IF_TAKEN)
+        return call(fw, function, packed, **made) if right else {**good_call(fw, function, packed), **made}
 
     return Row(function, label, arguments, wanted)
 
@@ -379,6 +381,125 @@ def _number_refused(function, name, value, wanted):
     return Row(function, f"{name} = {value!r}", lambda fw: {**good_call(fw, function), name: value}, wanted)
 
 
+# ---- scorers
+
+
+GOOD_SCORERS = ["mean", "quest", "max", "submean-2", "submean-4", "submean-16", "random", np.str_("quest")]
+BAD_SCORERS = [
+    "", "Mean", " mean", "mean ", "mean\0", "mean,", "average", "submean", "submean-", "submean-0", "submean-1", "submean--2",
+    "submean-02", "submean-+2", "submean-2.0", "submean- 2", "submean-\u0662", "submean-R", "submean-2-2", "mean-2",
+    "quest-2", "random-0", "submean-99999999999", "submean-" + "9" * 5000, "q" * 5000, "\ud800",
+]  # fmt: skip
+NO_SCORERS = [None, 0, 1, 3.0, True, b"mean", ["mean"], ("submean", 4), np.array("mean"), np.int64(1)]
+GOOD_SEEDS = [0, 1, np.int8(5), np.uint64(2**64 - 1), 2**63, 2**64 - 1]
+
+
+def scorer_rows(fw):
+    for function in ROUTING:
+        for scorer in GOOD_SCORERS:
+            wanted = RIGHT if scorer == "mean" or fw.device == "cpu" else RIGHT_IF_TAKEN
+            for packed in (False, True):
+                label = f"scorer = {scorer!r}{', packed' * packed}"
+                yield _row(function, label, wanted, packed, scorer=scorer)
+            if function in FP32:
+                yield _row(function, f"scorer = {scorer!r}, fp32", wanted, scorer=scorer, **{FP32[function]: True})
+        for seed in GOOD_SEEDS:
+            wanted = RIGHT if fw.device == "cpu" else RIGHT_IF_TAKEN
+            yield _row(function, f"scorer_seed = {seed!r}", wanted, scorer="random", scorer_seed=seed)
+            yield _row(function, f"scorer_seed = {seed!r} of mean", RIGHT, scorer_seed=seed)
+        for scorer in BAD_SCORERS:
+            label = f"scorer = {scorer[:30]!r} of length {len(scorer)}"
+            yield _row(function, label, refused("scorer = ", "submean-R", "nearest", kind=ValueError), scorer=scorer)
+        for scorer in NO_SCORERS:
+            yield _row(function, f"scorer = {scorer!r}", refused("scorer", "string", kind=TypeError), scorer=scorer)
+        for sub_blocks, nearest in ((3, 2), (7, 8), (32, 16), (1000, 16), (2**31 - 1, 16)):
+            wanted = refused(f"sub_blocks = {sub_blocks}", f"choice: {nearest}", kind=ValueError)
+            yield _row(function, f"scorer = 'submean-{sub_blocks}'", wanted, scorer=f"submean-{sub_blocks}")
+        for seed in (-1, 2**64, -(2**64), 2**200):
+            wanted = refused("scorer_seed", seed, "must be in", kind=ValueError)
+            yield _row(function, f"scorer_seed = {seed}", wanted, scorer_seed=seed)
+        for seed in NO_NUMBERS:
+            wanted = refused("scorer_seed", "integer", kind=TypeError)
+            yield _row(function, f"scorer_seed = {seed!r}", wanted, scorer_seed=seed)
+    for function in ARRAYS:
+        if function not in ROUTING:
+            for name in ("scorer", "scorer_seed"):
+                yield _row(function, f"keyword {name}", Refused(TypeError, (name,)), **{name: "mean"})
+
+
+def given_centroids_rows(fw):
+    """route_with_centroids: what compute_centroids returned, for these keys, and what it did not."""
+    function = "route_with_centroids"
+
+    def arguments(packed=False, scorer="mean", fp32=False, **changed):
+        def made(fw):
+            good = call(fw, "route", packed)
+            only_k = {n: good[n] for n in ("cu_seqlens_k",) if n in good}
+            kept = mk.compute_centroids(good.pop("k"), BLOCK, fp32=fp32, scorer=scorer, **only_k)
+            good = {**good, "centroids": kept, "keys": SEQ, "scorer": scorer}
+            return {**good, **{n: v(fw, good) if callable(v) else v for n, v in changed.items()}}
+
+        return made
+
+    def row(label, wanted, **how):
+        return Row(function, label, arguments(**how), wanted)
+
+    scorers = GOOD_SCORERS if fw.device == "cpu" else ["mean"]
+    for scorer in scorers:
+        for packed in (False, True):
+            label = f"{scorer!r}{', packed' * packed}"
+            yield row(label, RIGHT, packed=packed, scorer=scorer)
+            yield row(f"{label}, scores", RIGHT, packed=packed, scorer=scorer, return_scores=True)
+        yield row(f"{scorer!r}, fp32", RIGHT, scorer=scorer, fp32=True)
+        for rows in (0, 1, 17):
+            yield row(f"{scorer!r}, last {rows}", RIGHT, scorer=scorer, q=lambda fw, a, n=rows: a["q"][:, SEQ - n :])
+        other = "quest" if scorer == "mean" else "mean"
+        yield Row(
+            function,
+            f"centroids of {scorer!r} taken for those of {other!r}",
+            lambda fw, scorer=scorer, other=other: {**arguments(scorer=scorer)(fw), "scorer": other},
+            refused("centroids has shape", kind=ValueError),
+        )
+    yield row("packed, lengths given", RIGHT, packed=True, **LENGTHS)
+    yield row("packed, total_blocks of others", refused("centroids has shape"), packed=True, **{**LENGTHS, "total_blocks": 8})
+    for keys in (SEQ - BLOCK, SEQ + BLOCK, 0, 1, 2**31 - 1):
+        yield row(f"keys = {keys}", refused(), keys=keys)
+        yield row(f"keys = {keys}, packed", refused(), packed=True, keys=keys)
+    for keys in (-1, 2**31, 2**64, -(2**63)):
+        yield row(f"keys = {keys}", refused("keys", keys, "must be in", kind=ValueError), keys=keys)
+    for keys in NO_NUMBERS:
+        if keys is not None:
+            yield row(f"keys = {keys!r}", refused("keys", "integer", kind=TypeError), keys=keys)
+    for axis in range(3):
+        for change in (-1, 1, -1000):
+            if (axis, change) == (1, -1):
+                continue  # one head of keys for all queries is another good call
+            wanted = refused() if axis == 1 else refused("centroids has shape", kind=ValueError)
+            resize = _resized(axis, change)
+            made = lambda fw, a, resize=resize: fw.array(resize(fw.double(a["centroids"])))  # noqa: E731
+            yield row(f"centroids axis {axis} {change:+d}", wanted, centroids=made)
+    for label, change in {
+        "of two extents": lambda c: c[0],
+        "of four extents": lambda c: c[None],
+        "a scalar": lambda c: c.ravel()[0],
+    }.items():
+        wanted = refused("centroids has shape", kind=ValueError)
+        made = lambda fw, a, change=change: fw.array(change(fw.double(a["centroids"])))  # noqa: E731
+        yield row(f"centroids {label}", wanted, centroids=made)
+    for label, layout, wanted in _dense_layouts(fw, 3):
+        wanted = wanted if wanted == RIGHT else refused("centroids", *wanted)
+        made = lambda fw, a, layout=layout: layout(fw, fw.double(a["centroids"]))  # noqa: E731
+        yield row(f"centroids {label}", wanted, centroids=made)
+    for dtype in fw.wrong_dtypes:
+        made = lambda fw, a, dtype=dtype: fw.array(fw.double(a["centroids"]), dtype)  # noqa: E731
+        yield row(f"centroids of dtype {dtype}", refused("centroids", "dtype", kind=TypeError), centroids=made)
+    for label, kind in (("None", None), ("a list", [[[1.0]]]), ("a number", 3.0)):
+        yield row(f"centroids is {label}", refused("centroids", kind=TypeError), centroids=kind)
+    for name in ("block_size", "topk", "threads"):
+        for value in BAD_NUMBERS[:2]:
+            yield row(f"{name} = {value}", refused(name, value, "must be in", kind=ValueError), **{name: value})
+
+
 # ---- lengths
 
 
@@ -676,6 +797,12 @@ def gradient_rows(fw):
             lambda fw, packed=packed: all_of_them(fw, packed),
             RIGHT,
         )
+        yield Row(
+            "moba_attention",
+            f"all require grad, routed by quest{', packed' * packed}",
+            lambda fw, packed=packed: {**all_of_them(fw, packed), "scorer": "quest"},
+            RIGHT if fw.device == "cpu" else RIGHT_IF_TAKEN,
+        )
         for name in ("q", "k", "v"):
             for label, layout, _ in _tensor_layouts(fw, packed):
                 if _copied(name, label):
@@ -694,6 +821,8 @@ def rows(fw):
         shape_rows,
         kind_rows,
         number_rows,
+        scorer_rows,
+        given_centroids_rows,
         boundary_rows,
         selection_rows,
         decoding_rows,
