@@ -1,12 +1,11 @@
 #include "analysis/hit_probability.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
+#include <string>
 
-#include "analysis/binomial_tail.h"
 #include "analysis/hit_problem.h"
 #include "analysis/log_space.h"
+#include "analysis/top_k.h"
 
 namespace mobalab::analysis {
 
@@ -17,12 +16,7 @@ HitProbability found_at_least(const RoutingPoint& point, std::int64_t found) {
     const std::int64_t slots = point.routed() - found + 1;
     if (slots < 1) return {log_zero, 0.0};
     if (point.noise_blocks() < slots) return {0.0, log_zero};
-    if (signal_is_fixed(point)) {
-        const LogLaw noise = noise_at_fixed_signal(point);
-        const LogTails rivals = BinomialTail(point.noise_blocks(), slots).at(noise.upper, noise.lower);
-        return {rivals.lower, rivals.upper};
-    }
-    const LogHitMiss result = solve_top_k(top_k_problem(point, found));
+    const LogHitMiss result = definition_of(point.scorer.kind).law->found_at_least(point, found);
     return {result.hit, result.miss};
 }
 
@@ -53,14 +47,8 @@ double HitProbability::miss() const {
 }
 
 void require_exact_probability(const RoutingPoint& point) {
-    if (!has_exact_probability(point)) {
-        throw InputError(
-            fmt::format("key_correlation = {}, key_conv = {}: model {} has no exact probability with keys that are not "
-                        "independent; "
-                        "nearest valid values are 0; or use command simulate, or model gaussian-fixed, exact for "
-                        "correlated normal keys",
-                        point.key_correlation, point.key_conv, to_string(point.model)));
-    }
+    const std::string trouble = exact_trouble(point, definition_of(point.model));
+    if (!trouble.empty()) throw InputError(trouble);
 }
 
 HitProbability exact_hit_probability(const RoutingPoint& point) {

@@ -70,10 +70,6 @@ Reaching<std::int64_t> falling(std::int64_t low, std::int64_t high, const Reache
     return answer;
 }
 
-bool is_normal(Model model) {
-    return model == Model::gaussian || model == Model::gaussian_fixed;
-}
-
 /// ceil(a / b) for positive integers.
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
     return (a - 1) / b + 1;
@@ -116,7 +112,7 @@ Reaching<std::int64_t> head_dims_that_reach(RoutingPoint point, double wanted_hi
         return changed;
     };
     const auto reached = [&](std::int64_t d) { return target.reached(with(d)); };
-    if (is_normal(point.model)) {
+    if (definition_of(point.model).monotone_in_head_dim) {
         return point.delta_mu_eff() > 0.0 ? rising(least_head_dim, max_head_dim, reached)
                                           : falling(least_head_dim, max_head_dim, reached);
     }

@@ -12,5 +12,7 @@ inline constexpr std::int64_t most_needles = 512;
 inline constexpr std::int64_t most_key_conv =
     8;  ///< as kernels::max_conv_width (tests/experiments/points/grid_test.cc)
 inline constexpr double most_key_conv_tap = 8.0;
+/// Of scorer submean's exact law: its work grows with the square of the cluster's size.
+inline constexpr std::int64_t most_sub_block_cluster = 64;
 
 }  // namespace mobalab::analysis

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <boost/math/quadrature/trapezoidal.hpp>
 #include <cmath>
+#include <optional>
+#include <vector>
 
 #include "analysis/log_space.h"
 
@@ -102,22 +104,71 @@ double window_end(const LogFunction& stretched, double floor, double direction) 
     return direction * end;
 }
 
+/// x = centre + sd sinh(s): exponential tails become double exponential, so that few equal steps cover them.
+struct Hill {
+    Peak peak;
+    double top;   ///< log_f at the place found
+    double left;  ///< the window, in s
+    double right;
+
+    double x(double s) const { return peak.centre + peak.sd * std::sinh(s); }
+    double s(double x) const { return std::asinh((x - peak.centre) / peak.sd); }
+};
+
+std::optional<Hill> find_hill(const LogFunction& log_f, double guess, double scale) {
+    const Bracket b = narrow(log_f, bracket_maximum(log_f, guess, scale));
+    if (b.peak.value == log_zero) return std::nullopt;
+    Hill hill{fit_peak(b), b.peak.value, 0.0, 0.0};
+    const auto stretched = [&](double s) { return sample(log_f, hill.x(s)).value - hill.top; };
+    hill.left = window_end(stretched, -window_depth, -1.0);
+    hill.right = window_end(stretched, -window_depth, 1.0);
+    return hill;
+}
+
+double log_area(const LogFunction& log_f, const Hill& hill) {
+    const auto integrand = [&](double s) { return std::exp(sample(log_f, hill.x(s)).value - hill.top) * std::cosh(s); };
+    const double area = hill.peak.sd * boost::math::quadrature::trapezoidal(integrand, hill.left, hill.right,
+                                                                            step_tolerance, max_refinements);
+    return hill.top + std::log(area);
+}
+
+/// Cuts off what the other window covers; the rest on the side of the peak.
+void leave_out(Hill& hill, const Hill& other) {
+    const double from = hill.s(other.x(other.left));
+    const double to = hill.s(other.x(other.right));
+    if (from >= 0.0) hill.right = std::min(hill.right, from);
+    if (to <= 0.0) hill.left = std::max(hill.left, to);
+}
+
+bool covers(const Hill& hill, double x) {
+    return hill.x(hill.left) <= x && x <= hill.x(hill.right);
+}
+
 }  // namespace
 
 double log_integral(const std::function<double(double)>& log_f, double guess, double scale) {
-    const Bracket b = narrow(log_f, bracket_maximum(log_f, guess, scale));
-    if (b.peak.value == log_zero) return log_zero;
-    const Peak peak = fit_peak(b);
-    // x = centre + sd sinh(s): exponential tails become double exponential, so that few equal steps cover them.
-    const auto stretched = [&](double s) {
-        return sample(log_f, peak.centre + peak.sd * std::sinh(s)).value - b.peak.value;
-    };
-    const double left = window_end(stretched, -window_depth, -1.0);
-    const double right = window_end(stretched, -window_depth, 1.0);
-    const auto integrand = [&](double s) { return std::exp(stretched(s)) * std::cosh(s); };
-    const double area =
-        peak.sd * boost::math::quadrature::trapezoidal(integrand, left, right, step_tolerance, max_refinements);
-    return b.peak.value + std::log(area);
+    const std::optional<Hill> hill = find_hill(log_f, guess, scale);
+    return hill ? log_area(log_f, *hill) : log_zero;
+}
+
+double log_integral(const std::function<double(double)>& log_f, std::span<const Start> starts) {
+    std::vector<Hill> found;
+    for (const Start& start : starts) {
+        if (const std::optional<Hill> hill = find_hill(log_f, start.guess, start.scale)) found.push_back(*hill);
+    }
+    // A window ends where log_f is window_depth below its own top: what a higher hill's window leaves to a lower one
+    // is negligible at the cut.
+    std::sort(found.begin(), found.end(), [](const Hill& a, const Hill& b) { return a.top > b.top; });
+    std::vector<Hill> used;
+    double total = log_zero;
+    for (Hill& hill : found) {
+        const auto holds_it = [&](const Hill& other) { return covers(other, hill.peak.centre); };
+        if (std::any_of(used.begin(), used.end(), holds_it)) continue;
+        for (const Hill& other : used) leave_out(hill, other);
+        total = log_sum_exp(total, log_area(log_f, hill));
+        used.push_back(hill);
+    }
+    return total;
 }
 
 }  // namespace mobalab::analysis

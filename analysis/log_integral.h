@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 
 namespace mobalab::analysis {
 
@@ -12,5 +13,15 @@ namespace mobalab::analysis {
 /// exponentially for analytic integrands that vanish at both ends (Trefethen and Weideman 2014).
 /// Returns -inf when log_f is -inf wherever it was looked at.
 double log_integral(const std::function<double(double)>& log_f, double guess, double scale);
+
+/// Where to begin looking for a maximum, and with what step.
+struct Start {
+    double guess;
+    double scale;
+};
+
+/// The same for a sum of such functions, which may have several maxima: `starts` names a place near each (or near none:
+/// a place too many costs time only). A maximum that no start leads to and no window of another holds is missed.
+double log_integral(const std::function<double(double)>& log_f, std::span<const Start> starts);
 
 }  // namespace mobalab::analysis

@@ -12,13 +12,6 @@
 namespace mobalab::analysis {
 namespace {
 
-constexpr std::array<std::pair<Model, std::string_view>, 4> model_names{{
-    {Model::gaussian, "gaussian"},
-    {Model::gaussian_fixed, "gaussian-fixed"},
-    {Model::sphere, "sphere"},
-    {Model::vector, "vector"},
-}};
-
 constexpr std::array<std::pair<Goal, std::string_view>, 3> goal_names{
     {{Goal::each, "each"}, {Goal::any, "any"}, {Goal::all, "all"}}};
 
@@ -93,15 +86,40 @@ Enum named(const std::array<std::pair<Enum, std::string_view>, size>& names, std
     throw InputError(fmt::format("{} = '{}': must be one of {}", what, name, accepted));
 }
 
-bool has_unit_keys(const RoutingPoint& point) {
-    return point.model == Model::sphere || point.model == Model::vector;
+/// The models that `wanted` picks, as choices in a message.
+std::string models_that(bool (*wanted)(const KeyModelDefinition&)) {
+    std::string names;
+    for (const std::string& name : key_model_names()) {
+        if (wanted(definition_of(parse_model(name)))) names += fmt::format("{}{}", names.empty() ? "" : " or ", name);
+    }
+    return names;
+}
+
+/// What the model itself does not take.
+void check_model(const RoutingPoint& point, const KeyModelDefinition& model, Complaints& complaints) {
+    if (std::abs(point.mu_noise) > 0.0 && !model.takes_mu_noise) {
+        complaints.add(
+            fmt::format("mu_noise = {}: must be 0 for model {} (its noise keys are uniform on the sphere); "
+                        "use mu_noise = 0, or model {}",
+                        point.mu_noise, model.name, models_that([](const auto& m) { return m.takes_mu_noise; })));
+    }
+    if (point.key_correlation > 0.0 && !model.takes_key_correlation) {
+        complaints.add(fmt::format("key_correlation = {}: model {} has none; use key_correlation = 0, or model {}",
+                                   point.key_correlation, model.name,
+                                   models_that([](const auto& m) { return m.takes_key_correlation; })));
+    }
+    if (point.key_conv > 0 && !model.takes_key_conv) {
+        complaints.add(fmt::format("key_conv = {}: model {} {}; use key_conv = 0, or model {}", point.key_conv,
+                                   model.name, model.has_keys() ? "has none" : "has block scores only, no keys",
+                                   models_that([](const auto& m) { return m.takes_key_conv; })));
+    }
 }
 
 /// What goes beyond the paper's setting.
-void check_structure(const RoutingPoint& point, Complaints& complaints) {
+void check_structure(const RoutingPoint& point, const KeyModelDefinition& model, Complaints& complaints) {
     complaints.integer("needles", point.needles, 1, std::clamp<std::int64_t>(point.candidates, 1, most_needles));
     complaints.real("key_correlation", point.key_correlation, 0.0, 1.0);
-    if (point.key_correlation > 0.0 && has_unit_keys(point) && point.head_dim < 3) {
+    if (point.key_correlation > 0.0 && model.has_keys() && point.head_dim < 3) {
         complaints.add(fmt::format(
             "key_correlation = {} with head_dim = {}: correlated unit keys need head_dim 3 or more; nearest valid "
             "value is key_correlation = 0",
@@ -109,16 +127,10 @@ void check_structure(const RoutingPoint& point, Complaints& complaints) {
     }
     complaints.integer("key_conv", point.key_conv, 0, std::clamp<std::int64_t>(point.block_size, 0, most_key_conv));
     complaints.real("key_conv_tap", point.key_conv_tap, -most_key_conv_tap, most_key_conv_tap);
-    if (point.key_conv > 0 && !has_unit_keys(point)) {
-        complaints.add(
-            fmt::format("key_conv = {}: model {} has block scores only, no keys; use key_conv = 0, or model "
-                        "sphere or vector",
-                        point.key_conv, to_string(point.model)));
-    }
 }
 
 /// Scores beyond q . mean.
-void check_scorer(const RoutingPoint& point, Complaints& complaints) {
+void check_scorer(const RoutingPoint& point, const KeyModelDefinition& model, Complaints& complaints) {
     const ScorerDefinition& definition = definition_of(point.scorer.kind);
     const std::int64_t sub_blocks = point.scorer.sub_blocks;
     if (sub_blocks < 1 || (sub_blocks > 1 && !definition.divides)) {
@@ -131,11 +143,10 @@ void check_scorer(const RoutingPoint& point, Complaints& complaints) {
                                    to_string(point.scorer), sub_blocks, point.block_size, nearest));
     }
     if (point.scorer.kind == ScorerKind::mean || definition.parts == 0) return;
-    if (!has_unit_keys(point)) {
-        complaints.add(
-            fmt::format("scorer = {}: model {} has block scores only, no keys; use scorer = mean or random, "
-                        "or model sphere or vector",
-                        to_string(point.scorer), to_string(point.model)));
+    if (!model.has_keys()) {
+        complaints.add(fmt::format(
+            "scorer = {}: model {} has block scores only, no keys; use scorer = mean or random, or model {}",
+            to_string(point.scorer), model.name, models_that([](const auto& m) { return m.has_keys(); })));
     }
     if (!is_plain(point)) {
         complaints.add(
@@ -147,20 +158,12 @@ void check_scorer(const RoutingPoint& point, Complaints& complaints) {
 
 }  // namespace
 
-std::string_view to_string(Model model) {
-    return name_of(model_names, model);
-}
-
 std::string_view to_string(Goal goal) {
     return name_of(goal_names, goal);
 }
 
 std::string_view to_string(Activation activation) {
     return name_of(activation_names, activation);
-}
-
-Model parse_model(std::string_view name) {
-    return named(model_names, "model", name);
 }
 
 Goal parse_goal(std::string_view name) {
@@ -184,6 +187,10 @@ std::int64_t candidates_of_last_query(std::int64_t seq_len, std::int64_t block_s
 }
 
 void validate(const RoutingPoint& point) {
+    validate(point, definition_of(point.model));
+}
+
+void validate(const RoutingPoint& point, const KeyModelDefinition& model) {
     Complaints complaints;
     complaints.at_least("head_dim", point.head_dim, least_head_dim);
     complaints.at_least("block_size", point.block_size, 1);
@@ -201,14 +208,9 @@ void validate(const RoutingPoint& point) {
     complaints.affinity("mu_signal", point.mu_signal, 0.0);
     complaints.affinity("mu_noise", point.mu_noise, -1.0);
     complaints.affinity("mu_cluster", point.mu_cluster, -1.0);
-    if (has_unit_keys(point) && std::abs(point.mu_noise) > 0.0) {
-        complaints.add(
-            fmt::format("mu_noise = {}: must be 0 for model {} (its noise keys are uniform on the sphere); "
-                        "use mu_noise = 0, or model gaussian or gaussian-fixed",
-                        point.mu_noise, to_string(point.model)));
-    }
-    check_structure(point, complaints);
-    check_scorer(point, complaints);
+    check_model(point, model, complaints);
+    check_structure(point, model, complaints);
+    check_scorer(point, model, complaints);
     complaints.throw_if_any();
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "analysis/key_model.h"
 #include "analysis/scorer.h"
 
 namespace mobalab::analysis {
@@ -14,14 +15,6 @@ namespace mobalab::analysis {
 class InputError : public std::invalid_argument {
 public:
     using std::invalid_argument::invalid_argument;
-};
-
-/// Law of the query-key affinities (see ARCHITECTURE.md, "Models").
-enum class Model {
-    gaussian,        ///< paper section 3: every block score normal with variance 1/(d B), signal block included
-    gaussian_fixed,  ///< signal affinities fixed: signal block variance (B - m) / (d B^2)
-    sphere,          ///< unit queries and keys; the exact law of a unit-norm router
-    vector,          ///< `sphere` again, sampled with real vectors (same exact probability)
 };
 
 /// With several needles: which of them a trial must find to be a hit.
@@ -37,15 +30,12 @@ enum class Activation {
     none,  ///< nothing: a linear convolution, which acts on affinities alone
 };
 
-/// "gaussian", "gaussian-fixed", "sphere", "vector".
-std::string_view to_string(Model model);
 /// "each", "any", "all".
 std::string_view to_string(Goal goal);
 /// "silu", "none".
 std::string_view to_string(Activation activation);
 
 /// Inverse of to_string. Throws InputError naming the accepted names.
-Model parse_model(std::string_view name);
 Goal parse_goal(std::string_view name);
 Activation parse_activation(std::string_view name);
 
@@ -74,7 +64,7 @@ struct RoutingPoint {
     std::int64_t topk = 8;          ///< k >= 1, blocks kept, the query's own block included; routed() = k - 1
     std::int64_t cluster_size = 1;  ///< m in [1, B], related tokens in the signal block, the needle included
     double mu_signal = 0.8;         ///< E[q.k*] of the needle
-    double mu_noise = 0.0;          ///< E[q.k] of a noise key; must be 0 for sphere and vector
+    double mu_noise = 0.0;          ///< E[q.k] of a noise key; other than 0 only where the model takes it
     double mu_cluster = 0.0;        ///< E[q.k] of each of the m - 1 other tokens of the cluster
     std::int64_t seq_len = 0;       ///< N the point was asked for, 0 when it was asked for by candidates
     std::int64_t needles = 1;       ///< R in [1, min(c, 512)], signal blocks
@@ -104,11 +94,14 @@ std::int64_t candidates_of_last_query(std::int64_t seq_len, std::int64_t block_s
 /// Throws InputError with every rule the point breaks, one a line.
 ///
 /// Rules: d >= 2, B >= 1, 1 <= c <= 1e6, 1 <= k <= 512, 1 <= m <= B, all affinities finite and in [-1, 1] with
-/// mu_signal >= 0, and for sphere and vector mu_noise == 0; the ranges above of needles, key_correlation and key_conv;
-/// d >= 3 for correlated unit keys (u_t needs a dimension to vary in); a key convolution only where there are keys
-/// (sphere, vector); a scorer other than mean and random only where there are keys, its sub_blocks a divisor of B, and
-/// beyond it nothing that is not plain (one needle, independent keys, no convolution).
+/// mu_signal >= 0; the ranges above of needles, key_correlation and key_conv; mu_noise, key_correlation and key_conv
+/// other than 0 only where the model takes them; d >= 3 for correlated unit keys (u_t needs a dimension to vary in); a
+/// scorer other than mean and random only where there are keys, its sub_blocks a divisor of B, and beyond it nothing
+/// that is not plain (one needle, independent keys, no convolution).
 void validate(const RoutingPoint& point);
+
+/// The same, `model` standing for the definition of point.model.
+void validate(const RoutingPoint& point, const KeyModelDefinition& model);
 
 /// Whether the keys are in the paper's setting: one needle, independent keys, no convolution. (Whatever the scorer.)
 bool is_plain(const RoutingPoint& point);

@@ -32,6 +32,15 @@ std::int64_t sub_blocks_of(std::string_view digits) {
     return plain && value >= 2 ? value : 0;
 }
 
+std::string names_of(bool (*wanted)(const ScorerDefinition&)) {
+    std::string names;
+    for (const ScorerDefinition* definition : all_scorers()) {
+        if (!wanted(*definition)) continue;
+        names += fmt::format("{}{}{}", names.empty() ? "" : ", ", definition->name, definition->divides ? "-R" : "");
+    }
+    return names;
+}
+
 }  // namespace
 
 const ScorerDefinition& definition_of(ScorerKind kind) {
@@ -63,11 +72,15 @@ Scorer parse_scorer(std::string_view name) {
 }
 
 std::string scorer_names() {
-    std::string names;
-    for (const ScorerDefinition* definition : all_scorers()) {
-        names += fmt::format("{}{}{}", names.empty() ? "" : ", ", definition->name, definition->divides ? "-R" : "");
-    }
-    return names;
+    return names_of([](const ScorerDefinition&) { return true; });
+}
+
+std::string scorers_with_law() {
+    return names_of([](const ScorerDefinition& definition) { return definition.law != nullptr; });
+}
+
+std::string scorers_with_approximation() {
+    return names_of([](const ScorerDefinition& definition) { return definition.approximation != nullptr; });
 }
 
 }  // namespace mobalab::analysis

@@ -9,6 +9,11 @@
 
 namespace mobalab::analysis {
 
+struct KeyModelDefinition;
+struct LogHitMiss;
+struct NormalSignal;
+struct RoutingPoint;
+
 // How a query scores a block, as kernels/scorer.h has it for tensors:
 //
 //     score(q, block) = max over the block's sub-blocks s of  sum over parts p of  phi_p(q) . psi_p(s)
@@ -26,12 +31,26 @@ struct ScorePart {
 
 inline constexpr int most_score_parts = 2;
 
+/// The exact law of what a scorer finds.
+struct ScorerLaw {
+    /// Why the law of this valid point, of this model, is not known, in one line with the nearest choices; empty where
+    /// it is known.
+    std::string (*trouble)(const RoutingPoint& point, const KeyModelDefinition& model);
+    /// Logs of P(`found` or more of the needles are routed) and of its complement, where the law is known, found in
+    /// [1, min(R, K)] and n_c >= K - found + 1 (elsewhere the answer is certain).
+    LogHitMiss (*found_at_least)(const RoutingPoint& point, std::int64_t found);
+};
+
 /// One scorer; each is a file of analysis/scorers/.
 struct ScorerDefinition {
     std::string_view name;
     int parts = 1;  ///< 0: looks at no key, every order of the blocks is equally likely
     std::array<ScorePart, most_score_parts> part = {};
-    bool divides = false;  ///< Scorer::sub_blocks may be above 1
+    bool divides = false;            ///< Scorer::sub_blocks may be above 1
+    const ScorerLaw* law = nullptr;  ///< none: no exact probability, its columns are missing values
+    /// A signal block's score where all scores are taken for normal (analysis/scorer_approximation.h). None: no such
+    /// approximation.
+    NormalSignal (*approximation)(const RoutingPoint& point) = nullptr;
 
     /// Whether scores follow from the affinities q.k alone (sums and maxima of them), without the keys' coordinates.
     constexpr bool knows_affinities_only() const {
@@ -61,5 +80,9 @@ Scorer parse_scorer(std::string_view name);
 
 /// What parse_scorer() takes, for messages and help: "mean, quest, max, submean-R, random".
 std::string scorer_names();
+
+/// Those of scorer_names() whose definition has a law, and an approximation.
+std::string scorers_with_law();
+std::string scorers_with_approximation();
 
 }  // namespace mobalab::analysis

@@ -1,6 +1,7 @@
 #include "experiments/points/point_grid.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -97,8 +98,7 @@ Axis scorers(const Arguments& arguments) {
 /// In the order in which they vary.
 const std::vector<AxisFlag>& axis_flags() {
     static const std::vector<AxisFlag> all = {
-        named_axis("model", &RoutingPoint::model, analysis::parse_model,
-                   {"gaussian", "gaussian-fixed", "sphere", "vector"}),
+        named_axis("model", &RoutingPoint::model, analysis::parse_model, analysis::key_model_names()),
         integer_axis("head-dim", &RoutingPoint::head_dim, analysis::least_head_dim, no_limit),
         integer_axis("block-size", &RoutingPoint::block_size, 1, no_limit),
         integer_axis("seq-len", &RoutingPoint::seq_len, 1, longest_sequence),
@@ -440,7 +440,8 @@ void PointGrid::report(const std::string& command, Terminal& terminal) const {
 
 std::vector<Flag> point_flags() {
     return std::vector<Flag>{
-               {"model", "LIST", "sphere", "law of the affinities: gaussian, gaussian-fixed, sphere, vector"},
+               {"model", "LIST", "sphere",
+                fmt::format("law of the affinities: {}", fmt::join(analysis::key_model_names(), ", "))},
                {"head-dim", "LIST", "64", "width d of a head"},
                {"block-size", "LIST", "64", "keys B of a block"},
                {"seq-len", "LIST", "8K", "tokens N; the question is asked of the last query"},

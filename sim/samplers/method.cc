@@ -14,7 +14,6 @@ namespace mobalab::sim {
 namespace {
 
 using analysis::InputError;
-using analysis::Model;
 using analysis::RoutingPoint;
 
 constexpr std::array<std::pair<Method, std::string_view>, 6> kNames = {{{Method::vector, "vector"},
@@ -23,10 +22,6 @@ constexpr std::array<std::pair<Method, std::string_view>, 6> kNames = {{{Method:
                                                                         {Method::threshold, "threshold"},
                                                                         {Method::conditional, "conditional"},
                                                                         {Method::exact, "exact"}}};
-
-bool is_normal(Model model) {
-    return model == Model::gaussian || model == Model::gaussian_fixed;
-}
 
 /// Whether the K-th largest noise score and the signal score are both random.
 bool has_random_threshold(const RoutingPoint& point) {
@@ -59,10 +54,15 @@ Method parse_method(std::string_view name) {
 }
 
 Method native_method(const RoutingPoint& point) {
-    if (is_normal(point.model)) {
-        return Method::block;
+    switch (analysis::definition_of(point.model).rows) {
+        case analysis::Rows::block_scores:
+            return Method::block;
+        case analysis::Rows::vectors:
+            return Method::vector;
+        case analysis::Rows::affinities:
+            break;
     }
-    return point.model == Model::vector || has_silu(point) ? Method::vector : Method::affinity;
+    return has_silu(point) ? Method::vector : Method::affinity;
 }
 
 bool counts_trials(Method method) {
@@ -71,8 +71,10 @@ bool counts_trials(Method method) {
 
 std::string method_trouble(const RoutingPoint& point, Method method) {
     const bool by_keys = method == Method::vector || method == Method::affinity;
-    if (by_keys && is_normal(point.model)) {
-        return fmt::format("model {} has block scores only, no keys", analysis::to_string(point.model));
+    const analysis::KeyModelDefinition& model = analysis::definition_of(point.model);
+    if (by_keys && !model.sphere_affinities) {
+        return fmt::format("model {} has {}", model.name,
+                           model.has_keys() ? "keys that this method does not draw" : "block scores only, no keys");
     }
     if (method == Method::affinity && has_silu(point)) {
         return fmt::format("key_conv = {} with SiLU acts on the coordinates of keys, which affinities do not know",
@@ -86,9 +88,11 @@ std::string method_trouble(const RoutingPoint& point, Method method) {
             "key_conv = {} lets neighbouring blocks share keys, and this method draws them independently",
             point.key_conv);
     }
-    if (!analysis::has_exact_probability(point)) {
-        return fmt::format("the law of a block's score is not known at key_correlation = {} for model {}",
-                           point.key_correlation, analysis::to_string(point.model));
+    const bool known =
+        method == Method::exact ? analysis::has_exact_probability(point) : analysis::has_block_score_laws(point);
+    if (!known) {
+        return fmt::format("it has no law of a block's score at key_correlation = {} for model {} and scorer {}",
+                           point.key_correlation, model.name, analysis::to_string(point.scorer));
     }
     if (point.needles > 1 && (method == Method::threshold || method == Method::conditional)) {
         return fmt::format("needles = {}: it has one signal score", point.needles);

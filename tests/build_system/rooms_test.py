@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Room: the rooms it may include. A room may always include itself.
 ARROWS = {
-    "analysis": ["analysis/scorers"],
+    "analysis": ["analysis/key_models", "analysis/scorers"],
+    "analysis/key_models": [],
     "analysis/scorers": [],
     "kernels": ["kernels/scorers"],
     "kernels/scorers": [],
@@ -52,8 +53,9 @@ ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/c
 # Files that join rooms: a backend's table names every operation of it, its limits ask the lists', and a tensor of
 # normals is filled by the fastest loop this processor has.
 JOINTS = {
-    **{str(path.relative_to(ROOT)): [room] for room in ("analysis", "kernels")
-       for path in (ROOT / room / "scorers").glob("*.cc")},
+    **{str(path.relative_to(ROOT)): [room] for room, files in (
+        ("analysis", "scorers"), ("analysis", "key_models"), ("kernels", "scorers"))
+       for path in (ROOT / room / files).glob("*.cc")},
     "kernels/cuda/host/limits.cc": ["kernels/cuda/lists"],
     "sim/streams/gaussian.cc": ["sim/simd"],
     "kernels/cuda/host/backend.cu": [f"kernels/cuda/{room}" for room in ("pooling", "routing", "forward", "backward")],

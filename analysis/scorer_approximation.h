@@ -1,0 +1,16 @@
+#pragma once
+
+#include "analysis/hit_probability.h"
+#include "analysis/routing_point.h"
+
+namespace mobalab::analysis {
+
+/// An approximation, never to be shown as the exact probability: all block scores taken for normal, so that a noise
+/// block's is N(0, 1) and the signal block's N(a, r^2) in units of it, with (a, r) of the scorer's definition
+/// (ScorerDefinition::approximation). For scorers without an exact law: quest and max (analysis/channel_maxima.h),
+/// within 3 % of simulation at d >= 64 and B >= 16.
+///
+/// Throws InputError (validate(), and for a scorer without such an approximation, naming those that have one).
+HitProbability approximate_hit_probability(const RoutingPoint& point);
+
+}  // namespace mobalab::analysis
