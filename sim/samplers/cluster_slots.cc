@@ -27,7 +27,7 @@ void ClusterSlots::place(std::span<std::int32_t> block, PhiloxKey key, std::uint
     for (std::size_t token = 0; token < cluster_size; ++token) {
         block[token] = token == 0 ? needle : other;
     }
-    for (std::size_t i = 0; i < cluster_size; ++i) {
+    for (std::size_t i = cluster_size; i-- > 0;) {
         const std::uint64_t word = philox_block(key, trial, kSlotDraw + i / 4)[i % 4];
         std::swap(block[i], block[i + static_cast<std::size_t>((word * (block.size() - i)) >> 32U)]);
     }

@@ -16,11 +16,12 @@ inline constexpr std::int64_t kMostSubBlockKeys = 65536;
 /// order:
 ///
 ///   slot t of the signal block begins with token t of the stream, tokens 0 .. m - 1 being the cluster, the needle
-///   first; then, for i = 0 .. m - 1, slots i and i + floor(u_i (B - i) / 2^32) change their tokens,
+///   first; then, for i = m - 1 down to 0, slots i and i + floor(u_i (B - i) / 2^32) change their tokens,
 ///
-/// u_i word i % 4 of draw kSlotDraw + i / 4 (sim/samplers/sampler.h): the first m steps of the shuffle of Fisher and
-/// Yates (Durstenfeld 1964), bias below B / 2^32. Tokens change places and nothing else, so a block has the sum it has
-/// under the scorer `mean` in the same trial.
+/// u_i word i % 4 of draw kSlotDraw + i / 4 (sim/samplers/sampler.h). Why it is uniform: if tokens i .. m - 1 are
+/// uniformly arranged in slots i .. B - 1, then so are tokens i - 1 .. m - 1 after one step more, which sends token i -
+/// 1 to a uniform slot and whoever stood there to slot i - 1. Bias below B / 2^32. Tokens change places and nothing
+/// else, so a block has the sum it has under the scorer `mean` in the same trial.
 struct ClusterSlots {
     explicit ClusterSlots(const analysis::RoutingPoint& point);
 
