@@ -57,8 +57,10 @@ public:
     }
 
     double trial_cost() const override {
-        return (1.0 + 0.125 * static_cast<double>(parts_.size())) * static_cast<double>(input_.point.candidates) *
-               static_cast<double>(input_.point.block_size) * static_cast<double>(4 * quads_of(input_.point.head_dim));
+        const auto parts = static_cast<double>(parts_.size());
+        const double channel = (1.0 + 0.125 * parts) * static_cast<double>(input_.point.block_size) + 3.0 * parts;
+        return channel * static_cast<double>(input_.point.candidates) *
+               static_cast<double>(4 * quads_of(input_.point.head_dim));
     }
 
 private:
