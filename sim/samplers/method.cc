@@ -102,12 +102,15 @@ bool counts_trials(Method method) {
 }
 
 std::string method_trouble(const RoutingPoint& point, Method method) {
-    if (point.scorer != analysis::Scorer{}) {
+    if (scorer_of(point).parts == 0) {
         return scorer_trouble(point, method);
     }
     const bool by_keys = method == Method::vector || method == Method::affinity;
     if (by_keys && is_normal(point.model)) {
         return fmt::format("model {} has block scores only, no keys", analysis::to_string(point.model));
+    }
+    if (point.scorer != analysis::Scorer{}) {
+        return scorer_trouble(point, method);
     }
     if (method == Method::affinity && has_silu(point)) {
         return fmt::format("key_conv = {} with SiLU acts on the coordinates of keys, which affinities do not know",
