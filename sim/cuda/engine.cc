@@ -11,6 +11,7 @@
 
 #include "analysis/routing_point.h"
 #include "sim/cuda/launches.h"
+#include "sim/samplers/cluster_slots.h"
 #include "sim/samplers/token_scores.h"
 #include "sim/streams/transforms.h"
 #include "sim/tables/octave_table.h"
@@ -94,6 +95,18 @@ BeyondTrials beyond_trials(const analysis::RoutingPoint& point, Method method, K
             nullptr};
 }
 
+SubBlockTrials sub_block_trials(const analysis::RoutingPoint& point, const KeyTrials& keys) {
+    const ClusterSlots cluster(point);
+    return {keys, static_cast<std::uint32_t>(point.scorer.sub_blocks), cluster.needle, cluster.other, nullptr};
+}
+
+ScoredTrials scored_trials(const analysis::RoutingPoint& point, const KeyTrials& keys) {
+    const analysis::ScorerDefinition& scorer = analysis::definition_of(point.scorer.kind);
+    ScoredTrials trials{keys, KeyRecipe(point), scorer.parts, {}};
+    std::copy(scorer.part.begin(), scorer.part.end(), trials.part);
+    return trials;
+}
+
 /// Thread blocks that keep a device busy.
 std::uint32_t resident_blocks() {
     int device = 0;
@@ -109,14 +122,23 @@ struct CudaSampler::State {
     Method method;
     std::uint32_t segment;
     KeyTrials keys{};
-    std::optional<BeyondTrials> beyond;  ///< of points that are not plain, by keys
+    std::optional<BeyondTrials> beyond;        ///< of points that are not plain, by keys
+    std::optional<SubBlockTrials> sub_blocks;  ///< of scorers that know affinities, but the mean
+    std::optional<ScoredTrials> scored;        ///< of scorers that look at coordinates
     ThresholdTrials thresholds{};
     Buffer<double> coefficients;
     Buffer<Segment> segments;
     Buffer<std::uint32_t> histograms;
     Buffer<std::int64_t> scratch;
+    Buffer<std::int32_t> signal_blocks;
 
     cudaError_t launch(const SegmentList& list) {
+        if (scored) {
+            return launch_scored_trials(*scored, list, nullptr);
+        }
+        if (sub_blocks) {
+            return launch_sub_blocks(list);
+        }
         if (beyond) {
             return launch_beyond(list);
         }
@@ -126,6 +148,13 @@ struct CudaSampler::State {
     }
 
 private:
+    cudaError_t launch_sub_blocks(const SegmentList& list) {
+        const std::uint32_t blocks = std::min(list.count, resident_blocks());
+        sub_blocks->scratch =
+            signal_blocks.sized(std::size_t{blocks} * (static_cast<std::size_t>(keys.block_size) + 1));
+        return launch_sub_block_trials(*sub_blocks, method == Method::vector, list, blocks, nullptr);
+    }
+
     cudaError_t launch_beyond(const SegmentList& list) {
         const std::uint32_t blocks = std::min(list.count, resident_blocks());
         beyond->scratch = scratch.sized(2 * std::size_t{blocks} * static_cast<std::size_t>(keys.candidates));
@@ -145,9 +174,22 @@ std::string device_trouble() {
 }
 
 std::string kernel_trouble(const analysis::RoutingPoint& point, Method method) {
+    const analysis::ScorerDefinition& scorer = analysis::definition_of(point.scorer.kind);
+    if (scorer.parts == 0) {
+        return fmt::format("scorer {} has no CUDA kernel, as it draws next to nothing; use device cpu", scorer.name);
+    }
     if (method != Method::vector && method != Method::affinity && method != Method::threshold) {
         return fmt::format("method {} has no CUDA kernel; use method vector, affinity or threshold, or device cpu",
                            to_string(method));
+    }
+    if (!scorer.knows_affinities_only() &&
+        (point.head_dim > kMostScoredHeadDim || point.block_size > kMostScoredBlock)) {
+        return fmt::format(
+            "head_dim = {}, block_size = {} with scorer {}: a CUDA device takes at most {} and {}; nearest valid "
+            "values "
+            "are {} and {}, or use device cpu",
+            point.head_dim, point.block_size, scorer.name, kMostScoredHeadDim, kMostScoredBlock,
+            std::min(point.head_dim, kMostScoredHeadDim), std::min(point.block_size, kMostScoredBlock));
     }
     const std::int64_t most = point.key_correlation > 0.0 ? kMostCorrelatedHeadDim : kMostVectorHeadDim;
     if (method == Method::vector && point.head_dim > most) {
@@ -173,7 +215,11 @@ CudaSampler::CudaSampler(Method method, const analysis::RoutingPoint& point, Phi
                     std::llround(point.delta_mu_eff() * static_cast<double>(kAffinityScale)),
                     point.head_dim,
                     affinity_exponent(point.head_dim)};
-    if (method != Method::threshold && !analysis::is_plain(point)) {
+    if (!analysis::definition_of(point.scorer.kind).knows_affinities_only()) {
+        state_->scored = scored_trials(point, state_->keys);
+    } else if (point.scorer != analysis::Scorer{}) {
+        state_->sub_blocks = sub_block_trials(point, state_->keys);
+    } else if (method != Method::threshold && !analysis::is_plain(point)) {
         state_->beyond = beyond_trials(point, method, state_->keys);
     }
     if (method == Method::threshold) {

@@ -1,38 +1,8 @@
-#include "sim/cuda/key_affinities.cuh"
+#include "sim/cuda/key_runs.cuh"
 #include "sim/cuda/launches.h"
 
 namespace mobalab::sim::cuda {
 namespace {
-
-constexpr std::uint32_t kTile = 1024;  ///< tokens whose affinities are held at once
-
-/// Tokens [begin, begin + count) of a trial, and the parts of blocks in them: part p belongs to block first_block + p.
-struct Tile {
-    std::uint64_t begin;
-    std::uint32_t count;
-    std::uint64_t block_size;
-    std::uint64_t first_block;
-    std::uint32_t parts;
-
-    __device__ Tile(const KeyTrials& trials, std::uint64_t first, std::uint64_t tokens)
-        : begin(first),
-          count(static_cast<std::uint32_t>(
-              min(static_cast<unsigned long long>(kTile), static_cast<unsigned long long>(tokens - first)))),
-          block_size(trials.block_size),
-          first_block(first / block_size),
-          parts(static_cast<std::uint32_t>((first + count - 1) / block_size - first_block + 1)) {}
-
-    __device__ std::uint32_t part_begin(std::uint32_t part) const {
-        const std::uint64_t start = (first_block + part) * block_size;
-        return static_cast<std::uint32_t>(start > begin ? start - begin : 0);
-    }
-    __device__ std::uint32_t part_end(std::uint32_t part) const {
-        const std::uint64_t end = (first_block + part + 1) * block_size - begin;
-        return static_cast<std::uint32_t>(end < count ? end : count);
-    }
-    /// The last block goes on in the next tile.
-    __device__ bool last_open() const { return (first_block + parts) * block_size > begin + count; }
-};
 
 /// The cluster's tokens count through cluster_sum.
 __device__ void clear_cluster(std::int32_t* affinities, const KeyTrials& trials, const Tile& tile) {
@@ -44,34 +14,6 @@ __device__ void clear_cluster(std::int32_t* affinities, const KeyTrials& trials,
     }
 }
 
-/// The sum of each part: a thread each where they are short, else a warp each.
-__device__ void sum_parts(std::int64_t* sums, const std::int32_t* affinities, const Tile& tile) {
-    const std::uint32_t warp = threadIdx.x / 32;
-    const std::uint32_t lane = threadIdx.x % 32;
-    if (tile.block_size < 64) {
-        for (std::uint32_t p = threadIdx.x; p < tile.parts; p += kThreads) {
-            std::int64_t sum = 0;
-            for (std::uint32_t i = tile.part_begin(p); i < tile.part_end(p); ++i) {
-                sum += affinities[i];
-            }
-            sums[p] = sum;
-        }
-        return;
-    }
-    for (std::uint32_t p = warp; p < tile.parts; p += kWarps) {
-        std::int64_t sum = 0;
-        for (std::uint32_t i = tile.part_begin(p) + lane; i < tile.part_end(p); i += 32) {
-            sum += affinities[i];
-        }
-        for (int step = 16; step > 0; step /= 2) {
-            sum += __shfl_xor_sync(0xffffffffU, sum, step);
-        }
-        if (lane == 0) {
-            sums[p] = sum;
-        }
-    }
-}
-
 /// Noise blocks above the signal block in one trial, as far as this thread has seen them.
 class TrialRank {
 public:
@@ -80,11 +22,11 @@ public:
     __device__ void take(const Tile& tile, const std::int64_t* sums) {
         const std::int64_t first_sum = sums[0] + carry_;
         const bool open = tile.last_open();
-        if (tile.first_block == 0 && !(tile.parts == 1 && open)) {
+        if (tile.first_run == 0 && !(tile.parts == 1 && open)) {
             signal_ = first_sum + trials_.cluster_sum;
         }
         for (std::uint32_t p = threadIdx.x; p < tile.parts - (open ? 1 : 0); p += kThreads) {
-            const std::uint64_t block = tile.first_block + p;
+            const std::uint64_t block = tile.first_run + p;
             const std::int64_t score = p == 0 ? first_sum : sums[p];
             if (block > 0 && score >= signal_) {
                 above_ += score > signal_ || block > device_signal_index(trials_.key, trial_, trials_.candidates);
@@ -103,22 +45,6 @@ private:
     std::uint32_t above_ = 0;
 };
 
-/// The sum over the thread block, in thread 0.
-__device__ std::uint32_t sum_of_threads(std::uint32_t value, std::uint32_t* of_warp) {
-    value = __reduce_add_sync(0xffffffffU, value);
-    if (threadIdx.x % 32 == 0) {
-        of_warp[threadIdx.x / 32] = value;
-    }
-    __syncthreads();
-    std::uint32_t sum = 0;
-    if (threadIdx.x == 0) {
-        for (std::uint32_t warp = 0; warp < kWarps; ++warp) {
-            sum += of_warp[warp];
-        }
-    }
-    return sum;
-}
-
 /// Ranks of a segment's trials, one trial after the other by the whole thread block.
 template <class Keys>
 __global__ void __launch_bounds__(kThreads) key_trials_kernel(KeyTrials trials, SegmentList list) {
@@ -132,7 +58,7 @@ __global__ void __launch_bounds__(kThreads) key_trials_kernel(KeyTrials trials, 
         Keys::begin_trial(trials, trial);
         TrialRank rank(trials, trial);
         for (std::uint64_t begin = 0; begin < tokens; begin += kTile) {
-            const Tile tile(trials, begin, tokens);
+            const Tile tile(trials.block_size, begin, tokens);
             Keys::fill(affinities, tile.count, trials, trial, begin);
             __syncthreads();
             clear_cluster(affinities, trials, tile);

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "analysis/routing_point.h"
+#include "analysis/scorer.h"
 #include "sim/simd/key_tile_layout.h"
 #include "sim/streams/philox.h"
 
@@ -54,6 +55,23 @@ struct BeyondTrials {
     std::int64_t* scratch;  ///< on the device, [thread blocks][2][candidates]
 };
 
+/// The best of a block's sub-blocks by affinities (sim/samplers/cluster_slots.h).
+struct SubBlockTrials {
+    KeyTrials keys;
+    std::uint32_t sub_blocks;
+    std::int32_t needle;  ///< steps of 2^-30
+    std::int32_t other;
+    std::int32_t* scratch;  ///< on the device, [thread blocks][block_size + 1]
+};
+
+/// Scores of real keys' coordinates (sim/samplers/scored_vector_sampler.h).
+struct ScoredTrials {
+    KeyTrials keys;
+    KeyRecipe recipe;
+    int parts;
+    analysis::ScorePart part[analysis::most_score_parts];
+};
+
 /// Uniforms a block, compared with a table's probability (sim/streams/threshold_stream.h).
 struct ThresholdTrials {
     PhiloxKey key;
@@ -71,6 +89,14 @@ cudaError_t launch_token_trials(const BeyondTrials& trials, bool vectors, const 
                                 cudaStream_t stream);
 cudaError_t launch_tile_trials(const BeyondTrials& trials, const SegmentList& list, std::uint32_t blocks,
                                cudaStream_t stream);
+
+cudaError_t launch_sub_block_trials(const SubBlockTrials& trials, bool vectors, const SegmentList& list,
+                                    std::uint32_t blocks, cudaStream_t stream);
+
+/// Up to kMostScoredBlock keys a block and kMostScoredHeadDim dimensions.
+cudaError_t launch_scored_trials(const ScoredTrials& trials, const SegmentList& list, cudaStream_t stream);
+inline constexpr std::int64_t kMostScoredBlock = 4096;
+inline constexpr std::int64_t kMostScoredHeadDim = 8192;
 
 /// Dynamic shared memory that launch_tile_trials() needs.
 std::size_t tile_shared_bytes(std::int64_t head_dim, bool correlated);

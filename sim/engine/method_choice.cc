@@ -37,8 +37,11 @@ MethodChoice choose_method(const RoutingPoint& point, double target_relative_err
     // Room for the chance that a run needs more than its expected number of trials.
     constexpr double kRoom = 1.5;
     const bool counting_fits = kRoom * counting_trials < max_trials;
-    const Method counting = point.needles > 1 ? Method::block : Method::threshold;
-    if (method_trouble(point, Method::conditional).empty()) {
+    const auto can = [&point](Method method) { return method_trouble(point, method).empty(); };
+    const Method counting = can(Method::threshold) ? Method::threshold
+                            : can(Method::block)   ? Method::block
+                                                   : native_method(point);
+    if (can(Method::conditional)) {
         const double counting_cost = kThresholdTables + counting_trials * threshold_trial(point);
         const double trials = ConditionalSampler(point, 0).moments().relative_variance / squares;
         const double cost = kConditionalTables + trials * kConditionalTrial;

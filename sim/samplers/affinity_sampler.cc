@@ -60,6 +60,9 @@ std::unique_ptr<Sampler> make_affinity_sampler(const SamplerInput& input) {
     check_draws(input.point,
                 static_cast<double>(input.point.candidates) * static_cast<double>(input.point.block_size) / 2,
                 static_cast<double>(input.point.key_correlation > 0.0 ? kCommonDraw : kIndexDraw));
+    if (input.point.scorer != analysis::Scorer{}) {
+        return make_sub_block_sampler(input, Method::affinity);
+    }
     if (!analysis::is_plain(input.point)) {
         return make_token_score_sampler(input, Method::affinity);
     }

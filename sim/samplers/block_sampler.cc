@@ -107,6 +107,9 @@ private:
 }  // namespace
 
 std::unique_ptr<Sampler> make_block_sampler(const SamplerInput& input) {
+    if (analysis::definition_of(input.point.scorer.kind).parts == 0) {
+        return make_random_sampler(input);
+    }
     check_draws(input.point, static_cast<double>(input.point.candidates) / 4);
     if (input.point.needles > 1) {
         return make_needle_block_sampler(input);

@@ -15,9 +15,6 @@ namespace {
 
 using analysis::RoutingPoint;
 
-/// Larger tiles would leave the caches, and nobody has such heads.
-constexpr std::int64_t kMostHeadDim = 16384;
-
 /// A row of the stream (sim/streams/vector_rows.h) as a unit vector.
 void unit_row(std::span<float> out, PhiloxKey key, std::uint64_t trial, std::uint64_t row) {
     float square = 0.0F;
@@ -189,11 +186,11 @@ KeyRecipe::KeyRecipe(const RoutingPoint& point)
 
 std::unique_ptr<Sampler> make_key_tile_sampler(const SamplerInput& input) {
     const RoutingPoint& point = input.point;
-    if (point.head_dim > kMostHeadDim) {
+    if (point.head_dim > kMostTileHeadDim) {
         throw analysis::InputError(
             fmt::format("head_dim = {}: method vector takes at most {} for correlated or convolved keys; nearest valid "
                         "value is {}, or use method affinity",
-                        point.head_dim, kMostHeadDim, kMostHeadDim));
+                        point.head_dim, kMostTileHeadDim, kMostTileHeadDim));
     }
     return std::make_unique<KeyTileSampler>(input);
 }

@@ -32,6 +32,36 @@ bool has_silu(const RoutingPoint& point) {
     return point.key_conv > 0 && point.key_conv_activation == analysis::Activation::silu;
 }
 
+const analysis::ScorerDefinition& scorer_of(const RoutingPoint& point) {
+    return analysis::definition_of(point.scorer.kind);
+}
+
+/// What method_trouble() says of other scorers than the mean of the keys, whose points are plain or whose parts are
+/// none.
+std::string scorer_trouble(const RoutingPoint& point, Method method) {
+    const std::string name = analysis::to_string(point.scorer);
+    const analysis::ScorerDefinition& scorer = scorer_of(point);
+    if (method == Method::exact) {
+        return analysis::has_exact_probability(point)
+                   ? ""
+                   : fmt::format("the exact probability is not known for scorer {}", name);
+    }
+    if (scorer.parts == 0) {
+        return method == Method::block ? ""
+                                       : fmt::format("scorer {} looks at nothing, so nothing but ranks is drawn", name);
+    }
+    if (method == Method::vector && !scorer.knows_affinities_only() && point.scorer.sub_blocks > 1) {
+        return fmt::format("scorer {} has sub-blocks whose coordinates count, which no sampler knows", name);
+    }
+    if (method == Method::affinity && !scorer.knows_affinities_only()) {
+        return fmt::format("scorer {} looks at the coordinates of keys, which affinities do not know", name);
+    }
+    if (method != Method::vector && method != Method::affinity) {
+        return fmt::format("this method draws scores by the law of the mean of the keys, not of scorer {}", name);
+    }
+    return "";
+}
+
 }  // namespace
 
 std::string_view to_string(Method method) {
@@ -54,15 +84,13 @@ Method parse_method(std::string_view name) {
 }
 
 Method native_method(const RoutingPoint& point) {
-    switch (analysis::definition_of(point.model).rows) {
-        case analysis::Rows::block_scores:
-            return Method::block;
-        case analysis::Rows::vectors:
-            return Method::vector;
-        case analysis::Rows::affinities:
-            break;
+    const analysis::ScorerDefinition& scorer = scorer_of(point);
+    const analysis::Rows rows = analysis::definition_of(point.model).rows;
+    if (scorer.parts == 0 || rows == analysis::Rows::block_scores) {
+        return Method::block;
     }
-    return has_silu(point) ? Method::vector : Method::affinity;
+    const bool by_coordinates = rows == analysis::Rows::vectors || has_silu(point) || !scorer.knows_affinities_only();
+    return by_coordinates ? Method::vector : Method::affinity;
 }
 
 bool counts_trials(Method method) {
@@ -70,11 +98,17 @@ bool counts_trials(Method method) {
 }
 
 std::string method_trouble(const RoutingPoint& point, Method method) {
+    if (scorer_of(point).parts == 0) {
+        return scorer_trouble(point, method);
+    }
     const bool by_keys = method == Method::vector || method == Method::affinity;
     const analysis::KeyModelDefinition& model = analysis::definition_of(point.model);
     if (by_keys && !model.sphere_affinities) {
         return fmt::format("model {} has {}", model.name,
                            model.has_keys() ? "keys that this method does not draw" : "block scores only, no keys");
+    }
+    if (point.scorer != analysis::Scorer{}) {
+        return scorer_trouble(point, method);
     }
     if (method == Method::affinity && has_silu(point)) {
         return fmt::format("key_conv = {} with SiLU acts on the coordinates of keys, which affinities do not know",

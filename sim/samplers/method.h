@@ -24,7 +24,8 @@ std::string_view to_string(Method method);
 Method parse_method(std::string_view name);
 
 /// The rung that draws what the model says: block for gaussian and gaussian-fixed, affinity for sphere, vector for
-/// vector and where keys are convolved with SiLU, which acts on coordinates.
+/// vector and where keys are convolved with SiLU, which acts on coordinates, or scored by them (quest, max). A scorer
+/// that looks at no key has block.
 Method native_method(const analysis::RoutingPoint& point);
 
 /// Whether the method counts misses in trials (all but conditional and exact).
@@ -35,11 +36,13 @@ std::string method_trouble(const analysis::RoutingPoint& point, Method method);
 
 /// Throws analysis::InputError, naming methods that can, when the method cannot answer the point:
 ///
-///   vector, affinity      normal models; affinity: a key convolution with SiLU
-///   block                 correlated unit keys, key convolution (its scores would need their law)
-///   threshold             the same, and several needles
-///   conditional           the same, and where no probability is left to draw (sim/engine/conditional.h)
-///   exact                 where the probability is not known (analysis/hit_problem.h)
+///   vector, affinity      normal models; affinity: a key convolution with SiLU, scorers of coordinates
+///   block                 correlated unit keys, key convolution (its scores would need their law), scorers but the
+///   mean threshold             the same, and several needles conditional           the same, and where no probability
+///   is left to draw (sim/engine/conditional.h) exact                 where the probability is not known
+///   (analysis/hit_problem.h)
+///
+/// Scorer random, whatever the point: all but block and exact.
 void check_method(const analysis::RoutingPoint& point, Method method);
 
 }  // namespace mobalab::sim

@@ -42,8 +42,9 @@ void check_draws(const analysis::RoutingPoint& point, double draws_per_trial, do
             "head_dim = {}, block_size = {}, candidates = {}: one trial of model {} needs {:.3g} random blocks, the "
             "counter has room for {:.3g}; use {}",
             point.head_dim, point.block_size, point.candidates, analysis::to_string(point.model), draws_per_trial, room,
-            analysis::is_plain(point) ? "method threshold, or model gaussian-fixed, which needs one number a block"
-                                      : "fewer candidates or a smaller block_size"));
+            method_trouble(point, Method::threshold).empty()
+                ? "method threshold, or model gaussian-fixed, which needs one number a block"
+                : "fewer candidates or a smaller block_size"));
     }
 }
 
@@ -51,8 +52,11 @@ std::uint64_t stream_identity(const analysis::RoutingPoint& point, Method method
     analysis::RoutingPoint stream = point;
     stream.topk = 1;
     stream.goal = analysis::Goal::each;
+    if (analysis::definition_of(point.scorer.kind).parts > 0) {
+        stream.scorer = {};
+    }
     std::string text = analysis::canonical_text(stream);
-    if (method != native_method(point)) {
+    if (method != native_method(stream)) {
         text += fmt::format(";method={}", to_string(method));
     }
     return hash_text(text);

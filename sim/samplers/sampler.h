@@ -52,10 +52,17 @@ std::unique_ptr<Sampler> make_token_score_sampler(const SamplerInput& input, Met
 std::unique_ptr<Sampler> make_key_tile_sampler(const SamplerInput& input);
 std::unique_ptr<Sampler> make_needle_block_sampler(const SamplerInput& input);
 
+// Other scorers than the mean of the keys; the makers above turn to them. (sim/samplers/scored_vector_sampler.h)
+std::unique_ptr<Sampler> make_sub_block_sampler(const SamplerInput& input, Method method);  ///< vector or affinity
+std::unique_ptr<Sampler> make_random_sampler(const SamplerInput& input);
+
 /// Index of the signal block among `candidates` blocks in this trial. Its own draw, far from all others, so that
 /// samplers ask for it only when scores tie. Noise block b = 0, 1, ... then has index b + (b >= signal index).
 inline constexpr std::uint64_t kIndexDraw = std::uint64_t{1} << 48U;  ///< 2^50 as an offset of cuRAND
 std::uint64_t signal_block_index(PhiloxKey key, std::uint64_t trial, std::int64_t candidates);
+
+/// Slots of the cluster in a block with sub-blocks (sim/samplers/cluster_slots.h) have draws from here on.
+inline constexpr std::uint64_t kSlotDraw = std::uint64_t{1} << 49U;
 
 /// Common components of correlated keys, as affinities, have draws from here on.
 inline constexpr std::uint64_t kCommonDraw = std::uint64_t{1} << 47U;
@@ -71,7 +78,9 @@ inline void count_rank(std::span<std::uint64_t> histogram, std::uint64_t rank) {
 
 /// Hash that names the stream of a point under a method: of every field of the model but topk and goal, so that points
 /// that differ in those (or in how they were asked for) see the same trials, and of the method where it is not the
-/// point's native one.
+/// point's native one. A scorer that looks at keys is left out of it too, the native method being that of the mean: the
+/// scorers of a point see the same queries and keys by the same method, and their misses can be compared trial by
+/// trial.
 std::uint64_t stream_identity(const analysis::RoutingPoint& point, Method method);
 
 }  // namespace mobalab::sim

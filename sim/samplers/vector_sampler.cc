@@ -7,6 +7,7 @@
 
 #include "sim/samplers/block_ranks.h"
 #include "sim/samplers/sampler.h"
+#include "sim/samplers/scored_vector_sampler.h"
 #include "sim/streams/transforms.h"
 
 namespace mobalab::sim {
@@ -64,16 +65,23 @@ private:
 
 std::unique_ptr<Sampler> make_vector_sampler(const SamplerInput& input) {
     const analysis::RoutingPoint& point = input.point;
+    const bool correlated = point.key_correlation > 0.0;
+    const double rows = static_cast<double>(point.block_size) + (correlated ? 1.0 : 0.0);
+    check_draws(point, static_cast<double>(point.candidates) * rows + 1, 0x1p32);
+    const analysis::ScorerDefinition& scorer = analysis::definition_of(point.scorer.kind);
+    if (!scorer.knows_affinities_only()) {
+        return make_scored_vector_sampler(input, scorer);
+    }
     if (point.head_dim > kMaxVectorHeadDim) {
         throw analysis::InputError(
             fmt::format("head_dim = {}: method vector takes at most {}; nearest valid value is "
                         "{}, or use method affinity",
                         point.head_dim, kMaxVectorHeadDim, kMaxVectorHeadDim));
     }
-    const bool correlated = point.key_correlation > 0.0;
-    const double rows = static_cast<double>(point.block_size) + (correlated ? 1.0 : 0.0);
-    check_draws(point, static_cast<double>(point.candidates) * rows + 1, 0x1p32);
     check_block_sum(point);
+    if (point.scorer != analysis::Scorer{}) {
+        return make_sub_block_sampler(input, Method::vector);
+    }
     if (correlated || point.key_conv > 0) {
         return make_key_tile_sampler(input);
     }

@@ -26,7 +26,8 @@ inline constexpr HotLoops loops(InstructionSet set) {
             draw_keys,
             project_keys,
             mix_keys,
-            convolved_affinities};
+            convolved_affinities,
+            summarise_keys};
 }
 
 }  // namespace mobalab::sim::MOBALAB_SIMD

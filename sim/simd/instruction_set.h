@@ -55,6 +55,8 @@ struct HotLoops {
                      std::int64_t head_dim);
     void (*convolved_affinities)(float* affinities, const float* coords, std::size_t rows, const float* query,
                                  std::int64_t head_dim, const TileConvolution& convolution);
+    void (*summarise_keys)(float* summary, analysis::Summary kind, const float* coords, std::size_t begin,
+                           std::size_t end, std::int64_t head_dim);
 };
 
 /// Sets this processor can run, slowest first.

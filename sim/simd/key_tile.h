@@ -129,4 +129,53 @@ inline void convolved_affinities(float* affinities, const float* coords, std::si
     }
 }
 
+/// The larger or smaller of two numbers that are none but numbers.
+template <bool kMaximum>
+MOBALAB_SIM_INLINE float extreme_of(float a, float b) {
+    return kMaximum ? (a > b ? a : b) : (a < b ? a : b);
+}
+
+/// The extreme of a channel's summary and rows [begin, end); the same number in any order.
+template <bool kMaximum>
+MOBALAB_SIM_INLINE float extreme_of_rows(float summary, const float* x, std::size_t begin, std::size_t end) {
+    constexpr std::size_t kGroup = KeyTile::kGroup;
+    if (end - begin >= kGroup) {
+        float lanes[kGroup];
+        std::memcpy(lanes, x + begin, sizeof lanes);
+        for (begin += kGroup; end - begin >= kGroup; begin += kGroup) {
+            for (std::size_t i = 0; i < kGroup; ++i) {
+                lanes[i] = extreme_of<kMaximum>(lanes[i], x[begin + i]);
+            }
+        }
+#pragma GCC unroll 4
+        for (std::size_t half = kGroup / 2; half > 0; half /= 2) {
+            for (std::size_t i = 0; i < half; ++i) {
+                lanes[i] = extreme_of<kMaximum>(lanes[i], lanes[i + half]);
+            }
+        }
+        summary = extreme_of<kMaximum>(summary, lanes[0]);
+    }
+    for (; begin < end; ++begin) {
+        summary = extreme_of<kMaximum>(summary, x[begin]);
+    }
+    return summary;
+}
+
+/// Takes rows [begin, end) of a tile into the summary of every channel; what is summed (Summary::mean) in their order.
+inline void summarise_keys(float* summary, analysis::Summary kind, const float* coords, std::size_t begin,
+                           std::size_t end, std::int64_t head_dim) {
+    const float* x = coords + KeyTile::kHalo;
+    for (std::int64_t j = 0; j < head_dim; ++j, x += KeyTile::kStride) {
+        if (kind == analysis::Summary::maximum) {
+            summary[j] = extreme_of_rows<true>(summary[j], x, begin, end);
+        } else if (kind == analysis::Summary::minimum) {
+            summary[j] = extreme_of_rows<false>(summary[j], x, begin, end);
+        } else {
+            for (std::size_t i = begin; i < end; ++i) {
+                summary[j] += x[i];
+            }
+        }
+    }
+}
+
 }  // namespace mobalab::sim::MOBALAB_SIMD

@@ -5,10 +5,14 @@
 #include <cstdint>
 
 #include "analysis/routing_point.h"
+#include "analysis/scorer.h"
 #include "sim/streams/transforms.h"
 #include "sim/streams/vector_rows.h"
 
 namespace mobalab::sim {
+
+/// Larger tiles of keys would leave the caches, and nobody has such heads.
+inline constexpr std::int64_t kMostTileHeadDim = 16384;
 
 /// Real key vectors of some consecutive rows (sim/streams/vector_rows.h) as floats, coordinate by coordinate, so that a
 /// register holds one coordinate of several rows: coordinate j of row i is coords[j * kStride + kHalo + i]. The kHalo
@@ -67,6 +71,16 @@ MOBALAB_SIM_INLINE float perpendicular(float square, float along) {
     const float rest = square - along * along;
     const float least = 1e-6F * square;
     return std::sqrt(rest > least ? rest : least);
+}
+
+/// What one channel adds to one part of a block's score (analysis/scorer.h): phi(q) psi, psi its summary over the
+/// block's B keys, of which a mean is still the sum, taken in the order of the keys. A score is the sum over channels,
+/// in their order, of the sums over parts, in theirs; products and sums rounded apart.
+MOBALAB_SIM_INLINE float score_term(analysis::ScorePart part, float query, float summary, std::int64_t block_size) {
+    const float mapped = part.map == analysis::QueryMap::positive_part   ? (query > 0.0F ? query : 0.0F)
+                         : part.map == analysis::QueryMap::negative_part ? (query < 0.0F ? query : 0.0F)
+                                                                         : query;
+    return mapped * (part.summary == analysis::Summary::mean ? summary / static_cast<float>(block_size) : summary);
 }
 
 }  // namespace mobalab::sim

@@ -213,6 +213,48 @@ TEST_F(CudaEngine, counts_beyond_the_plain_model_are_those_of_the_cpu) {
     EXPECT_GT(hits, 100U);
 }
 
+// Every scorer that looks at keys on the same shapes, and on blocks of odd length, beyond a tile, and as long as a
+// kernel takes: sub-blocks that end inside, at and beyond a tile.
+TEST_F(CudaEngine, counts_of_scorers_are_those_of_the_cpu) {
+    using analysis::ScorerKind;
+    std::vector<Shape> shapes = kShapes;
+    shapes.insert(shapes.end(), {{16, 1501, 4, 2, 5, 0.6, 0.4, 100},
+                                 {12, 4096, 3, 2, 4, 0.7, 0.6, 60},
+                                 {9, 3075, 5, 3, 1, 0.9, 0.0, 100},
+                                 {1024, 16, 40, 4, 1, 0.2, 0.0, 40}});
+    std::uint64_t misses = 0;
+    std::uint64_t hits = 0;
+    for (const Shape& shape : shapes) {
+        std::vector<analysis::Scorer> scorers = {{ScorerKind::quest, 1}, {ScorerKind::max, 1}};
+        for (std::int64_t r = 1; r <= shape.block_size; ++r) {
+            if (shape.block_size % r == 0 && (r <= 5 || r == 64 || r == 1025 || r == shape.block_size)) {
+                scorers.push_back({ScorerKind::submean, r});
+            }
+        }
+        for (const analysis::Scorer& scorer : scorers) {
+            for (const Method method : {Method::vector, Method::affinity}) {
+                RoutingPoint point = point_of(Model::sphere, shape);
+                point.scorer = scorer;
+                if (!method_trouble(point, method).empty()) {
+                    continue;
+                }
+                Budget budget;
+                budget.method = method;
+                budget.seed = 5;
+                budget.stop.max_trials = std::max<std::uint64_t>(10, shape.trials / 5);
+                const TrialStats cpu = simulate(point, budget).progress.stats;
+                budget.device = Device::cuda;
+                EXPECT_EQ(simulate(point, budget).progress.stats, cpu)
+                    << to_string(method) << ", " << analysis::canonical_text(point);
+                misses += cpu.misses;
+                hits += cpu.trials - cpu.misses;
+            }
+        }
+    }
+    EXPECT_GT(misses, 100U);
+    EXPECT_GT(hits, 100U);
+}
+
 // A long point whose pieces other ranks compute as well, each on a device: here two that share one.
 TEST_F(CudaEngine, pieces_computed_elsewhere_count_alike) {
     const RoutingPoint point = point_of(Model::sphere, {64, 16, 256, 8, 1, 0.7, 0.0, 0});
@@ -264,7 +306,23 @@ TEST_F(CudaEngine, ties_go_to_the_higher_block_index_as_on_the_cpu) {
     RoutingPoint point = point_of(Model::sphere, {std::int64_t{4} << 60U, 1, 3, 2, 1, 0.0, 0.0, 0});
     Budget budget;
     budget.stop.max_trials = 20'000;
-    const TrialStats cpu = simulate(point, budget).progress.stats;
+    TrialStats cpu = simulate(point, budget).progress.stats;
+    budget.device = Device::cuda;
+    EXPECT_EQ(simulate(point, budget).progress.stats, cpu);
+
+    budget.device = Device::cpu;
+    point.block_size = 2;
+    point.scorer = {analysis::ScorerKind::submean, 2};
+    cpu = simulate(point, budget).progress.stats;
+    budget.device = Device::cuda;
+    EXPECT_EQ(simulate(point, budget).progress.stats, cpu);
+
+    budget.device = Device::cpu;
+    budget.stop.max_trials = 500;
+    point.head_dim = 2;  // a circle, whose extremes are its ends to the last bit
+    point.block_size = 4096;
+    point.scorer = {analysis::ScorerKind::quest, 1};
+    cpu = simulate(point, budget).progress.stats;
     budget.device = Device::cuda;
     EXPECT_EQ(simulate(point, budget).progress.stats, cpu);
 }
@@ -304,6 +362,20 @@ TEST(CudaEngineInput, methods_without_a_kernel_are_refused) {
     budget.device = Device::cuda;
     budget.method = Method::block;
     EXPECT_THROW(simulate(RoutingPoint{}, budget), analysis::InputError);
+}
+
+TEST(CudaEngineInput, scorers_without_a_kernel_are_refused) {
+    using analysis::ScorerKind;
+    RoutingPoint point;
+    point.scorer = {ScorerKind::random, 1};
+    EXPECT_THAT(cuda::kernel_trouble(point, Method::block), ::testing::HasSubstr("scorer random has no CUDA kernel"));
+    point.scorer = {ScorerKind::submean, 4};
+    EXPECT_EQ(cuda::kernel_trouble(point, Method::affinity), "");
+    point.scorer = {ScorerKind::quest, 1};
+    EXPECT_EQ(cuda::kernel_trouble(point, Method::vector), "");
+    point.block_size = 5000;
+    EXPECT_THAT(cuda::kernel_trouble(point, Method::vector),
+                ::testing::HasSubstr("nearest valid values are 64 and 4096"));
 }
 
 }  // namespace
