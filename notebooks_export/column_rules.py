@@ -73,7 +73,7 @@ RULES = {
     "seq_len": COUNT, "mu_signal": AFFINITY, "mu_noise": AFFINITY, "mu_cluster": AFFINITY,
     "snr": Numbers(missing=True), "reliable_snr": Numbers(missing=True, infinite=True),
     "log_miss_probability": Numbers(high=0, missing=True, infinite=True, slack=1e-9),
-    "pairwise_miss": PROBABILITY, "miss_probability": PROBABILITY, "hit_probability": PROBABILITY,
+    "pairwise_miss": PROBABILITY, "miss_probability": PROBABILITY, "approximate_miss_probability": PROBABILITY, "hit_probability": PROBABILITY,
     "needles": SIZE, "goal": Words(among=("each", "any", "all")), "key_correlation": Numbers(low=0, high=1),
     "key_conv": COUNT, "key_conv_tap": Numbers(), "key_conv_activation": Words(),
     "scorer": Words(),

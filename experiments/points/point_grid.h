@@ -75,7 +75,8 @@ std::vector<analysis::RoutingPoint> point_grid(const Arguments& arguments, const
 /// key_conv_activation, and where some point is not scored by the mean, scorer.
 std::vector<Column> point_columns(const std::vector<analysis::RoutingPoint>& points);
 
-/// Columns snr, pairwise_miss, reliable_snr, hit_probability, miss_probability, log_miss_probability: paper and exact
+/// Columns snr, pairwise_miss, reliable_snr, hit_probability, miss_probability, log_miss_probability, and where some
+/// scorer has one the labelled approximation approximate_miss_probability: paper and exact
 /// theory at these points (analysis room), on `threads` threads (0: all). NaN where the exact probability is not known.
 /// `done` hears how many points are, from one thread at a time. Throws Interrupted.
 using PointsDone = std::function<void(std::size_t)>;

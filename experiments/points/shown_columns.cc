@@ -33,7 +33,8 @@ std::vector<ShownColumn> theory_answers() {
             {"reliable_snr", "reliable_snr"},
             {"pairwise_miss", "pairwise_miss"},
             {"hit_probability", "hit"},
-            {"miss_probability", "miss"}};
+            {"miss_probability", "miss"},
+            {"approximate_miss_probability", "approx_miss"}};
 }
 
 std::vector<ShownColumn> simulated_parameters() {

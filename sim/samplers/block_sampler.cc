@@ -10,7 +10,6 @@
 namespace mobalab::sim {
 namespace {
 
-using analysis::Model;
 
 /// Block scores drawn from their law, in units of the noise blocks' standard deviation around mu_noise (sphere:
 /// 1/sqrt(d B); normal models: analysis/hit_problem.h):
@@ -24,7 +23,7 @@ public:
         const analysis::RoutingPoint& point = input.point;
         const analysis::NormalSignal signal = analysis::normal_signal(point);
         shift_ = signal.mean;
-        if (point.model == Model::sphere || point.model == Model::vector) {
+        if (analysis::definition_of(point.model).sphere_affinities) {
             tables_ = block_score_tables(point);
         } else {
             ratio_ = signal.sd;

@@ -9,7 +9,6 @@
 namespace mobalab::sim {
 namespace {
 
-using analysis::Model;
 
 /// Block scores drawn from their law as by block_sampler.cc, for several needles: number b of a trial's stream gives
 /// stream block b, whose first R are the needles'.
@@ -17,7 +16,7 @@ class NeedleBlockSampler final : public Sampler {
 public:
     explicit NeedleBlockSampler(const SamplerInput& input)
         : input_(input), signal_(analysis::normal_signal(input.point)) {
-        if (input.point.model == Model::sphere || input.point.model == Model::vector) {
+        if (analysis::definition_of(input.point.model).sphere_affinities) {
             signal_.sd = 1.0;  // the table has it
             tables_ = block_score_tables(input.point);
         }

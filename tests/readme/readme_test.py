@@ -1,14 +1,14 @@
-"""Everything README.md tells a reader to type works, and prints what it says.
+"""Everything the READMEs for users tell a reader to type works, and prints what it says.
 
 Usage: readme_test.py PROGRAM [--update]
 
-Fenced blocks, by language, in order and in one empty folder:
+Fenced blocks, by language, in order and in one empty folder per document:
   console   lines "$ command" are run; the lines below each are its output. Numbers agree within 2 %; a line "..."
             stands for any lines; no output shown means any output. With --update the outputs shown are
             replaced by those of the program.
   python    run as one script
   sh        set-up and scripts of the repository: checked to exist, not run here
-Links to files of the repository are checked to exist.
+Links to files of the repository are checked to exist, in every README.
 """
 
 import json
@@ -26,9 +26,14 @@ PROGRAM = ""
 NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
 
 
-def blocks():
+ROOTS = [ROOT / name for name in ("analysis", "sim", "kernels", "experiments", "notebooks_export", "tests")]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "experiments/commands/README.md",
+                                      "experiments/results/README.md")]
+
+
+def blocks(document):
     """(language, text) of every fenced block."""
-    return re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def commands(text):
@@ -72,24 +77,29 @@ def same_output(shown, printed):
 
 class Readme(unittest.TestCase):
     def test_commands_print_what_is_shown(self):
+        seen = sum(self._run(document) for document in DOCUMENTS)
+        self.assertGreater(seen, 15)
+
+    def _run(self, document):
+        """The number of commands run."""
         seen = 0
         with tempfile.TemporaryDirectory() as folder:
-            for language, text in blocks():
+            for language, text in blocks(document):
                 if language == "python":
                     code, out, err = shell(f"{shlex.quote(sys.executable)} - <<'END'\n{text}\nEND", folder)
                     self.assertEqual(code, 0, f"{text}\n{out}{err}")
                 for command, shown in commands(text) if language == "console" else ():
                     seen += 1
-                    with self.subTest(command):
+                    with self.subTest(document=document.name, command=command):
                         code, out, err = shell(command, folder)
                         self.assertEqual(code, 0, err)
                         printed = [line for line in out.splitlines() if line.strip()]
                         shown = [line for line in shown if line.strip()]
                         self.assertTrue(same_output(shown, printed), f"README shows\n{shown}\nprinted was\n{out}")
-        self.assertGreater(seen, 5)
+        return seen
 
     def test_every_command_of_the_program_is_shown(self):
-        text = (ROOT / "README.md").read_text()
+        text = (ROOT / "experiments/commands/README.md").read_text()
         _, out, _ = shell("mobalab --help", ROOT)
         names = re.findall(r"^  ([a-z]+) ", out.split("Commands:")[1], re.MULTILINE)
         self.assertGreaterEqual(len(names), 6)
@@ -98,21 +108,26 @@ class Readme(unittest.TestCase):
 
     def test_scripts_and_presets_exist(self):
         presets = {preset["name"] for preset in json.loads((ROOT / "CMakePresets.json").read_text())["buildPresets"]}
-        for line in (line for language, text in blocks() if language == "sh" for line in text.splitlines() if line):
+        lines = [line for document in DOCUMENTS for language, text in blocks(document) if language == "sh"
+                 for line in text.splitlines() if line]
+        for line in lines:
             words = shlex.split(line, comments=True)
-            if words[0] == "cmake":
+            if words[0] in ("cmake", "ctest"):
                 self.assertIn(words[words.index("--preset") + 1], presets)
             else:
                 self.assertTrue(os.access(ROOT / words[0], os.X_OK), line)
 
     def test_blocks_have_a_language_this_test_knows(self):
-        self.assertTrue({language for language, _ in blocks()} <= {"console", "python", "sh", "text"})
+        known = {"console", "python", "sh", "text", "cpp"}
+        self.assertTrue({language for document in DOCUMENTS for language, _ in blocks(document)} <= known)
 
     def test_links_lead_somewhere(self):
-        links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / "README.md").read_text())
-        self.assertTrue(links)
-        for link in links:
-            self.assertTrue((ROOT / link).exists(), link)
+        documents = {*DOCUMENTS, ROOT / "ARCHITECTURE.md", *(path for room in ROOTS for path in room.rglob("*.md"))}
+        self.assertGreater(len(documents), 12)
+        for document in documents:
+            for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", document.read_text()):
+                with self.subTest(document=str(document), link=link):
+                    self.assertTrue((document.parent / link).exists())
 
 
 class Comparison(unittest.TestCase):
@@ -130,16 +145,17 @@ class Comparison(unittest.TestCase):
 
 
 def update():
-    """Rewrites the outputs shown in README.md with what the program prints now; those with "..." are kept."""
-    readme = (ROOT / "README.md").read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        for language, text in blocks():
-            if language == "console":
-                shown = [(command, lines, shell(command, folder)[1]) for command, lines in commands(text)]
-                new = "".join(f"$ {command}\n" + ("\n".join(lines) + "\n" if "..." in lines else printed)
-                              for command, lines, printed in shown)
-                readme = readme.replace(f"```console\n{text}```", f"```console\n{new}```")
-    (ROOT / "README.md").write_text(readme)
+    """Rewrites the outputs shown with what the program prints now; those with "..." are kept."""
+    for document in DOCUMENTS:
+        readme = document.read_text()
+        with tempfile.TemporaryDirectory() as folder:
+            for language, text in blocks(document):
+                if language == "console":
+                    shown = [(command, lines, shell(command, folder)[1]) for command, lines in commands(text)]
+                    new = "".join(f"$ {command}\n" + ("\n".join(lines) + "\n" if "..." in lines else printed)
+                                  for command, lines, printed in shown)
+                    readme = readme.replace(f"```console\n{text}```", f"```console\n{new}```")
+        document.write_text(readme)
 
 
 if __name__ == "__main__":
