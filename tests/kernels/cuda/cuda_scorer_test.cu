@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "kernels/scorers/hash_score.h"
 #include "tests/kernels/cuda/cuda_memory.h"
+#include "tests/kernels/cuda/exact_scores.h"
 #include "tests/kernels/cuda/selection_check.h"
 
 namespace mobalab::kernels {
@@ -25,6 +25,7 @@ enum class Values {
     integers,    // -2..2: what is kept and all scores are exact, so ties are real
     equal_keys,  // every key the same: every score ties
     with_nan,    // normal, a few channels of keys and queries are NaN
+    infinite,    // normal, a few channels of keys are infinite
 };
 
 struct Shape {
@@ -41,10 +42,14 @@ std::size_t index(std::int64_t i) {
     return static_cast<std::size_t>(i);
 }
 
+constexpr std::uint64_t queries_seed = 1, keys_seed = 2;
+
 float value_at(Values values, std::uint64_t seed, std::uint64_t i) {
     const std::uint64_t bits = mix(seed, i);
     if (values == Values::integers) return static_cast<float>(bits % 5) - 2.0f;
     if (values == Values::with_nan && bits % 5003 == 0) return NAN;
+    if (values == Values::infinite && seed == keys_seed && bits % 5003 == 0)
+        return bits % 2 == 0 ? INFINITY : -INFINITY;
     float sum = -6.0f;
     for (int k = 0; k < 4; ++k) sum += 3.0f * static_cast<float>((bits >> (16 * k)) & 0xffff) / 65536.0f;
     return sum;
@@ -96,8 +101,8 @@ public:
         : shape_(shape),
           cu_q_(prefix(shape.sq)),
           cu_k_(prefix(shape.sk)),
-          q_(shape, 1, cu_q_.back(), shape.heads_q, 0),
-          k_(shape, 2, cu_k_.back(), shape.heads_k, shape.values == Values::equal_keys ? 1 : 0) {
+          q_(shape, queries_seed, cu_q_.back(), shape.heads_q, 0),
+          k_(shape, keys_seed, cu_k_.back(), shape.heads_k, shape.values == Values::equal_keys ? 1 : 0) {
         p_.batch = static_cast<std::int64_t>(shape.sq.size());
         p_.seqlen_q = *std::max_element(shape.sq.begin(), shape.sq.end());
         p_.seqlen_k = *std::max_element(shape.sk.begin(), shape.sk.end());
@@ -202,12 +207,6 @@ Routed run_route(const Fixture& f, const DeviceBuffer* kept) {
     return {selection.read<std::int32_t>(), scores.read<float>()};
 }
 
-/// The larger, or the smaller; NaN if one is.
-double extreme(Summary summary, double a, double b) {
-    if (std::isnan(a) || std::isnan(b)) return NAN;
-    return summary == Summary::maximum ? std::max(a, b) : std::min(a, b);
-}
-
 /// What a part keeps of one channel of the keys [first, last), and how far rounding may move it.
 struct Channel {
     double value = 0.0, tolerance = 0.0;
@@ -234,6 +233,7 @@ Channel summarise(const Fixture& f, Summary summary, std::int64_t b, std::int64_
 
 bool agrees(float got, const Channel& want) {
     if (std::isnan(want.value)) return std::isnan(got);
+    if (std::isinf(want.value)) return got == want.value;
     return std::fabs(got - want.value) <= want.tolerance;
 }
 
@@ -278,50 +278,14 @@ std::string check_kept_part(const Fixture& f, const std::vector<float>& kept, in
     return {};
 }
 
-double mapped(QueryMap map, double q) {
-    if (std::isnan(q) || map == QueryMap::identity) return q;
-    return map == QueryMap::positive_part ? std::max(q, 0.0) : std::min(q, 0.0);
-}
-
-/// Scores of a row's candidates by what the device kept, and sum |phi psi|, the scale of rounding errors.
-struct ExactRow {
-    std::vector<double> score;
-    double magnitude = 0.0;
-};
-
-ExactRow exact_row(const Fixture& f, const std::vector<float>& kept, std::int64_t b, std::int64_t head,
-                   std::int64_t r) {
+ExactRow row_of(const Fixture& f, const std::vector<float>& kept, std::int64_t b, std::int64_t head, std::int64_t r) {
     const Problem& p = f.problem();
-    const std::int64_t sub_blocks = p.scorer.sub_blocks;
-    ExactRow row;
-    row.score.resize(index((r + f.sk(b) - f.sq(b)) / p.block_size));
-    const float* q = f.query(b, r, head);
-    for (std::size_t j = 0; j < row.score.size(); ++j) {
-        for (std::int64_t s = 0; s < sub_blocks; ++s) {
-            double sum = 0.0, magnitude = 0.0;
-            for (int part = 0; part < f.scorer().parts; ++part) {
-                const std::int64_t sub_block =
-                    part * p.sub_blocks() + f.sub_block_begin(b) + static_cast<std::int64_t>(j) * sub_blocks + s;
-                const float* psi = kept.data() + (sub_block * p.heads_k + head / (p.heads_q / p.heads_k)) * p.head_dim;
-                for (std::int64_t e = 0; e < p.head_dim; ++e) {
-                    const double product = mapped(f.scorer().part[index(part)].map, q[e]) * psi[e];
-                    sum += product;
-                    magnitude += std::fabs(product);
-                }
-            }
-            row.score[j] = s == 0 ? sum : extreme(Summary::maximum, row.score[j], sum);
-            if (!std::isnan(magnitude)) row.magnitude = std::max(row.magnitude, magnitude);
-        }
-    }
-    return row;
-}
-
-ExactRow hashed_row(const Fixture& f, std::int64_t b, std::int64_t head, std::int64_t r) {
-    const std::int64_t position = r + f.sk(b) - f.sq(b);
-    const std::uint64_t query = hash_of_query(f.shape().scorer.seed, b, head, position);
-    ExactRow row;
-    for (std::int64_t j = 0; j < position / f.problem().block_size; ++j) row.score.push_back(hash_score(query, j));
-    return row;
+    const std::int64_t position = r + f.sk(b) - f.sq(b), candidates = position / p.block_size;
+    if (f.scorer().parts == 0) return hashed_row(p.scorer, b, head, position, candidates);
+    const std::int64_t begin = f.sub_block_begin(b), key_head = head / (p.heads_q / p.heads_k);
+    return exact_row(p.scorer, p.head_dim, f.query(b, r, head), candidates, [&](int part, std::int64_t sub_block) {
+        return kept.data() + ((part * p.sub_blocks() + begin + sub_block) * p.heads_k + key_head) * p.head_dim;
+    });
 }
 
 std::string check_selection(const Fixture& f, const std::vector<float>& kept, const Routed& routed) {
@@ -330,9 +294,8 @@ std::string check_selection(const Fixture& f, const std::vector<float>& kept, co
     for (std::int64_t b = 0; b < p.batch; ++b) {
         const std::string wrong = in_parallel(p.heads_q * f.sq(b), [&](std::int64_t task) -> std::string {
             const std::int64_t head = task / f.sq(b), r = task % f.sq(b);
-            const ExactRow row = f.scorer().parts == 0 ? hashed_row(f, b, head, r) : exact_row(f, kept, b, head, r);
-            // The tensor cores truncate when they align products; 2^-19 of the magnitude covers 256 additions.
-            const SelectionCheck check = {row.score, exact ? 0.0 : row.magnitude * 0x1p-19};
+            const ExactRow row = row_of(f, kept, b, head, r);
+            const SelectionCheck check = {row.score, exact ? 0.0 : row.slack()};
             const std::int64_t at = (head * p.tokens_q() + f.q_begin(b) + r) * p.routed();
             std::string text = check(p.routed(), routed.selection.data() + at, routed.scores.data() + at);
             if (f.shape().values == Values::equal_keys && text.empty() && f.scorer().parts > 0 && !row.score.empty() &&
@@ -468,11 +431,14 @@ TEST_P(CudaScorer, Ties) {
     }
 }
 
-TEST_P(CudaScorer, NaN) {
-    std::vector<Shape> all = {shape({600}, {600}, 128, 64, 4)};
-    for (const std::int64_t k : {8, 16, 64}) all.push_back(shape({1300}, {1300}, 64, 16, k));
-    for (Shape& one : all) one.values = Values::with_nan;
-    expect_all(all);
+TEST_P(CudaScorer, NaNAndInfinity) {
+    for (const Values values : {Values::with_nan, Values::infinite}) {
+        std::vector<Shape> all = {shape({600}, {600}, 128, 64, 4)};
+        for (const std::int64_t k : {8, 16, 64}) all.push_back(shape({1300}, {1300}, 64, 16, k));
+        for (Shape& one : all) one.values = values;
+        expect_all(all);
+        if (HasFatalFailure()) return;
+    }
 }
 
 TEST_P(CudaScorer, ManyTiles) {
