@@ -42,6 +42,7 @@ for room, used in {"pooling": [], "routing": [], "lists": [], "forward": ["lists
                    "backward": ["lists", "forward"]}.items():
     ARROWS[f"kernels/cuda/{room}"] = ["kernels", "kernels/cuda/ptx", "kernels/cuda/tile", "kernels/cuda/host"] + [
         f"kernels/cuda/{other}" for other in used]
+ARROWS["kernels/cuda/routing"].append("kernels/scorers")  # hash_score.h, which host and device share
 SIM = [room for room in ARROWS if room.startswith("sim/")]
 WORK = ["analysis", "kernels", *SIM, "experiments/base", "experiments/results", "experiments/ranks"]
 ARROWS["experiments/probe"] = [*WORK, "experiments/device"]

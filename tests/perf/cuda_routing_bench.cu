@@ -1,21 +1,27 @@
 // Times the routing half of the CUDA backend: centroids, route, key-major lists; medians of CUDA events. A few rows of
 // every shape are checked against double precision first.
 //
-//   cuda_routing_bench [--route] [seqlen ...]      without arguments: the tables of tests/perf/NOTES_cuda_routing.md
+//   cuda_routing_bench [--route] [--scorers] [seqlen ...]      without arguments: the tables of
+//                                                              tests/perf/NOTES_cuda_routing.md
 //   --route: without lists
+//   --scorers: the scorers of kernels/scorers/ alone, against mean
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <string_view>
 
 #include "kernels/cuda/lists/lists.h"
 #include "kernels/cuda/pooling/centroid.h"
 #include "kernels/cuda/pooling/key_conv.h"
+#include "kernels/cuda/pooling/summaries.h"
 #include "kernels/cuda/routing/route.h"
 #include "kernels/kernels.h"
 #include "tests/kernels/conformance/route_row_check.h"
 #include "tests/kernels/cuda/cuda_memory.h"
+#include "tests/kernels/cuda/exact_scores.h"
+#include "tests/kernels/cuda/selection_check.h"
 #include "tests/perf/cuda_bench.cuh"
 
 namespace mobalab::kernels {
@@ -166,6 +172,92 @@ void bench_conv(std::int64_t n) {
     }
 }
 
+/// What the device kept, routed and scored under a problem's scorer, against double precision.
+void check_scorer(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& kept, const DeviceBuffer& selection,
+                  const DeviceBuffer& scores) {
+    const bool hashed = find_scorer(p.scorer.kind)->parts == 0;
+    const std::vector<float> values = from_bits(kept.read<std::uint16_t>(), p.dtype);
+    std::vector<std::uint16_t> row(static_cast<std::size_t>(p.head_dim));
+    const auto slots = static_cast<std::size_t>(p.routed());
+    std::vector<std::int32_t> chosen(slots);
+    std::vector<float> chosen_scores(slots);
+    for (std::uint64_t i = 0; i < 48; ++i) {
+        const auto b = static_cast<std::int64_t>(mix(1, i) >> 1) % p.batch;
+        const auto head = static_cast<std::int64_t>(mix(2, i) >> 1) % p.heads_q;
+        const auto r = static_cast<std::int64_t>(mix(3, i) >> 1) % p.seqlen_q;
+        const std::int64_t token = b * p.seqlen_q + r, at = (head * p.tokens_q() + token) * p.routed();
+        const auto get = [](void* to, const void* from, std::size_t bytes) {
+            check_cuda(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost), "row");
+        };
+        get(row.data(), q.as<std::uint16_t>() + (token * p.heads_q + head) * p.head_dim, row.size() * 2);
+        get(chosen.data(), selection.as<std::int32_t>() + at, slots * 4);
+        get(chosen_scores.data(), scores.as<float>() + at, slots * 4);
+        const std::int64_t candidates = r / p.block_size, begin = b * p.longest_blocks() * p.scorer.sub_blocks;
+        const ExactRow exact =
+            hashed
+                ? hashed_row(p.scorer, b, head, r, candidates)
+                : exact_row(
+                      p.scorer, p.head_dim, from_bits(row, p.dtype).data(), candidates, [&](int part, std::int64_t j) {
+                          return values.data() + ((part * p.sub_blocks() + begin + j) * p.heads_k + head) * p.head_dim;
+                      });
+        const std::string wrong =
+            SelectionCheck{exact.score, exact.slack()}(p.routed(), chosen.data(), chosen_scores.data());
+        if (!wrong.empty()) {
+            throw std::runtime_error("head " + std::to_string(head) + " row " + std::to_string(r) + ": " + wrong);
+        }
+    }
+}
+
+struct ScorerTimes {
+    double summaries = 0.0, route = 0.0;
+};
+
+ScorerTimes time_scorer(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& keys) {
+    const ScorerDefinition& definition = *find_scorer(p.scorer.kind);
+    const std::int64_t elements = p.sub_blocks() * p.heads_k * p.head_dim;
+    const DeviceBuffer kept(static_cast<std::size_t>(std::max<std::int64_t>(definition.parts * elements, 8)) * 2);
+    const auto entries = static_cast<std::size_t>(p.tokens_q() * p.heads_q * p.routed());
+    const DeviceBuffer selection(entries * 4), scores(entries * 4);
+    const ConstTensor qt = as_const(contiguous_rows(p, q.get())), kt = as_const(contiguous_rows(p, keys.get()));
+    void* const high = definition.parts > 0 ? kept.get() : nullptr;
+    void* const low = definition.parts > 1 ? kept.as<std::uint16_t>() + p.heads_k * p.head_dim : nullptr;
+    const auto summarise = [&] { must(cuda::launch_summaries(p, kt, nullptr, {nullptr, high, low}, nullptr)); };
+    const auto route_into = [&](float* with_scores) {
+        must(cuda::launch_route(p, qt, high, low, nullptr, selection.as<std::int32_t>(), with_scores, nullptr));
+    };
+    summarise();
+    route_into(scores.as<float>());
+    check_cuda(cudaDeviceSynchronize(), "route");
+    check_scorer(p, q, kept, selection, scores);
+    return {definition.parts > 0 ? median_ms(summarise) : 0.0, median_ms([&] { route_into(nullptr); })};
+}
+
+/// Every scorer at one shape, and its time in those of mean.
+void bench_scorers(std::int64_t n, std::int64_t d, std::int64_t block, std::int64_t k) {
+    constexpr std::int64_t heads = 16;
+    Problem p = make_problem(n, heads, d, block, k);
+    const std::int64_t elements = p.tokens_q() * heads * d;
+    const DeviceBuffer q(static_cast<std::size_t>(elements) * 2), keys(static_cast<std::size_t>(elements) * 2);
+    fill_normal<<<1024, 256>>>(q.as<__nv_bfloat16>(), elements, 1);
+    fill_normal<<<1024, 256>>>(keys.as<__nv_bfloat16>(), elements, 2);
+    std::printf("scorers: seqlen %ld, d %ld, B %ld, k %ld | summaries, route, both (ms), of mean's both\n", n, d, block,
+                k);
+    double of_mean = 0.0;
+    for (const Scorer& scorer :
+         {Scorer{ScorerKind::mean}, Scorer{ScorerKind::max}, Scorer{ScorerKind::quest}, Scorer{ScorerKind::submean, 2},
+          Scorer{ScorerKind::submean, 4}, Scorer{ScorerKind::submean, 8}, Scorer{ScorerKind::submean, 16},
+          Scorer{ScorerKind::random}}) {
+        p.scorer = scorer;
+        const ScorerTimes times = time_scorer(p, q, keys);
+        const double both = times.summaries + times.route;
+        if (of_mean == 0.0) of_mean = both;
+        const std::string_view name = find_scorer(scorer.kind)->name;
+        std::printf("  %-8.*s r %2ld | %8.3f %8.3f %8.3f  %5.2f\n", static_cast<int>(name.size()), name.data(),
+                    scorer.sub_blocks, times.summaries, times.route, both, both / of_mean);
+        std::fflush(stdout);
+    }
+}
+
 }  // namespace
 }  // namespace mobalab::kernels
 
@@ -175,20 +267,30 @@ int main(int argc, char** argv) {
         std::printf("%s\n", s.message.c_str());
         return 0;
     }
-    bool with_lists = true;
+    bool with_lists = true, scorers_alone = false;
     std::vector<std::int64_t> sizes;
     for (int i = 1; i < argc; ++i) {
         if (std::strcmp(argv[i], "--route") == 0) {
             with_lists = false;
+        } else if (std::strcmp(argv[i], "--scorers") == 0) {
+            scorers_alone = true;
         } else {
             sizes.push_back(std::atol(argv[i]));
         }
     }
+    if (sizes.empty() && scorers_alone) sizes = {65536};
     if (sizes.empty()) sizes = {8192, 16384, 32768, 65536, 131072, 262144, 524288};
-    std::printf("seqlen heads d B k values | centroids, route%s (ms, batch 2, bf16)\n",
-                with_lists ? ", lists, lists with capped scratch" : "");
+    if (!scorers_alone) {
+        std::printf("seqlen heads d B k values | centroids, route%s (ms, batch 2, bf16)\n",
+                    with_lists ? ", lists, lists with capped scratch" : "");
+    }
     try {
         for (const std::int64_t n : sizes) {
+            if (scorers_alone) {
+                bench_scorers(n, 128, 128, 8);
+                bench_scorers(n, 128, 128, 64);
+                continue;
+            }
             bench(n, 16, 128, 128, 8, with_lists);
             if (n == 65536 || n == 262144) bench(n, 16, 128, 64, 8, with_lists);
             if (n == 524288) bench(n, 16, 128, 128, 8, false, Values::ascending);
@@ -202,6 +304,7 @@ int main(int argc, char** argv) {
                 bench(n, 16, 128, 16, 64, false, values);
             }
             bench_conv(n);
+            bench_scorers(n, 128, 128, 8);
         }
     } catch (const std::exception& error) {
         std::printf("%s\n", error.what());

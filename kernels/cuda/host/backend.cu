@@ -3,6 +3,7 @@
 #include "kernels/backend.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/backward/attention_backward.h"
 #include "kernels/cuda/forward/attention.h"
@@ -11,6 +12,7 @@
 #include "kernels/cuda/pooling/centroid.h"
 #include "kernels/cuda/pooling/key_conv.h"
 #include "kernels/cuda/pooling/key_conv_backward.h"
+#include "kernels/cuda/pooling/summaries.h"
 #include "kernels/cuda/routing/route.h"
 
 namespace mobalab::kernels {
@@ -18,12 +20,35 @@ namespace {
 
 using namespace cuda;
 
+/// From a block's first part to its second.
+std::int64_t part_stride(const Problem& problem) {
+    return problem.heads_k * problem.head_dim;
+}
+
+bool keeps_summaries(const Problem& problem) {
+    return find_scorer(problem.scorer.kind)->parts > 0;
+}
+
+bool has_two_parts(const Problem& problem) {
+    return find_scorer(problem.scorer.kind)->parts == 2;
+}
+
+/// One pass convolves and summarises for these alone.
+bool is_centroid_of_block(const Problem& problem) {
+    const ScorerDefinition& definition = *find_scorer(problem.scorer.kind);
+    return definition.parts == 1 && definition.part[0].summary == Summary::mean && problem.scorer.sub_blocks == 1;
+}
+
+bool is_fp32(const Problem& problem) {
+    return problem.centroids == Centroids::fp32;
+}
+
 cudaStream_t stream_of(const Execution& execution) {
     return static_cast<cudaStream_t>(execution.stream);
 }
 
-/// Workspace of routing: centroids in the dtype of the keys (two halves for Centroids::fp32) and the table of block
-/// numbers.
+/// Workspace of routing: what the scorer keeps of the keys, in their dtype (parts as in kernels.h, means of
+/// Centroids::fp32 in two halves), and the table of block numbers. A scorer that looks at no tensor needs nothing.
 struct RouteWorkspace {
     void* high = nullptr;
     void* low = nullptr;
@@ -31,12 +56,13 @@ struct RouteWorkspace {
     std::size_t bytes = 0;
 
     RouteWorkspace(const Problem& problem, void* workspace, bool own_centroids) {
+        if (!keeps_summaries(problem)) return;
         WorkspaceCarver carver(workspace);
         block_base = carver.take_bytes(block_base_size(problem));
-        const std::int64_t elements = problem.blocks() * problem.heads_k * problem.head_dim;
-        const bool split = problem.centroids == Centroids::fp32;
-        if (own_centroids || split) high = carver.take<std::uint16_t>(elements);
-        if (split) low = carver.take<std::uint16_t>(elements);
+        const bool split = is_fp32(problem);
+        if (own_centroids || split) high = carver.take<std::uint16_t>(problem.centroid_elements());
+        if (split) low = carver.take<std::uint16_t>(problem.centroid_elements());
+        if (own_centroids && has_two_parts(problem)) low = static_cast<std::uint16_t*>(high) + part_stride(problem);
         bytes = carver.used();
     }
 };
@@ -64,14 +90,18 @@ std::size_t workspace_size_of(Operation operation, const Problem& problem) {
     return 0;
 }
 
+/// The second part of `centroids`, null where there is none.
+template <typename Pointer>
+Pointer second_part(const Problem& problem, Pointer centroids) {
+    if (!has_two_parts(problem)) return nullptr;
+    using Element =
+        std::conditional_t<std::is_const_v<std::remove_pointer_t<Pointer>>, const std::uint16_t, std::uint16_t>;
+    return static_cast<Element*>(centroids) + part_stride(problem);
+}
+
 CentroidOutput centroid_output(const Problem& problem, void* centroids) {
-    CentroidOutput out;
-    if (problem.centroids == Centroids::fp32) {
-        out.full = static_cast<float*>(centroids);
-    } else {
-        out.high = centroids;
-    }
-    return out;
+    if (is_fp32(problem)) return {static_cast<float*>(centroids), nullptr, nullptr};
+    return {nullptr, centroids, second_part(problem, centroids)};
 }
 
 Status cuda_compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution) {
@@ -79,7 +109,7 @@ Status cuda_compute_centroids(const Problem& problem, ConstTensor k, void* centr
     const cudaStream_t stream = stream_of(execution);
     const std::int32_t* block_base = nullptr;
     if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
-    return launch_centroids(problem, k, block_base, centroid_output(problem, centroids), stream);
+    return launch_summaries(problem, k, block_base, centroid_output(problem, centroids), stream);
 }
 
 Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
@@ -88,28 +118,33 @@ Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int
     const RouteWorkspace workspace(problem, execution.workspace, true);
     const cudaStream_t stream = stream_of(execution);
     const std::int32_t* block_base = nullptr;
-    if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
-    const CentroidOutput out = {nullptr, workspace.high, workspace.low};
-    if (Status s = launch_centroids(problem, k, block_base, out, stream); !s.ok()) return s;
+    if (keeps_summaries(problem)) {
+        if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
+        const CentroidOutput out = {nullptr, workspace.high, workspace.low};
+        if (Status s = launch_summaries(problem, k, block_base, out, stream); !s.ok()) return s;
+    }
     return launch_route(problem, q, workspace.high, workspace.low, block_base, selection, scores, stream);
 }
 
 Status cuda_route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
                                  float* scores, const Execution& execution) {
-    const RouteWorkspace workspace(problem, execution.workspace, false);
     const cudaStream_t stream = stream_of(execution);
+    if (!keeps_summaries(problem)) {
+        return launch_route(problem, q, nullptr, nullptr, nullptr, selection, scores, stream);
+    }
+    const RouteWorkspace workspace(problem, execution.workspace, false);
     const std::int32_t* block_base = nullptr;
     if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
-    const void* high = centroids;
-    if (problem.centroids == Centroids::fp32) {
-        if (Status s = launch_split_centroids(problem, static_cast<const float*>(centroids), workspace.high,
-                                              workspace.low, stream);
-            !s.ok()) {
-            return s;
-        }
-        high = workspace.high;
+    if (!is_fp32(problem)) {
+        return launch_route(problem, q, centroids, second_part(problem, centroids), block_base, selection, scores,
+                            stream);
     }
-    return launch_route(problem, q, high, workspace.low, block_base, selection, scores, stream);
+    if (Status s = launch_split_centroids(problem, static_cast<const float*>(centroids), workspace.high, workspace.low,
+                                          stream);
+        !s.ok()) {
+        return s;
+    }
+    return launch_route(problem, q, workspace.high, workspace.low, block_base, selection, scores, stream);
 }
 
 Status cuda_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
@@ -146,6 +181,10 @@ Status cuda_key_conv_centroids(const Problem& problem, ConstTensor k, const floa
     const cudaStream_t stream = stream_of(execution);
     const std::int32_t* block_base = nullptr;
     if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
+    if (!is_centroid_of_block(problem)) {
+        if (Status s = launch_key_conv(problem, k, weight, width, out, stream); !s.ok()) return s;
+        return launch_summaries(problem, as_const(out), block_base, centroid_output(problem, centroids), stream);
+    }
     return launch_conv_centroids(problem, k, weight, width, out, block_base, centroid_output(problem, centroids),
                                  stream);
 }

@@ -8,8 +8,11 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <string>
+#include <string_view>
 #include <utility>
 
+#include "kernels/cuda/host/score_path.h"
 #include "kernels/cuda/lists/lists.h"
 
 namespace mobalab::kernels::cuda {
@@ -17,10 +20,13 @@ namespace {
 
 constexpr std::array<std::int64_t, 5> head_dims = {32, 64, 96, 128, 256};
 constexpr std::array<std::int64_t, 6> block_sizes = {16, 32, 64, 128, 256, 512};
-constexpr std::int64_t most_grid = 65535;    // second and third extent of a grid
-constexpr std::int64_t most_lists = 7000;    // per sequence: their tables live in shared memory
-constexpr std::int64_t keys_per_list = 128;  // or a block, if that is larger
-static_assert(most_lists * keys_per_list / block_sizes.front() < 0xffff, "routing keeps block numbers in 16 bits");
+constexpr std::int64_t most_grid = 65535;      // second and third extent of a grid
+constexpr std::int64_t most_lists = 7000;      // per sequence: their tables live in shared memory
+constexpr std::int64_t keys_per_list = 128;    // or a block, if that is larger
+constexpr std::int64_t most_columns = 0xffff;  // short lists keep the number of a column of scores in 16 bits
+static_assert(most_lists * keys_per_list / block_sizes.front() < most_columns);
+constexpr std::array<std::int64_t, 5> sub_block_counts = {1, 2, 4, 8, 16};
+constexpr std::array<std::int64_t, 4> head_dims_of_ranges = {32, 64, 96, 128};  // two sets of queries in registers
 constexpr std::int64_t most_tokens = std::int64_t{1} << 30;  // 32-bit token arithmetic never overflows
 
 template <std::size_t Count>
@@ -37,6 +43,50 @@ Status check_most(const char* name, std::int64_t value, std::int64_t most) {
     if (value <= most) return {};
     return {StatusCode::unsupported, fmt::format("{} = {}: backend cuda supports at most {}; nearest valid choice: {}",
                                                  name, value, most, most)};
+}
+
+bool routes(Operation operation) {
+    return operation == Operation::route || operation == Operation::route_with_centroids ||
+           operation == Operation::moba_forward;
+}
+
+bool summarises(Operation operation) {
+    return operation == Operation::centroids || operation == Operation::key_conv_centroids;
+}
+
+/// A sub-block is a column; those of the longest sequence's last block are never scored.
+Status check_columns(const Problem& p) {
+    const std::int64_t blocks = most_columns / p.scorer.sub_blocks + 1;
+    if (p.longest_blocks() <= blocks) return {};
+    return {
+        StatusCode::unsupported,
+        fmt::format("seqlen_k = {}: backend cuda routes over at most {} blocks of {} sub-blocks (of block_size {}); "
+                    "nearest valid choice: {}",
+                    p.seqlen_k, blocks, p.scorer.sub_blocks, p.block_size, blocks * p.block_size)};
+}
+
+Status check_scorer(Operation operation, const Problem& p) {
+    const ScorePath path = score_path(p.scorer);
+    const std::string_view name = find_scorer(p.scorer.kind)->name;
+    if (path == ScorePath::none) {
+        return {StatusCode::unsupported,
+                fmt::format("scorer = {}: backend cuda has no kernel for its parts; nearest valid choice: mean", name)};
+    }
+    if (path == ScorePath::hashes) return {};
+    if (Status s = check_one_of("sub_blocks", p.scorer.sub_blocks, sub_block_counts); !s.ok()) return s;
+    const bool means = find_scorer(p.scorer.kind)->part[0].summary == Summary::mean;
+    if (p.centroids == Centroids::fp32 && !(means && path == ScorePath::products)) {
+        return {StatusCode::unsupported,
+                fmt::format("centroids = fp32: backend cuda keeps what scorer {} with {} sub-blocks needs in the dtype "
+                            "of the keys; nearest valid choice: input_dtype",
+                            name, p.scorer.sub_blocks)};
+    }
+    if (!routes(operation)) return {};
+    if (path == ScorePath::ranges) {
+        const std::string of_head_dim = fmt::format("scorer {}: head_dim", name);
+        if (Status s = check_one_of(of_head_dim.c_str(), p.head_dim, head_dims_of_ranges); !s.ok()) return s;
+    }
+    return check_columns(p);
 }
 
 bool is_conv(Operation operation) {
@@ -56,7 +106,10 @@ Status check_limits(Operation operation, const Problem& problem) {
     if (Status s = check_most("tokens of k", problem.tokens_k(), most_tokens); !s.ok()) return s;
     if (is_conv(operation)) return {};
     if (Status s = check_one_of("block_size", problem.block_size, block_sizes); !s.ok()) return s;
-    if (operation == Operation::centroids || operation == Operation::key_conv_centroids) return {};
+    if (routes(operation) || summarises(operation)) {
+        if (Status s = check_scorer(operation, problem); !s.ok()) return s;
+    }
+    if (summarises(operation)) return {};
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
     if (problem.routed() > max_routed_cuda) {
         return {StatusCode::unsupported,

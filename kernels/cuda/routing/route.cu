@@ -1,23 +1,48 @@
 #include "kernels/cuda/routing/route.h"
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 #include <bit>
 
+#include "kernels/cuda/host/limits.h"
+#include "kernels/cuda/host/score_path.h"
+#include "kernels/cuda/host/status.h"
 #include "kernels/cuda/host/tensor_map.h"
-#include "kernels/cuda/routing/route_launch.cuh"
+#include "kernels/cuda/routing/route_launch.h"
 
 namespace mobalab::kernels::cuda {
 namespace {
 
 Status centroid_map(const char* name, const Problem& problem, const void* centroids, CUtensorMap& map) {
-    const ConstTensor tensor = {centroids, 0, problem.heads_k * problem.head_dim, problem.head_dim};
-    const MapExtents extents = {1, problem.blocks(), problem.heads_k, problem.head_dim};
+    const std::int64_t parts = find_scorer(problem.scorer.kind)->parts;
+    const ConstTensor tensor = {centroids, 0, parts * problem.heads_k * problem.head_dim, problem.head_dim};
+    const MapExtents extents = {1, problem.sub_blocks(), problem.heads_k, problem.head_dim};
     return make_tensor_map(name, tensor, problem.dtype, extents, route_box_blocks, map);
+}
+
+Status make_maps(const Problem& problem, ConstTensor q, const void* high, const void* low, RouteArguments& arguments) {
+    if (Status s = make_tensor_map("q", q, problem.dtype, query_extents(problem), route_group_rows, arguments.queries);
+        !s.ok()) {
+        return s;
+    }
+    if (Status s = centroid_map("centroids", problem, high, arguments.high); !s.ok()) return s;
+    return centroid_map("centroids", problem, low != nullptr ? low : high, arguments.low);
+}
+
+template <typename T>
+Status launch_path(ScorePath path, RouteArguments& arguments, const Problem& problem, bool split, cudaStream_t stream) {
+    const int padded = static_cast<int>((problem.head_dim + 63) / 64 * 64);
+    if (path == ScorePath::ranges) return launch_route_ranges<T>(arguments, padded, stream);
+    if (path == ScorePath::sub_blocks) return launch_route_sub_blocks<T>(arguments, padded, stream);
+    return launch_route_products<T>(arguments, padded, split, stream);
 }
 
 }  // namespace
 
 Status launch_route(const Problem& problem, ConstTensor q, const void* high, const void* low,
                     const std::int32_t* block_base, std::int32_t* selection, float* scores, cudaStream_t stream) {
+    const ScorePath path = score_path(problem.scorer);
     RouteArguments arguments{};
     RouteParams& p = arguments.params;
     p.sequences = make_sequences(problem);
@@ -26,18 +51,13 @@ Status launch_route(const Problem& problem, ConstTensor q, const void* high, con
     p.block_shift = std::countr_zero(static_cast<std::uint32_t>(problem.block_size));
     p.slots = static_cast<std::int32_t>(problem.routed());
     p.slots_inverse = ((1u << 20) + static_cast<std::uint32_t>(p.slots) - 1) / static_cast<std::uint32_t>(p.slots);
-    p.blocks_max = static_cast<std::int32_t>((problem.seqlen_k + problem.block_size - 1) / problem.block_size);
-    p.block_base = block_base;
-    arguments.split = low != nullptr;
+    p.columns_max = static_cast<std::int32_t>(problem.longest_blocks() * problem.scorer.sub_blocks);
+    p.column_base = block_base;
     p.tokens_q = problem.tokens_q();
     p.selection = selection;
     p.scores = scores;
-    if (Status s = make_tensor_map("q", q, problem.dtype, query_extents(problem), route_group_rows, arguments.queries);
-        !s.ok()) {
-        return s;
-    }
-    if (Status s = centroid_map("centroids", problem, high, arguments.high); !s.ok()) return s;
-    if (Status s = centroid_map("centroids", problem, low != nullptr ? low : high, arguments.low); !s.ok()) return s;
+    p.seed = problem.scorer.seed;
+    p.sub_shift = std::countr_zero(static_cast<std::uint32_t>(problem.scorer.sub_blocks));
     int device = 0;
     if (Status s = device_status(cudaGetDevice(&device), "cudaGetDevice"); !s.ok()) return s;
     if (Status s = device_status(cudaDeviceGetAttribute(&arguments.processors, cudaDevAttrMultiProcessorCount, device),
@@ -45,9 +65,14 @@ Status launch_route(const Problem& problem, ConstTensor q, const void* high, con
         !s.ok()) {
         return s;
     }
-    const int padded = static_cast<int>((problem.head_dim + 63) / 64 * 64);
-    return problem.dtype == DataType::bf16 ? launch_route_kernel<__nv_bfloat16>(arguments, padded, stream)
-                                           : launch_route_kernel<__half>(arguments, padded, stream);
+    if (path == ScorePath::hashes) {
+        if (Status s = check_rows_aligned("q", q); !s.ok()) return s;
+        return launch_route_hashes(arguments, stream);
+    }
+    if (Status s = make_maps(problem, q, high, low, arguments); !s.ok()) return s;
+    const bool split = low != nullptr;
+    return problem.dtype == DataType::bf16 ? launch_path<__nv_bfloat16>(path, arguments, problem, split, stream)
+                                           : launch_path<__half>(path, arguments, problem, split, stream);
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -1,7 +1,7 @@
-#include "kernels/cuda/routing/route_launch.cuh"
+#include "kernels/cuda/routing/route_products.cuh"
 
 namespace mobalab::kernels::cuda {
 
-template Status launch_route_kernel<__nv_bfloat16>(RouteArguments&, int, cudaStream_t);
+template Status launch_route_products<__nv_bfloat16>(RouteArguments&, int, bool, cudaStream_t);
 
 }  // namespace mobalab::kernels::cuda

@@ -1,7 +1,7 @@
-#include "kernels/cuda/routing/route_launch.cuh"
+#include "kernels/cuda/routing/route_products.cuh"
 
 namespace mobalab::kernels::cuda {
 
-template Status launch_route_kernel<__half>(RouteArguments&, int, cudaStream_t);
+template Status launch_route_products<__half>(RouteArguments&, int, bool, cudaStream_t);
 
 }  // namespace mobalab::kernels::cuda

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/routing/route_work.cuh"
+#include "kernels/scorers/hash_score.h"
+
+namespace mobalab::kernels::cuda {
+
+/// Scores of scorers that look at no tensor, where ScoreTiles has products: nothing is loaded or waited for.
+template <typename Shape>
+struct HashTiles {
+    static constexpr int count = Shape::tile_blocks / 2;
+    static constexpr bool queries_stay = false;
+
+    float d[count];  // in the places of ptx::Wgmma
+
+    __device__ __forceinline__ void load(unsigned char*, int, int, int) {}
+    __device__ __forceinline__ void start(const RouteShared<Shape>&) {}
+    __device__ __forceinline__ void finish(const RouteShared<Shape>&, int) { __syncwarp(); }
+
+    /// row: the one of d[0]; column: its block. The hashes of the two rows are cheaper computed again for every tile
+    /// than kept in registers.
+    __device__ __forceinline__ void draw(const RouteParams& p, const RouteItem<Shape>& item, int row, int column) {
+        const std::int64_t position = row + item.sequence.shift();
+        const std::uint64_t query[2] = {hash_of_query(p.seed, item.b, item.head, position),
+                                        hash_of_query(p.seed, item.b, item.head, position + 8)};
+#pragma unroll
+        for (int i = 0; i < count; ++i) d[i] = hash_score(query[i / 2 % 2], column + i / 4 * 8 + i % 2);
+    }
+};
+
+}  // namespace mobalab::kernels::cuda

@@ -1,0 +1,105 @@
+// What backend cuda refuses of a scorer, in one line that names the nearest valid choice; no device is needed.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "kernels/kernels.h"
+
+namespace mobalab::kernels {
+namespace {
+
+Problem problem(ScorerKind kind, std::int64_t sub_blocks) {
+    Problem p;
+    p.seqlen_q = p.seqlen_k = 4096;
+    p.head_dim = 128;
+    p.block_size = 128;
+    p.dtype = DataType::bf16;
+    p.scorer.kind = kind;
+    p.scorer.sub_blocks = sub_blocks;
+    return p;
+}
+
+constexpr Operation of_keys[] = {Operation::centroids, Operation::key_conv_centroids};
+constexpr Operation routing[] = {Operation::route, Operation::route_with_centroids, Operation::moba_forward};
+
+void expect_supported(Operation operation, const Problem& p) {
+    const Status s = supported(operation, p, Backend::cuda);
+    EXPECT_TRUE(s.ok()) << s.message;
+}
+
+void expect_refused(Operation operation, const Problem& p, const std::string& start, const std::string& nearest) {
+    const Status s = supported(operation, p, Backend::cuda);
+    EXPECT_EQ(s.code, StatusCode::unsupported) << s.message;
+    EXPECT_EQ(s.message.rfind(start, 0), 0u) << s.message;
+    const std::string end = "nearest valid choice: " + nearest;
+    ASSERT_GE(s.message.size(), end.size()) << s.message;
+    EXPECT_EQ(s.message.substr(s.message.size() - end.size()), end);
+}
+
+TEST(CudaScorerLimits, EveryScorerIsTaken) {
+    for (const auto& p : {problem(ScorerKind::mean, 1), problem(ScorerKind::max, 1), problem(ScorerKind::quest, 1),
+                          problem(ScorerKind::random, 1), problem(ScorerKind::submean, 1),
+                          problem(ScorerKind::submean, 2), problem(ScorerKind::submean, 16)}) {
+        for (const Operation operation : of_keys) expect_supported(operation, p);
+        for (const Operation operation : routing) expect_supported(operation, p);
+    }
+}
+
+TEST(CudaScorerLimits, SubBlocksUpToSixteen) {
+    for (const Operation operation : {Operation::centroids, Operation::key_conv_centroids, Operation::route,
+                                      Operation::route_with_centroids, Operation::moba_forward}) {
+        expect_refused(operation, problem(ScorerKind::submean, 32), "sub_blocks = 32: ", "16");
+    }
+}
+
+TEST(CudaScorerLimits, QuestRoutesUpToHeadDim128) {
+    Problem p = problem(ScorerKind::quest, 1);
+    p.head_dim = 256;
+    for (const Operation operation : of_keys) expect_supported(operation, p);
+    for (const Operation operation : routing) {
+        expect_refused(operation, p, "scorer quest: head_dim = 256: ", "128");
+    }
+}
+
+TEST(CudaScorerLimits, FullPrecisionIsForMeansOfBlocks) {
+    for (const auto& taken :
+         {problem(ScorerKind::mean, 1), problem(ScorerKind::submean, 1), problem(ScorerKind::random, 1)}) {
+        Problem p = taken;
+        p.centroids = Centroids::fp32;
+        for (const Operation operation : routing) expect_supported(operation, p);
+    }
+    for (const auto& refused :
+         {problem(ScorerKind::max, 1), problem(ScorerKind::quest, 1), problem(ScorerKind::submean, 2)}) {
+        Problem p = refused;
+        p.centroids = Centroids::fp32;
+        for (const Operation operation : of_keys) expect_refused(operation, p, "centroids = fp32: ", "input_dtype");
+        for (const Operation operation : routing) expect_refused(operation, p, "centroids = fp32: ", "input_dtype");
+    }
+}
+
+/// The numbers of sub-blocks that are candidates fit 16 bits.
+TEST(CudaScorerLimits, NumbersOfSubBlocksFitTheirBits) {
+    Problem p = problem(ScorerKind::submean, 16);
+    p.block_size = 16;
+    p.seqlen_q = 40;
+    p.seqlen_k = 65536;
+    for (const Operation operation : routing) expect_supported(operation, p);
+    p.seqlen_k = 65537;
+    for (const Operation operation : routing) expect_refused(operation, p, "seqlen_k = 65537: ", "65536");
+    for (const Operation operation : of_keys) expect_supported(operation, p);
+    p.scorer.sub_blocks = 8;
+    for (const Operation operation : routing) expect_supported(operation, p);
+}
+
+TEST(CudaScorerLimits, AttentionAloneLooksAtNoScorer) {
+    Problem p = problem(ScorerKind::quest, 1);
+    p.head_dim = 256;
+    p.centroids = Centroids::fp32;
+    for (const Operation operation : {Operation::attention_forward, Operation::attention_backward,
+                                      Operation::key_conv_forward, Operation::key_conv_backward}) {
+        expect_supported(operation, p);
+    }
+}
+
+}  // namespace
+}  // namespace mobalab::kernels
