@@ -242,7 +242,7 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
         return;
     }
     std::vector<ShownColumn> parameters = point_parameters();
-    std::vector<ShownColumn> shown = theory_answers();
+    std::vector<ShownColumn> shown = theory_answers(table);
     if (!arguments.given("solve")) {
         terminal.out << human_table(table, parameters, shown);
         return;

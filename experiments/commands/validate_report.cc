@@ -44,6 +44,9 @@ std::string command_of_point(const RoutingPoint& point, const Arguments& argumen
         "mobalab validate --head-dim {} --block-size {} {} --topk {} --cluster-size {} --mu-signal {} --mu-cluster {}",
         point.head_dim, point.block_size, length, point.topk, point.cluster_size, shortest(point.mu_signal),
         shortest(point.mu_cluster));
+    if (point.scorer != analysis::Scorer{}) {
+        command += " --scorer " + analysis::to_string(point.scorer);
+    }
     for (const char* flag : {"seed", "probes", "key-sets", "trials", "dtype", "device"}) {
         if (arguments.given(flag)) {
             command += fmt::format(" --{} {}", flag, arguments.text(flag));

@@ -28,13 +28,16 @@ std::vector<ShownColumn> point_parameters() {
             {"scorer", "scorer"}};
 }
 
-std::vector<ShownColumn> theory_answers() {
-    return {{"snr", "snr"},
-            {"reliable_snr", "reliable_snr"},
-            {"pairwise_miss", "pairwise_miss"},
-            {"hit_probability", "hit"},
-            {"miss_probability", "miss"},
-            {"approximate_miss_probability", "approx_miss"}};
+std::vector<ShownColumn> theory_answers(const Table& table) {
+    std::vector<ShownColumn> answers = {{"snr", "snr"},
+                                        {"reliable_snr", "reliable_snr"},
+                                        {"pairwise_miss", "pairwise_miss"},
+                                        {"hit_probability", "hit"},
+                                        {"miss_probability", "miss"}};
+    if (table.has("approximate_miss_probability")) {
+        answers.push_back({"approximate_miss_probability", "approx_miss"});
+    }
+    return answers;
 }
 
 std::vector<ShownColumn> simulated_parameters() {

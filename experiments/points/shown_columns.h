@@ -11,7 +11,8 @@ namespace mobalab::experiments {
 std::vector<ShownColumn> point_parameters();
 
 /// The columns of theory_columns() as people read them.
-std::vector<ShownColumn> theory_answers();
+/// (Approximations only where the table has some.)
+std::vector<ShownColumn> theory_answers(const Table& table);
 
 /// The columns of a table of simulated points: what is asked and what is answered.
 std::vector<ShownColumn> simulated_parameters();

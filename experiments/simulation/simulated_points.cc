@@ -13,7 +13,9 @@
 #include "experiments/base/number_bytes.h"
 #include "experiments/base/parallel_for.h"
 #include "experiments/ranks/work_dealer.h"
+#include "sim/cuda/engine.h"
 #include "sim/engine/engine.h"
+#include "sim/samplers/method.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -31,6 +33,9 @@ std::uint64_t trials_of(const RoutingPoint& point, const SimulationSettings& set
 std::vector<std::int64_t> rank_histogram(const RoutingPoint& point, const SimulationSettings& settings) {
     sim::Budget budget{.stop = {}, .seed = settings.seed, .threads = settings.threads, .device = settings.device};
     budget.stop.max_trials = trials_of(point, settings);
+    if (!sim::cuda::kernel_trouble(point, sim::native_method(point)).empty()) {
+        budget.device = sim::Device::cpu;
+    }
     const sim::SimulationResult result =
         sim::simulate(point, budget, {}, [](const sim::Progress&) { return !interrupted(); });
     if (result.reason == sim::StopReason::interrupted) {

@@ -21,7 +21,8 @@ struct SimulationSettings {
     double core_seconds = 0.1;
     std::uint64_t seed = 1;
     int threads = 0;
-    sim::Device device = sim::Device::cpu;  ///< cuda: the models must have a CUDA kernel (sphere, vector)
+    sim::Device device =
+        sim::Device::cpu;  ///< cuda: points that no CUDA kernel draws are drawn on the CPU all the same
 };
 
 /// Whether the point exists under its model (the normal models have no keys that scorers other than mean could look

@@ -196,10 +196,12 @@ void check_scorer(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& k
         const ExactRow exact =
             hashed
                 ? hashed_row(p.scorer, b, head, r, candidates)
-                : exact_row(
-                      p.scorer, p.head_dim, from_bits(row, p.dtype).data(), candidates, [&](int part, std::int64_t j) {
-                          return values.data() + ((part * p.sub_blocks() + begin + j) * p.heads_k + head) * p.head_dim;
-                      });
+                : exact_row(p.scorer, p.head_dim, from_bits(row, p.dtype).data(), candidates,
+                            [&](int part, std::int64_t j) {
+                                return values.data() +
+                                       (((begin + j) * find_scorer(p.scorer.kind)->parts + part) * p.heads_k + head) *
+                                           p.head_dim;
+                            });
         const std::string wrong =
             SelectionCheck{exact.score, exact.slack()}(p.routed(), chosen.data(), chosen_scores.data());
         if (!wrong.empty()) {

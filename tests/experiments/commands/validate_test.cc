@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <iostream>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -45,6 +47,48 @@ TEST(Validate, TheCpuKernelAgrees) {
         const Captured run = validate_with(*cpu_kernel(2), small_grid + " --dtype " + dtype);
         EXPECT_EQ(run.code, exit_ok) << run.out;
         EXPECT_THAT(run.out, HasSubstr("theory, simulation and kernel agree"));
+    }
+}
+
+// Scorers with a law (random, submean) are held against it, the others kernel against simulation.
+TEST(Validate, TheCpuKernelAgreesUnderEveryScorer) {
+    const Captured run = validate_with(*cpu_kernel(2),
+                                       "--head-dim 32 --block-size 16 --seq-len 1000 --topk 2,4 --mu-signal 0.8 "
+                                       "--scorer mean,quest,max,submean-4,random "
+                                       "--probes 8192 --trials 4000 --seed 20");
+    EXPECT_EQ(run.code, exit_ok) << run.out;
+    EXPECT_THAT(run.out, AllOf(HasSubstr("theory, simulation and kernel agree"), HasSubstr("submean-4")));
+}
+
+// Routers that answer for another scorer than the one asked for.
+TEST(Validate, AnotherScorersSelectionIsCaught) {
+    class Other : public KernelUnderTest {
+    public:
+        explicit Other(kernels::ScorerKind kind) : kind_(kind) {}
+        std::string device() const override { return "cpu"; }
+        int parallel_key_sets() const override { return 2; }
+        std::unique_ptr<LoadedKeys> load(const ProbeShape& shape, std::span<const float> keys) const override {
+            ProbeShape other = shape;
+            other.scorer = {.kind = kind_, .sub_blocks = 1, .seed = 3};
+            return cpu_->load(other, keys);
+        }
+
+    private:
+        kernels::ScorerKind kind_;
+        std::unique_ptr<KernelUnderTest> cpu_ = cpu_kernel(2);
+    };
+    const std::string flags =
+        "--head-dim 32 --block-size 16 --seq-len 1K --topk 4 --mu-signal 0.9 --trials 20000 --probes 40000 --scorer ";
+    using kernels::ScorerKind;
+    for (const auto& [asked, given] : std::map<std::string, ScorerKind>{{"mean", ScorerKind::quest},
+                                                                        {"quest", ScorerKind::max},
+                                                                        {"max", ScorerKind::random},
+                                                                        {"submean-4", ScorerKind::mean},
+                                                                        {"random", ScorerKind::mean}}) {
+        const Captured run = validate_with(Other(given), flags + asked);
+        EXPECT_EQ(run.code, exit_disagree) << asked << "\n" << run.out;
+        EXPECT_THAT(run.out, HasSubstr("DISAGREEMENT"));
+        EXPECT_EQ(run.out.find("--scorer " + asked) != std::string::npos, asked != "mean") << run.out;
     }
 }
 

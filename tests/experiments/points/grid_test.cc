@@ -87,6 +87,51 @@ TEST(PointGrid, ColumnsBeyondThePaperAreThereWhereSomePointNeedsThem) {
     EXPECT_EQ(names("--needles 1,2"), (Names{"needles", "goal"}));
     EXPECT_EQ(names("--key-correlation 0,0.1"), Names{"key_correlation"});
     EXPECT_EQ(names("--key-conv 0,3"), (Names{"key_conv", "key_conv_tap", "key_conv_activation"}));
+    EXPECT_EQ(names("--scorer mean,random"), Names{"scorer"});
+}
+
+TEST(PointGrid, ScorersAreAnAxis) {
+    const std::vector<RoutingPoint> points = grid("--scorer mean,quest,submean-4,random --block-size 16,32");
+    ASSERT_EQ(points.size(), 8U);
+    EXPECT_EQ(points[0].scorer, analysis::Scorer{});
+    EXPECT_EQ(points[2].scorer, (analysis::Scorer{analysis::ScorerKind::submean, 4}));
+    EXPECT_EQ(analysis::to_string(points[7].scorer), "random");
+    EXPECT_EQ(
+        refusal("--scorer mean,quests"),
+        "scorer = 'quests': must be one of mean, quest, max, submean-R, random, R the sub-blocks of a block (2, 4, "
+        "8, ...)");
+    EXPECT_EQ(refusal("--scorer quest,mean,quest"),
+              "scorer = quest,mean,quest: quest appears twice; a list names each value once");
+    EXPECT_EQ(refusal("--scorer submean-3 --block-size 16"),
+              "scorer = submean-3: 3 sub-blocks must divide block_size = 16; nearest valid value is 2");
+    EXPECT_EQ(
+        refusal("--scorer max --model gaussian"),
+        "scorer = max: model gaussian has block scores only, no keys; use scorer = mean or random, or model sphere "
+        "or vector");
+    for (const char* odd :
+         {"submean", "submean-1", "submean-04", "submean-", "mean-2", "submean--4", "Quest", "quest-1"}) {
+        EXPECT_NE(refusal(std::string("--scorer ") + odd), "accepted") << odd;
+    }
+}
+
+TEST(PointGrid, TheoryOfScorersIsExactApproximateOrMissing) {
+    const auto column = [](const std::string& name) {
+        for (const Column& one :
+             theory_columns(grid("--candidates 64 --topk 5 --scorer random,quest,submean-4,mean"))) {
+            if (one.name == name) {
+                return std::get<std::vector<double>>(one.values);
+            }
+        }
+        return std::vector<double>();
+    };
+    const std::vector<double> exact = column("miss_probability");
+    const std::vector<double> approximate = column("approximate_miss_probability");
+    const std::vector<double> snr = column("snr");
+    EXPECT_DOUBLE_EQ(exact.at(0), 60.0 / 64.0) << "4 of 64 blocks by chance";
+    EXPECT_TRUE(std::isnan(exact.at(1)) && !std::isnan(approximate.at(1))) << "quest has no exact law";
+    EXPECT_TRUE(std::isnan(approximate.at(2)) && exact.at(2) > 0.0 && exact.at(2) < exact.at(3));
+    EXPECT_TRUE(std::isnan(snr.at(0)) && std::isnan(snr.at(1)) && !std::isnan(snr.at(3))) << "SNR is that of means";
+    EXPECT_EQ(theory_columns(grid("")).size(), 6U) << "no column of approximations where nothing has one";
 }
 
 TEST(PointGrid, WhereThereIsNoExactProbabilityThereIsNaN) {

@@ -282,33 +282,41 @@ void copy_block(Case& c, std::int64_t from, std::int64_t to) {
     std::copy_n(c.k.begin() + from * count, count, c.k.begin() + to * count);
 }
 
+/// Each case with summaries in the dtype of the keys, and in fp32.
+std::vector<Case> with_both_centroids(const std::vector<Case>& cases) {
+    std::vector<Case> all;
+    for (const Case& c : cases) {
+        for (const Centroids kept : {Centroids::input_dtype, Centroids::fp32}) {
+            all.push_back(c);
+            all.back().p.centroids = kept;
+        }
+    }
+    return all;
+}
+
 }  // namespace
 
 TEST_P(MobaConformance, ScorersKeepWhatTheyDefine) {
-    for_each_scorer(GetParam(), Operation::centroids, scorer_cases(GetParam()), [&](Case c) {
-        for (const Centroids kept : {Centroids::input_dtype, Centroids::fp32}) {
-            c.p.centroids = kept;
-            const Pooled got = run_centroids(GetParam(), c);
-            ASSERT_TRUE(got.status.ok()) << got.status.message;
-            judge_summaries(c, got.centroids);
-        }
+    const std::vector<Case> cases = with_both_centroids(scorer_cases(GetParam()));
+    for_each_scorer(GetParam(), Operation::centroids, cases, [&](const Case& c) {
+        const Pooled got = run_centroids(GetParam(), c);
+        ASSERT_TRUE(got.status.ok()) << got.status.message;
+        judge_summaries(c, got.centroids);
     });
 }
 
 TEST_P(MobaConformance, ScorersRouteToTheirBestBlocks) {
-    for_each_scorer(GetParam(), Operation::route, scorer_cases(GetParam()), [&](Case c) {
-        for (const Centroids kept : {Centroids::input_dtype, Centroids::fp32}) {
-            c.p.centroids = kept;
-            const Pooled pooled = run_centroids(GetParam(), c);
-            ASSERT_TRUE(pooled.status.ok()) << pooled.status.message;
-            const Routing routing = run_route(GetParam(), c);
-            ASSERT_TRUE(routing.status.ok()) << routing.status.message;
-            judge_routing(c, pooled.centroids, routing);
-            const Routing given = run_route_with_centroids(GetParam(), c, pooled.centroids);
-            ASSERT_TRUE(given.status.ok()) << given.status.message;
-            EXPECT_EQ(given.selection, routing.selection);
-            EXPECT_TRUE(same_bits(given.scores, routing.scores));
-        }
+    const std::vector<Case> cases = with_both_centroids(scorer_cases(GetParam()));
+    for_each_scorer(GetParam(), Operation::route, cases, [&](const Case& c) {
+        const Pooled pooled = run_centroids(GetParam(), c);
+        ASSERT_TRUE(pooled.status.ok()) << pooled.status.message;
+        const Routing routing = run_route(GetParam(), c);
+        ASSERT_TRUE(routing.status.ok()) << routing.status.message;
+        judge_routing(c, pooled.centroids, routing);
+        const Routing given = run_route_with_centroids(GetParam(), c, pooled.centroids);
+        ASSERT_TRUE(given.status.ok()) << given.status.message;
+        EXPECT_EQ(given.selection, routing.selection);
+        EXPECT_TRUE(same_bits(given.scores, routing.scores));
     });
 }
 
