@@ -62,8 +62,8 @@ typedef struct {
     int64_t topk;
     int32_t dtype;        /* MobalabDataType */
     int32_t centroids;    /* MobalabCentroids */
-    int32_t scorer;       /* MobalabScorer; this and the next three: of operations that route or summarise keys */
-    int32_t reserved;     /* 0 */
+    int32_t scorer;       /* MobalabScorer, of operations that route or summarise keys; others ignore it */
+    int32_t reserved;     /* must be 0 */
     int64_t sub_blocks;   /* of a block, at least 1; above that divides block_size, and the scorer is submean */
     uint64_t scorer_seed; /* of scorer random; others ignore it */
     const int32_t* cu_seqlens_q;

@@ -48,6 +48,10 @@ std::vector<Case> scorer_cases(const Target& target) {
         make_varlen_case("variable length, empty sequences", shape(1, 0, 0, 4, 1, 64, 32, 4), {0, 130, 1, 0, 157},
                          {0, 130, 77, 65, 200}, dtype, 65),
     };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    // The definition in double is slow here; what wide tiles touch shows in "a block wider than a tile".
+    std::erase_if(cases, [](const Case& c) { return c.p.seqlen_k > 300; });
+#endif
     if (!target.any_shape) return cases;
     cases.push_back(make_case("blocks of one key, d 1", shape(1, 40, 40, 1, 1, 1, 1, 5), dtype, 66));
     cases.push_back(make_case("odd everything", shape(3, 61, 64, 6, 3, 7, 6, 6), dtype, 67));

@@ -386,9 +386,9 @@ def _number_refused(function, name, value, wanted):
 
 GOOD_SCORERS = ["mean", "quest", "max", "submean-2", "submean-4", "submean-16", "random", np.str_("quest")]
 BAD_SCORERS = [
-    "", "Mean", " mean", "mean ", "mean\0", "mean,", "average", "submean", "submean-", "submean-0", "submean-1", "submean--2",
-    "submean-02", "submean-+2", "submean-2.0", "submean- 2", "submean-\u0662", "submean-R", "submean-2-2", "mean-2",
-    "quest-2", "random-0", "submean-99999999999", "submean-" + "9" * 5000, "q" * 5000, "\ud800",
+    "", "Mean", " mean", "mean ", "mean\0", "mean,", "average", "submean", "submean-", "submean-0", "submean-1",
+    "submean--2", "submean-02", "submean-+2", "submean-2.0", "submean- 2", "submean-\u0662", "submean-R", "submean-2-2",
+    "mean-2", "quest-2", "random-0", "submean-99999999999", "submean-" + "9" * 5000, "q" * 5000, "\ud800",
 ]  # fmt: skip
 NO_SCORERS = [None, 0, 1, 3.0, True, b"mean", ["mean"], ("submean", 4), np.array("mean"), np.int64(1)]
 GOOD_SEEDS = [0, 1, np.int8(5), np.uint64(2**64 - 1), 2**63, 2**64 - 1]
@@ -461,7 +461,8 @@ def given_centroids_rows(fw):
             refused("centroids has shape", kind=ValueError),
         )
     yield row("packed, lengths given", RIGHT, packed=True, **LENGTHS)
-    yield row("packed, total_blocks of others", refused("centroids has shape"), packed=True, **{**LENGTHS, "total_blocks": 8})
+    others = {**LENGTHS, "total_blocks": 8}
+    yield row("packed, total_blocks of others", refused("centroids has shape"), packed=True, **others)
     for keys in (SEQ - BLOCK, SEQ + BLOCK, 0, 1, 2**31 - 1):
         yield row(f"keys = {keys}", refused(), keys=keys)
         yield row(f"keys = {keys}, packed", refused(), packed=True, keys=keys)
