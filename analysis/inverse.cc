@@ -137,6 +137,12 @@ std::optional<std::int64_t> ReachingBlockSizes::largest() const {
 
 ReachingBlockSizes block_sizes_that_reach(RoutingPoint point, double wanted_hit) {
     const Target target(wanted_hit);
+    if (point.scorer.sub_blocks > 1) {
+        throw InputError(fmt::format(
+            "scorer = {}: block_size is not solved for, as only multiples of {} are block sizes; ask each block_size "
+            "for its hit probability, or use scorer mean",
+            to_string(point.scorer), point.scorer.sub_blocks));
+    }
     const Range<std::int64_t> valid = valid_block_sizes(point);
     const auto candidates = [&point](std::int64_t b) {
         return point.seq_len > 0 ? candidates_of_last_query(point.seq_len, b) : point.candidates;

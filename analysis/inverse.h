@@ -11,7 +11,7 @@ namespace mobalab::analysis {
 
 /// Inverse questions: the other fields of `point` stay, one is solved for so that the exact hit probability is at least
 /// `wanted_hit` (0 < wanted_hit < 1). The value of the field in `point` is not looked at. Each throws InputError for a
-/// bad point or wanted_hit, and where no value of the range makes a valid point.
+/// bad point or wanted_hit, where no value of the range makes a valid point, and for a scorer without an exact law.
 
 /// Every value of a field that reaches the wanted hit probability.
 template <typename Value>
@@ -35,6 +35,8 @@ Reaching<std::int64_t> head_dims_that_reach(RoutingPoint point, double wanted_hi
 /// Neither is monotone: at fixed candidates a signal below the threshold gains from the noise of a longer block, and
 /// along a sequence longer blocks also mean fewer rivals. More candidates never help (a rival more takes slots, never
 /// gives one), so ReachSearch brackets the saw tooth that whole numbers of blocks make.
+///
+/// Throws InputError for a scorer that divides blocks (only some block sizes can be divided).
 struct ReachingBlockSizes : Reaching<std::int64_t> {
     /// From this block_size on the router has no choice (candidates <= routed): every block is kept and every needle
     /// found. Beyond searched.high where there is no such size.

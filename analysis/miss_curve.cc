@@ -5,12 +5,15 @@
 #include <cmath>
 #include <limits>
 
+#include "analysis/hit_problem.h"
 #include "analysis/limits.h"
 
 namespace mobalab::analysis {
 namespace {
 
 constexpr int nodes_a_value = 10;
+// Of the two polynomials, in log-odds; the better one is then far closer to the truth.
+constexpr double agreement = 1e-7;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
 // Step s of node j: exact_steps * 2^(j/2).
@@ -19,13 +22,24 @@ std::int64_t step_of_node(std::int64_t node) {
 }
 
 // Value at x of the polynomial through the nodes (Neville).
-double interpolate(const std::array<double, nodes_a_value>& xs, std::array<double, nodes_a_value> ys, double x) {
+template <std::size_t count>
+double interpolate(const std::array<double, count>& xs, std::array<double, count> ys, double x) {
     for (std::size_t order = 1; order < xs.size(); ++order) {
         for (std::size_t i = 0; i + order < xs.size(); ++i) {
             ys[i] = ((x - xs[i + order]) * ys[i] + (xs[i] - x) * ys[i + 1]) / (xs[i] - xs[i + order]);
         }
     }
     return ys[0];
+}
+
+// The polynomial of two degrees less: far from the other where neither is right.
+double interpolate_without_ends(const std::array<double, nodes_a_value>& xs,
+                                const std::array<double, nodes_a_value>& ys, double x) {
+    std::array<double, nodes_a_value - 2> inner_xs;
+    std::array<double, nodes_a_value - 2> inner_ys;
+    std::copy(xs.begin() + 1, xs.end() - 1, inner_xs.begin());
+    std::copy(ys.begin() + 1, ys.end() - 1, inner_ys.begin());
+    return interpolate(inner_xs, inner_ys, x);
 }
 
 HitProbability of_log_odds(double log_odds) {
@@ -37,7 +51,9 @@ HitProbability of_log_odds(double log_odds) {
 
 }  // namespace
 
-MissCurve::MissCurve(const RoutingPoint& point) : point_(point) {
+MissCurve::MissCurve(const RoutingPoint& point)
+    : point_(point),
+      checked_(point.scorer.kind != ScorerKind::mean || (has_block_score_laws(point) && signal_is_fixed(point))) {
     point_.seq_len = 0;
 }
 
@@ -100,7 +116,10 @@ HitProbability MissCurve::interpolated(std::int64_t candidates) const {
             return exact(candidates);
         }
     }
-    return of_log_odds(interpolate(xs, ys, std::log(static_cast<double>(step))));
+    const double x = std::log(static_cast<double>(step));
+    const double log_odds = interpolate(xs, ys, x);
+    if (checked_ && !(std::abs(log_odds - interpolate_without_ends(xs, ys, x)) < agreement)) return exact(candidates);
+    return of_log_odds(log_odds);
 }
 
 const MissCurve& MissCurves::of(RoutingPoint point) {

@@ -4,6 +4,8 @@
 
 namespace mobalab::analysis {
 
+// All of scorer mean, which is the paper's; of any other scorer they say nothing and are NaN.
+
 /// SNR = delta_mu_eff * sqrt(d / (2 B)); arXiv 2511.11571 section 3.
 double snr(const RoutingPoint& point);
 

@@ -9,6 +9,11 @@
 #include "analysis/top_k.h"
 
 namespace mobalab::analysis {
+namespace {
+
+constexpr std::int64_t least_head_dim_of_approximation = 16;
+
+}  // namespace
 
 HitProbability approximate_hit_probability(const RoutingPoint& point) {
     validate(point);
@@ -16,6 +21,12 @@ HitProbability approximate_hit_probability(const RoutingPoint& point) {
     if (scorer.approximation == nullptr) {
         throw InputError(fmt::format("scorer = {}: it has no normal approximation; scorers that have one: {}",
                                      to_string(point.scorer), scorers_with_approximation()));
+    }
+    if (point.head_dim < least_head_dim_of_approximation) {
+        throw InputError(
+            fmt::format("head_dim = {}: sums of fewer than {} channels are not nearly normal; nearest valid "
+                        "value is {}",
+                        point.head_dim, least_head_dim_of_approximation, least_head_dim_of_approximation));
     }
     if (point.routed() < 1) return {log_zero, 0.0};
     if (point.noise_blocks() < point.routed()) return {0.0, log_zero};

@@ -7,10 +7,12 @@ namespace mobalab::analysis {
 
 /// An approximation, never to be shown as the exact probability: all block scores taken for normal, so that a noise
 /// block's is N(0, 1) and the signal block's N(a, r^2) in units of it, with (a, r) of the scorer's definition
-/// (ScorerDefinition::approximation). For scorers without an exact law: quest and max (analysis/channel_maxima.h),
-/// within 3 % of simulation at d >= 64 and B >= 16.
+/// (ScorerDefinition::approximation). For scorers without an exact law: quest and max (analysis/channel_maxima.h).
+/// Within about 3 % of simulation with unit keys where a few blocks in a hundred or more are found and d >= 64, B >= 16
+/// (tests/analysis/scorer_law_test.cc); not for rare events.
 ///
-/// Throws InputError (validate(), and for a scorer without such an approximation, naming those that have one).
+/// Throws InputError (validate(), head_dim below 16, and for a scorer without such an approximation, naming those that
+/// have one).
 HitProbability approximate_hit_probability(const RoutingPoint& point);
 
 }  // namespace mobalab::analysis

@@ -9,9 +9,14 @@ namespace mobalab::analysis {
 namespace {
 
 /// The K routed blocks are a draw of K of the c candidates, R of them needles: P(H = i) = C(R, i) C(n_c, K - i) / C(c,
-/// K), one i after the other by its ratio to the one before.
+/// K), one i after the other by its ratio to the one before. One needle is found in K of c draws.
 LogHitMiss found_at_least(const RoutingPoint& point, std::int64_t found) {
     const std::int64_t routed = point.routed();
+    if (point.needles == 1) {
+        const auto candidates = static_cast<double>(point.candidates);
+        return {std::log(static_cast<double>(routed) / candidates),
+                std::log(static_cast<double>(point.candidates - routed) / candidates)};
+    }
     const std::int64_t least = std::max<std::int64_t>(0, routed - point.noise_blocks());
     double log_exactly = log_binomial_coefficient(point.needles, least) +
                          log_binomial_coefficient(point.noise_blocks(), routed - least) -

@@ -44,6 +44,10 @@ struct SphereHit {
     std::int64_t d, b, c, k, m;
     double mu, mu_cluster, log_hit, log_miss;
 };
+struct SubmeanHit {
+    std::int64_t d, b, r, c, k, m;
+    double mu, mu_cluster, log_hit, log_miss;
+};
 
 #include "tests/analysis/golden_values.inc"
 
@@ -109,6 +113,21 @@ TEST(GoldenTest, HitProbabilityOfTheSphere) {
             SCOPED_TRACE(canonical_text(point));
             expect_probability(exact_hit_probability(point), g.log_hit, g.log_miss, 1e-8);
         }
+    }
+}
+
+TEST(GoldenTest, HitProbabilityOfTheBestSubBlock) {
+    for (const auto& g : submean_hits) {
+        const RoutingPoint point{.head_dim = g.d,
+                                 .block_size = g.b,
+                                 .candidates = g.c,
+                                 .topk = g.k,
+                                 .cluster_size = g.m,
+                                 .mu_signal = g.mu,
+                                 .mu_cluster = g.mu_cluster,
+                                 .scorer = {ScorerKind::submean, g.r}};
+        SCOPED_TRACE(canonical_text(point));
+        expect_probability(exact_hit_probability(point), g.log_hit, g.log_miss, 1e-8);
     }
 }
 

@@ -5,7 +5,8 @@
 
 Normal models: the signal-first integral with explicit binomial sums. Sphere: the same integral over laws from closed
 forms where there are any (d = 3: piecewise polynomials; one key: incomplete beta; two keys: one integral), else from the
-characteristic function with mpmath's own 0F1. Intervals: roots of integrated beta densities. Fisher: explicit sums.
+characteristic function with mpmath's own 0F1. Best of r sub-blocks: over those laws, every way in which a cluster
+falls into them. Intervals: roots of integrated beta densities. Fisher: explicit sums.
 """
 import mpmath as mp
 
@@ -263,6 +264,89 @@ def sphere_points():
         yield d, b, c, k, m, mu, muc, log(hit), log(miss)
 
 
+# ---- best of r sub-blocks --------------------------------------------------------------------------------------------
+
+
+def cluster_ways(keys, r, others):
+    """Every list of how many of the other cluster tokens each sub-block holds, the needle's first, with its weight."""
+    ways = [((), mp.mpf(1))]
+    for number in range(r):
+        slots = keys - 1 if number == 0 else keys
+        ways = [(way + (a,), weight * choose(slots, a)) for way, weight in ways
+                for a in range(min(slots, others - sum(way)) + 1)]
+    total = choose(keys * r - 1, others)
+    grouped = {}
+    for way, weight in ways:
+        if sum(way) == others:
+            key = (way[0],) + tuple(sorted(way[1:]))
+            grouped[key] = grouped.get(key, 0) + weight / total
+    return grouped
+
+
+def submean_hit(d, b, r, n_c, slots, m, mu, muc):
+    """Over the signal's score, each way by itself; a sub-block without free keys gives a fixed score, a term alone."""
+    keys = b // r
+    mu, muc = mp.mpf(mu), mp.mpf(muc)
+    ways = [([(keys - 1 - way[0], mu + way[0] * muc)] + [(keys - a, a * muc) for a in way[1:]], weight)
+            for way, weight in cluster_ways(keys, r, m - 1).items()]
+
+    def law(block, s):
+        free, fixed = block
+        x = s - fixed
+        if x >= free:
+            return mp.mpf(1), mp.mpf(0)
+        if x <= -free:
+            return mp.mpf(0), mp.mpf(0)
+        upper, density = sum_law(d, free, free - x)
+        return 1 - upper, density
+
+    def outcomes(s):
+        below = law((keys, mp.mpf(0)), s)[0] ** r
+        if below == 1:
+            return mp.mpf(0), mp.mpf(1)
+        return binomial_tails(n_c, slots, 1 - below, below) if below else (mp.mpf(1), mp.mpf(0))
+
+    miss = hit = mp.mpf(0)
+    blocks = {block for way, _ in ways for block in way} | {(keys, mp.mpf(0))}
+    fixed_of = lambda way: max([fixed for free, fixed in way if free == 0], default=-inf)
+    for way, weight in ways:
+        s = fixed_of(way)
+        if s > -inf:
+            weight *= mp.fprod(law(block, s)[0] for block in way if block[0])
+            miss += weight * outcomes(s)[0]
+            hit += weight * outcomes(s)[1]
+
+    def density(s):
+        total = mp.mpf(0)
+        laws = {block: law(block, s) for block in blocks}
+        for way, weight in ways:
+            if s > fixed_of(way):
+                below = mp.fprod(laws[block][0] for block in way)
+                total += weight * mp.fsum(laws[block][1] * below / laws[block][0] for block in way if laws[block][0])
+        return total
+
+    cuts = set()
+    for free, fixed in blocks:
+        cuts |= {fixed - free + 2 * j for j in range(free + 1)}
+        sd = mp.sqrt(mp.mpf(free) / d)
+        cuts |= {fixed + 2 * i * sd for i in range(-6, 7) if abs(2 * i * sd) < free}
+    cuts = sorted(cuts)
+    with mp.workdps(20):
+        return tuple(part + mp.quad(lambda s: density(s) * outcomes(s)[which], cuts, maxdegree=7)
+                     for part, which in ((hit, 1), (miss, 0)))
+
+
+def submean_points():
+    points = [  # d, B, r, c, k, m, mu, mu_cluster
+        (64, 16, 16, 64, 5, 1, .2, 0), (64, 16, 16, 64, 5, 3, .25, .2), (16, 8, 8, 30, 3, 2, .5, .6),
+        (3, 4, 2, 20, 3, 1, .5, 0), (3, 4, 2, 20, 3, 2, .5, .25), (3, 6, 3, 10, 2, 4, .75, -.125),
+        (3, 6, 2, 40, 9, 3, .3, .4), (3, 8, 2, 12, 3, 8, .5, .125),
+    ]
+    for d, b, r, c, k, m, mu, muc in points:
+        hit, miss = submean_hit(d, b, r, c - 1, k - 1, m, mu, muc)
+        yield d, b, r, c, k, m, mu, muc, log(hit), log(miss)
+
+
 # ---- intervals -------------------------------------------------------------------------------------------------------
 
 
@@ -355,3 +439,4 @@ if __name__ == "__main__":
     table("TwoSided", "two_sideds", two_sided_points())
     table("Fisher", "fishers", fisher_points())
     table("SphereHit", "sphere_hits", sphere_points())
+    table("SubmeanHit", "submean_hits", submean_points())

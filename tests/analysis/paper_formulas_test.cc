@@ -42,5 +42,15 @@ TEST(PaperFormulasTest, BadPointsAreRefused) {
     EXPECT_THROW(reliable_snr_threshold({.topk = 0}), InputError);
 }
 
+TEST(PaperFormulasTest, AreOfScorerMeanAlone) {
+    RoutingPoint point;
+    for (const char* scorer : {"quest", "max", "submean-4", "random"}) {
+        point.scorer = parse_scorer(scorer);
+        EXPECT_TRUE(std::isnan(snr(point))) << scorer;
+        EXPECT_TRUE(std::isnan(pairwise_miss(point))) << scorer;
+        EXPECT_TRUE(std::isnan(reliable_snr_threshold(point))) << scorer;
+    }
+}
+
 }  // namespace
 }  // namespace mobalab::analysis

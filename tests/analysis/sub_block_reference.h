@@ -101,7 +101,8 @@ private:
         if (lower_gap <= 0.0L) return {1.0L, 0.0L, 0.0L};
         if (upper_gap <= 0.0L) return {0.0L, 1.0L, 0.0L};
         // Ends of smooth laws are reached nowhere that matters.
-        if (std::min(lower_gap, upper_gap) < 1e-12L * free_keys && smoothness(point_.head_dim, block.free_keys) >= 12.0) {
+        if (std::min(lower_gap, upper_gap) < 1e-12L * free_keys &&
+            smoothness(point_.head_dim, block.free_keys) >= 12.0) {
             return lower_gap < upper_gap ? Law{1.0L, 0.0L, 0.0L} : Law{0.0L, 1.0L, 0.0L};
         }
         const LogLaw logs = affinity_sum(point_.head_dim, block.free_keys)
@@ -184,8 +185,8 @@ private:
             const long double t = step * i;
             const long double u = std::numbers::pi_v<long double> * std::sinh(t);
             const Place at{low, width / (1.0L + std::exp(-u)), high, width / (1.0L + std::exp(u))};
-            const long double weight = step * std::numbers::pi_v<long double> * std::cosh(t) * at.above_low *
-                                       (at.below_high / width);
+            const long double weight =
+                step * std::numbers::pi_v<long double> * std::cosh(t) * at.above_low * (at.below_high / width);
             const long double density = signal_density(at);
             if (density == 0.0L) continue;
             const Answer one = given(at);
