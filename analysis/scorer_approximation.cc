@@ -15,6 +15,11 @@ constexpr std::int64_t least_head_dim_of_approximation = 16;
 
 }  // namespace
 
+bool has_approximation(const RoutingPoint& point) {
+    return definition_of(point.scorer.kind).approximation != nullptr &&
+           point.head_dim >= least_head_dim_of_approximation;
+}
+
 HitProbability approximate_hit_probability(const RoutingPoint& point) {
     validate(point);
     const ScorerDefinition& scorer = definition_of(point.scorer.kind);

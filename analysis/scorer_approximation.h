@@ -15,4 +15,7 @@ namespace mobalab::analysis {
 /// have one).
 HitProbability approximate_hit_probability(const RoutingPoint& point);
 
+/// Whether approximate_hit_probability() takes a valid point of this scorer and width.
+bool has_approximation(const RoutingPoint& point);
+
 }  // namespace mobalab::analysis

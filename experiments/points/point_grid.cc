@@ -592,30 +592,21 @@ std::vector<Column> theory_columns(const std::vector<RoutingPoint>& points, int 
         }
     });
     std::vector<double> approximate(points.size(), std::nan(""));
-    const auto has_approximation = [](const RoutingPoint& point) {
-        return analysis::definition_of(point.scorer.kind).approximation != nullptr;
-    };
     for (std::size_t i = 0; i < points.size(); ++i) {
-        if (has_approximation(points[i])) {
+        if (analysis::has_approximation(points[i])) {
             approximate[i] = analysis::approximate_hit_probability(points[i]).miss();
         }
     }
-    // The paper's formulas are about the mean of the keys.
-    const auto of_mean = [](double (*formula)(const RoutingPoint&)) {
-        return [formula](const RoutingPoint& point) {
-            return point.scorer == analysis::Scorer{} ? formula(point) : std::nan("");
-        };
-    };
     std::vector<Column> columns = {
-        column_of<double>(points, "snr", "delta_mu_eff sqrt(d / (2 B))", of_mean(analysis::snr)),
+        column_of<double>(points, "snr", "delta_mu_eff sqrt(d / (2 B))", analysis::snr),
         column_of<double>(points, "pairwise_miss", "paper: one noise block outranks the signal block",
-                          of_mean(analysis::pairwise_miss)),
+                          analysis::pairwise_miss),
         column_of<double>(points, "reliable_snr", "paper: snr above which routing is reliable",
-                          of_mean(analysis::reliable_snr_threshold)),
+                          analysis::reliable_snr_threshold),
         {"hit_probability", "exact probability that the signal block is routed", "1", std::move(hit)},
         {"miss_probability", "exact probability that the signal block is not routed", "1", std::move(miss)},
         {"log_miss_probability", "natural log of miss_probability", "1", std::move(log_miss)}};
-    if (std::any_of(points.begin(), points.end(), has_approximation)) {
+    if (std::any_of(points.begin(), points.end(), analysis::has_approximation)) {
         columns.push_back({"approximate_miss_probability",
                            "miss probability where all block scores are taken for normal", "1", std::move(approximate),
                            "an approximation, within a few percent; not exact"});
