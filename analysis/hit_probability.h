@@ -22,7 +22,8 @@ void require_exact_probability(const RoutingPoint& point);
 /// statistics; see analysis/README.md for the integral and its source). Several needles: that the point's goal is met;
 /// any is P(H >= 1) and all P(H >= R), H the number of needles found, and each is E[H] / R = sum_h P(H >= h) / R.
 ///
-/// gaussian, gaussian-fixed: relative error of the smaller of hit and miss below 1e-9; sphere, vector: below 1e-8.
+/// gaussian, gaussian-fixed: relative error of the smaller of hit and miss below 1e-9; sphere, vector: below 1e-8. The
+/// law is that of the point's scorer (analysis/README.md, "Laws of scorers"), never an approximation of it.
 /// Throws InputError (validate(), require_exact_probability()).
 HitProbability exact_hit_probability(const RoutingPoint& point);
 
