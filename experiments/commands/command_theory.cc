@@ -9,6 +9,7 @@
 
 #include "analysis/hit_probability.h"
 #include "analysis/inverse.h"
+#include "analysis/scorer_approximation.h"
 #include "experiments/base/build_info.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/base/parallel_for.h"
@@ -139,7 +140,11 @@ Answers answers(const Arguments& arguments, int threads) {
             throw InputError("wanted-hit: goes with --solve head-dim, block-size, topk or mu-signal");
         }
         PointGrid grid = routing_grid(arguments);
-        std::for_each(grid.points.begin(), grid.points.end(), analysis::require_exact_probability);
+        for (const RoutingPoint& point : grid.points) {
+            if (!analysis::has_approximation(point)) {
+                analysis::require_exact_probability(point);
+            }
+        }
         return {std::move(grid), {}, exit_ok};
     }
     const Inverse& inverse = inverse_of(arguments);

@@ -33,9 +33,11 @@ struct Quad {
 
 extern __shared__ Quad shared_quads[];  ///< one a quad, then the squared radii of the query
 
-/// Dynamic shared memory they take.
+/// Dynamic shared memory they take. Whole 16 bytes of squared radii: the compiler reads them four at a time and looks at
+/// two where there are no more.
 __host__ __device__ inline std::size_t vector_operand_bytes(std::int64_t head_dim) {
-    return static_cast<std::size_t>((head_dim + 3) / 4) * (sizeof(Quad) + 2 * sizeof(float));
+    const auto quads = static_cast<std::size_t>((head_dim + 3) / 4);
+    return quads * sizeof(Quad) + (quads + 1) / 2 * 4 * sizeof(float);
 }
 
 /// Affinities of a tile by real vectors: one key a thread (sim/streams/vector_rows.h).
