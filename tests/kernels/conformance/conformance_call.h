@@ -59,12 +59,14 @@ private:
 
 inline std::vector<std::byte> encode(const std::vector<float>& values, DataType dtype) {
     std::vector<std::byte> bytes(values.size() * size_of(dtype));
+    if (values.empty()) return bytes;  // it has no address to give
     cpu::write_row(bytes.data(), dtype, static_cast<std::int64_t>(values.size()), values.data());
     return bytes;
 }
 
 inline std::vector<float> decode(const std::vector<std::byte>& bytes, DataType dtype) {
     std::vector<float> values(bytes.size() / size_of(dtype));
+    if (values.empty()) return values;
     cpu::read_row(bytes.data(), dtype, static_cast<std::int64_t>(values.size()), values.data());
     return values;
 }
