@@ -21,6 +21,7 @@ ARROWS = {
     "kernels": ["kernels/scorers"],
     "kernels/scorers": [],
     "kernels/cpu": ["kernels", "kernels/scorers"],
+    "kernels/examples": ["kernels", "kernels/c_api"],
     "kernels/c_api": ["kernels", "kernels/scorers"],
     "sim/streams": ["analysis"],
     "sim/tables": ["analysis", "sim/streams"],
