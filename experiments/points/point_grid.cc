@@ -496,6 +496,13 @@ PointGrid routing_grid(const Arguments& asked, const std::string& unknown) {
     for (Draft& draft : cross_product(file ? file->rows : std::vector<Draft>(1), sources.axes())) {
         draft.point.topk = unknown == "topk" ? 1 : draft.point.topk;
         if (unknown == "block-size") {
+            if (draft.point.scorer.sub_blocks > 1) {
+                throw InputError(
+                    fmt::format("scorer = {} with --solve block-size: its sub-blocks divide the block, so that not "
+                                "every size is one; "
+                                "nearest valid: mean, or ask for each size with --block-size",
+                                analysis::to_string(draft.point.scorer)));
+            }
             draft.point.block_size = smallest_valid_block(draft.point);
         }
         const std::string text = mistake(draft);

@@ -118,11 +118,12 @@ int thread_count(const Budget& budget, const Chunks& chunks, std::uint64_t trial
     return static_cast<int>(std::clamp<std::uint64_t>(wanted + static_cast<unsigned>(budget.helpers.pieces), 1, left));
 }
 
-/// Standard error of the miss estimate over the estimate; +inf without a miss.
+/// Standard error of the miss estimate over the estimate; +inf without a miss. Without a hit it is that of one hit: a
+/// trial or two that missed say little about how rare hits are.
 double relative_error(const TrialStats& stats) {
     const auto trials = static_cast<double>(stats.trials);
     const auto misses = static_cast<double>(stats.misses);
-    return misses > 0 ? std::sqrt((trials - misses) / (trials * misses)) : INFINITY;
+    return misses > 0 ? std::sqrt(std::max(trials - misses, 1.0) / (trials * misses)) : INFINITY;
 }
 
 /// The first rule met. Rules on counts wait for whole chunks: otherwise a resumed run, which may pass through the end

@@ -114,6 +114,20 @@ TEST(PointGrid, ScorersAreAnAxis) {
     }
 }
 
+TEST(PointGrid, ABlockSizeThatIsSolvedForHasNoSubBlocks) {
+    Subcommand command;
+    command.name = "test";
+    command.flags = point_flags() + scorer_flags();
+    try {
+        point_grid(parse_arguments(command, words("--scorer submean-4")), "block-size");
+        FAIL() << "accepted";
+    } catch (const analysis::InputError& error) {
+        EXPECT_STREQ(error.what(),
+                     "scorer = submean-4 with --solve block-size: its sub-blocks divide the block, so that not every "
+                     "size is one; nearest valid: mean, or ask for each size with --block-size");
+    }
+}
+
 TEST(PointGrid, TheoryOfScorersIsExactApproximateOrMissing) {
     const auto column = [](const std::string& name) {
         for (const Column& one :

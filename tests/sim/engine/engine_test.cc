@@ -213,6 +213,19 @@ TEST_F(StopRules, relative_error_stops_at_the_first_chunk_that_has_it) {
     expect_stops_at(stop, seen[5], StopReason::relative_error);
 }
 
+// Chunks of points as large as this are a few trials, which all miss: their spread of zero is no precision.
+TEST_F(StopRules, relative_error_without_a_hit_is_that_of_one) {
+    const RoutingPoint hopeless{.head_dim = 16, .block_size = 16, .candidates = 20'000, .topk = 2, .mu_signal = 0.0};
+    Budget budget;
+    budget.method = Method::affinity;
+    budget.stop.max_trials = 4000;
+    budget.stop.target_relative_error = 0.01;
+    const SimulationResult result = simulate(hopeless, budget);
+    ASSERT_LT(chunk_trials(hopeless, Method::affinity), 50U);
+    EXPECT_EQ(result.reason, StopReason::relative_error);
+    EXPECT_GE(result.progress.stats.trials, 100U) << "1 / trials is 0.01 there";
+}
+
 TEST_F(StopRules, relative_error_needs_a_miss) {
     point.topk = 512;  // never a miss
     StopRule stop;
