@@ -149,8 +149,9 @@ void check_method(const RoutingPoint& point, Method method) {
                 others.push_back(name);
             }
         }
-        throw InputError(
-            fmt::format("method = {}: {}; use method {}", to_string(method), trouble, fmt::join(others, " or ")));
+        throw InputError(fmt::format("method = {}: {}; {}", to_string(method), trouble,
+                                     others.empty() ? "no method answers it; use another model or scorer"
+                                                    : fmt::format("use method {}", fmt::join(others, " or "))));
     }
 }
 
