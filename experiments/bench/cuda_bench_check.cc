@@ -17,7 +17,7 @@ using kernels::Problem;
 constexpr std::int64_t window_rows = 64;
 constexpr double share_of_near_ties = 0.02;
 
-// 2^-8 is half an ulp of bf16, relative. Scores: see gap_bound in tests/experiments/selection_difference.h.
+// 2^-8 is half an ulp of bf16, relative. Scores: see gap_bound in tests/experiments/probe/selection_difference.h.
 constexpr double rounding = 1.0 / 256.0;
 constexpr double lse_tolerance = 1e-3;
 constexpr double gradient_tolerance = 0.02;  // of the norm

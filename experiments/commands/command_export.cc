@@ -25,7 +25,8 @@ std::string environment_or(const char* name, const std::string& otherwise) {
 std::string package_root() {
     std::error_code ignored;
     const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-    const std::filesystem::path roots[] = {build_info().source_dir, program.parent_path().parent_path() / "share/mobalab"};
+    const std::filesystem::path roots[] = {build_info().source_dir,
+                                           program.parent_path().parent_path() / "share/mobalab"};
     for (const std::filesystem::path& root : roots) {
         if (std::filesystem::exists(root / "notebooks_export/__main__.py", ignored)) {
             return root.string();

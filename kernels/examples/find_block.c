@@ -1,5 +1,5 @@
-/* From C: which blocks does a query keep, and what does it attend to? 64 tokens in blocks of 8; the last query is made of
- * key 21, which lies in block 2, and the value of a key is its number.
+/* From C: which blocks does a query keep, and what does it attend to? 64 tokens in blocks of 8; the last query is made
+ * of key 21, which lies in block 2, and the value of a key is its number.
  *
  *     cc find_block.c -I REPOSITORY -L build/lib -lmobalab_kernels -o find_block
  */

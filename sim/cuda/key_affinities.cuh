@@ -33,8 +33,8 @@ struct Quad {
 
 extern __shared__ Quad shared_quads[];  ///< one a quad, then the squared radii of the query
 
-/// Dynamic shared memory they take. Whole 16 bytes of squared radii: the compiler reads them four at a time and looks at
-/// two where there are no more.
+/// Dynamic shared memory they take. Whole 16 bytes of squared radii: the compiler reads them four at a time and looks
+/// at two where there are no more.
 __host__ __device__ inline std::size_t vector_operand_bytes(std::int64_t head_dim) {
     const auto quads = static_cast<std::size_t>((head_dim + 3) / 4);
     return quads * sizeof(Quad) + (quads + 1) / 2 * 4 * sizeof(float);
@@ -46,8 +46,8 @@ struct VectorKeys {
         const auto quads = static_cast<std::uint32_t>((trials.head_dim + 3) / 4);
         Quad* quad = shared_quads;
         float* squares = reinterpret_cast<float*>(quad + quads);  // [quads][2]
-        const auto round1_high =
-            static_cast<std::uint32_t>((static_cast<std::uint64_t>(static_cast<std::uint32_t>(trial)) * kPhiloxM1) >> 32U);
+        const auto round1_high = static_cast<std::uint32_t>(
+            (static_cast<std::uint64_t>(static_cast<std::uint32_t>(trial)) * kPhiloxM1) >> 32U);
         for (std::uint32_t j = threadIdx.x; j < quads; j += kThreads) {
             const Words w = device_philox(trials.key, trial, static_cast<std::uint64_t>(j) << 32U);
             const std::int64_t left = trials.head_dim - 4 * static_cast<std::int64_t>(j);
@@ -96,7 +96,8 @@ private:
             static_cast<std::uint32_t>(product0 >> 32U) ^ static_cast<std::uint32_t>(trial >> 32U) ^ key.hi;
         const auto x2_after_2 = static_cast<std::uint32_t>(product0);
         const std::uint64_t product1 = static_cast<std::uint64_t>(x2_after_1) * kPhiloxM1;
-        const std::uint32_t x0_after_2 = static_cast<std::uint32_t>(product1 >> 32U) ^ x1_after_1 ^ (key.lo + kPhiloxW0);
+        const std::uint32_t x0_after_2 =
+            static_cast<std::uint32_t>(product1 >> 32U) ^ x1_after_1 ^ (key.lo + kPhiloxW0);
         const std::uint32_t x0_after_3 = static_cast<std::uint32_t>(product1) ^ (key.lo + 2 * kPhiloxW0);
         const std::uint64_t product = static_cast<std::uint64_t>(x0_after_2) * kPhiloxM0;
         const std::uint32_t x2_after_3 = static_cast<std::uint32_t>(product >> 32U) ^ (key.hi + 2 * kPhiloxW1);

@@ -10,12 +10,11 @@
 namespace mobalab::sim {
 namespace {
 
-
 /// Block scores drawn from their law, in units of the noise blocks' standard deviation around mu_noise (sphere:
 /// 1/sqrt(d B); normal models: analysis/hit_problem.h):
 /// number 0 of a trial's stream gives the signal block, number b + 1 noise block b. Normal models: numbers are the
 /// stream's normals, the signal block is shift + ratio z[0]. Sphere: numbers are its words, through the inverse
-/// distribution functions of sim/score_table.h.
+/// distribution functions of sim/tables/score_table.h.
 class BlockSampler final : public Sampler {
 public:
     explicit BlockSampler(const SamplerInput& input)

@@ -9,7 +9,6 @@
 namespace mobalab::sim {
 namespace {
 
-
 /// Block scores drawn from their law as by block_sampler.cc, for several needles: number b of a trial's stream gives
 /// stream block b, whose first R are the needles'.
 class NeedleBlockSampler final : public Sampler {

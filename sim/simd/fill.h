@@ -41,7 +41,7 @@ inline void fill_part_of_tile(float* out, std::size_t skip, std::size_t count, P
     }
 }
 
-/// See sim/gaussian.h.
+/// See sim/streams/gaussian.h.
 inline void fill_gaussian(float* out, std::size_t count, PhiloxKey key, std::uint64_t subsequence,
                           std::uint64_t first_draw) {
     constexpr std::size_t kTileBlocks = 64;
@@ -72,7 +72,7 @@ MOBALAB_SIM_INLINE void fill_affinity_tile(std::int32_t* out, PhiloxKey key, std
     }
 }
 
-/// See sim/affinity.h.
+/// See sim/samplers/affinity.h.
 inline void fill_affinities(std::int32_t* out, std::size_t count, PhiloxKey key, std::uint64_t subsequence,
                             std::uint64_t first, float exponent) {
     std::uint64_t draw = first / 2;

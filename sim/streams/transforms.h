@@ -44,7 +44,7 @@ struct Ops<float> {
     static MOBALAB_SIM_INLINE float mantissa(float x) { return of_bits((bits(x) & 0x007fffffU) | 0x3f800000U); }
 
     /// The root of a number in [1e-7, 1e3], correctly rounded. On the device: the fast path of sqrt.rn, which is right
-    /// for every float in that range (tests/sim/cuda_engine_test.cu tries them all).
+    /// for every float in that range (tests/sim/cuda/cuda_engine_test.cc tries them all).
     static MOBALAB_SIM_INLINE float sqrt(float x) {
 #if defined(__CUDA_ARCH__)
         float y;
