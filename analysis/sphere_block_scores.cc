@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "analysis/affinity_sum.h"
+#include "analysis/normal_block_scores.h"
 
 namespace mobalab::analysis {
 namespace {
@@ -35,9 +37,7 @@ private:
     double high_;
 };
 
-}  // namespace
-
-std::string sphere_trouble(const RoutingPoint& point) {
+std::string trouble(const RoutingPoint& point) {
     if (!(point.key_correlation > 0.0) && point.key_conv == 0) return "";
     return fmt::format(
         "key_correlation = {}, key_conv = {}: model {} has no exact probability with keys that are not independent; "
@@ -47,7 +47,7 @@ std::string sphere_trouble(const RoutingPoint& point) {
 }
 
 /// Less B, so that the largest possible noise score is 0 and tails near it keep their digits.
-TopKProblem sphere_problem(const RoutingPoint& point) {
+TopKProblem problem(const RoutingPoint& point) {
     const auto block_size = static_cast<double>(point.block_size);
     const auto head_dim = static_cast<double>(point.head_dim);
     const auto cluster = static_cast<double>(point.cluster_size);
@@ -78,10 +78,23 @@ TopKProblem sphere_problem(const RoutingPoint& point) {
             .signal_sd = std::sqrt(static_cast<double>(free_keys) / head_dim)};
 }
 
-LogLaw sphere_noise_at_fixed_signal(const RoutingPoint& point) {
+/// At the signal c - B of a block that is all cluster.
+LogLaw noise_at_fixed_signal(const RoutingPoint& point) {
     const auto block_size = static_cast<double>(point.block_size);
     const double c = point.delta_mu_eff();
     return affinity_sum(point.head_dim, point.block_size)->at_gaps(block_size + c, block_size - c);
 }
+
+}  // namespace
+
+constexpr BlockScoreLaws sphere_block_score_laws = {
+    .trouble = trouble,
+    .problem = problem,
+    .signal =
+        [](const RoutingPoint& point) {
+            return NormalSignal{normal_signal_mean(point), fixed_cluster_sd(point)};
+        },
+    .noise_at_fixed_signal = noise_at_fixed_signal,
+};
 
 }  // namespace mobalab::analysis

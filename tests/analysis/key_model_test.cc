@@ -3,8 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <set>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "analysis/hit_problem.h"
 
@@ -57,13 +58,16 @@ TEST(KeyModelTest, WhatAModelDoesNotDeclareItDoesNotTake) {
 }
 
 /// No two models share a set of laws, so that none has another's unless its own file says so.
-TEST(KeyModelTest, LawsBelongToTheModelsOwnFile) {
-    std::set<const BlockScoreLaws*> seen;
+/// sphere and vector have the same keys, hence the same laws; no other two models have.
+TEST(KeyModelTest, OnlyModelsOfTheSameKeysShareLaws) {
+    std::map<const BlockScoreLaws*, std::vector<std::string>> models;
     for (const std::string& name : key_model_names()) {
         const BlockScoreLaws* laws = definition_of(parse_model(name)).laws;
         ASSERT_NE(laws, nullptr);
-        EXPECT_TRUE(seen.insert(laws).second) << name;
+        models[laws].push_back(name);
     }
+    EXPECT_EQ(models.size(), key_model_names().size() - 1);
+    EXPECT_EQ(models[definition_of(parse_model("sphere")).laws], (std::vector<std::string>{"sphere", "vector"}));
 }
 
 TEST(KeyModelTest, OnlyWhereTheClusterIsFixedAFullBlockHasAFixedScore) {
