@@ -15,6 +15,7 @@ function(mobalab_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE mobalab_options ${ARG_LINK} GTest::gtest GTest::gtest_main GTest::gmock)
   target_compile_definitions(${name} PRIVATE ${ARG_DEFINITIONS})
+  set_target_properties(${name} PROPERTIES MOBALAB_TEST ON)
   # What is tested is optimised fully; the tests themselves need not be, and compile in two thirds of the time.
   target_compile_options(${name} PRIVATE $<$<AND:$<CONFIG:Release>,$<COMPILE_LANGUAGE:CXX>>:-O1>)
   gtest_discover_tests(${name} TEST_PREFIX ${name}. TEST_LIST ${name}_tests NO_PRETTY_VALUES
