@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/kernels/conformance/keep_first_row.h"
 #include "tests/kernels/conformance/scorer_definition.h"
 
 namespace mobalab::kernels::conformance {
@@ -101,29 +102,18 @@ struct Places {
     int best = 0, later = 0, missing = 0;
 };
 
-/// A row with keep_first, from the same row without: block 0 is moved, or put, to the front. As much as would be left
-/// of the best `slots` without block 0 is the best slots - 1 of the others.
-void judge_moved(std::size_t slots, bool is_candidate, const std::int32_t* plain, const float* plain_scores,
-                 const std::int32_t* kept, const float* kept_scores, Places& places) {
-    ASSERT_EQ(kept[0], is_candidate ? 0 : -1);
-    ASSERT_EQ(kept_scores[0], is_candidate ? infinity : -infinity);
-    const std::size_t found = static_cast<std::size_t>(std::find(plain, plain + slots, 0) - plain);
-    if (is_candidate) ++(found == 0 ? places.best : found < slots ? places.later : places.missing);
-    for (std::size_t slot = 1; slot < slots; ++slot) {
-        const std::size_t from = slot <= found ? slot - 1 : slot;
-        ASSERT_EQ(kept[slot], plain[from]) << "slot " << slot;
-        ASSERT_EQ(std::memcmp(kept_scores + slot, plain_scores + from, sizeof(float)), 0) << "slot " << slot;
-    }
-}
-
 void judge_moved(const Case& c, const Routing& plain, const Routing& kept, Places& places) {
     const auto slots = static_cast<std::size_t>(c.p.routed());
     ASSERT_EQ(kept.selection.size(), plain.selection.size());
-    if (slots == 0) return;
     for_each_row(c.host_problem(), [&](const cpu::Sequence& s, std::int64_t, std::int64_t row, std::size_t at) {
-        SCOPED_TRACE("row " + std::to_string(row));
-        judge_moved(slots, s.own_block(row) > 0, plain.selection.data() + at, plain.scores.data() + at,
-                    kept.selection.data() + at, kept.scores.data() + at, places);
+        const testing_support::KeepFirstRow check = {slots, s.own_block(row) > 0};
+        ASSERT_EQ(check(plain.selection.data() + at, plain.scores.data() + at, kept.selection.data() + at,
+                        kept.scores.data() + at),
+                  "")
+            << "row " << row;
+        const std::size_t place = check.place_of_block_0(plain.selection.data() + at);
+        if (check.is_candidate && slots > 0)
+            ++(place == 0 ? places.best : place < slots ? places.later : places.missing);
     });
 }
 
