@@ -43,20 +43,22 @@ struct BlockOutcomes {
                                            ///< 1; -1: there is no such key
 };
 
-/// Of one ScoreSetting whose router has scores (Router::scored). Scores are those the router ranks by. One entry a
-/// row, NaN where the row has fewer than three candidates or a spread of 0.
+/// Standardised scores added up by the distance b - j of the candidate (index 0 is never used).
+struct DistanceSums {
+    std::vector<std::int64_t> count;
+    std::vector<double> sum;  ///< of (S_j - mean) / deviation, of the scores of all candidates of the row
+};
+
+/// Of one ScoreSetting whose router has scores (Router::scored), S_j the score it ranks block j by. One entry a row,
+/// NaN where the row has fewer than three candidates or a spread of 0.
 struct ScoreOutcomes {
     std::vector<float> deviation;     ///< of the candidates' scores, population standard deviation
-    std::vector<float> needle_score;  ///< (S - mean) / deviation of the scores of the other candidates, S that of
-                                      ///< the needle's block; NaN too where there is no needle
-    std::vector<float> mass_score;    ///< sum_j M_j s_j / sum_j M_j over the candidates, s_j = (S_j - mean) / deviation
-                                      ///< of the scores of the candidates other than j, M_j the mass of j; j whose
-                                      ///< others have a spread of 0 are left out
+    std::vector<float> needle_score;  ///< s_j of the needle's block; NaN too where there is no needle. s_j = (S_j -
+                                      ///< mean) / deviation of the scores of the candidates other than j
+    std::vector<float> mass_score;    ///< sum_j M_j s_j / sum_j M_j over the candidates, M_j the mass of j; those
+                                      ///< whose others have a spread of 0 are left out
     std::vector<float> mass_score_squared;  ///< the same of s_j^2
-
-    // Sums over rows with an entry above and over their candidates, by distance b - j (index 0 is never used).
-    std::vector<std::int64_t> distance_count;
-    std::vector<double> distance_sum;  ///< of (S_j - mean) / deviation of the scores of all candidates of the row
+    DistanceSums distances;                 ///< over the rows that have an entry above
 };
 
 /// Of one RouteSetting. One entry a row.
