@@ -10,11 +10,15 @@ namespace {
 /// Weights are summed 2^14 times as large, so that fp16 keeps the digits of those down to 2^-28.
 constexpr float weight_log2 = 14.0F;
 
+/// Channels of the values that a thread block sums: more leave no registers for the scores.
+template <int HeadDim>
+inline constexpr int channels_at_once = HeadDim < 128 ? HeadDim : 128;
+
 template <int HeadDim>
 struct Shared {
     Tile<HeadDim> q;
     Tile<HeadDim> k[2];
-    Tile<HeadDim> v[2];
+    Tile<channels_at_once<HeadDim>> v[2];
 };
 
 /// Two weights as 16-bit numbers and what these leave of them.
@@ -33,9 +37,9 @@ struct Halves {
 };
 
 /// out += weights . values; [4 j + 2 h + i] of out is row lane / 4 + 8 h, channel 8 j + 2 (lane % 4) + i.
-template <typename T, int HeadDim>
-__device__ __forceinline__ void add_values(const Accumulator& weights, const Tile<HeadDim>& values, int lane,
-                                           float (&out)[HeadDim / 2]) {
+template <typename T, int Channels>
+__device__ __forceinline__ void add_values(const Accumulator& weights, const Tile<Channels>& values, int lane,
+                                           float (&out)[Channels / 2]) {
 #pragma unroll
     for (int s = 0; s < tile_keys / 16; ++s) {
         std::uint32_t high[4], low[4];
@@ -46,7 +50,7 @@ __device__ __forceinline__ void add_values(const Accumulator& weights, const Til
             low[r] = halves.low;
         }
 #pragma unroll
-        for (int j = 0; j < HeadDim / 8; j += 2) {
+        for (int j = 0; j < Channels / 8; j += 2) {
             std::uint32_t v[4];
             ptx::ldmatrix_x4_transposed(v, values.row(16 * s + lane % 16) + (j + lane / 16) * 16);
             ptx::mma<T>(out + 4 * j, high, v[0], v[1]);
@@ -58,7 +62,7 @@ __device__ __forceinline__ void add_values(const Accumulator& weights, const Til
 }
 
 template <typename T, int HeadDim>
-__global__ void __launch_bounds__(tile_threads) dense_pass_kernel(const __grid_constant__ DensePassArgs args) {
+__global__ void __launch_bounds__(tile_threads, 1) dense_pass_kernel(const __grid_constant__ DensePassArgs args) {
     extern __shared__ std::byte dynamic[];
     Shared<HeadDim>& shared = *reinterpret_cast<Shared<HeadDim>*>(dynamic);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -74,14 +78,16 @@ __global__ void __launch_bounds__(tile_threads) dense_pass_kernel(const __grid_c
         offset[h] = row[h] < args.rows.rows ? weight_log2 - args.lse_log2[row[h]] : 0.0F;
     }
     constexpr std::int64_t stride = HeadDim * 2;
+    constexpr int channels = channels_at_once<HeadDim>;
+    const int first_channel = static_cast<int>(blockIdx.y) * channels;
     const auto load_step = [&](int tile) {
         load_tile(shared.k[tile % 2], args.k, stride, tile * tile_keys, args.keys);
-        load_tile(shared.v[tile % 2], args.v, stride, tile * tile_keys, args.keys);
+        load_tile(shared.v[tile % 2], args.v + first_channel * 2, stride, tile * tile_keys, args.keys);
     };
     load_tile(shared.q, args.q, stride, first_row, args.rows.rows);
     load_step(0);
     ptx::cp_async_commit();
-    float out[HeadDim / 2] = {};
+    float out[channels / 2] = {};
     for (int tile = 0; tile < tiles; ++tile) {
         if (tile + 1 < tiles) load_step(tile + 1);
         ptx::cp_async_commit();
@@ -95,16 +101,17 @@ __global__ void __launch_bounds__(tile_threads) dense_pass_kernel(const __grid_c
             const bool seen = key <= position[h] && row[h] < args.rows.rows;
             weights[i] = seen ? ptx::exp2_approx(fmaf(weights[i], args.scale_log2, offset[h])) : 0.0F;
         }
-        add_values<T, HeadDim>(weights, shared.v[tile % 2], lane, out);
+        add_values<T, channels>(weights, shared.v[tile % 2], lane, out);
         __syncthreads();  // the next tile but one may come where this one was
     }
     const float unit = exp2f(-weight_log2);
 #pragma unroll
-    for (int j = 0; j < HeadDim / 8; ++j) {
+    for (int j = 0; j < channels / 8; ++j) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             if (row[h] >= args.rows.rows) continue;
-            float* const target = args.out + static_cast<std::int64_t>(row[h]) * HeadDim + 8 * j + 2 * (lane % 4);
+            float* const target =
+                args.out + static_cast<std::int64_t>(row[h]) * HeadDim + first_channel + 8 * j + 2 * (lane % 4);
             *reinterpret_cast<float2*>(target) = make_float2(out[4 * j + 2 * h] * unit, out[4 * j + 2 * h + 1] * unit);
         }
     }
@@ -115,8 +122,10 @@ __global__ void __launch_bounds__(tile_threads) dense_pass_kernel(const __grid_c
 cudaError_t launch_dense_pass(kernels::DataType dtype, int head_dim, const DensePassArgs& args, cudaStream_t stream) {
     if (args.rows.rows == 0) return cudaSuccess;
     return by_head_dim(dtype, head_dim, [&](auto element, auto width) {
-        return launch(dense_pass_kernel<decltype(element), width.value>, dim3(pieces(args.rows.rows, tile_rows)),
-                      tile_threads, sizeof(Shared<width.value>), stream, args);
+        constexpr int head = width.value;
+        const dim3 blocks(pieces(args.rows.rows, tile_rows), head / channels_at_once<head>);
+        return launch(dense_pass_kernel<decltype(element), head>, blocks, tile_threads, sizeof(Shared<head>), stream,
+                      args);
     });
 }
 

@@ -43,6 +43,7 @@ __global__ void __launch_bounds__(row_threads) row_pass_kernel(const __grid_cons
     best = warp_max(best);
     if (lane == 0) {
         args.lse_log2[row] = lse;
+        if (!(fabsf(lse) < INFINITY)) *args.overflowed = 1;
         args.distant_key[row] = key_of(best);
     }
 }

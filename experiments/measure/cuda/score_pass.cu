@@ -62,7 +62,7 @@ __device__ __forceinline__ void store_scores(const ScorePassArgs& args, const La
 }
 
 template <typename T, int HeadDim>
-__global__ void __launch_bounds__(tile_threads) score_pass_kernel(const __grid_constant__ ScorePassArgs args) {
+__global__ void __launch_bounds__(tile_threads, 1) score_pass_kernel(const __grid_constant__ ScorePassArgs args) {
     extern __shared__ std::byte dynamic[];
     Shared<HeadDim>& shared = *reinterpret_cast<Shared<HeadDim>*>(dynamic);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;

@@ -136,7 +136,7 @@ __device__ __forceinline__ void reduce_tile(const UnitPassArgs& args, const Lane
 }
 
 template <typename T, int HeadDim>
-__global__ void __launch_bounds__(tile_threads) unit_pass_kernel(const __grid_constant__ UnitPassArgs args) {
+__global__ void __launch_bounds__(tile_threads, 1) unit_pass_kernel(const __grid_constant__ UnitPassArgs args) {
     extern __shared__ std::byte dynamic[];
     Shared<HeadDim>& shared = *reinterpret_cast<Shared<HeadDim>*>(dynamic);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
