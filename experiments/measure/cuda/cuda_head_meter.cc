@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <optional>
 
 #include "experiments/measure/cuda/output_errors.h"
@@ -122,11 +124,20 @@ HeadOutcomes measure_head(const HeadTensors& tensors, std::span<const RouteSetti
     return outcomes;
 }
 
+/// Memory that streams have given back stays with the process: the next head needs as much.
+void keep_memory(int device) {
+    cudaMemPool_t pool{};
+    check_cuda(cudaDeviceGetDefaultMemPool(&pool, device), "memory pool");
+    std::uint64_t all = std::numeric_limits<std::uint64_t>::max();
+    check_cuda(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all), "memory pool");
+}
+
 class CudaHeadMeter : public HeadMeter {
 public:
     CudaHeadMeter() {
         check(kernels::backend_available(kernels::Backend::cuda));
         check_cuda(cudaGetDevice(&device_), "current device");
+        keep_memory(device_);
         stream_.emplace();
     }
 
