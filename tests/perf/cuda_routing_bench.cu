@@ -55,7 +55,8 @@ __global__ void fill_ordered(__nv_bfloat16* q, __nv_bfloat16* keys, std::int64_t
 
 void check_rows(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& centroids, const DeviceBuffer& selection,
                 bool exact) {
-    const RowCheck check = {p.head_dim, p.routed(), exact};
+    const std::int64_t first = p.keep_first ? 1 : 0;  // of the blocks that are scored
+    const RowCheck check = {p.head_dim, p.scored(), exact};
     const std::vector<float> c = from_bits(centroids.read<std::uint16_t>(), p.dtype);
     const auto blocks = (p.seqlen_k + p.block_size - 1) / p.block_size;
     std::vector<std::uint16_t> row(static_cast<std::size_t>(p.head_dim));
@@ -72,9 +73,15 @@ void check_rows(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& cen
                    "selection");
         const std::vector<float> values = from_bits(row, p.dtype);
         const auto centroid = [&](std::int64_t j) {
-            return c.data() + ((b * blocks + j) * p.heads_k + head) * p.head_dim;
+            return c.data() + ((b * blocks + first + j) * p.heads_k + head) * p.head_dim;
         };
-        const std::string wrong = check(values.data(), r / p.block_size, centroid, chosen.data(), nullptr);
+        const std::int64_t own = r / p.block_size;
+        std::string wrong = first > 0 && chosen[0] != (own > 0 ? 0 : -1) ? "slot 0 is not that of block 0" : "";
+        for (std::int32_t& block : chosen) block -= block >= 0 ? static_cast<std::int32_t>(first) : 0;
+        if (wrong.empty()) {
+            wrong =
+                check(values.data(), std::max<std::int64_t>(own - first, 0), centroid, chosen.data() + first, nullptr);
+        }
         if (!wrong.empty()) {
             throw std::runtime_error("head " + std::to_string(head) + " row " + std::to_string(r) + ": " + wrong);
         }
@@ -88,8 +95,9 @@ std::int64_t scratch_rows(const Problem& p) {
 }
 
 void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t block, std::int64_t k, bool with_lists,
-           Values values = Values::normal) {
-    const Problem p = make_problem(n, heads, d, block, k);
+           Values values = Values::normal, bool keep_first = false) {
+    Problem p = make_problem(n, heads, d, block, k);
+    p.keep_first = keep_first;
     const std::int64_t elements = p.tokens_q() * heads * d;
     const DeviceBuffer q(static_cast<std::size_t>(elements) * 2), keys(static_cast<std::size_t>(elements) * 2);
     if (values == Values::normal) {
@@ -119,8 +127,8 @@ void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t bloc
     const double t_route = median_ms(run_route);
     const double blocks = static_cast<double>(n) / static_cast<double>(block);
     const double flop = static_cast<double>(2 * heads * n) * blocks * static_cast<double>(d);  // causal half
-    std::printf("%7ld %3ld %4ld %4ld %3ld %-9s | %8.3f %8.3f (%4.0f TF/s)", n, heads, d, block, k, name_of(values),
-                t_centroids, t_route, flop / t_route * 1e-9);
+    std::printf("%7ld %3ld %4ld %4ld %3ld %-10s | %8.3f %8.3f (%4.0f TF/s)", n, heads, d, block, k,
+                keep_first ? "keep_first" : name_of(values), t_centroids, t_route, flop / t_route * 1e-9);
     if (with_lists) {
         const cuda::ListPlan whole = cuda::make_list_plan(p, {std::int64_t{1} << 31, 16});
         const cuda::ListPlan capped = cuda::make_list_plan(p, {scratch_rows(p), 16});
@@ -294,6 +302,7 @@ int main(int argc, char** argv) {
                 continue;
             }
             bench(n, 16, 128, 128, 8, with_lists);
+            if (n == 8192 || n == 65536) bench(n, 16, 128, 128, 8, with_lists, Values::normal, true);
             if (n == 65536 || n == 262144) bench(n, 16, 128, 64, 8, with_lists);
             if (n == 524288) bench(n, 16, 128, 128, 8, false, Values::ascending);
             if (n != 65536) continue;
@@ -301,6 +310,8 @@ int main(int argc, char** argv) {
             bench(n, 16, 128, 256, 8, with_lists);
             bench(n, 16, 128, 128, 16, with_lists);
             bench(n, 16, 128, 16, 64, with_lists);
+            for (const std::int64_t k : {2, 9, 16}) bench(n, 16, 128, 128, k, false, Values::normal, true);
+            bench(n, 16, 128, 16, 64, false, Values::normal, true);
             for (const Values values : {Values::equal, Values::ascending}) {
                 bench(n, 16, 128, 128, 8, false, values);
                 bench(n, 16, 128, 16, 64, false, values);

@@ -25,8 +25,9 @@ std::int64_t part_stride(const Problem& problem) {
     return problem.heads_k * problem.head_dim;
 }
 
-bool keeps_summaries(const Problem& problem) {
-    return find_scorer(problem.scorer.kind)->parts > 0;
+/// Routing by a scorer that looks at no tensor, or without any slot that is scored, does not.
+bool scores_summaries(const Problem& problem) {
+    return find_scorer(problem.scorer.kind)->parts > 0 && problem.scored() > 0;
 }
 
 bool has_two_parts(const Problem& problem) {
@@ -48,7 +49,7 @@ cudaStream_t stream_of(const Execution& execution) {
 }
 
 /// Workspace of routing: what the scorer keeps of the keys, in their dtype (parts as in kernels.h, means of
-/// Centroids::fp32 in two halves), and the table of block numbers. A scorer that looks at no tensor needs nothing.
+/// Centroids::fp32 in two halves), and the table of block numbers. Nothing where no summary is scored.
 struct RouteWorkspace {
     void* high = nullptr;
     void* low = nullptr;
@@ -56,7 +57,7 @@ struct RouteWorkspace {
     std::size_t bytes = 0;
 
     RouteWorkspace(const Problem& problem, void* workspace, bool own_centroids) {
-        if (!keeps_summaries(problem)) return;
+        if (!scores_summaries(problem)) return;
         WorkspaceCarver carver(workspace);
         block_base = carver.take_bytes(block_base_size(problem));
         const bool split = is_fp32(problem);
@@ -118,7 +119,7 @@ Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int
     const RouteWorkspace workspace(problem, execution.workspace, true);
     const cudaStream_t stream = stream_of(execution);
     const std::int32_t* block_base = nullptr;
-    if (keeps_summaries(problem)) {
+    if (scores_summaries(problem)) {
         if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
         const CentroidOutput out = {nullptr, workspace.high, workspace.low};
         if (Status s = launch_summaries(problem, k, block_base, out, stream); !s.ok()) return s;
@@ -129,7 +130,7 @@ Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int
 Status cuda_route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
                                  float* scores, const Execution& execution) {
     const cudaStream_t stream = stream_of(execution);
-    if (!keeps_summaries(problem)) {
+    if (!scores_summaries(problem)) {
         return launch_route(problem, q, nullptr, nullptr, nullptr, selection, scores, stream);
     }
     const RouteWorkspace workspace(problem, execution.workspace, false);

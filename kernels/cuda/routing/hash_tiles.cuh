@@ -19,14 +19,14 @@ struct HashTiles {
     __device__ __forceinline__ void start(const RouteShared<Shape>&) {}
     __device__ __forceinline__ void finish(const RouteShared<Shape>&, int) { __syncwarp(); }
 
-    /// row: the one of d[0]; column: its block. The hashes of the two rows are cheaper computed again for every tile
+    /// row: the one of d[0]; block: its block. The hashes of the two rows are cheaper computed again for every tile
     /// than kept in registers.
-    __device__ __forceinline__ void draw(const RouteParams& p, const RouteItem<Shape>& item, int row, int column) {
+    __device__ __forceinline__ void draw(const RouteParams& p, const RouteItem<Shape>& item, int row, int block) {
         const std::int64_t position = row + item.sequence.shift();
         const std::uint64_t query[2] = {hash_of_query(p.seed, item.b, item.head, position),
                                         hash_of_query(p.seed, item.b, item.head, position + 8)};
 #pragma unroll
-        for (int i = 0; i < count; ++i) d[i] = hash_score(query[i / 2 % 2], column + i / 4 * 8 + i % 2);
+        for (int i = 0; i < count; ++i) d[i] = hash_score(query[i / 2 % 2], block + i / 4 * 8 + i % 2);
     }
 };
 

@@ -9,6 +9,7 @@
 #include "kernels/cuda/host/score_path.h"
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/host/tensor_map.h"
+#include "kernels/cuda/routing/first_block.h"
 #include "kernels/cuda/routing/route_launch.h"
 
 namespace mobalab::kernels::cuda {
@@ -42,6 +43,10 @@ Status launch_path(ScorePath path, RouteArguments& arguments, const Problem& pro
 
 Status launch_route(const Problem& problem, ConstTensor q, const void* high, const void* low,
                     const std::int32_t* block_base, std::int32_t* selection, float* scores, cudaStream_t stream) {
+    if (problem.scored() == 0) {
+        if (Status s = check_rows_aligned("q", q); !s.ok()) return s;
+        return launch_first_block(problem, selection, scores, stream);
+    }
     const ScorePath path = score_path(problem.scorer);
     RouteArguments arguments{};
     RouteParams& p = arguments.params;
@@ -49,8 +54,9 @@ Status launch_route(const Problem& problem, ConstTensor q, const void* high, con
     p.heads_q = static_cast<std::int32_t>(problem.heads_q);
     p.heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     p.block_shift = std::countr_zero(static_cast<std::uint32_t>(problem.block_size));
-    p.slots = static_cast<std::int32_t>(problem.routed());
+    p.slots = static_cast<std::int32_t>(problem.scored());
     p.slots_inverse = ((1u << 20) + static_cast<std::uint32_t>(p.slots) - 1) / static_cast<std::uint32_t>(p.slots);
+    p.first_block = problem.keep_first ? 1 : 0;
     p.columns_max = static_cast<std::int32_t>(problem.longest_blocks() * problem.scorer.sub_blocks);
     p.column_base = block_base;
     p.tokens_q = problem.tokens_q();

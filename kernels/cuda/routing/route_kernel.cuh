@@ -47,7 +47,8 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
             }
         };
         const int key_head = item.head / p.heads_per_key_head;
-        const int base = p.column_base != nullptr ? __ldg(p.column_base + item.b) : item.b * p.columns_max;
+        const int base = (p.column_base != nullptr ? __ldg(p.column_base + item.b) : item.b * p.columns_max) +
+                         (p.first_block << p.sub_shift);
         const int loads = item.passes * item.tiles * Shape::Parts;
         // Queries of the second turn wait for groups to begin with this item, so first what these will need.
         constexpr int before_second_turn = Shape::CentroidStages - 2;
@@ -90,19 +91,39 @@ __device__ __forceinline__ void route_mask(float (&d)[Count], int first_column, 
     }
 }
 
-/// Writes the lists of a warp's rows: one contiguous run of integers.
-template <typename Shape>
-__device__ __forceinline__ void route_store(const RouteParams& p, const RouteItem<Shape>& item,
-                                            const typename Shape::TopK* top, int row0, int lane) {
+/// Writes the slots of a warp's rows, each of the list behind that of block 0, if there is one: one contiguous run of
+/// integers. top: null where no row has a list.
+template <typename Shape, bool KeepFirst>
+__device__ __forceinline__ void route_store_rows(const RouteParams& p, const RouteItem<Shape>& item,
+                                                 const typename Shape::TopK* top, int row0, int lane) {
     const int rows = min(warp_rows, item.sequence.sq - row0);
-    const std::int64_t at = (item.head * p.tokens_q + item.sequence.q_begin + row0) * p.slots;
+    const int row_slots = KeepFirst ? p.slots + 1 : p.slots;
+    const std::int64_t at = (item.head * p.tokens_q + item.sequence.q_begin + row0) * row_slots;
+    if (KeepFirst && lane < rows) {
+        const bool is_candidate = item.own_block(p, row0 + lane) > 0;
+        p.selection[at + lane * row_slots] = is_candidate ? 0 : -1;
+        if (p.scores != nullptr) p.scores[at + lane * row_slots] = is_candidate ? INFINITY : -INFINITY;
+    }
     for (int i = lane; i < rows * p.slots; i += 32) {
         const int row = static_cast<int>((static_cast<std::uint32_t>(i) * p.slots_inverse) >> 20);
         const int slot = i - row * p.slots;
         int block = top == nullptr ? -1 : top->final_block(row, slot);
         if constexpr (Shape::scoring == Scoring::best_of_group) block >>= p.sub_shift;  // -1 stays
-        p.selection[at + i] = block;
-        if (p.scores != nullptr) p.scores[at + i] = top == nullptr ? -INFINITY : top->final_score(row, slot);
+        if (KeepFirst && block >= 0) ++block;                                           // column 0 is block 1
+        const int to = KeepFirst ? i + row + 1 : i;
+        p.selection[at + to] = block;
+        if (p.scores != nullptr) p.scores[at + to] = top == nullptr ? -INFINITY : top->final_score(row, slot);
+    }
+}
+
+/// Two loops, so that one does not pay for the other.
+template <typename Shape>
+__device__ __forceinline__ void route_store(const RouteParams& p, const RouteItem<Shape>& item,
+                                            const typename Shape::TopK* top, int row0, int lane) {
+    if (p.first_block == 0) {
+        route_store_rows<Shape, false>(p, item, top, row0, lane);
+    } else {
+        route_store_rows<Shape, true>(p, item, top, row0, lane);
     }
 }
 
@@ -177,13 +198,14 @@ private:
         if constexpr (TopK::surveys) top.end();
     }
 
-    /// Waits for the scores of the tile whose first block is `first`; false if no row of the warp has candidates in it.
+    /// Waits for the scores of the tile whose first column is `first`; false if no row of the warp has candidates in
+    /// it.
     __device__ __forceinline__ bool finish(const RouteCursor& cursor, int first, int most) {
         tiles.finish(shared, lane);
         if (first >= most) return false;
         if constexpr (Shape::scoring == Scoring::hashes) {
             const RouteItem<Shape> item = again(cursor);
-            tiles.draw(p, item, item.row0 + warp * warp_rows + lane / 4, first + 2 * (lane % 4));
+            tiles.draw(p, item, item.row0 + warp * warp_rows + lane / 4, p.first_block + first + 2 * (lane % 4));
         }
         if constexpr (Shape::scoring == Scoring::best_of_group) best_of_groups(tiles.d, p.sub_shift, lane);
         if (first + Shape::tile_blocks >= most) {  // whole blocks, as tile and block have powers of two of columns

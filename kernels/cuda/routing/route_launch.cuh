@@ -33,7 +33,7 @@ Status launch_route_shape(RouteArguments& arguments, cudaStream_t stream) {
                         stream, p, arguments.queries, arguments.high, arguments.low);
 }
 
-/// The first of three shapes, from short to long lists, whose lists hold the slots.
+/// The first of three shapes, from short to long lists, whose lists hold the slots that are scored.
 template <typename T, typename Short, typename Medium, typename Long>
 Status launch_route_lists(RouteArguments& arguments, cudaStream_t stream) {
     const int slots = arguments.params.slots;

@@ -10,6 +10,7 @@ namespace mobalab::kernels::cuda {
 struct RouteParams {
     Sequences sequences;
     std::int32_t heads_q, heads_per_key_head, slots;
+    std::int32_t first_block;                   // of those that are scored; 1: block 0 has a slot before the list
     std::int32_t block_shift;                   // log2 of the block size
     std::uint32_t slots_inverse;                // ceil(2^20 / slots): divides up to 2^10 by a multiplication
     std::int32_t columns_max;                   // (sub-)blocks of the longest sequence
@@ -140,9 +141,13 @@ struct RouteItem {
         tiles = last < row0 ? 0 : (candidates(p, last) + Shape::tile_blocks - 1) / Shape::tile_blocks;
         passes = Shape::TopK::surveys && tiles > 2 ? 2 : 1;  // one that keeps nothing of two tiles is not worth it
     }
-    /// Columns of the blocks entirely before the block of a row's position; none of a row past the sequence.
+    /// The block of a row's position; 0 of a row past the sequence.
+    __device__ __forceinline__ int own_block(const RouteParams& p, int row) const {
+        return row < sequence.sq ? (row + sequence.shift()) >> p.block_shift : 0;
+    }
+    /// Columns of the blocks that are scored for a row; column 0 is the first of block p.first_block.
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {
-        const int blocks = row < sequence.sq ? (row + sequence.shift()) >> p.block_shift : 0;
+        const int blocks = max(own_block(p, row) - p.first_block, 0);
         return Shape::scoring == Scoring::best_of_group ? blocks << p.sub_shift : blocks;
     }
 };

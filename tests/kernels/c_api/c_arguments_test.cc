@@ -141,7 +141,10 @@ const std::vector<Row> rows = {
     {"scorer -1", centroids, [](CCall& c) { c.problem.scorer = -1; }, invalid, "scorer = -1: must be one of"},
     {"scorer max", route, [](CCall& c) { c.problem.scorer = int32_max; }, invalid, "scorer = 2147483647: must be one of"},
     {"scorer min", route_given, [](CCall& c) { c.problem.scorer = int32_min; }, invalid, "scorer = -2147483648: must be"},
-    {"reserved 1", moba, [](CCall& c) { c.problem.reserved = 1; }, invalid, "reserved = 1: must be 0; nearest.*: 0"},
+    {"keep_first 2", moba, [](CCall& c) { c.problem.keep_first = 2; }, invalid, "keep_first = 2: must be 0.*choice: 1"},
+    {"keep_first -1", route, [](CCall& c) { c.problem.keep_first = -1; }, invalid, "keep_first = -1: must be 0.*: 0"},
+    {"keep_first max", attention, [](CCall& c) { c.problem.keep_first = int32_max; }, invalid, "keep_first = 21474.*: 1"},
+    {"keep_first min", route_given, [](CCall& c) { c.problem.keep_first = int32_min; }, invalid, "keep_first = -2147.*: 0"},
     {"sub_blocks 0", conv_centroids, [](CCall& c) { c.problem.sub_blocks = 0; }, invalid, "sub_blocks = 0: must.*: 1"},
     {"sub_blocks 2 of mean", moba, [](CCall& c) { c.problem.sub_blocks = 2; }, invalid,
      "sub_blocks = 2: must be 1 with scorer mean.*: 1"},
@@ -367,6 +370,43 @@ const std::vector<Row> rows = {
     {"random keeps nothing", centroids, keep_nothing, ok, "", Where::host},
     {"random keeps nothing", conv_centroids, keep_nothing, ok, "", Where::host},
     {"random needs no centroids", route_given, keep_nothing, ok, "", Where::host},
+    {"keep_first", route, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
+    {"keep_first", route_given, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
+    {"keep_first", moba, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
+    {"keep_first of two", route,
+     [](CCall& c) {
+         c.problem.keep_first = 1;
+         c.problem.topk = 2;
+     },
+     ok, ""},
+    {"keep_first of one", moba,
+     [](CCall& c) {
+         c.problem.keep_first = 1;
+         c.problem.topk = 1;
+     },
+     ok, ""},
+    {"keep_first of all blocks", route,
+     [](CCall& c) {
+         c.problem.keep_first = 1;
+         c.problem.topk = int64_max;
+         c.selection = static_cast<int32_t*>(c.put("selection", std::vector<int32_t>(384 * 4)));
+         c.scores = static_cast<float*>(c.put("scores", std::vector<int32_t>(384 * 4)));
+     },
+     ok, ""},
+    {"keep_first, variable lengths", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         c.problem.keep_first = 1;
+     },
+     ok, ""},
+    {"keep_first, random", route,
+     [](CCall& c) {
+         c.problem.scorer = MOBALAB_SCORER_random;
+         c.problem.keep_first = 1;
+     },
+     ok, "", Where::host},
+    {"backward looks at no keep_first", backward, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
+    {"nor do centroids", centroids, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
     {"seed of another scorer", route, [](CCall& c) { c.problem.scorer_seed = ~uint64_t{0}; }, ok, ""},
     {"variable lengths", moba, use_boundaries, ok, ""},
     {"variable lengths", backward, use_boundaries, ok, ""},
@@ -685,7 +725,7 @@ TEST(CInterface, QuestionsAreCheckedToo) {
     char text[256] = "";
     MobalabProblem problem{};
     uint64_t bytes = 7;
-    EXPECT_EQ(mobalab_abi(), 3);
+    EXPECT_EQ(mobalab_abi(), 4);
     EXPECT_EQ(mobalab_workspace_size(99, &problem, MOBALAB_CPU, &bytes, text, sizeof(text)), invalid);
     EXPECT_NE(std::string(text).find("operation = 99"), std::string::npos) << text;
     EXPECT_EQ(mobalab_workspace_size(route, &problem, MOBALAB_CPU, nullptr, text, sizeof(text)), invalid);

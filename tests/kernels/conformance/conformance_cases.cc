@@ -20,6 +20,14 @@ void fill(Case& c, DataType dtype, unsigned seed) {
     c.d_out = normal(queries, dtype, seed + 3);
 }
 
+std::vector<std::int32_t> boundaries(const std::vector<std::int32_t>& lengths) {
+    std::vector<std::int32_t> cu = {0};
+    for (const std::int32_t length : lengths) cu.push_back(cu.back() + length);
+    return cu;
+}
+
+}  // namespace
+
 Problem shape(std::int64_t batch, std::int64_t sq, std::int64_t sk, std::int64_t heads_q, std::int64_t heads_k,
               std::int64_t head_dim, std::int64_t block_size, std::int64_t topk) {
     Problem p;
@@ -33,14 +41,6 @@ Problem shape(std::int64_t batch, std::int64_t sq, std::int64_t sk, std::int64_t
     p.topk = topk;
     return p;
 }
-
-std::vector<std::int32_t> boundaries(const std::vector<std::int32_t>& lengths) {
-    std::vector<std::int32_t> cu = {0};
-    for (const std::int32_t length : lengths) cu.push_back(cu.back() + length);
-    return cu;
-}
-
-}  // namespace
 
 Problem Case::host_problem() const {
     Problem host = p;

@@ -16,19 +16,6 @@ namespace {
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
-Problem shape(std::int64_t batch, std::int64_t seqlen, std::int64_t heads_q, std::int64_t heads_k,
-              std::int64_t head_dim, std::int64_t block_size, std::int64_t topk) {
-    Problem p;
-    p.batch = batch;
-    p.seqlen_q = p.seqlen_k = seqlen;
-    p.heads_q = heads_q;
-    p.heads_k = heads_k;
-    p.head_dim = head_dim;
-    p.block_size = block_size;
-    p.topk = topk;
-    return p;
-}
-
 /// Calls visit(batch, head, position, row): row counts [heads_q, tokens_q].
 template <typename Visit>
 void for_each_query(const Problem& p, const Visit& visit) {

@@ -209,27 +209,13 @@ void expect_same(const Outcome& got, const Outcome& want) {
     expect_same(got.d_conv, want.d_conv, "gradients of the key convolution");
 }
 
-Problem shape(std::int64_t batch, std::int64_t sq, std::int64_t sk, std::int64_t heads_q, std::int64_t heads_k,
-              std::int64_t head_dim) {
-    Problem p;
-    p.batch = batch;
-    p.seqlen_q = sq;
-    p.seqlen_k = sk;
-    p.heads_q = heads_q;
-    p.heads_k = heads_k;
-    p.head_dim = head_dim;
-    p.block_size = 32;
-    p.topk = 3;
-    return p;
-}
-
 std::vector<Case> layout_cases(DataType dtype) {
     return {
-        make_case("batch 2, gqa 2", shape(2, 150, 150, 4, 2, 64), dtype, 41),
-        make_case("d 256", shape(2, 70, 70, 2, 1, 256), dtype, 42),
-        make_case("one query at batch 3", shape(3, 1, 130, 2, 2, 128), dtype, 43),
-        make_case("one head, chunk of a prefill", shape(2, 40, 140, 1, 1, 64), dtype, 44),
-        make_varlen_case("variable length", shape(1, 0, 0, 2, 1, 64), {33, 0, 90}, {33, 20, 90}, dtype, 45),
+        make_case("batch 2, gqa 2", shape(2, 150, 150, 4, 2, 64, 32, 3), dtype, 41),
+        make_case("d 256", shape(2, 70, 70, 2, 1, 256, 32, 3), dtype, 42),
+        make_case("one query at batch 3", shape(3, 1, 130, 2, 2, 128, 32, 3), dtype, 43),
+        make_case("one head, chunk of a prefill", shape(2, 40, 140, 1, 1, 64, 32, 3), dtype, 44),
+        make_varlen_case("variable length", shape(1, 0, 0, 2, 1, 64, 32, 3), {33, 0, 90}, {33, 20, 90}, dtype, 45),
     };
 }
 

@@ -1,5 +1,4 @@
-// What every backend must do for every scorer that it supports. The definition of a scorer is written here once more,
-// in plain loops in double precision.
+// What every backend must do for every scorer that it supports; scorer_definition.h says once more what that is.
 #include <algorithm>
 #include <boost/math/distributions/chi_squared.hpp>
 #include <cmath>
@@ -12,7 +11,7 @@
 
 #include "kernels/cpu/sequences.h"
 #include "kernels/scorers/hash_score.h"
-#include "tests/kernels/conformance/moba_conformance.h"
+#include "tests/kernels/conformance/scorer_definition.h"
 #include "tests/sim/statistics.h"
 
 namespace mobalab::kernels::conformance {
@@ -20,20 +19,6 @@ namespace {
 
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 constexpr float infinity = std::numeric_limits<float>::infinity();
-
-Problem shape(std::int64_t batch, std::int64_t sq, std::int64_t sk, std::int64_t heads_q, std::int64_t heads_k,
-              std::int64_t head_dim, std::int64_t block_size, std::int64_t topk) {
-    Problem p;
-    p.batch = batch;
-    p.seqlen_q = sq;
-    p.seqlen_k = sk;
-    p.heads_q = heads_q;
-    p.heads_k = heads_k;
-    p.head_dim = head_dim;
-    p.block_size = block_size;
-    p.topk = topk;
-    return p;
-}
 
 /// Grouped heads, partial last blocks, chunks of queries, empty sequences; tiles of more than 512 sub-blocks and, where
 /// any shape is taken, more than 512 in one block.
@@ -59,74 +44,9 @@ std::vector<Case> scorer_cases(const Target& target) {
     return cases;
 }
 
-/// Every scorer with every kind of r that divides this block size: 1, 2, small, that of single keys.
-std::vector<Scorer> scorers_for(const Problem& p) {
-    std::vector<Scorer> scorers;
-    for (int number = 0; find_scorer(static_cast<ScorerKind>(number)) != nullptr; ++number) {
-        const auto kind = static_cast<ScorerKind>(number);
-        scorers.push_back({kind, 1, 7});
-        for (const std::int64_t sub_blocks : {std::int64_t{2}, std::int64_t{4}, p.block_size}) {
-            const bool new_one = sub_blocks > scorers.back().sub_blocks && p.block_size % sub_blocks == 0;
-            if (find_scorer(kind)->divides && new_one) scorers.push_back({kind, sub_blocks, 0});
-        }
-    }
-    return scorers;
-}
-
-std::string name_of(const Scorer& scorer) {
-    return std::string(find_scorer(scorer.kind)->name) + " " + std::to_string(scorer.sub_blocks);
-}
-
-/// Calls visit(case) for every case and scorer the target supports, and says which the CPU does not: all must be.
-template <typename Visit>
-void for_each_scorer(const Target& target, Operation operation, std::vector<Case> cases, const Visit& visit) {
-    int run = 0;
-    for (Case& c : cases) {
-        for (const Scorer& scorer : scorers_for(c.p)) {
-            c.p.scorer = scorer;
-            SCOPED_TRACE(c.name + ", " + name_of(scorer));
-            const Status taken = supported(operation, c.host_problem(), target.backend);
-            if (!taken.ok()) {
-                EXPECT_EQ(taken.code, StatusCode::unsupported) << taken.message;
-                EXPECT_EQ(target.backend, Backend::cuda) << taken.message;
-                continue;
-            }
-            ++run;
-            visit(c);
-            if (testing::Test::HasFatalFailure()) return;
-        }
-    }
-    EXPECT_GT(run, 0);
-}
-
 template <typename T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
     return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
-
-// ---- The definition, by name and not by the table of kernels/scorers.
-
-enum class Kept { mean, largest, smallest };
-
-std::vector<Kept> kept_by(ScorerKind kind) {
-    switch (kind) {
-        case ScorerKind::mean:
-        case ScorerKind::submean:
-            return {Kept::mean};
-        case ScorerKind::max:
-            return {Kept::largest};
-        case ScorerKind::quest:
-            return {Kept::largest, Kept::smallest};
-        case ScorerKind::random:
-            return {};
-    }
-    ADD_FAILURE() << "this test knows no definition of scorer " << static_cast<int>(kind);
-    return {};
-}
-
-double of_query(ScorerKind kind, std::size_t part, double q) {
-    if (kind != ScorerKind::quest) return q;
-    return part == 0 ? std::max(q, 0.0) : std::min(q, 0.0);
 }
 
 /// What one channel of some keys keeps, before rounding, and the mean of their magnitudes.
@@ -147,13 +67,6 @@ Channel keep(const Case& c, std::int64_t first_token, std::int64_t count, std::i
         }
     }
     return result;
-}
-
-/// Index of [sub_blocks, parts, heads_k, head_dim].
-std::size_t summary_at(const Problem& p, std::int64_t part, std::int64_t sub_block, std::int64_t head) {
-    return static_cast<std::size_t>(
-        ((sub_block * static_cast<std::int64_t>(kept_by(p.scorer.kind).size()) + part) * p.heads_k + head) *
-        p.head_dim);
 }
 
 void judge_summaries(const Case& c, const std::vector<float>& got) {
@@ -182,56 +95,6 @@ void judge_summaries(const Case& c, const std::vector<float>& got) {
                 const double error =
                     kept[part] == Kept::mean ? unit * std::abs(want.value) + 0x1p-22 * want.magnitude : 0.0;
                 ASSERT_LE(std::abs(value - want.value), error) << "sub-block " << j << ", part " << part;
-            }
-        }
-    }
-}
-
-/// The exact score of a block and how far fp32 accumulation may be from it.
-struct Score {
-    double value = -std::numeric_limits<double>::infinity(), error = 0.0;
-};
-
-Score exact_score(const Case& c, const std::vector<float>& summaries, const cpu::Sequence& s, std::int64_t head,
-                  std::int64_t row, std::int64_t block) {
-    const Problem& p = c.p;
-    const Problem host = c.host_problem();
-    const std::size_t parts = kept_by(p.scorer.kind).size();
-    Score best;
-    if (parts == 0) {
-        best.value = hash_score(hash_of_query(p.scorer.seed, s.number, head, row + s.keys - s.queries), block);
-        return best;
-    }
-    const float* q = c.q.data() + ((s.q_begin + row) * p.heads_q + head) * p.head_dim;
-    for (std::int64_t i = 0; i < p.scorer.sub_blocks; ++i) {
-        double value = 0.0;
-        double magnitude = 0.0;
-        for (std::size_t part = 0; part < parts; ++part) {
-            const float* summary = summaries.data() + summary_at(host, static_cast<std::int64_t>(part),
-                                                                 (s.block_begin + block) * p.scorer.sub_blocks + i,
-                                                                 head / (p.heads_q / p.heads_k));
-            for (std::int64_t e = 0; e < p.head_dim; ++e) {
-                const double term = of_query(p.scorer.kind, part, q[e]) * summary[e];
-                value += term;
-                magnitude += std::abs(term);
-            }
-        }
-        // An addition for every element, each of relative error 2^-24, doubled for tensor cores, which truncate.
-        const double additions = static_cast<double>(p.head_dim) * static_cast<double>(parts);
-        best.value = std::max(best.value, value);
-        best.error = std::max(best.error, 2.0 * additions * std::ldexp(magnitude, -24));
-    }
-    return best;
-}
-
-/// Calls visit(sequence, head, row, at) for every query row; `at` is its first entry in a selection.
-template <typename Visit>
-void for_each_row(const Problem& p, const Visit& visit) {
-    for (const cpu::Sequence& s : cpu::sequences_of(p)) {
-        for (std::int64_t head = 0; head < p.heads_q; ++head) {
-            for (std::int64_t row = 0; row < s.queries; ++row) {
-                if (testing::Test::HasFatalFailure()) return;  // one row's story is enough
-                visit(s, head, row, static_cast<std::size_t>((head * p.tokens_q() + s.q_begin + row) * p.routed()));
             }
         }
     }

@@ -127,15 +127,6 @@ void judge_attention(const Target& target, const Case& c, const Attention& got) 
     EXPECT_LE(largest_difference(got.lse, want.lse), tolerance(target).lse);
 }
 
-Problem shape(std::int64_t seqlen, std::int64_t head_dim, std::int64_t block_size, std::int64_t topk) {
-    Problem p;
-    p.seqlen_q = p.seqlen_k = seqlen;
-    p.head_dim = head_dim;
-    p.block_size = block_size;
-    p.topk = topk;
-    return p;
-}
-
 /// Two widths a case; over the cases every width has its turn.
 std::array<int, 2> widths_for(int turn) {
     return {1 + turn % max_conv_width, max_conv_width - turn % max_conv_width};

@@ -114,6 +114,19 @@ struct Tolerance {
 };
 Tolerance tolerance(const Target& target);
 
+/// A problem by its numbers.
+Problem shape(std::int64_t batch, std::int64_t sq, std::int64_t sk, std::int64_t heads_q, std::int64_t heads_k,
+              std::int64_t head_dim, std::int64_t block_size, std::int64_t topk);
+/// As many queries as keys.
+inline Problem shape(std::int64_t batch, std::int64_t seqlen, std::int64_t heads_q, std::int64_t heads_k,
+                     std::int64_t head_dim, std::int64_t block_size, std::int64_t topk) {
+    return shape(batch, seqlen, seqlen, heads_q, heads_k, head_dim, block_size, topk);
+}
+/// One sequence, one head.
+inline Problem shape(std::int64_t seqlen, std::int64_t head_dim, std::int64_t block_size, std::int64_t topk) {
+    return shape(1, seqlen, 1, 1, head_dim, block_size, topk);
+}
+
 /// Shapes that every backend takes, plus odd ones for targets with any_shape.
 std::vector<Case> standard_cases(const Target& target);
 Case make_case(const std::string& name, Problem p, DataType dtype, unsigned seed);

@@ -62,16 +62,10 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
     return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
+/// One sequence.
 inline Problem shape(std::int64_t tokens, std::int64_t heads_q, std::int64_t heads_k, std::int64_t head_dim,
                      std::int64_t block_size, std::int64_t topk) {
-    Problem p;
-    p.seqlen_q = p.seqlen_k = tokens;
-    p.heads_q = heads_q;
-    p.heads_k = heads_k;
-    p.head_dim = head_dim;
-    p.block_size = block_size;
-    p.topk = topk;
-    return p;
+    return shape(1, tokens, heads_q, heads_k, head_dim, block_size, topk);
 }
 
 class CudaAttentionFixture : public testing::TestWithParam<Target> {

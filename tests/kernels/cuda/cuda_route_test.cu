@@ -11,8 +11,10 @@
 
 #include "kernels/cuda/lists/lists.h"
 #include "kernels/kernels.h"
+#include "tests/kernels/conformance/keep_first_row.h"
 #include "tests/kernels/conformance/route_row_check.h"
 #include "tests/kernels/cuda/cuda_memory.h"
+#include "tests/kernels/cuda/cuda_problem.h"
 
 namespace mobalab::kernels {
 namespace {
@@ -49,19 +51,10 @@ float value_at(Values values, std::uint64_t seed, std::uint64_t i) {
     return sum;
 }
 
-std::vector<std::int32_t> prefix(const std::vector<std::int32_t>& lengths) {
-    std::vector<std::int32_t> sums = {0};
-    for (const std::int32_t n : lengths) sums.push_back(sums.back() + n);
-    return sums;
-}
-
 /// A shape with its tensors on both sides.
 class Fixture {
 public:
-    explicit Fixture(const Shape& shape) : shape_(shape), cu_q_(prefix(shape.sq)), cu_k_(prefix(shape.sk)) {
-        problem_.batch = static_cast<std::int64_t>(shape.sq.size());
-        problem_.seqlen_q = *std::max_element(shape.sq.begin(), shape.sq.end());
-        problem_.seqlen_k = *std::max_element(shape.sk.begin(), shape.sk.end());
+    explicit Fixture(const Shape& shape) : shape_(shape), lengths_(shape.sq, shape.sk) {
         problem_.heads_q = shape.heads_q;
         problem_.heads_k = shape.heads_k;
         problem_.head_dim = shape.head_dim;
@@ -69,15 +62,7 @@ public:
         problem_.topk = shape.topk;
         problem_.dtype = shape.dtype;
         problem_.centroids = shape.centroids;
-        if (shape.varlen) {
-            cu_device_q_ = upload(cu_q_);
-            cu_device_k_ = upload(cu_k_);
-            problem_.cu_seqlens_q = cu_device_q_->as<std::int32_t>();
-            problem_.cu_seqlens_k = cu_device_k_->as<std::int32_t>();
-            problem_.total_q = cu_q_.back();
-            problem_.total_k = cu_k_.back();
-            for (const std::int32_t n : shape.sk) problem_.total_blocks += blocks_of(n);
-        }
+        lengths_.describe(problem_, shape.varlen);
         q_ = make(1, problem_.tokens_q(), shape.heads_q, shape.values == Values::large ? 1e4f : 1.0f);
         k_ = make_keys();
         q_device_ = upload(q_);
@@ -89,10 +74,10 @@ public:
     ConstTensor q() const { return {q_device_->get()}; }
     ConstTensor k() const { return {k_device_->get()}; }
     std::int64_t sequences() const { return problem_.batch; }
-    std::int64_t q_begin(std::int64_t b) const { return cu_q_[index(b)]; }
-    std::int64_t k_begin(std::int64_t b) const { return cu_k_[index(b)]; }
-    std::int64_t sq(std::int64_t b) const { return shape_.sq[index(b)]; }
-    std::int64_t sk(std::int64_t b) const { return shape_.sk[index(b)]; }
+    std::int64_t q_begin(std::int64_t b) const { return lengths_.q_begin(b); }
+    std::int64_t k_begin(std::int64_t b) const { return lengths_.k_begin(b); }
+    std::int64_t sq(std::int64_t b) const { return lengths_.sq(b); }
+    std::int64_t sk(std::int64_t b) const { return lengths_.sk(b); }
     std::int64_t blocks_of(std::int64_t keys) const { return (keys + shape_.block_size - 1) / shape_.block_size; }
     std::int64_t block_begin(std::int64_t b) const {
         std::int64_t sum = 0;
@@ -137,10 +122,10 @@ private:
     }
 
     Shape shape_;
-    std::vector<std::int32_t> cu_q_, cu_k_;
+    SequenceLengths lengths_;
     Problem problem_;
     std::vector<std::uint16_t> q_, k_;
-    std::unique_ptr<DeviceBuffer> q_device_, k_device_, cu_device_q_, cu_device_k_;
+    std::unique_ptr<DeviceBuffer> q_device_, k_device_;
 };
 
 class CudaRoute : public testing::TestWithParam<Shape> {
@@ -149,18 +134,6 @@ protected:
         if (const Status s = backend_available(Backend::cuda); !s.ok()) GTEST_SKIP() << s.message;
     }
 };
-
-Execution execution_over(const DeviceBuffer& workspace) {
-    Execution execution;
-    execution.backend = Backend::cuda;
-    execution.workspace = workspace.get();
-    execution.workspace_bytes = workspace.bytes();
-    return execution;
-}
-
-DeviceBuffer workspace_for(Operation operation, const Problem& problem) {
-    return DeviceBuffer(std::max<std::size_t>(workspace_size(operation, problem, Backend::cuda), 256));
-}
 
 std::vector<float> read_centroids(const DeviceBuffer& buffer, const Problem& problem) {
     if (problem.centroids == Centroids::fp32) return buffer.read<float>();
@@ -210,8 +183,7 @@ struct Routed {
     std::vector<float> scores;
 };
 
-Routed run_route(const Fixture& f, const DeviceBuffer* centroids) {
-    const Problem& p = f.problem();
+Routed run_route(const Fixture& f, const Problem& p, const DeviceBuffer* centroids) {
     const std::size_t entries = Fixture::index(p.heads_q * p.tokens_q() * p.routed());
     const DeviceBuffer selection(entries * 4), scores(entries * 4);
     const Operation operation = centroids != nullptr ? Operation::route_with_centroids : Operation::route;
@@ -225,6 +197,30 @@ Routed run_route(const Fixture& f, const DeviceBuffer* centroids) {
     check_cuda(cudaDeviceSynchronize(), "route");
     EXPECT_TRUE(selection.canaries_intact() && scores.canaries_intact() && workspace.canaries_intact());
     return {selection.read<std::int32_t>(), scores.read<float>()};
+}
+
+Routed run_route(const Fixture& f, const DeviceBuffer* centroids) {
+    return run_route(f, f.problem(), centroids);
+}
+
+/// The same with keep_first: block 0 in front of what was there without.
+void expect_block_0_in_front(const Fixture& f, const Routed& plain) {
+    Problem p = f.problem();
+    p.keep_first = true;
+    const Routed kept = run_route(f, p, nullptr);
+    for (std::int64_t head = 0; head < p.heads_q; ++head) {
+        for (std::int64_t b = 0; b < f.sequences(); ++b) {
+            for (std::int64_t r = 0; r < f.sq(b); ++r) {
+                const KeepFirstRow check = {Fixture::index(p.routed()), r + f.sk(b) - f.sq(b) >= p.block_size};
+                const std::int64_t at = (head * p.tokens_q() + f.q_begin(b) + r) * p.routed();
+                ASSERT_EQ(check(plain.selection.data() + at, plain.scores.data() + at, kept.selection.data() + at,
+                                kept.scores.data() + at),
+                          "")
+                    << "keep_first: head " << head << " sequence " << b << " row " << r;
+            }
+        }
+    }
+    for (int i = 0; i < 3; ++i) ASSERT_EQ(run_route(f, p, nullptr).selection, kept.selection) << "repeat " << i;
 }
 
 std::string check_head(const Fixture& f, const std::vector<float>& centroids, const Routed& routed, std::int64_t head) {
@@ -281,6 +277,7 @@ void expect_exact_top_k(const Shape& shape) {
         ASSERT_EQ(std::memcmp(repeated.scores.data(), routed.scores.data(), routed.scores.size() * 4), 0)
             << "repeat " << i;
     }
+    expect_block_0_in_front(f, routed);
 }
 
 TEST_P(CudaRoute, SelectionIsTheExactTopK) {

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "tests/kernels/conformance/keep_first_row.h"
 #include "tests/kernels/cuda/cuda_memory.h"
+#include "tests/kernels/cuda/cuda_problem.h"
 #include "tests/kernels/cuda/exact_scores.h"
 #include "tests/kernels/cuda/selection_check.h"
 
@@ -88,24 +90,14 @@ private:
     std::unique_ptr<DeviceBuffer> device_;
 };
 
-std::vector<std::int32_t> prefix(const std::vector<std::int32_t>& lengths) {
-    std::vector<std::int32_t> sums = {0};
-    for (const std::int32_t n : lengths) sums.push_back(sums.back() + n);
-    return sums;
-}
-
 /// A shape with its tensors.
 class Fixture {
 public:
     explicit Fixture(const Shape& shape)
         : shape_(shape),
-          cu_q_(prefix(shape.sq)),
-          cu_k_(prefix(shape.sk)),
-          q_(shape, queries_seed, cu_q_.back(), shape.heads_q, 0),
-          k_(shape, keys_seed, cu_k_.back(), shape.heads_k, shape.values == Values::equal_keys ? 1 : 0) {
-        p_.batch = static_cast<std::int64_t>(shape.sq.size());
-        p_.seqlen_q = *std::max_element(shape.sq.begin(), shape.sq.end());
-        p_.seqlen_k = *std::max_element(shape.sk.begin(), shape.sk.end());
+          lengths_(shape.sq, shape.sk),
+          q_(shape, queries_seed, lengths_.queries(), shape.heads_q, 0),
+          k_(shape, keys_seed, lengths_.keys(), shape.heads_k, shape.values == Values::equal_keys ? 1 : 0) {
         p_.heads_q = shape.heads_q;
         p_.heads_k = shape.heads_k;
         p_.head_dim = shape.head_dim;
@@ -113,16 +105,7 @@ public:
         p_.topk = shape.topk;
         p_.dtype = shape.dtype;
         p_.scorer = shape.scorer;
-        if (!shape.varlen) return;
-        cu_device_q_ = std::make_unique<DeviceBuffer>(cu_q_.size() * 4);
-        cu_device_k_ = std::make_unique<DeviceBuffer>(cu_k_.size() * 4);
-        cu_device_q_->write(cu_q_);
-        cu_device_k_->write(cu_k_);
-        p_.cu_seqlens_q = cu_device_q_->as<std::int32_t>();
-        p_.cu_seqlens_k = cu_device_k_->as<std::int32_t>();
-        p_.total_q = cu_q_.back();
-        p_.total_k = cu_k_.back();
-        for (const std::int32_t n : shape.sk) p_.total_blocks += blocks_of(n);
+        lengths_.describe(p_, shape.varlen);
     }
 
     const Shape& shape() const { return shape_; }
@@ -130,9 +113,9 @@ public:
     const ScorerDefinition& scorer() const { return *find_scorer(shape_.scorer.kind); }
     ConstTensor q() const { return q_.tensor(p_.seqlen_q); }
     ConstTensor k() const { return k_.tensor(p_.seqlen_k); }
-    std::int64_t sq(std::int64_t b) const { return shape_.sq[index(b)]; }
-    std::int64_t sk(std::int64_t b) const { return shape_.sk[index(b)]; }
-    std::int64_t q_begin(std::int64_t b) const { return cu_q_[index(b)]; }
+    std::int64_t sq(std::int64_t b) const { return lengths_.sq(b); }
+    std::int64_t sk(std::int64_t b) const { return lengths_.sk(b); }
+    std::int64_t q_begin(std::int64_t b) const { return lengths_.q_begin(b); }
     std::int64_t blocks_of(std::int64_t keys) const { return (keys + shape_.block_size - 1) / shape_.block_size; }
     std::int64_t sub_size() const { return shape_.block_size / shape_.scorer.sub_blocks; }
     std::int64_t sub_blocks_of(std::int64_t b) const { return blocks_of(sk(b)) * shape_.scorer.sub_blocks; }
@@ -145,28 +128,15 @@ public:
     std::int64_t kept_elements() const { return scorer().parts * p_.sub_blocks() * shape_.heads_k * shape_.head_dim; }
     const float* query(std::int64_t b, std::int64_t r, std::int64_t head) const { return q_.row(q_begin(b) + r, head); }
     const float* key(std::int64_t b, std::int64_t t, std::int64_t head) const {
-        return k_.row(cu_k_[index(b)] + t, head);
+        return k_.row(lengths_.k_begin(b) + t, head);
     }
 
 private:
     Shape shape_;
-    std::vector<std::int32_t> cu_q_, cu_k_;
+    SequenceLengths lengths_;
     Rows q_, k_;
     Problem p_;
-    std::unique_ptr<DeviceBuffer> cu_device_q_, cu_device_k_;
 };
-
-Execution execution_over(const DeviceBuffer& workspace) {
-    Execution execution;
-    execution.backend = Backend::cuda;
-    execution.workspace = workspace.get();
-    execution.workspace_bytes = workspace.bytes();
-    return execution;
-}
-
-DeviceBuffer workspace_for(Operation operation, const Problem& problem) {
-    return DeviceBuffer(std::max<std::size_t>(workspace_size(operation, problem, Backend::cuda), 256));
-}
 
 /// What the scorer keeps; some memory that stays as it was for one that keeps nothing.
 std::unique_ptr<DeviceBuffer> keep(const Fixture& f) {
@@ -190,8 +160,7 @@ struct Routed {
     }
 };
 
-Routed run_route(const Fixture& f, const DeviceBuffer* kept) {
-    const Problem& p = f.problem();
+Routed run_route(const Fixture& f, const Problem& p, const DeviceBuffer* kept) {
     const std::size_t entries = index(p.heads_q * p.tokens_q() * p.routed());
     const DeviceBuffer selection(entries * 4), scores(entries * 4);
     const DeviceBuffer workspace =
@@ -205,6 +174,10 @@ Routed run_route(const Fixture& f, const DeviceBuffer* kept) {
     check_cuda(cudaDeviceSynchronize(), "route");
     EXPECT_TRUE(selection.canaries_intact() && scores.canaries_intact() && workspace.canaries_intact());
     return {selection.read<std::int32_t>(), scores.read<float>()};
+}
+
+Routed run_route(const Fixture& f, const DeviceBuffer* kept) {
+    return run_route(f, f.problem(), kept);
 }
 
 /// What a part keeps of one channel of the keys [first, last), and how far rounding may move it.
@@ -311,6 +284,25 @@ std::string check_selection(const Fixture& f, const std::vector<float>& kept, co
     return {};
 }
 
+/// With keep_first: block 0 in front of what was there without.
+std::string check_keep_first(const Fixture& f, const Routed& plain, const Routed& kept) {
+    const Problem& p = f.problem();
+    for (std::int64_t b = 0; b < p.batch; ++b) {
+        const std::string wrong = in_parallel(p.heads_q * f.sq(b), [&](std::int64_t task) -> std::string {
+            const std::int64_t head = task / f.sq(b), r = task % f.sq(b);
+            const KeepFirstRow check = {index(p.routed()), r + f.sk(b) - f.sq(b) >= p.block_size};
+            const std::int64_t at = (head * p.tokens_q() + f.q_begin(b) + r) * p.routed();
+            const std::string text = check(plain.selection.data() + at, plain.scores.data() + at,
+                                           kept.selection.data() + at, kept.scores.data() + at);
+            if (text.empty()) return {};
+            return "keep_first: sequence " + std::to_string(b) + " head " + std::to_string(head) + " row " +
+                   std::to_string(r) + ": " + text;
+        });
+        if (!wrong.empty()) return wrong;
+    }
+    return {};
+}
+
 void expect_what_the_definition_says(const Shape& shape) {
     const Fixture f(shape);
     const auto kept_device = keep(f);
@@ -322,6 +314,12 @@ void expect_what_the_definition_says(const Shape& shape) {
     ASSERT_TRUE(run_route(f, kept_device.get()).same_bits(routed)) << "route_with_centroids";
     constexpr int repeats = 10;
     for (int i = 1; i < repeats; ++i) ASSERT_TRUE(run_route(f, nullptr).same_bits(routed)) << "repeat " << i;
+
+    Problem p = f.problem();
+    p.keep_first = true;
+    const Routed with_first = run_route(f, p, nullptr);
+    ASSERT_EQ(check_keep_first(f, routed, with_first), "");
+    ASSERT_TRUE(run_route(f, p, kept_device.get()).same_bits(with_first)) << "keep_first, route_with_centroids";
 }
 
 struct Named {

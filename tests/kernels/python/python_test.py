@@ -32,8 +32,8 @@ def tensors(batch=2, seq=100, heads_q=4, heads_k=2, dim=8, count=3):
     return [rng.standard_normal((batch, seq, h, dim)).astype(np.float32) for h in heads]
 
 
-def kept_blocks(q, k):
-    """Sets of kept blocks [batch][head][row] by the definition, in float64."""
+def kept_blocks(q, k, keep_first=False):
+    """Kept blocks (batch, head, row) by the definition, in float64: in order, the own block last."""
     batch, seq, heads, _ = q.shape
     group = heads // k.shape[2]
     kept = {}
@@ -44,6 +44,8 @@ def kept_blocks(q, k):
             for row in range(seq):
                 own = row // BLOCK
                 scores = means[:own] @ q[b, row, h]
+                if keep_first:
+                    scores[:1] = np.inf
                 best = sorted(range(own), key=lambda j: (-scores[j], -j))[: TOPK - 1]
                 kept[b, h, row] = best + [own]
     return kept
@@ -103,6 +105,27 @@ class PythonModule(unittest.TestCase):
             for rows in (1, 33, 100):
                 chunk = mk.route_with_centroids(q[:, 100 - rows:], kept, 100, BLOCK, TOPK, scorer=scorer)
                 np.testing.assert_array_equal(chunk.reshape(4, 2, rows, -1), whole[:, :, 100 - rows:], scorer)
+
+    def test_block_0_is_kept_first(self):
+        q, k, v = tensors()
+        kept = kept_blocks(q, k, keep_first=True)
+        selection, scores = mk.route(q, k, BLOCK, TOPK, keep_first=True, return_scores=True)
+        for (b, h, row), blocks in kept.items():
+            picked = [int(j) for j in selection[h, b * 100 + row] if j >= 0]
+            self.assertEqual(picked, blocks[:-1], (b, h, row))
+        np.testing.assert_array_equal(scores[..., 0], np.where(selection[..., 0] == 0, np.inf, -np.inf))
+        given = mk.route_with_centroids(q, mk.compute_centroids(k, BLOCK), 100, BLOCK, TOPK, keep_first=True)
+        np.testing.assert_array_equal(given, selection)
+        out, lse, same = mk.moba_forward(q, k, v, BLOCK, TOPK, keep_first=True)
+        np.testing.assert_array_equal(same, selection)
+        np.testing.assert_allclose(out, attention(q, k, v, kept), rtol=0, atol=1e-5)
+        rng = np.random.default_rng(SEED + 2)
+        d_out, direction = (rng.standard_normal(out.shape) for _ in range(2))
+        dq, _, _ = mk.attention_backward(q, k, v, out, d_out.astype(np.float32), lse, selection, BLOCK, TOPK)
+        step = 1e-6  # along which no row is routed anew: the kept blocks are given
+        rise = attention(q + step * direction, k, v, kept) - attention(q - step * direction, k, v, kept)
+        slope = (rise * d_out).sum() / (2 * step)
+        self.assertAlmostEqual(float((dq * direction).sum()), slope, delta=1e-4 * np.abs(dq * direction).sum())
 
     def test_forward_is_the_softmax_over_the_kept_keys(self):
         q, k, v = tensors()

@@ -143,6 +143,17 @@ class Module:
             total += gradients[3]
         self.assertTrue(torch.allclose(whole[3], total, rtol=1e-4, atol=1e-4))
 
+    def test_gradients_follow_the_blocks_that_are_kept_first(self):
+        q, k, v = self.leaves()
+        with torch.no_grad():
+            out, lse, selection = mk.moba_forward(q, k, v, BLOCK, TOPK, keep_first=True)
+            self.assertFalse(torch.equal(selection, mk.route(q, k, BLOCK, TOPK)))
+            wanted = mk.attention_backward(q, k, v, out, torch.ones_like(out), lse, selection, BLOCK, TOPK)
+        attended = mk.moba_attention(q, k, v, BLOCK, TOPK, keep_first=True)
+        self.assertTrue(torch.equal(attended, out))
+        for got, want in zip(torch.autograd.grad(attended, (q, k, v), torch.ones_like(out)), wanted):
+            self.assertTrue(torch.equal(got, want))
+
     def test_what_autograd_would_lose_is_refused(self):
         q, k, v = self.leaves()
         with self.assertRaisesRegex(ValueError, "moba_attention"):

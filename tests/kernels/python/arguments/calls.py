@@ -39,6 +39,7 @@ BLOCKS = (
 )
 QUERIES = tuple(f for f, arrays in ARRAYS.items() if "q" in arrays)
 ROUTING = tuple(f for f in BLOCKS if not f.startswith("attention"))  # what a scorer changes
+KEEPS_FIRST = tuple(f for f in ROUTING if f in QUERIES)
 FP32 = {
     "compute_centroids": "fp32",
     "key_conv_centroids": "fp32",
@@ -122,6 +123,7 @@ class _Sequences:
         self.block = int(arguments.get("block_size", 1))
         self.topk = int(arguments.get("topk", 1))
         self.scorer, self.seed = str(arguments.get("scorer", "mean")), int(arguments.get("scorer_seed", 0))
+        self.keep_first = bool(arguments.get("keep_first", False))
         cu = {side: arguments.get(f"cu_seqlens_{side}") for side in ("q", "k")}
         self.cu = {side: None if c is None else fw.double(c).astype(int) for side, c in cu.items()}
         self.parts = {}
@@ -155,7 +157,25 @@ def _check_selection(s, selection, scores, tolerance):
         if picks.size:
             exact = reference.scores(q, k, s.block, s.scorer, s.seed, i)
             exactly = 0 if s.scorer == "random" else tolerance
-            _check_picks(picks, exact, reference.own_blocks(len(q), len(k), s.block), given, exactly)
+            own = reference.own_blocks(len(q), len(k), s.block)
+            if s.keep_first:
+                picks, exact, own, given = _behind_first(picks, exact, own, given)
+            if picks.size:
+                _check_picks(picks, exact, own, given, exactly)
+
+
+def _behind_first(picks, exact, own, given):
+    """The same without block 0 and its slot, numbers counted from block 1 on, once that slot is checked."""
+    first = np.where(own > 0, 0, -1)
+    if (picks[..., 0] != first).any():
+        raise Wrong("slot 0 does not hold block 0 of the rows that have it as a candidate")
+    if given is not None:
+        _close("scores of slot 0", given[..., 0], np.broadcast_to(np.where(own > 0, np.inf, -np.inf), given.shape[:-1]), 0)
+        given = given[..., 1:]
+    rest = picks[..., 1:]
+    if (rest == 0).any():
+        raise Wrong("selection names block 0 twice")
+    return np.where(rest > 0, rest - 1, rest), exact[..., 1:], np.maximum(own - 1, 0), given
 
 
 def _check_picks(picks, exact, own, given, tolerance):
@@ -312,6 +332,7 @@ def _selection_of(fw, arguments):
         fp32_centroids=arguments.get("fp32_centroids", False),
         scorer=arguments.get("scorer", "mean"),
         scorer_seed=arguments.get("scorer_seed", 0),
+        keep_first=arguments.get("keep_first", False),
     )
 
 

@@ -12,7 +12,22 @@ import numpy as np
 import mobalab_kernels as mk
 
 from . import layouts
-from .calls import ARRAYS, BLOCK, BLOCKS, FP32, PACKED, QUERIES, ROUTING, SEQ, TENSORS, TOPK, call, good_call, values
+from .calls import (
+    ARRAYS,
+    BLOCK,
+    BLOCKS,
+    FP32,
+    KEEPS_FIRST,
+    PACKED,
+    QUERIES,
+    ROUTING,
+    SEQ,
+    TENSORS,
+    TOPK,
+    call,
+    good_call,
+    values,
+)
 
 RIGHT = "right"  # the answer is MoBA's
 RIGHT_IF_TAKEN = "right if taken"  # or MOBALAB_UNSUPPORTED: a device need not have every scorer
@@ -427,6 +442,30 @@ def scorer_rows(fw):
                 yield _row(function, f"keyword {name}", Refused(TypeError, (name,)), **{name: "mean"})
 
 
+# ---- keep_first
+
+
+def keep_first_rows(fw):
+    for function in KEEPS_FIRST:
+        for topk in (1, 2, TOPK, 6, 1000):
+            for packed in (False, True):
+                label = f"keep_first, topk = {topk}{', packed' * packed}"
+                yield _row(function, label, RIGHT, packed, keep_first=True, topk=topk)
+        for value in (True, False, np.bool_(True), np.bool_(False)):
+            yield _row(function, f"keep_first = {value!r}", RIGHT, keep_first=value)
+        for scorer in GOOD_SCORERS:
+            wanted = RIGHT if scorer == "mean" or fw.device == "cpu" else RIGHT_IF_TAKEN
+            yield _row(function, f"keep_first, scorer = {scorer!r}", wanted, keep_first=True, scorer=scorer)
+        for value in (1, 0, "yes", "", None, 1.0, np.int64(1), [True], np.array(True), np.array([True])):
+            wanted = refused("keep_first", "True or False", kind=TypeError)
+            yield _row(function, f"keep_first = {value!r}", wanted, keep_first=value)
+    for topk in (2, TOPK):
+        yield _row("route", f"keep_first, topk = {topk}, scores", RIGHT, keep_first=True, topk=topk, return_scores=True)
+    for function in ARRAYS:
+        if function not in KEEPS_FIRST:
+            yield _row(function, "keyword keep_first", Refused(TypeError, ("keep_first",)), keep_first=True)
+
+
 def given_centroids_rows(fw):
     """route_with_centroids: what compute_centroids returned, for these keys, and what it did not."""
     function = "route_with_centroids"
@@ -450,6 +489,7 @@ def given_centroids_rows(fw):
             label = f"{scorer!r}{', packed' * packed}"
             yield row(label, RIGHT, packed=packed, scorer=scorer)
             yield row(f"{label}, scores", RIGHT, packed=packed, scorer=scorer, return_scores=True)
+            yield row(f"{label}, keep_first", RIGHT, packed=packed, scorer=scorer, return_scores=True, keep_first=True)
         yield row(f"{scorer!r}, fp32", RIGHT, scorer=scorer, fp32=True)
         for rows in (0, 1, 17):
             yield row(f"{scorer!r}, last {rows}", RIGHT, scorer=scorer, q=lambda fw, a, n=rows: a["q"][:, SEQ - n :])
@@ -800,6 +840,12 @@ def gradient_rows(fw):
         )
         yield Row(
             "moba_attention",
+            f"all require grad, keep_first{', packed' * packed}",
+            lambda fw, packed=packed: {**all_of_them(fw, packed), "keep_first": True},
+            RIGHT,
+        )
+        yield Row(
+            "moba_attention",
             f"all require grad, routed by quest{', packed' * packed}",
             lambda fw, packed=packed: {**all_of_them(fw, packed), "scorer": "quest"},
             RIGHT if fw.device == "cpu" else RIGHT_IF_TAKEN,
@@ -823,6 +869,7 @@ def rows(fw):
         kind_rows,
         number_rows,
         scorer_rows,
+        keep_first_rows,
         given_centroids_rows,
         boundary_rows,
         selection_rows,
