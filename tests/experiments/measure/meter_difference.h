@@ -112,10 +112,10 @@ inline void compare_all(const std::string& name, const std::vector<float>& seen,
     }
 }
 
-/// All but `share` of the entries within `most` of the expected one, relative to 1 + |expected|; NaN
-/// where NaN is expected.
+/// All but `share` of the entries within `most` of the expected one, relative to floor + |expected|;
+/// NaN where NaN is expected.
 inline void compare_most(const std::string& name, const std::vector<float>& seen, const std::vector<float>& expected,
-                         double most, double share, Complaints& complaints) {
+                         double most, double share, Complaints& complaints, double floor = 1.0) {
     if (seen.size() != expected.size()) {
         complaints.add(name + ": " + std::to_string(seen.size()) + " rows, expected " +
                        std::to_string(expected.size()));
@@ -125,7 +125,7 @@ inline void compare_most(const std::string& name, const std::vector<float>& seen
     for (std::size_t row = 0; row < seen.size(); ++row) {
         const bool same = std::isnan(expected[row])
                               ? std::isnan(seen[row])
-                              : std::abs(double{seen[row]} - expected[row]) <= most * (1.0 + std::abs(expected[row]));
+                              : std::abs(double{seen[row]} - expected[row]) <= most * (floor + std::abs(expected[row]));
         if (!same && wrong++ == 0) first = row;
     }
     if (static_cast<double>(wrong) > MeterTolerance::rows_allowed(share, seen.size())) {
@@ -204,7 +204,7 @@ inline void compare_setting(const std::string& name, const RowOutcomes& seen, co
 
 inline void compare_scores(const std::string& name, const ScoreOutcomes& seen, const ScoreOutcomes& expected,
                            double share, Complaints& complaints) {
-    compare_most(name + ": deviation", seen.deviation, expected.deviation, 1e-3, share, complaints);
+    compare_most(name + ": deviation", seen.deviation, expected.deviation, 1e-3, share, complaints, 0.0);
     compare_most(name + ": needle_score", seen.needle_score, expected.needle_score, 0.02, share, complaints);
     compare_most(name + ": mass_score", seen.mass_score, expected.mass_score, 0.02, share, complaints);
     compare_most(name + ": mass_score_squared", seen.mass_score_squared, expected.mass_score_squared, 0.05, share,
