@@ -78,6 +78,38 @@ std::vector<RouteSetting> all_routers(const std::vector<std::int64_t>& block_siz
     return settings;
 }
 
+// The comparison itself, on every machine: a meter agrees with itself, and each wrong number is found.
+TEST(MeterDifference, FindsWrongNumbers) {
+    const HeadShape shape{.head_dim = 64, .rows = 70, .q_start = 1100, .value_dim = 64};
+    const HeadTensors head = random_head(shape, 1);
+    const std::vector<RouteSetting> settings = all_routers({32}, 64);
+    const HeadOutcomes right = cpu_head_meter(1)->measure(head, settings, 77);
+    EXPECT_EQ(difference(right, right, settings, head), "");
+    const auto finds = [&](const auto& spoil) {
+        HeadOutcomes wrong = right;
+        spoil(wrong);
+        return !difference(wrong, right, settings, head).empty();
+    };
+    static constexpr float none = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_TRUE(finds([](HeadOutcomes& o) { o.distant_key[69] -= 1; }));
+    EXPECT_TRUE(finds([](HeadOutcomes& o) { o.dense_norm[3] *= 1.01F; }));
+    EXPECT_TRUE(finds([](HeadOutcomes& o) { o.blocks.at(32).past_mass[5] += 1e-3F; }));
+    EXPECT_TRUE(finds([](HeadOutcomes& o) { o.blocks.at(32).first_mass_no0[5] = none; }));
+    EXPECT_TRUE(finds([](HeadOutcomes& o) { o.blocks.at(32).needle_key[0] = -1; }));
+    EXPECT_TRUE(finds([](HeadOutcomes& o) { o.settings[0].routed_mass[7] += 1e-3F; }));
+    EXPECT_TRUE(finds([](HeadOutcomes& o) { o.settings[0].output_error[7] = none; }));
+    EXPECT_TRUE(finds([](HeadOutcomes& o) { std::fill_n(o.settings[1].selection.begin(), 30, 3); }));
+    EXPECT_TRUE(finds([](HeadOutcomes& o) { std::fill_n(o.settings[0].margin.begin(), 3, none); }));
+    for (const auto& [score, outcomes] : right.scores) {
+        EXPECT_TRUE(finds([&](HeadOutcomes& o) { std::fill_n(o.scores.at(score).needle_score.begin(), 3, 9.0F); }));
+        EXPECT_TRUE(finds([&](HeadOutcomes& o) {
+            for (float& x : o.scores.at(score).deviation) x *= 1.01F;
+        }));
+        EXPECT_TRUE(finds([&](HeadOutcomes& o) { o.scores.at(score).distances.sum[1] += 10.0; }));
+        EXPECT_TRUE(finds([&](HeadOutcomes& o) { ++o.scores.at(score).distances.count[1]; }));
+    }
+}
+
 // One tile and a bit, with distant keys, in both dtypes: all kernels in a second, for compute-sanitizer.
 TEST_F(CudaMeasure, SmallHeadAgreesWithTheCpu) {
     for (const DataType dtype : {DataType::bf16, DataType::fp16}) {
