@@ -1,6 +1,3 @@
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <cstddef>
 #include <cstdint>
 
@@ -13,6 +10,7 @@
 #include "kernels/cuda/ptx/copy.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
+#include "kernels/cuda/ptx/mma.cuh"
 
 // block_forward in plain terms: four warps, mma.sync, cp.async, one tile after the other. It serves head_dim 256, whose
 // keys and values leave the wgmma kernel no room, and judges that kernel at every other head_dim.
@@ -34,27 +32,6 @@ struct Shared {
     alignas(128) std::byte q[rows_per_tile * QueryRows<HeadDim>::pitch];
     std::int32_t drawn;
 };
-
-/// D (16 x 8) += A (16 x 16) * B (16 x 8).
-template <typename T>
-__device__ __forceinline__ void mma(float* d, const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1);
-template <>
-__device__ __forceinline__ void mma<__nv_bfloat16>(float* d, const std::uint32_t (&a)[4], std::uint32_t b0,
-                                                   std::uint32_t b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-template <>
-__device__ __forceinline__ void mma<__half>(float* d, const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(const BlockForwardArgs& args, const WorkUnit& unit,
