@@ -7,6 +7,7 @@ from pathlib import Path
 from .._errors import INVALID_ARGUMENT, Error, invalid
 from ._arrays import DTYPES
 from ._needles import read_needles
+from ._trace_file import check_path
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,6 +79,7 @@ def _text(path):
 
 def _run(arguments):
     given = _parser().parse_args(arguments)
+    check_path(given.trace)  # before the model takes its time
     text = _text(given.text)
     needles = read_needles(given.needles) if given.needles else []
     if given.threads is not None and given.threads < 1:
@@ -88,7 +90,7 @@ def _run(arguments):
 
         from ._hugging_face import load_model, record
     except ImportError as failed:
-        install = "python3 -m pip install torch transformers"
+        install = "python3 -m pip install torch 'transformers>=4.53'"
         raise Error(INVALID_ARGUMENT, f"recording needs torch and transformers ({failed}): {install}") from failed
     if not sys.stderr.isatty():
         logging.disable_progress_bar()

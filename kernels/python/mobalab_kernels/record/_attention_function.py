@@ -3,17 +3,21 @@
 import sys
 from contextlib import contextmanager
 
-from transformers import modeling_utils
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .._errors import invalid
 
 PREFIX = "mobalab_record_"  # and the name of the model's own function, of which transformers looks for parts ("flash")
-_watchers = {}  # id of a config: who sees the attention of the modules that have it
+_watchers = {}  # id of a config: (the chosen modules, what is called for them)
 
 
 @contextmanager
-def watched(model, see):
-    """Within it each attention of the model calls `see(module, q, k, v, scale)` and computes what it always does.
+def watched(model, chosen, see):
+    """Within it each of the chosen attention modules calls `see(module, q, k, v, scale)`; all compute what they always
+    do.
 
     q [batch, heads, token, head_dim], k and v as the model hands them over, before heads are repeated.
     """
@@ -25,7 +29,7 @@ def watched(model, see):
     try:
         for config, own in before:
             _register(own)
-            _watchers[id(config)] = see
+            _watchers[id(config)] = (set(chosen), see)
             config._attn_implementation = PREFIX + own
         yield
     finally:
@@ -38,22 +42,14 @@ def _register(own):
     """Makes the function known that watches the model's own one. It stays known, and does nothing by itself."""
 
     def attend(module, query, key, value, attention_mask, *args, **named):
-        _check_plain(module, query, attention_mask, named)
-        scale = named.get("scaling")
-        see = _watchers[id(module.config)]
-        see(module, query, key, value, query.shape[-1] ** -0.5 if scale is None else scale)
+        chosen, see = _watchers[id(module.config)]
+        if module in chosen:
+            _check_plain(module, query, key, attention_mask, named)
+            scale = named.get("scaling")
+            see(module, query, key, value, query.shape[-1] ** -0.5 if scale is None else scale)
         return _own_function(module, own)(module, query, key, value, attention_mask, *args, **named)
 
-    if not hasattr(
-        modeling_utils, "AttentionInterface"
-    ):  # transformers 4.48: a dict, and a full mask for its new names
-        modeling_utils.ALL_ATTENTION_FUNCTIONS[PREFIX + own] = attend
-        return
-    modeling_utils.AttentionInterface.register(PREFIX + own, attend)
-    try:
-        from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-    except ImportError:  # before 4.53
-        return
+    AttentionInterface.register(PREFIX + own, attend)
     if own in ALL_MASK_ATTENTION_FUNCTIONS:
         AttentionMaskInterface.register(PREFIX + own, ALL_MASK_ATTENTION_FUNCTIONS[own])
 
@@ -63,12 +59,12 @@ def _own_function(module, own):
     code = sys.modules[type(module).__module__]
     if own == "eager":
         return code.eager_attention_forward
-    return getattr(code, "ALL_ATTENTION_FUNCTIONS", modeling_utils.ALL_ATTENTION_FUNCTIONS)[own]
+    return getattr(code, "ALL_ATTENTION_FUNCTIONS", ALL_ATTENTION_FUNCTIONS)[own]
 
 
-def _check_plain(module, query, mask, named):
+def _check_plain(module, query, key, mask, named):
     """Raises where the model's attention is not softmax(scale q.k) over all tokens up to the query's own."""
-    layer, tokens = getattr(module, "layer_idx", "?"), query.shape[2]
+    layer, tokens = getattr(module, "layer_idx", "?"), key.shape[2]
     window = named.get("sliding_window")
     if window is not None and window < tokens:
         raise invalid(
@@ -85,12 +81,15 @@ def _check_plain(module, query, mask, named):
                 "attention whose scores are scale times q.k alone",
                 "another model",
             )
-    causal = named.get("is_causal")
-    if not (getattr(module, "is_causal", True) if causal is None else causal):
-        raise invalid("model", f"layer {layer} is not causal", "a causal language model", "another model")
-    if getattr(mask, "ndim", 0) == 4:
-        last = mask[..., -1, :]
-        if not bool((last == 0 if last.dtype.is_floating_point else last).all()):
-            raise invalid(
-                "model", f"layer {layer} hides keys from the last query", "dense causal attention", "fewer tokens"
-            )
+    if not _sees_all_before(module, query.shape[2], tokens, mask, named.get("is_causal")):
+        raise invalid("model", f"layer {layer} is not causal and dense", "dense causal attention", "another model")
+
+
+def _sees_all_before(module, queries, keys, mask, causal):
+    """Whether each query sees the keys up to its own position and no others."""
+    if getattr(mask, "ndim", 0) != 4:  # none, or the padding that flash attention is told of: there is none
+        return getattr(module, "is_causal", True) if causal is None else causal
+    seen = mask[..., :keys]  # some make it longer
+    seen = seen == 0 if seen.dtype.is_floating_point else seen.bool()
+    position = torch.arange(keys, device=seen.device)
+    return all(bool((seen[..., row, :] == (position <= keys - queries + row)).all()) for row in range(queries))

@@ -1,4 +1,4 @@
-"""Records causal language models of Hugging Face's transformers (4.48 and later)."""
+"""Records causal language models of Hugging Face's transformers (4.53 and later)."""
 
 import hashlib
 import importlib.metadata
@@ -13,7 +13,7 @@ from . import _rope
 from ._attention_function import watched
 from ._needles import token_needles
 from ._projections import Projections, not_found
-from ._recorder import Recorder
+from ._recorder import Recorder, whole
 
 PACKAGE = "package:"
 
@@ -72,8 +72,9 @@ def record(
         model, tokenizer, found = load_model(model)
     config = _checked(model, tokenizer, rope)
     ids, offsets = _tokens(tokenizer, text, tokens, needles)
-    first = len(ids) // 2 if q_start is None else q_start
-    asked = token_needles(needles, text, offsets, ids, range(first, len(ids) if q_rows is None else first + q_rows))
+    first = len(ids) // 2 if q_start is None else whole("q_start", q_start, 0)
+    stop = len(ids) if q_rows is None else first + whole("q_rows", q_rows, 1)
+    asked = token_needles(needles, text, offsets, ids, range(first, stop))
     name = config.name_or_path or type(model).__name__
     described = {"model": name, "layers": str(config.num_hidden_layers), **found, **(metadata or {})}
     recorder = Recorder(
@@ -128,10 +129,10 @@ def _tokens(tokenizer, text, tokens, needles):
         )
     encoded = tokenizer(text, return_offsets_mapping=tokenizer.is_fast)
     ids = list(encoded["input_ids"])
-    if not ids:
-        raise invalid("text", "has no tokens", "at least one token long", "a longer text")
-    if tokens is not None and not 1 <= tokens <= len(ids):
-        raise invalid("tokens", tokens, f"1 to the text's {len(ids)}", str(max(1, min(tokens, len(ids)))))
+    if len(ids) < 2:
+        raise invalid("text", f"of {len(ids)} tokens", "at least 2 tokens long", "a longer text")
+    if tokens is not None and not whole("tokens", tokens, 2) <= len(ids):
+        raise invalid("tokens", tokens, f"2 to the text's {len(ids)}", str(len(ids)))
     return ids[:tokens], list(encoded["offset_mapping"])[:tokens] if tokenizer.is_fast else []
 
 
@@ -140,14 +141,12 @@ def _run(model, ids, recorder, config):
     chosen = [m for m in model.modules() if hasattr(m, "layer_idx")]
     chosen = [m for m in chosen if recorder.layers is None or m.layer_idx in recorder.layers]
     projections = {m: Projections(m) for m in chosen}
-    rotations = {}  # layer: (layout, rope_dim), None where it is not to be told
+    rotations = {}  # layer: Rotation, None where it is not to be told
 
     def see(module, q, k, v, scale):
-        if module not in projections:
-            return
         layer = module.layer_idx
         before = projections[module].before(q[0].transpose(0, 1), k[0].transpose(0, 1))
-        rotations[layer] = before[2:] if before else None
+        rotations[layer] = before[2] if before else None
         if recorder.metadata["rope"] == "pre":
             if before is None:
                 raise not_found(layer)
@@ -155,7 +154,7 @@ def _run(model, ids, recorder, config):
         recorder.capture(layer, q, k, v, scale=scale)
 
     try:
-        with watched(model, see), torch.no_grad():
+        with watched(model, chosen, see), torch.no_grad():
             # Without the head of the vocabulary: the logits of 128K tokens would be larger than all else.
             model.base_model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
     finally:

@@ -1,7 +1,7 @@
 """Queries and keys before their rotation, from hooks on the projections of an attention module."""
 
 from .._errors import invalid
-from ._rope import rotation_of
+from ._rope import Rotation, layout_of
 
 # Children whose outputs are queries and keys, the last ones before the rotation first (a norm follows its projection).
 SEPARATE = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"), ("q_proj", "k_proj"))
@@ -23,16 +23,16 @@ class Projections:
             handle.remove()
 
     def before(self, q, k):
-        """(q, k, layout, rope_dim) before the rotation that gave q and k [token, head, dim], None if none is found."""
+        """(q, k, Rotation) before the rotation that gave these q and k [token, head, dim], None if none is found."""
         outputs, rotation = self.outputs, self.rotation
         self.outputs, self.rotation = {}, None  # memory of one layer at a time
         if rotation is None:
             return None
         cos, sin = rotation
         for pre_q, pre_k in _candidates(outputs, q, k):
-            layouts = {rotation_of(pre_q, q, cos, sin), rotation_of(pre_k, k, cos, sin)}
+            layouts = {layout_of(pre_q, q, cos, sin), layout_of(pre_k, k, cos, sin)}
             if len(layouts) == 1 and None not in layouts:
-                return pre_q, pre_k, layouts.pop(), cos.shape[-1]
+                return pre_q, pre_k, Rotation(layouts.pop(), cos.shape[-1], tuple(cos[1].tolist()))
         return None
 
     def _keep(self, name):

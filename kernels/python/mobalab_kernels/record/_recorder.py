@@ -54,8 +54,8 @@ class Recorder:
         _one_of("layout", layout, LAYOUTS)
         self.layers = None if layers is None else _numbers("layers", layers)
         self.heads = None if heads is None else _numbers("heads", heads)
-        self.q_start = _whole("q_start", q_start, 0)
-        self.q_rows = None if q_rows is None else _whole("q_rows", q_rows, 1)
+        self.q_start = whole("q_start", q_start, 0)
+        self.q_rows = None if q_rows is None else whole("q_rows", q_rows, 1)
         self.scale, self.token_ids = scale, token_ids
         given = {"model": model, "text": text, "rope": _one_of("rope", rope, ROPES), **(metadata or {})}
         self.metadata = {name: _utf8(name, value) for name, value in given.items()}
@@ -74,7 +74,7 @@ class Recorder:
     def capture(self, layer, q, k, v=None, scale=None):
         """Takes q [tokens, heads, head_dim], k and v [tokens, key heads, ...] of a layer (in `layout`); a layer that
         was not chosen is passed over. scale as in the class, for those who know it here only."""
-        _whole("layer", layer, 0)
+        whole("layer", layer, 0)
         if self.layers is not None and layer not in self.layers:
             return
         if layer in self._captured:
@@ -216,7 +216,7 @@ def _one_of(name, value, choices):
     return value
 
 
-def _whole(name, value, least):
+def whole(name, value, least):
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         raise invalid_type(name, repr(value), "a whole number", str(least))
     if value < least:
@@ -225,7 +225,7 @@ def _whole(name, value, least):
 
 
 def _numbers(name, values):
-    values = [_whole(name, value, 0) for value in values]
+    values = [whole(name, value, 0) for value in values]
     if not values:
         raise invalid(name, "[]", "at least one number, or None for all", "None")
     if len(set(values)) != len(values):

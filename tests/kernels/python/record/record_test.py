@@ -356,6 +356,7 @@ class Command(InFolder):
             ((), "the following arguments are required: model"),
             (("m", text, self.path), "--about"),
             (("m", self.folder / "none", self.path, *about), "No such file"),
+            (("m", text, self.folder / "t.npz", *about), "t.safetensors"),
             (("m", latin, self.path, *about), "UTF-8 (byte 3 is not)"),
             (("m", text, self.path, *about, "--layers", "5-3"), "5-3"),
             (("m", text, self.path, *about, "--layers", "x"), "no list of numbers"),
