@@ -49,6 +49,7 @@ WORK = ["analysis", "kernels", *SIM, "experiments/base", "experiments/results", 
 ARROWS["experiments/probe"] = [*WORK, "experiments/device"]
 ARROWS["experiments/simulation"] = WORK
 ARROWS["experiments/bench"] = [*WORK, "experiments/device", "experiments/points"]
+ARROWS["experiments/advise"] = ["analysis", "experiments/base", "experiments/results"]
 ARROWS["experiments/commands"] = [*WORK] + [room for room in ARROWS if room.startswith("experiments/")]
 ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/commands"]  # main.cc
 
