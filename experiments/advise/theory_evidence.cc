@@ -145,6 +145,9 @@ Evidence theory_evidence(const Assumption& assumption, const SettingGrid& grid) 
     if (evidence.candidates.empty()) {
         throw InputError("block-size, topk: no setting asked for can be" + (first.empty() ? "" : ": " + first));
     }
+    evidence.notes.push_back(
+        "independent keys and one needle: on heads of a real model (SmolLM2-135M) this probability was off by 0.53 on "
+        "average; record a trace to know");
     if (left_out > 0) {
         evidence.notes.push_back(fmt::format("left out {} settings that cannot be, the first: {}", left_out, first));
     }
