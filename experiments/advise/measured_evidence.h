@@ -10,11 +10,11 @@ namespace mobalab::experiments {
 
 /// Which rows of a table `measure` are looked at; an empty list takes all.
 struct MeasuredRows {
-    std::vector<std::string> traces;
-    std::vector<std::string> scorers;
-    std::vector<std::int64_t> block_sizes;
-    std::vector<std::int64_t> topks;
-    std::vector<bool> keep_first;
+    std::vector<std::string> traces = {};
+    std::vector<std::string> scorers = {};
+    std::vector<std::int64_t> block_sizes = {};
+    std::vector<std::int64_t> topks = {};
+    std::vector<bool> keep_first = {};
 };
 
 /// The evidence of a table `measure`. Heads are (layer, head); one that several traces measured counts once, with the

@@ -84,7 +84,7 @@ TEST(KernelTimes, DamagedTablesAreRefusedWithTheirLine) {
     EXPECT_THAT(of_rows("128,2,16,4096,64,8,mean,0,nan,1\n"), HasSubstr("line 5: route_ms = nan"));
     EXPECT_THAT(of_rows("128,2,16,4096,64,8,mean,0,0,0\n"), HasSubstr("takes time"));
     EXPECT_THAT(of_rows("128,2,16,4096,64,8,mean,2,1,2\n"), HasSubstr("keep_first = 2"));
-    EXPECT_THAT(of_rows("128,2,16,4096,64,8,meen,0,1,2\n"), HasSubstr("scorer = meen"));
+    EXPECT_THAT(of_rows("128,2,16,4096,64,8,meen,0,1,2\n"), HasSubstr("line 5: scorer = 'meen'"));
     EXPECT_THAT(of_rows(row + "128,2,32,8192,64,8,mean,0,1,2\n"), HasSubstr("one shape a width"));
     EXPECT_THAT(of_rows("128,2,16,4096,64,8,mean,0,1\n"), HasSubstr("line 5: has 9 cells"));
     EXPECT_THAT(refusal(std::string(notes) + "head_dim,batch\n128,2\n"), HasSubstr("has no column heads"));
