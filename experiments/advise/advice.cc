@@ -110,6 +110,7 @@ private:
         return found;
     }
 
+    /// Heads on which a recalls more.
     std::int64_t heads_ahead(const Candidate& a, const Candidate& b) const {
         std::int64_t ahead = 0;
         for (std::size_t h = 0; h < a.heads.size(); ++h) {
@@ -126,7 +127,7 @@ private:
             // Where the fewest keys are asked for, only what takes as few of them is a rival.
             const bool as_cheap = budget_.kind != Budget::Kind::recall || cost(i) <= cost(chosen);
             if (i != chosen && within_budget(i) && as_cheap && other.high >= best.low && best.high >= other.low) {
-                found.push_back({i, heads_ahead(at(chosen), at(i))});
+                found.push_back({i, heads_ahead(at(chosen), at(i)), heads_ahead(at(i), at(chosen))});
             }
         }
         std::stable_sort(found.begin(), found.end(),

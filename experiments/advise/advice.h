@@ -26,7 +26,8 @@ double cost_of(const Candidate& candidate, const Budget& budget);
 /// A candidate within the budget that the chosen one cannot be told from: their intervals overlap.
 struct Rival {
     std::size_t candidate;
-    std::int64_t heads_ahead;  ///< heads on which the chosen one recalls more
+    std::int64_t heads_ahead;   ///< heads on which the chosen one recalls more
+    std::int64_t heads_behind;  ///< and less
 };
 
 /// What becomes of the chosen setting where some heads keep dense attention.
@@ -45,8 +46,8 @@ struct Advice {
     std::optional<std::size_t> nearest = {};  ///< nothing chosen: what comes nearest to the budget, if it has a cost
     std::optional<std::size_t> best_reference = {};  ///< best of what cannot be advised, with as many keys at most as
                                                      ///< the chosen one; not the oracle
-    std::optional<std::size_t> oracle = {};  ///< the most that blocks can hold, likewise
-    DenseHeads dense = {};                   ///< of the chosen one
+    std::optional<std::size_t> oracle = {};          ///< the most that blocks can hold, likewise
+    DenseHeads dense = {};                           ///< of the chosen one
 };
 
 /// Chosen is the best answer within a budget of cost, the lowest cost within one of recall; among equals the other of

@@ -48,9 +48,10 @@ std::string rivals_note(const Evidence& evidence, const std::vector<Rival>& riva
             break;
         }
         const Candidate& candidate = evidence.candidates[rival.candidate];
-        const std::string ahead = evidence.measured ? fmt::format("; the chosen one recalls more on {} of {} heads",
-                                                                  rival.heads_ahead, evidence.heads.size())
-                                                    : "";
+        const std::string ahead = evidence.measured
+                                      ? fmt::format("; the chosen one recalls more on {} heads and less on {}",
+                                                    rival.heads_ahead, rival.heads_behind)
+                                      : "";
         names.push_back(fmt::format("{} ({}{})", to_string(candidate.setting), answer_text(candidate), ahead));
     }
     const std::size_t more = rivals.size() - names.size();

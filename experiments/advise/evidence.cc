@@ -19,6 +19,10 @@ bool can_be_advised(const std::string& scorer) {
     }
 }
 
+bool keeps_everything(const Setting& setting, std::int64_t seq_len) {
+    return setting.topk >= analysis::num_blocks(seq_len, setting.block_size);
+}
+
 Estimate Candidate::answer() const {
     return heads.empty() ? Estimate{needle_hit, needle_hit, needle_hit} : recall;
 }

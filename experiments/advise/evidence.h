@@ -27,6 +27,9 @@ std::string to_string(const Setting& setting);
 /// cum2, random) are there to be compared with.
 bool can_be_advised(const std::string& scorer);
 
+/// Whether it keeps every block of so many tokens: dense attention, which needs no advice.
+bool keeps_everything(const Setting& setting, std::int64_t seq_len);
+
 inline constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 
 /// An estimate with its interval; NaN: not known.

@@ -195,6 +195,15 @@ void require_one_kind(const Measured& measured, const std::string& path) {
     }
 }
 
+using MeasuredItem = std::pair<const Setting, std::map<Place, HeadLoss>>;
+
+bool is_dense(const Measured& measured, const MeasuredItem& item) {
+    return keeps_everything(item.first, measured.seq_len);
+}
+bool is_whole(const Measured& measured, const MeasuredItem& item) {
+    return item.second.size() == measured.places.size();
+}
+
 Candidate candidate_of(const Setting& setting, const std::map<Place, HeadLoss>& losses) {
     std::map<HeadName, std::vector<HeadLoss>> by_head;
     for (const auto& [place, loss] : losses) {
@@ -212,12 +221,16 @@ Candidate candidate_of(const Setting& setting, const std::map<Place, HeadLoss>& 
 }
 
 void add_notes(Evidence& evidence, const Measured& measured) {
-    const std::size_t left_out = measured.settings.size() - evidence.candidates.size();
-    if (left_out > 0) {
-        evidence.notes.push_back(
-            fmt::format("left out {} of {} settings, which were not measured on every head of every trace", left_out,
-                        measured.settings.size()));
-    }
+    const auto note = [&](auto holds, const std::string& what) {
+        const auto count = std::count_if(measured.settings.begin(), measured.settings.end(), holds);
+        if (count > 0) {
+            evidence.notes.push_back(
+                fmt::format("left out {} of {} settings, {}", count, measured.settings.size(), what));
+        }
+    };
+    note([&](const auto& item) { return is_dense(measured, item); }, "which keep every block: dense attention");
+    note([&](const auto& item) { return !is_dense(measured, item) && !is_whole(measured, item); },
+         "which were not measured on every head of every trace");
     if (measured.places.size() > evidence.heads.size()) {
         evidence.notes.push_back(
             "a head that was measured on several traces counts once, with the mean of its numbers");
@@ -246,13 +259,15 @@ Evidence measured_evidence(const Table& table, const MeasuredRows& wanted, const
             evidence.heads.push_back(place.first);
         }
     }
-    for (const auto& [setting, losses] : measured.settings) {
-        if (losses.size() == measured.places.size()) {
-            evidence.candidates.push_back(candidate_of(setting, losses));
+    for (const auto& item : measured.settings) {
+        if (is_whole(measured, item) && !is_dense(measured, item)) {
+            evidence.candidates.push_back(candidate_of(item.first, item.second));
         }
     }
     if (evidence.candidates.empty()) {
-        throw InputError(path + ": no setting was measured on every head of every trace; choose with --trace");
+        throw InputError(path +
+                         ": no setting that leaves a block out was measured on every head of every trace; choose with "
+                         "--trace, or measure smaller k");
     }
     add_notes(evidence, measured);
     return evidence;

@@ -72,8 +72,8 @@ std::string impossible(const RoutingPoint& point) {
     if (point.candidates < 1) {
         return fmt::format("B {} leaves no past block in {} tokens", point.block_size, point.seq_len);
     }
-    if (point.topk > point.candidates + 1) {
-        return fmt::format("B {}, k {}: there are {} blocks", point.block_size, point.topk, point.candidates + 1);
+    if (point.topk > point.candidates) {
+        return fmt::format("B {}, k {}: keeps all of {} blocks", point.block_size, point.topk, point.candidates + 1);
     }
     if (point.cluster_size > point.block_size) {
         return fmt::format("B {}: the profile's {} tokens do not fit into a block", point.block_size,
@@ -149,7 +149,8 @@ Evidence theory_evidence(const Assumption& assumption, const SettingGrid& grid) 
         "independent keys and one needle: on heads of a real model (SmolLM2-135M) this probability was off by 0.53 on "
         "average; record a trace to know");
     if (left_out > 0) {
-        evidence.notes.push_back(fmt::format("left out {} settings that cannot be, the first: {}", left_out, first));
+        evidence.notes.push_back(
+            fmt::format("left out {} settings that cannot be or keep every block, the first: {}", left_out, first));
     }
     return evidence;
 }

@@ -35,10 +35,10 @@ struct SettingGrid {
 /// 0 kept a needle there is found and elsewhere c - 1 blocks compete for one slot less: hit = 1 / c + (1 - 1 / c) hit(c
 /// - 1, topk - 1), which is exact too.
 ///
-/// Settings that cannot be (more blocks kept than there are, a block smaller than the profile, no past block,
-/// sub-blocks that do not divide the block) are left out, and a note says how many and why the first. Throws
-/// analysis::InputError where nothing is left, for a scorer without any law, and for a profile that its scorer cannot
-/// have.
+/// Settings that cannot be (a block smaller than the profile, no past block,
+/// sub-blocks that do not divide the block) or that keep every block are left out, and a note says how many and why the
+/// first. Throws analysis::InputError where nothing is left, for a scorer without any law, and for a profile that its
+/// scorer cannot have.
 Evidence theory_evidence(const Assumption& assumption, const SettingGrid& grid);
 
 }  // namespace mobalab::experiments
