@@ -19,8 +19,8 @@ bool can_be_advised(const std::string& scorer) {
     }
 }
 
-bool keeps_everything(const Setting& setting, std::int64_t seq_len) {
-    return setting.topk >= analysis::num_blocks(seq_len, setting.block_size);
+bool leaves_a_choice(const Setting& setting, std::int64_t seq_len) {
+    return setting.topk > 1 && setting.topk < analysis::num_blocks(seq_len, setting.block_size);
 }
 
 Estimate Candidate::answer() const {

@@ -27,8 +27,8 @@ std::string to_string(const Setting& setting);
 /// cum2, random) are there to be compared with.
 bool can_be_advised(const std::string& scorer);
 
-/// Whether it keeps every block of so many tokens: dense attention, which needs no advice.
-bool keeps_everything(const Setting& setting, std::int64_t seq_len);
+/// Whether a router has something to choose in so many tokens: it keeps a block beside the own one, and leaves one out.
+bool leaves_a_choice(const Setting& setting, std::int64_t seq_len);
 
 inline constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 

@@ -45,7 +45,7 @@ std::string length_warning(const Evidence& evidence, std::int64_t asked_seq_len)
         const std::string explained = std::isnan(r2) ? "how much of the scores distance explains is not known"
                                                      : fmt::format(
                                                            "distance explains {:.2g} of the variance of scores "
-                                                           "(at most {} would do)",
+                                                           "(under {} would do)",
                                                            r2, distance_explains_from);
         throw analysis::InputError(fmt::format(
             "seq-len = {}: the measurement is of {} tokens and {}, so nothing can be said of lengths beyond "

@@ -197,8 +197,8 @@ void require_one_kind(const Measured& measured, const std::string& path) {
 
 using MeasuredItem = std::pair<const Setting, std::map<Place, HeadLoss>>;
 
-bool is_dense(const Measured& measured, const MeasuredItem& item) {
-    return keeps_everything(item.first, measured.seq_len);
+bool has_choice(const Measured& measured, const MeasuredItem& item) {
+    return leaves_a_choice(item.first, measured.seq_len);
 }
 bool is_whole(const Measured& measured, const MeasuredItem& item) {
     return item.second.size() == measured.places.size();
@@ -228,8 +228,9 @@ void add_notes(Evidence& evidence, const Measured& measured) {
                 fmt::format("left out {} of {} settings, {}", count, measured.settings.size(), what));
         }
     };
-    note([&](const auto& item) { return is_dense(measured, item); }, "which keep every block: dense attention");
-    note([&](const auto& item) { return !is_dense(measured, item) && !is_whole(measured, item); },
+    note([&](const auto& item) { return !has_choice(measured, item); },
+         "which keep every block or none but the own: nothing to choose");
+    note([&](const auto& item) { return has_choice(measured, item) && !is_whole(measured, item); },
          "which were not measured on every head of every trace");
     if (measured.places.size() > evidence.heads.size()) {
         evidence.notes.push_back(
@@ -260,13 +261,14 @@ Evidence measured_evidence(const Table& table, const MeasuredRows& wanted, const
         }
     }
     for (const auto& item : measured.settings) {
-        if (is_whole(measured, item) && !is_dense(measured, item)) {
+        if (is_whole(measured, item) && has_choice(measured, item)) {
             evidence.candidates.push_back(candidate_of(item.first, item.second));
         }
     }
     if (evidence.candidates.empty()) {
         throw InputError(path +
-                         ": no setting that leaves a block out was measured on every head of every trace; choose with "
+                         ": no setting that routes some blocks and leaves some out was measured on every head of every "
+                         "trace; choose with "
                          "--trace, or measure smaller k");
     }
     add_notes(evidence, measured);

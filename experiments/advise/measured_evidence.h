@@ -19,7 +19,7 @@ struct MeasuredRows {
 
 /// The evidence of a table `measure`. Heads are (layer, head); one that several traces measured counts once, with the
 /// mean of its numbers. Only settings measured on every head of every trace are compared: the others are left out, and
-/// so are those that keep every block; a note says how many.
+/// so are those without leaves_a_choice(); a note says how many.
 ///
 /// `path` is for messages. Throws FileError where columns are missing or of another type, a setting is measured twice
 /// on a head, or a share or its interval is no such thing (outside [0, 1], low above high, NaN recall), and

@@ -33,12 +33,6 @@ Answer answer_of(const RoutingPoint& point) {
 /// With block 0 kept: of the other blocks one less competes for one slot less.
 Answer answer_with_first_kept(RoutingPoint point) {
     const double in_first = 1.0 / static_cast<double>(point.candidates);
-    if (point.topk == 1) {
-        return answer_of(point);
-    }
-    if (point.candidates == 1) {
-        return {1.0, "exact"};
-    }
     --point.candidates;
     --point.topk;
     const Answer elsewhere = answer_of(point);
@@ -72,8 +66,9 @@ std::string impossible(const RoutingPoint& point) {
     if (point.candidates < 1) {
         return fmt::format("B {} leaves no past block in {} tokens", point.block_size, point.seq_len);
     }
-    if (point.topk > point.candidates) {
-        return fmt::format("B {}, k {}: keeps all of {} blocks", point.block_size, point.topk, point.candidates + 1);
+    if (point.topk == 1 || point.topk > point.candidates) {
+        return fmt::format("B {}, k {}: {} of {} past blocks", point.block_size, point.topk,
+                           point.topk == 1 ? "keeps none" : "keeps all", point.candidates);
     }
     if (point.cluster_size > point.block_size) {
         return fmt::format("B {}: the profile's {} tokens do not fit into a block", point.block_size,
@@ -100,7 +95,7 @@ std::vector<Setting> settings_of(const SettingGrid& grid) {
         for (const std::int64_t size : grid.block_sizes) {
             std::set<std::int64_t> topks(grid.topks.begin(), grid.topks.end());
             for (const std::int64_t budget : grid.budgets) {
-                if (budget % size == 0) {
+                if (budget % size == 0 && budget > size) {
                     topks.insert(budget / size);
                 }
             }
@@ -126,6 +121,9 @@ std::string origin_of(const Assumption& assumption) {
 }  // namespace
 
 Evidence theory_evidence(const Assumption& assumption, const SettingGrid& grid) {
+    if (assumption.profile.empty()) {
+        throw InputError("profile = (nothing): must hold the needle's affinity at least; nearest valid: 0.8");
+    }
     Evidence evidence{.seq_len = assumption.seq_len, .head_dim = assumption.head_dim, .origin = origin_of(assumption)};
     std::int64_t left_out = 0;
     std::string first;
@@ -150,7 +148,8 @@ Evidence theory_evidence(const Assumption& assumption, const SettingGrid& grid) 
         "average; record a trace to know");
     if (left_out > 0) {
         evidence.notes.push_back(
-            fmt::format("left out {} settings that cannot be or keep every block, the first: {}", left_out, first));
+            fmt::format("settings left out, as they cannot be or keep all past blocks or none: {}, the first: {}",
+                        left_out, first));
     }
     return evidence;
 }

@@ -21,7 +21,7 @@ struct Assumption {
 struct SettingGrid {
     std::vector<std::int64_t> block_sizes;
     std::vector<std::int64_t> topks;
-    std::vector<std::int64_t> budgets;  ///< keys: topk = budget / block size where that is whole
+    std::vector<std::int64_t> budgets;  ///< keys: topk = budget / block size where that is whole and above 1
     std::vector<std::string> scorers;
     std::vector<bool> keep_first;
 };
@@ -36,9 +36,9 @@ struct SettingGrid {
 /// - 1, topk - 1), which is exact too.
 ///
 /// Settings that cannot be (a block smaller than the profile, no past block,
-/// sub-blocks that do not divide the block) or that keep every block are left out, and a note says how many and why the
-/// first. Throws analysis::InputError where nothing is left, for a scorer without any law, and for a profile that its
-/// scorer cannot have.
+/// sub-blocks that do not divide the block) or that keep all past blocks or none are left out, and a note says how many
+/// and why the first. Throws analysis::InputError where nothing is left, for a scorer without any law, and for a
+/// profile that its scorer cannot have.
 Evidence theory_evidence(const Assumption& assumption, const SettingGrid& grid);
 
 }  // namespace mobalab::experiments

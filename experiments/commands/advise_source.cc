@@ -163,7 +163,8 @@ AdviseSource from_traces(const Arguments& arguments, const Budget& budget, const
                         .measured = measure_table(plan, measured, settings, meter->device()),
                         .device = fmt::format("{} ({})", meter->device(), meter->processor())};
     source.evidence = measured_evidence(*source.measured, {}, "the measurement");
-    if (plan.left_out > 0) {
+    const bool asked = arguments.given("block-size") || arguments.given("topk");
+    if (plan.left_out > 0 && asked) {  // of the default grid nobody asked for the impossible ones
         source.evidence.notes.push_back(
             fmt::format("left out {} settings that cannot be, the first: {}", plan.left_out, plan.first_left_out));
     }

@@ -2,7 +2,7 @@
 
 Usage: readme_test.py PROGRAM [--update]
 
-Fenced blocks, by language, in order and in one empty folder per document:
+Fenced blocks, by language, in order and in one folder per document, empty but for experiments/traces:
   console   lines "$ command" are run; the lines below each are its output. Numbers agree within 2 %; a line "..."
             stands for any lines; no output shown means any output. With --update the outputs shown are
             replaced by those of the program.
@@ -84,6 +84,8 @@ class Readme(unittest.TestCase):
         """The number of commands run."""
         seen = 0
         with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "experiments").mkdir()
+            (Path(folder) / "experiments/traces").symlink_to(ROOT / "experiments/traces")
             for language, text in blocks(document):
                 if language == "python":
                     code, out, err = shell(f"{shlex.quote(sys.executable)} - <<'END'\n{text}\nEND", folder)
@@ -149,6 +151,8 @@ def update():
     for document in DOCUMENTS:
         readme = document.read_text()
         with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "experiments").mkdir()
+            (Path(folder) / "experiments/traces").symlink_to(ROOT / "experiments/traces")
             for language, text in blocks(document):
                 if language == "console":
                     shown = [(command, lines, shell(command, folder)[1]) for command, lines in commands(text)]

@@ -1,6 +1,7 @@
 // mobalab advise as a user runs it.
 #include <gmock/gmock.h>
 
+#include "experiments/base/build_info.h"
 #include "experiments/results/csv_text.h"
 #include "tests/experiments/advise/synthetic_measure.h"
 #include "tests/experiments/captured.h"
@@ -127,6 +128,24 @@ TEST_F(AdviseCommand, ResultsFileHoldsTablesAndSentence) {
     const Captured csv = run("m.h5 --budget-keys 1024 --csv");
     EXPECT_EQ(csv.out, csv_table(table));
     EXPECT_THAT(csv.err, HasSubstr("mobalab advise: Take scorer mean with block 0 kept, B 32, k 32"));
+}
+
+TEST_F(AdviseCommand, ATraceIsMeasuredAsMeasureDoes) {
+    const std::string trace = build_info().source_dir + "/experiments/traces/smollm2_small.safetensors";
+    const std::string settings = " --block-size 16,64 --topk 4,8 --scorer mean,window --keep-first both --rows 128";
+    const Captured direct = run(trace + settings + " --budget-keys 256 --csv --out direct.h5");
+    EXPECT_EQ(direct.code, 0) << direct.err;
+    EXPECT_THAT(direct.err, HasSubstr("Take scorer mean with block 0 kept, B 16, k 8"));
+    const std::vector<std::string> measure = words("measure " + trace + settings + " --out " + (folder_ / "two.h5"));
+    ASSERT_EQ(run_captured(measure).code, 0);
+    EXPECT_EQ(run("two.h5 --budget-keys 256 --csv").out, direct.out);
+    const auto measured = [&](const char* name) { return csv_table(read_results(folder_ / name).table("measure")); };
+    EXPECT_EQ(measured("direct.h5"), measured("two.h5"));
+    const Captured both = run(trace + " m.h5 --budget-keys 256");
+    EXPECT_EQ(both.code, 2);
+    EXPECT_THAT(both.err, HasSubstr("is a results file, which is read alone"));
+    EXPECT_THAT(run("m.h5 --budget-keys 256 --rows 64").err, HasSubstr("is about traces, and"));
+    EXPECT_THAT(run(trace + " --budget-keys 256 --head-dim 64").err, HasSubstr("is a flag of theory"));
 }
 
 TEST_F(AdviseCommand, WithoutAFileTheoryAnswersAndSaysSo) {

@@ -86,16 +86,17 @@ TEST(MeasuredEvidence, SettingsThatLackAHeadAreLeftOutAndCounted) {
     EXPECT_THAT(evidence.notes, ElementsAre(HasSubstr("left out 1 of 2 settings")));
 }
 
-TEST(MeasuredEvidence, WhatKeepsEveryBlockIsDenseAndLeftOut) {
+TEST(MeasuredEvidence, WhatRoutesEverythingOrNothingIsLeftOut) {
     std::vector<MeasureRow> rows = two_heads();
     add_setting(rows, mean_setting(512, 8), {1.0, 1.0});
+    add_setting(rows, mean_setting(256, 1), {0.0, 0.0});
     add_setting(rows, mean_setting(512, 7), {0.99, 0.99});
     const Evidence evidence = measured_evidence(measure_table_of(rows), {}, "m.h5");
     ASSERT_EQ(evidence.candidates.size(), 3U);
     EXPECT_EQ(evidence.candidates[2].setting.topk, 7);
-    EXPECT_THAT(evidence.notes, ElementsAre(HasSubstr("left out 1 of 4 settings, which keep every block")));
+    EXPECT_THAT(evidence.notes, ElementsAre(HasSubstr("left out 2 of 5 settings, which keep every block or none")));
     EXPECT_THAT(refusal(measure_table_of(rows), {.block_sizes = {512}, .topks = {8}}),
-                HasSubstr("no setting that leaves a block out"));
+                HasSubstr("no setting that routes some blocks and leaves some out"));
 }
 
 TEST(MeasuredEvidence, MissingNeedlesAreNoZero) {

@@ -118,7 +118,7 @@ TEST(TheoryEvidence, WhatCannotBeIsLeftOutAndCounted) {
     const Evidence evidence = theory_evidence(assumption({0.6, 0.2, 0.2}), grid({2, 64, 4096}, {8, 65}, {"mean"}));
     ASSERT_EQ(evidence.candidates.size(), 1U);
     EXPECT_EQ(evidence.candidates[0].setting.block_size, 64);
-    EXPECT_THAT(evidence.notes, Contains(HasSubstr("left out 5 settings")));
+    EXPECT_THAT(evidence.notes, Contains(HasSubstr("past blocks or none: 5")));
     EXPECT_THROW(theory_evidence(assumption({0.6}), grid({4096}, {8}, {"mean"})), InputError);
     EXPECT_THROW(theory_evidence(assumption({0.6}), grid({64}, {8}, {"oracle"})), InputError);
 }
