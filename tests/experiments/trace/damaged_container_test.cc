@@ -93,7 +93,7 @@ TEST(DamagedContainer, HeadersThatAreNoJson) {
     const std::string invalid = "header: is no valid JSON: ";
     EXPECT_EQ(header(R"({"q":{},"q":{}})"), invalid + "has the key \"q\" twice");
     EXPECT_EQ(header(R"({"__metadata__":{"a":"1","a":"2"}})"), invalid + "has the key \"a\" twice");
-    EXPECT_EQ(header("{\"a").substr(0, invalid.size() + 34), invalid + "parse error at line 1, column 4: sy");
+    EXPECT_EQ(header("{\"a").substr(0, invalid.size() + 35), invalid + "parse error at line 1, column 4: sy");
     EXPECT_EQ(header("{\"a\":" + std::string(50'000'000, '[')), invalid + "is more than 8 levels deep");
     std::string many = "{\"a\":[0";
     for (int i = 0; i < 1 << 20; ++i) {
