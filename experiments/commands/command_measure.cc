@@ -7,6 +7,7 @@
 
 #include "analysis/routing_point.h"
 #include "experiments/cli/progress.h"
+#include "experiments/commands/meter_choice.h"
 #include "experiments/commands/output_flags.h"
 #include "experiments/commands/probe_flags.h"
 #include "experiments/commands/subcommands.h"
@@ -82,40 +83,6 @@ MeasureSettings settings_of(const Arguments& arguments) {
     return {.rows = arguments.integer("rows", 0, most_tokens),
             .seed = static_cast<std::uint64_t>(arguments.integer("seed", 0)),
             .confidence = interval_confidence(arguments)};
-}
-
-/// Why a meter cannot measure the plan; empty: it can.
-std::string trouble_with(const HeadMeter& meter, const MeasurePlan& plan) {
-    for (const TracePlan& of_trace : plan.traces) {
-        std::string trouble = meter.trouble(of_trace.settings, of_trace.dtype, of_trace.trace.info().head_dim);
-        if (!trouble.empty()) {
-            return trouble;
-        }
-    }
-    return "";
-}
-
-/// --device: the meter that measures the plan.
-std::unique_ptr<HeadMeter> chosen_meter(const Arguments& arguments, const MeasurePlan& plan, Terminal& terminal) {
-    const int threads = worker_threads(arguments);
-    const std::string device = arguments.choice("device", {"cpu", "cuda", "auto"});
-    if (device == "cpu") {
-        return cpu_head_meter(threads);
-    }
-    std::unique_ptr<HeadMeter> meter;
-    std::string trouble = kernels::backend_available(kernels::Backend::cuda).message;
-    if (trouble.empty()) {
-        meter = cuda_head_meter(threads);
-        trouble = trouble_with(*meter, plan);
-    }
-    if (device == "cuda" && !trouble.empty()) {
-        throw InputError("device = cuda: " + trouble);
-    }
-    if (device == "auto") {
-        terminal.err << (trouble.empty() ? fmt::format("mobalab: --device auto takes cuda ({})\n", meter->processor())
-                                         : fmt::format("mobalab: --device auto takes cpu ({})\n", trouble));
-    }
-    return trouble.empty() ? std::move(meter) : cpu_head_meter(threads);
 }
 
 Results results_of(const MeasurePlan& plan, const MeasureSettings& settings, const HeadMeter& meter,
@@ -214,7 +181,7 @@ Subcommand measure_command() {
         "blocks, cum2 adds the variance of q.k in the block to its mean, oracle takes the blocks of the largest mass, "
         "which no other router of as many blocks exceeds. Shares of scorer random are expectations over its draws; the "
         "output's error and where routed blocks lie are those of one draw by --seed. Intervals are clustered by query "
-        "blocks of max(B, 64) positions, as neighbouring rows resemble each other.",
+        "blocks of max(B, 128) positions, as neighbouring rows resemble each other.",
         measure_flags(),
         {{"measure layer05.safetensors", "the mean at B 64, k 8, every layer and head of the trace"},
          {"measure layer05.safetensors --block-size 16:512:x2 --budget 1024 --scorer mean,quest,oracle",

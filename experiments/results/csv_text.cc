@@ -15,14 +15,12 @@ namespace {
 
 constexpr std::int64_t most_bytes = std::int64_t{64} << 20U;
 
-std::string text_of_file(const std::string& path) {
-    const std::vector<char> bytes = read_file(path, most_bytes);
-    std::string text(bytes.begin(), bytes.end());
+std::string_view checked_text(std::string_view text, const std::string& path) {
     constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
     if (text.starts_with(byte_order_mark)) {
-        text.erase(0, byte_order_mark.size());
+        text.remove_prefix(byte_order_mark.size());
     }
-    if (text.find('\0') != std::string::npos) {
+    if (text.find('\0') != std::string_view::npos) {
         throw FileError(path + ": is no CSV text (it holds zero bytes); save it as UTF-8 CSV");
     }
     return text;
@@ -149,8 +147,12 @@ std::string cell(const Column& column, std::size_t row) {
 }  // namespace
 
 CsvRows read_csv(const std::string& path, std::size_t most_rows) {
-    const std::string text = text_of_file(path);
-    return Parser(path, most_rows).parse(text);
+    const std::vector<char> bytes = read_file(path, most_bytes);
+    return read_csv_text({bytes.data(), bytes.size()}, path, most_rows);
+}
+
+CsvRows read_csv_text(std::string_view text, const std::string& name, std::size_t most_rows) {
+    return Parser(name, most_rows).parse(checked_text(text, name));
 }
 
 std::string csv_table(const Table& table) {

@@ -1,11 +1,14 @@
 #include "experiments/results/results_file.h"
 
+#include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/uuid/name_generator_sha1.hpp>
 #include <boost/uuid/uuid_io.hpp>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <ctime>
@@ -14,6 +17,7 @@
 #include "experiments/base/interrupt.h"
 #include "experiments/base/values.h"
 #include "experiments/results/atomic_file.h"
+#include "experiments/results/seal.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -107,6 +111,18 @@ Results new_results(const std::string& subcommand) {
 std::string task_id(const std::string& canonical_text) {
     const boost::uuids::name_generator_sha1 generator(boost::uuids::ns::oid());
     return boost::uuids::to_string(generator(canonical_text));
+}
+
+bool is_results_file(const std::string& path) {
+    const FileDescriptor file(path, O_RDONLY, "cannot be read");
+    const auto size = static_cast<std::size_t>(file.regular(path).st_size);
+    std::string end(std::min(size, seal_bytes), '\0');
+    const ssize_t got = ::pread(file.get(), end.data(), end.size(), static_cast<off_t>(size - end.size()));
+    if (got < 0) {
+        fail_file(path, "cannot be read", errno);
+    }
+    end.resize(static_cast<std::size_t>(got));
+    return is_seal(end);
 }
 
 Results read_results(const std::string& path) {

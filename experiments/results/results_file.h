@@ -96,6 +96,10 @@ std::vector<char> encode_results(const Results& results);
 /// program.
 Results decode_results(std::vector<char> bytes, const std::string& path);
 
+/// Whether a file is an HDF5 file with a seal of this program behind it, whatever it holds. Throws FileError where it
+/// cannot be read.
+bool is_results_file(const std::string& path);
+
 /// Reads a results file. Throws FileError.
 Results read_results(const std::string& path);
 

@@ -18,6 +18,12 @@ std::string seal_of(std::string_view bytes) {
 
 }  // namespace
 
+const std::size_t seal_bytes = seal_size;
+
+bool is_seal(std::string_view end) {
+    return end.size() == seal_size && end.starts_with(mark);
+}
+
 std::vector<char> sealed(std::vector<char> bytes) {
     const std::string seal = seal_of({bytes.data(), bytes.size()});
     bytes.insert(bytes.end(), seal.begin(), seal.end());
@@ -26,7 +32,7 @@ std::vector<char> sealed(std::vector<char> bytes) {
 
 std::vector<char> unsealed(std::vector<char> bytes) {
     const std::string_view whole(bytes.data(), bytes.size());
-    if (whole.size() < seal_size || !whole.substr(whole.size() - seal_size).starts_with(mark)) {
+    if (whole.size() < seal_size || !is_seal(whole.substr(whole.size() - seal_size))) {
         throw std::runtime_error("the seal at its end is missing; another program may have changed it");
     }
     const std::size_t size = whole.size() - seal_size;

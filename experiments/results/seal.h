@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mobalab::experiments {
@@ -17,5 +19,9 @@ std::vector<char> sealed(std::vector<char> bytes);
 
 /// Takes the seal off. Throws std::runtime_error when there is none or it is not that of the bytes.
 std::vector<char> unsealed(std::vector<char> bytes);
+
+/// Bytes of a seal, and whether so many at the end of a file are one, of whatever bytes.
+extern const std::size_t seal_bytes;
+bool is_seal(std::string_view end);
 
 }  // namespace mobalab::experiments

@@ -55,6 +55,7 @@ ARROWS["experiments/measure/routers"] = []
 ARROWS["experiments/measure/cuda"] = [*ARROWS["experiments/measure"], "experiments/measure", "kernels/cuda/ptx",
                                       "kernels/cuda/tile"]
 ARROWS["experiments/bench"] = [*WORK, "experiments/device", "experiments/points"]
+ARROWS["experiments/advise"] = ["analysis", "experiments/base", "experiments/results"]
 ARROWS["experiments/commands"] = [*WORK] + [room for room in ARROWS if room.startswith("experiments/")]
 ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/commands"]  # main.cc
 

@@ -119,6 +119,19 @@ TEST(ResultsFile, ForeignFilesAreRefused) {
               "x.h5: is an HDF5 file but not a mobalab results file");
 }
 
+TEST(ResultsFile, ItsKindIsKnownByTheSeal) {
+    const TemporaryFolder folder;
+    const std::vector<char> bytes = encode_results(sample());
+    spill(folder / "whole.h5", {bytes.begin(), bytes.end()});
+    spill(folder / "cut.h5", {bytes.begin(), bytes.end() - 1});
+    spill(folder / "empty.h5", "");
+    EXPECT_TRUE(is_results_file(folder / "whole.h5"));
+    EXPECT_FALSE(is_results_file(folder / "cut.h5"));
+    EXPECT_FALSE(is_results_file(folder / "empty.h5"));
+    EXPECT_THROW(is_results_file(folder / "missing.h5"), FileError);
+    EXPECT_THROW(is_results_file(folder / "."), FileError);
+}
+
 TEST(ResultsFile, WritingReplacesWholeFilesOnly) {
     const TemporaryFolder folder;
     const std::string path = folder / "a.h5";
