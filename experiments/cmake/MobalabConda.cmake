@@ -32,7 +32,7 @@ if(conda_prefixes)
   # ... what names one folder, a compiler or flags of a prefix is as good as unset.
   foreach(variable CC CXX CUDACXX CUDAHOSTCXX CFLAGS CXXFLAGS CUDAFLAGS LDFLAGS HDF5_ROOT HDF5_DIR BOOST_ROOT Boost_ROOT
                    Boost_DIR fmt_ROOT fmt_DIR GTest_ROOT GTEST_ROOT GTest_DIR Eigen3_ROOT Eigen3_DIR
-                   nlohmann_json_ROOT nlohmann_json_DIR benchmark_ROOT benchmark_DIR MPI_HOME CUDA_PATH CUDAToolkit_ROOT)
+                   nlohmann_json_ROOT nlohmann_json_DIR ZLIB_ROOT benchmark_ROOT benchmark_DIR MPI_HOME CUDA_PATH CUDAToolkit_ROOT)
     foreach(prefix ${conda_prefixes})
       string(FIND "$ENV{${variable}}" "${prefix}/" below)
       if(NOT below EQUAL -1 OR "$ENV{${variable}}" STREQUAL prefix)

@@ -258,7 +258,7 @@ TEST(Trace, OfTwelveGibibytesIsReadInAFewHeadsOfMemory) {
     }
     rusage after{};
     getrusage(RUSAGE_SELF, &after);
-    EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 160 << 10) << "KiB: two heads and their readers";
+    EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 256 << 10) << "KiB: a few heads; one tensor has 1 GiB";
 }
 
 }  // namespace
