@@ -66,6 +66,12 @@ AFFINITY = Numbers(low=-1, high=1)
 PROBABILITY = Numbers(low=0, high=1, missing=True, slack=1e-9)
 TIME = Numbers(low=0)
 RATE = Numbers(low=0, missing=True)
+SHARE = Numbers(low=0, high=1, missing=True, slack=1e-5)
+FLAG = Numbers(low=0, high=1, whole=True)
+
+SHARES = ("mass_recall", "mass_recall_no0", "lost_mass", "needle_hit", "distant_hit", "fact_hit", "rounding_changed",
+          "mean_mass_recall", "mean_needle_hit")
+"""Measured in fp32 on real queries and keys; each may have its interval, _low and _high."""
 
 RULES = {
     "model": Words(among=("gaussian", "gaussian-fixed", "sphere", "vector")),
@@ -81,6 +87,12 @@ RULES = {
     "kind": Words(), "expected_miss": PROBABILITY, "observed_miss": PROBABILITY,
     "z": Numbers(missing=True, infinite=True), "p_value": PROBABILITY, "adjusted_p": PROBABILITY,
     "name": Words(), "seconds_median": TIME, "seconds_low": TIME, "seconds_high": TIME, "peer": Words(),
+    "layer": COUNT, "head": COUNT, "sub_blocks": SIZE, "keep_first": FLAG, "trace": Words(), "text": Words(),
+    **{f"{name}{end}": SHARE for name in SHARES for end in ("", "_low", "_high")},
+    **{name: SHARE for name in ("own_share", "window_share", "sink_share", "distance_r2", "predicted_mass_recall",
+                                "predicted_needle_hit", "worst_head_recall", "routed_share", "mass_share")},
+    "distance_low": COUNT, "distance_high": COUNT, "heads": SIZE, "keys_attended": RATE, "milliseconds": RATE,
+    "on_frontier": FLAG, "chosen": FLAG, "stay_dense": FLAG, "why": Words(),
     "gflops": RATE, "gbytes_per_second": RATE, "ratio_to_peer": RATE,
 }
 """By the column's name, in every table."""
@@ -88,7 +100,8 @@ RULES = {
 COUNTS = ("trials", "misses", "miss", "miss_low", "miss_high")
 """What belongs together behind a prefix (sim_, kernel_)."""
 
-ORDERED = (("candidates_low", "candidates_high"), ("seconds_low", "seconds_median"), ("seconds_median", "seconds_high"),
+ORDERED = (("candidates_low", "candidates_high"), ("distance_low", "distance_high"),
+           *((f"{name}_low", f"{name}_high") for name in SHARES), ("seconds_low", "seconds_median"), ("seconds_median", "seconds_high"),
            *((f"{prefix}_{low}", f"{prefix}_{high}") for prefix in ("sim", "kernel")
              for low, high in (("misses", "trials"), ("miss_low", "miss_high"))))
 """In each of these pairs the first is at most the second."""
