@@ -107,11 +107,11 @@ def choose(points, view, score, axes, own_x=False, most_colours=MAX_COLOURS):
     return layout
 
 
-def choose_panels(points, view, score, axes, preferred=(), panels=None):
-    """The layout of a figure of panels without curves: `panels`, or as the view asks, or else the first of `preferred` that
-    varies; of the rest the slice for which the sum of `score(rows)` over its panels is largest."""
+def choose_panels(points, view, score, axes, preferred=()):
+    """The layout of a figure of panels without x and colours: as the view asks, or else the first of `preferred` that varies;
+    of the rest the slice for which the sum of `score(rows)` over its panels is largest."""
     axes = _with_one_length(points, view, axes)
-    asked = panels if panels is not None else tuple(axis for axis in view.panels if axis in axes)
+    asked = tuple(axis for axis in view.panels if axis in axes and axis.name in points)
     panels = asked or tuple(axis for axis in preferred if _varies(points, axis))[:1]
     rest = _open(points, _free_axes(points, None, view, axes), None, panels)
     rows = _best_slice(points, rest, panels, None, score)

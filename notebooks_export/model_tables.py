@@ -1,5 +1,6 @@
 """The tables about a real model as the figures read them: routers in one word, means over heads, one look a router."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,17 @@ def axes_for(view, rows):
         if len(heads.drop_duplicates()) == len(heads.assign(trace=rows[TRACE.name]).drop_duplicates()):
             hidden.add(TRACE)
     return tuple(axis for axis in MEASURE_AXES if axis not in hidden)
+
+
+def coloured_by_router(view, axes, settings):
+    """The view with the router as colour, where it varies and the view has no other place for it and no other colour."""
+    free = ROUTER in axes and not view.colour and ROUTER not in (view.x, *view.panels)
+    return dataclasses.replace(view, colour=ROUTER) if free and settings[ROUTER.name].nunique() > 1 else view
+
+
+def panels_of(view, without):
+    """The view of a figure whose x and colours are its own: its panels, those of `without` left out."""
+    return dataclasses.replace(view, x=None, colour=None, panels=tuple(axis for axis in view.panels if axis not in without))
 
 
 def over_heads(rows, axes, values, averaged=()):

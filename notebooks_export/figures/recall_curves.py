@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from notebooks_export import captions, style
-from notebooks_export.axes import BUDGET, BY_NAME, ROUTER, Axis, number
+from notebooks_export.axes import BUDGET, BY_NAME, Axis, number
 from notebooks_export.drawing import Drawing
 from notebooks_export.figures.curves import arms
 from notebooks_export.layout import NoData, choose
-from notebooks_export.model_tables import (MOST_ROUTERS, axes_for, confidence, heads_in_words, known_values, looks,
-                                           over_heads, rows_of)
+from notebooks_export.model_tables import (MOST_ROUTERS, axes_for, coloured_by_router, confidence, heads_in_words,
+                                           known_values, looks, over_heads, rows_of)
 from notebooks_export.x_axis import XAxis
 
 VALUES = {"mass_recall": "recall of attention mass", "needle_hit": "needles found"}
@@ -52,22 +52,21 @@ def draw(study):
     _legend(grid["legend"], layout, shown, values)
     return Drawing(figure, f"{captions.what_is_drawn(everything, study, 'settings', table='measure')} Each is the mean over "
                    f"{heads_in_words(layout.rows)}.", " ".join(_marks(layout.rows, values)),
-                   " ".join(filter(None, [captions.what_is_left_out(everything, "settings"), *_missing(layout.rows, values)])),
+                   " ".join(filter(None, [captions.what_is_left_out(everything, "settings"), _other_families(settings, layout), *_missing(layout.rows, values)])),
                    layout)
 
 
 def _layout(study, settings, axes, value):
-    view = study.view
-    if not view.colour and ROUTER in axes and ROUTER not in (view.x, *view.panels) and settings[ROUTER.name].nunique() > 1:
-        view = dataclasses.replace(view, colour=ROUTER)
+    view = coloured_by_router(study.view, axes, settings)
 
     def score(rows):
         return float(np.ptp(rows[value].dropna())) if rows[value].notna().any() else 0.0
 
     held = _held(settings, view)
     if held is None:
-        return choose(settings, view, score, tuple(axis for axis in axes if axis not in (BUDGET,) or axis in (
-            view.x, view.colour, *view.panels)), most_colours=MOST_ROUTERS)
+        asked = (view.x, view.colour, *view.panels)
+        axes = tuple(axis for axis in axes if axis != BUDGET or axis in asked)
+        return choose(settings, view, score, axes, most_colours=MOST_ROUTERS)
     axes = (HELD, *(axis for axis in axes if axis not in (TOPK, BUDGET)))
     view = dataclasses.replace(view, x=BLOCK_SIZE, panels=(HELD, *view.panels))
     return choose(held, view, score, axes, most_colours=MOST_ROUTERS)
@@ -86,6 +85,18 @@ def _held(settings, view):
             part = settings[settings[axis.name] == value]
             families.append(part.assign(**{HELD.name: f"{name} = {number(value)}"}))
     return pd.concat(families, ignore_index=True) if families else None
+
+
+def _other_families(settings, layout):
+    """The k and the k B that could be held fixed as well."""
+    if HELD not in layout.panels:
+        return ""
+    there = []
+    for axis, name in ((TOPK, "k"), (BUDGET, "k B")):
+        lengths = settings.groupby(axis.name)["block_size"].nunique()
+        others = [number(value) for value in lengths[lengths > 1].index if f"{name} = {number(value)}" not in set(layout.rows[HELD.name])]
+        there += [f"{name} = {', '.join(others)}"] if others else []
+    return f"Not drawn as curves: {'; '.join(there)} (choose with --where)." if there else ""
 
 
 def _longest(settings, axis):

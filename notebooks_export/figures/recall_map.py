@@ -1,5 +1,7 @@
 """Recall and lost mass of every head: maps of layers and heads, one column a setting."""
 
+import dataclasses
+
 import numpy as np
 
 from notebooks_export import captions, style
@@ -7,7 +9,7 @@ from notebooks_export.axes import BY_NAME, HEAD, LAYER, ROUTER
 from notebooks_export.drawing import Drawing
 from notebooks_export.figures.heat_map import BAD, GOOD, HeatMap, share_scale
 from notebooks_export.layout import MAX_PANELS, NoData, choose_panels
-from notebooks_export.model_tables import axes_for, is_chosen, known_values, rows_of
+from notebooks_export.model_tables import axes_for, is_chosen, known_values, panels_of, rows_of
 
 VALUES = {"mass_recall": ("recall of attention mass", GOOD), "lost_mass": ("mass that is lost", BAD)}
 
@@ -59,11 +61,12 @@ def draw(study):
 
 
 def _layout(study, rows, value):
-    axes = tuple(axis for axis in axes_for(study.view, rows) if axis not in (LAYER, HEAD))
+    view = panels_of(study.view, (LAYER, HEAD))
+    axes = axes_for(view, rows)
     chosen = is_chosen(rows, study)
     rows = rows.assign(_chosen=chosen)
     shown = rows
-    if not study.view.panels and rows[ROUTER.name].nunique() > MAX_PANELS:
+    if not view.panels and rows[ROUTER.name].nunique() > MAX_PANELS:
         there = list(dict.fromkeys([*rows[ROUTER.name][chosen], *FIRST, *rows[ROUTER.name]]))
         kept = [name for name in there if (rows[ROUTER.name] == name).any()][:MAX_PANELS]
         shown = rows[rows[ROUTER.name].isin(kept)]
@@ -73,8 +76,8 @@ def _layout(study, rows, value):
         spread = float(np.ptp(part[value].dropna())) if part[value].notna().any() else 0.0
         return len(part) + 0.5 * bool(part["_chosen"].any()) + 0.1 * spread
 
-    layout = choose_panels(shown, study.view, score, axes, PREFERRED)
-    return type(layout)(**{**vars(layout), "points": rows})
+    layout = choose_panels(shown, view, score, axes, PREFERRED)
+    return dataclasses.replace(layout, points=rows)
 
 
 def _gaps(layout, panels, heat):

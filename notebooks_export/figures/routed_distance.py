@@ -6,11 +6,11 @@ import matplotlib
 import numpy as np
 
 from notebooks_export import captions, style
-from notebooks_export.axes import BUDGET, ROUTER
+from notebooks_export.axes import BUDGET
 from notebooks_export.drawing import Drawing
 from notebooks_export.layout import NoData, choose
-from notebooks_export.model_tables import MOST_ROUTERS, axes_for, heads_in_words, looks, over_heads, rows_of
-from notebooks_export.x_axis import XAxis
+from notebooks_export.model_tables import (MOST_ROUTERS, axes_for, coloured_by_router, heads_in_words, looks,
+                                           over_heads, rows_of)
 
 ALONG = "the distance from the query's block in tokens"
 
@@ -64,9 +64,7 @@ def _bins(rows, axes, values):
 
 
 def _layout(study, bins, axes):
-    view = dataclasses.replace(study.view, x=None)
-    if not view.colour and bins[ROUTER.name].nunique() > 1 and ROUTER in axes and ROUTER not in view.panels:
-        view = dataclasses.replace(view, colour=ROUTER)
+    view = coloured_by_router(dataclasses.replace(study.view, x=None), axes, bins)
 
     def score(part):
         return len(part) + float(np.nan_to_num(max(np.ptp(shares) for shares in part["routed_share"])))

@@ -1,14 +1,16 @@
 """Where routed blocks lie: near the query, at the beginning, and how much stays in the own block; a bar a router."""
 
+import dataclasses
+
 import numpy as np
 
 from notebooks_export import captions, style
-from notebooks_export.axes import ROUTER
+from notebooks_export.axes import ROUTER, ROUTER_PARTS
 from notebooks_export.drawing import Drawing
 from notebooks_export.figures.heat_map import two_digits
 from notebooks_export.layout import NoData, choose_panels, evenly, in_order
 from notebooks_export.model_tables import (MOST_ROUTERS, axes_for, heads_in_words, is_chosen, known_values,
-                                           looks, over_heads, rows_of)
+                                           looks, over_heads, panels_of, rows_of)
 
 VALUES = {"window_share": "routed blocks among\nthe latest k − 1", "sink_share": "rows that route block 0",
           "own_share": "mass attended to that is\nin the own block"}
@@ -22,10 +24,11 @@ def draw(study):
     values = known_values(rows, VALUES)
     if not values:
         raise NoData(f"table 'measure' has no value in {', '.join(VALUES)}")
-    axes = axes_for(study.view, rows)
+    view = panels_of(study.view, (ROUTER, *ROUTER_PARTS))
+    axes = axes_for(view, rows)
     chosen = is_chosen(rows, study)
     settings = over_heads(rows.assign(_chosen=chosen.astype(float)), axes, values, ["_chosen"])
-    layout = _layout(study, settings, axes, values)
+    layout = _layout(view, settings, axes, values)
     panels = layout.panel_list()
     names = evenly(in_order(layout.rows[ROUTER.name]), MOST_ROUTERS)
     figure, grid = style.new_figure(len(panels) * len(values), columns=len(values), width=2.6 + 3.0 * len(values),
@@ -48,19 +51,15 @@ def draw(study):
                    " ".join(filter(None, left)), layout)
 
 
-def _layout(study, settings, axes, values):
+def _layout(view, settings, axes, values):
     """Panels as asked for; of the rest the slice of most routers, with the chosen setting or that tells routers apart."""
-    if ROUTER not in axes:
-        axes = (*axes, ROUTER)
-    asked = tuple(axis for axis in study.view.panels if axis in axes and axis != ROUTER)
-    along = tuple(axis for axis in axes if axis == ROUTER or axis.name in ("scorer", "keep_first", "sub_blocks"))
 
     def score(part):
         return len(part) + 0.5 * float(part["_chosen"].max() > 0) + 0.1 * sum(
             float(np.ptp(part[value].dropna())) for value in values if part[value].notna().any())
 
-    layout = choose_panels(settings, study.view, score, tuple(axis for axis in axes if axis not in along), panels=asked)
-    return type(layout)(**{**vars(layout), "axes": axes})
+    layout = choose_panels(settings, view, score, tuple(axis for axis in axes if axis != ROUTER))
+    return dataclasses.replace(layout, axes=axes)
 
 
 def _bars(axis, rows, value, names, marks):
