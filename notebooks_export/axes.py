@@ -82,6 +82,8 @@ BENCH_AXES = (
     Axis("threads", "threads", "threads"),
 )
 
+BY_BENCH = {axis.name: axis for axis in BENCH_AXES}
+
 LAYER = Axis("layer", "layer", "layer")
 HEAD = Axis("head", "head", "head")
 TRACE = Axis("trace", "trace", "trace", text=True)
@@ -91,8 +93,9 @@ ROUTER_PARTS = (BY_POINT["scorer"], Axis("keep_first", "keep_first", "block 0 al
                 Axis("sub_blocks", "sub_blocks", "sub-blocks", plain=1))
 """What `router` says in one word."""
 
-MEASURE_AXES = (FILE, TRACE, LAYER, HEAD, BY_POINT["block_size"], BY_POINT["seq_len"], BY_POINT["topk"], ROUTER,
-                *ROUTER_PARTS, BUDGET)
+MEASURE_AXES = (FILE, BY_POINT["model"], TRACE, BY_BENCH["dtype"],
+                Axis("centroids", "centroids", "centroids", text=True, plain="dtype"), LAYER, HEAD,
+                BY_POINT["block_size"], BY_POINT["seq_len"], BY_POINT["topk"], ROUTER, *ROUTER_PARTS, BUDGET)
 """Of the tables of real models (measure, advise)."""
 
 BY_NAME = {axis.name: axis for axis in AXES + BENCH_AXES + MEASURE_AXES}

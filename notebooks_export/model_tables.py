@@ -16,8 +16,9 @@ KEPT_FIRST = " + block 0"
 SPREAD = (0.1, 0.9)
 """Quantiles of the heads between which a figure shows their spread."""
 
-WRITTEN_BY = {"measure": "mobalab measure", "measure_distance": "mobalab measure", "advise": "mobalab advise",
-              "advise_heads": "mobalab advise"}
+LACKING = {"measure": "it is written by mobalab measure", "advise": "it is written by mobalab advise",
+           "advise_heads": "it is written by mobalab advise",
+           "measure_distance": "it says how far back the routed blocks of each setting lie"}
 
 MOST_ROUTERS = 16
 """Routers in one panel: each has its own colour or mark."""
@@ -63,10 +64,10 @@ def router_name(scorer, keep_first, sub_blocks):
 def rows_of(study, table):
     """The rows of a table about a model that --where keeps. Raises NoData."""
     rows = getattr(study, table)
+    if rows is None and study.rows_before.get(table):
+        raise NoData(f"--where keeps no row of table '{table}'")
     if rows is None:
-        kept = " that --where keeps" if study.rows_before.get(table) else ""
-        raise NoData(f"no row of table '{table}'{kept}" if kept else
-                     f"no table '{table}'; it is written by {WRITTEN_BY[table]}")
+        raise NoData(f"no table '{table}'; {LACKING[table]}")
     return rows
 
 
@@ -77,14 +78,15 @@ def known_values(rows, columns):
 
 def axes_for(view, rows):
     """The axes of a setting: `router` in one word, or its parts when the view names one of them; layer and head when it
-    names them. Traces of different layers or heads are one model, traces of the same ones are told apart."""
+    names them. Traces of different heads on one text are one model, others are told apart."""
     asked = [axis for axis in (view.x, view.colour, *view.panels) if axis]
     apart = any(axis in asked for axis in ROUTER_PARTS)
     hidden = {ROUTER} if apart and ROUTER not in asked else set(ROUTER_PARTS) - set(asked)
     hidden |= {LAYER, HEAD} - set(asked)
     if TRACE.name in rows and TRACE not in asked:
         heads = rows[["file", LAYER.name, HEAD.name]]
-        if len(heads.drop_duplicates()) == len(heads.assign(trace=rows[TRACE.name]).drop_duplicates()):
+        one_model = all(name not in rows or rows[name].nunique() == 1 for name in ("model", "text", "rope"))
+        if one_model and len(heads.drop_duplicates()) == len(heads.assign(trace=rows[TRACE.name]).drop_duplicates()):
             hidden.add(TRACE)
     return tuple(axis for axis in MEASURE_AXES if axis not in hidden)
 

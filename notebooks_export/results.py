@@ -198,7 +198,7 @@ def _check_columns(path, group, dataset, tables):
     points = next((len(tables[name]) for name in POINT_TABLES if name in tables), None)
     try:
         column_rules.check_table({name: frame[name].to_numpy() for name in frame}, fill_values,
-                                 points if group not in POINT_TABLES else None)
+                                 points if group not in POINT_TABLES else None, group in MODEL_TABLES)
     except column_rules.ColumnError as error:
         raise ExportError(f"{path}: table '{group}': {error}; another program has changed the file, write it again "
                           "with mobalab") from error

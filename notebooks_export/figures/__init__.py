@@ -70,12 +70,13 @@ FIGURES = (
         speed.draw),
     FigureSpec(
         "recall_map", "Recall and loss of every head",
-        "Recall is the share of the attention mass of a query's past blocks that lies in the routed ones; what is lost is the "
-        "mass of those that are not routed, of the whole softmax.",
+        "Recall is the share of the attention mass of a query's past blocks that lies in the routed ones; what is lost is "
+        "the mass of those that are not routed, of the whole softmax.",
         recall_map.draw, about_model=True),
     FigureSpec(
         "recall_by_block_size", "Recall against block size",
-        "Smaller blocks at a fixed number k of blocks attend to fewer keys; at a fixed budget of k B keys they choose more finely.",
+        "Smaller blocks at a fixed number k of blocks attend to fewer keys; at a fixed budget of k B keys they choose "
+        "more finely.",
         recall_curves.draw, about_model=True),
     FigureSpec(
         "predicted_measured", "Predicted against measured",

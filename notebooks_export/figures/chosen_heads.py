@@ -7,7 +7,7 @@ from notebooks_export.drawing import Drawing
 from notebooks_export.figures.frontier import setting_words
 from notebooks_export.figures.heat_map import BAD, GOOD, HeatMap, share_scale
 from notebooks_export.layout import NoData
-from notebooks_export.model_tables import known_values, with_router
+from notebooks_export.model_tables import LACKING, known_values, with_router
 
 VALUES = {"mass_recall": ("recall of attention mass", GOOD), "lost_mass": ("mass that is lost", BAD),
           "needle_hit": ("needles found", GOOD)}
@@ -17,13 +17,14 @@ def draw(results):
     """A map of layers and heads for each value that the table has; heads that should stay dense are framed."""
     rows = results.tables.get("advise_heads")
     if rows is None or rows.empty:
-        raise NoData("no table 'advise_heads'; it is written by mobalab advise")
+        raise NoData(f"no table 'advise_heads'; {LACKING['advise_heads']}")
     values = known_values(rows, VALUES)
     if not values:
         raise NoData(f"table 'advise_heads' has no value in {', '.join(VALUES)}")
     heat = HeatMap(rows)
     dense = rows[rows["stay_dense"] == 1] if "stay_dense" in rows else rows.iloc[:0]
-    figure, axes = style.new_figure(len(values), width=2.2 + max((heat.width + 1.1) * len(values), 7.0), height=1.7 + heat.height)
+    figure, axes = style.new_figure(len(values), width=2.2 + max((heat.width + 1.1) * len(values), 7.0),
+                                    height=1.7 + heat.height)
     setting = _setting(results)
     said = f"{len(dense)} of {len(rows)} heads should stay dense" if "stay_dense" in rows else f"{len(rows)} heads"
     style.headline(figure, "What does the chosen setting lose, head by head?", "; ".join(filter(None, [setting, said])))
@@ -39,9 +40,15 @@ def draw(results):
     if len(dense):
         handle = matplotlib.patches.Patch(fill=False, ec=style.VERMILION, lw=1.8, label="should stay dense")
         figure.legend(handles=[handle], loc="upper right", bbox_to_anchor=(0.995, 0.995))
-    return Drawing(figure, f"Drawn: {said}{f'; setting: {setting}' if setting else ''}. x is the head, y the layer.{_why(dense)}",
-                   "Grey: no value.", " ".join([*(f"Not in the file: {value}." for value in VALUES if value not in values),
-                                                 "Shows the whole file, whatever --where says."]))
+    missing = [f"Not in the file: {value}." for value in VALUES if value not in values]
+    drawn = f"Drawn: {said}{f'; setting: {setting}' if setting else ''}. x is the head, y the layer.{_why(dense)}"
+    return Drawing(figure, drawn, " ".join(["Grey: no value.", *_several(rows)]),
+                   " ".join([*missing, "Shows the whole file, whatever --where says."]))
+
+
+def _several(rows):
+    if rows.duplicated(["layer", "head"]).any():
+        yield "A head in several rows (traces) is drawn as their mean, framed where one of them should stay dense."
 
 
 def _setting(results):

@@ -12,7 +12,8 @@ from notebooks_export.model_tables import MOST_ROUTERS, known_values, looks, row
 
 COSTS = {"keys_attended": "keys a query attends to", "milliseconds": "milliseconds"}
 
-RECALL = "mean_mass_recall"
+RECALLS = {"mean_mass_recall": "recall of attention mass, mean over heads", "mean_needle_hit": "needles found"}
+"""The first that the table has a value of stands along y; without a trace there is no mass."""
 
 MOST_LABELS = 12
 """Frontier settings that get their B and k written beside them."""
@@ -27,8 +28,9 @@ def draw(study):
     """A panel for each cost, a row of panels for each file."""
     rows = rows_of(study, "advise")
     costs = known_values(rows, COSTS)
-    if not costs or not known_values(rows, [RECALL]):
-        raise NoData(f"table 'advise' has no value in {RECALL} or none in {' and '.join(COSTS)}")
+    recall = next(iter(known_values(rows, RECALLS)), None)
+    if not costs or recall is None:
+        raise NoData(f"table 'advise' has no value in {' and '.join(RECALLS)} or none in {' and '.join(COSTS)}")
     names = evenly(in_order(rows[ROUTER.name]), MOST_ROUTERS)
     files = in_order(rows["file"])[:MOST_FILES]
     marks = looks(ROUTER, names)
@@ -40,14 +42,14 @@ def draw(study):
     for place, file in enumerate(files):
         for column, cost in enumerate(costs):
             axis = axes[place * len(costs) + column]
-            part = shown[shown["file"] == file].dropna(subset=[cost, RECALL])
-            _panel(axis, part, cost, marks)
-            joined.append(_frontier(axis, part, cost))
-            axis.set(xlabel=COSTS[cost], ylim=(-0.03, 1.08), ylabel="recall of attention mass, mean over heads" if column == 0 else "")
+            part = shown[shown["file"] == file].dropna(subset=[cost, recall])
+            _panel(axis, part, cost, recall, marks)
+            joined.append(_frontier(axis, part, cost, recall))
+            axis.set(xlabel=COSTS[cost], ylim=(-0.03, 1.08), ylabel="" if column else RECALLS[recall])
             axis.set_title(file if len(files) > 1 else "", loc="left")
     _legend(axes[len(costs) - 1], shown, marks, any(joined))
-    return Drawing(figure, f"Drawn: {_plural(len(shown), 'setting')} by {' and by '.join(COSTS[cost] for cost in costs)}; a colour for each "
-                   f"router.{captions.selected(study, 'rows', 'advise')} {_chosen_words(shown)}".rstrip(),
+    by = " and by ".join(COSTS[cost] for cost in costs)
+    return Drawing(figure, f"Drawn: {_plural(len(shown), 'setting')} by {by}; a colour for each router.{captions.selected(study, 'rows', 'advise')} {_chosen_words(study, shown, recall)}".rstrip(),
                    " ".join(_marks(shown, any(joined))), " ".join(_left_out(rows, shown, costs, names)))
 
 
@@ -65,37 +67,37 @@ def _flag(rows, name):
     return (rows[name] == 1).to_numpy() if name in rows else np.zeros(len(rows), dtype=bool)
 
 
-def _panel(axis, rows, cost, marks):
+def _panel(axis, rows, cost, recall, marks):
     axis.set_xscale("log", base=2)
     style.log_axis(axis.xaxis)
     for name, look in marks.items():
         part = rows[rows[ROUTER.name] == name]
-        axis.plot(part[cost], part[RECALL], look.mark, color=look.colour, mfc=look.fill, ms=5, alpha=0.6, mew=1.0,
+        axis.plot(part[cost], part[recall], look.mark, color=look.colour, mfc=look.fill, ms=5, alpha=0.6, mew=1.0,
                   rasterized=style.too_many(part))
 
 
-def _frontier(axis, rows, cost):
+def _frontier(axis, rows, cost, recall):
     """The frontier's settings with their intervals, the chosen one ringed; joined only where they are a frontier in this
     cost. Returns whether they are."""
-    best = rows[_flag(rows, "on_frontier")].sort_values([cost, RECALL], kind="stable")
-    rising = len(best) > 1 and bool(np.all(np.diff(best[RECALL]) >= -1e-9))
+    best = rows[_flag(rows, "on_frontier")].sort_values([cost, recall], kind="stable")
+    rising = len(best) > 1 and bool(np.all(np.diff(best[recall]) >= -1e-9))
     if rising:
-        axis.plot(best[cost], best[RECALL], "-", color=style.BLACK, lw=1.3, zorder=1.5)
-    if len(best) and {f"{RECALL}_low", f"{RECALL}_high"} <= set(best):
-        value = best[RECALL].to_numpy(float)
-        axis.errorbar(best[cost], value, yerr=arms(value, best[f"{RECALL}_low"], best[f"{RECALL}_high"]), fmt="none",
+        axis.plot(best[cost], best[recall], "-", color=style.BLACK, lw=1.3, zorder=1.5)
+    if len(best) and {f"{recall}_low", f"{recall}_high"} <= set(best):
+        value = best[recall].to_numpy(float)
+        axis.errorbar(best[cost], value, yerr=arms(value, best[f"{recall}_low"], best[f"{recall}_high"]), fmt="none",
                       ecolor=style.BLACK, elinewidth=0.9)
     if "worst_head_recall" in best:
         axis.plot(best[cost], best["worst_head_recall"], "v", color=style.GREY, ms=5, mfc="white")
     if rising:
         apart = best.drop_duplicates([cost, "block_size", "topk"])
         for _, row in apart.iloc[evenly(range(len(apart)), MOST_LABELS)].iterrows():
-            axis.annotate(f"{row['block_size']:.0f}/{row['topk']:.0f}", (row[cost], row[RECALL]), xytext=(-3, 6), fontsize=8,
+            axis.annotate(f"{row['block_size']:.0f}/{row['topk']:.0f}", (row[cost], row[recall]), xytext=(-3, 6), fontsize=8,
                           textcoords="offset points", ha="right", color=style.GREY)
     chosen = rows[_flag(rows, "chosen")]
     low, high = axis.get_xlim()
     axis.set_xlim(low / (high / low) ** LABEL_ROOM, high)
-    axis.plot(chosen[cost], chosen[RECALL], "o", mfc="none", mec=style.VERMILION, ms=14, mew=2.2)
+    axis.plot(chosen[cost], chosen[recall], "o", mfc="none", mec=style.VERMILION, ms=14, mew=2.2)
     return rising
 
 
@@ -112,9 +114,13 @@ def _legend(axis, rows, marks, joined):
     style.outside_legend(axis, handles=handles)
 
 
-def _chosen_words(rows):
-    return " ".join(f"Chosen: {setting_words(row)}, recall {row[RECALL]:.3g}{_interval(row)}."
-                    for _, row in rows[_flag(rows, "chosen")].iterrows())
+def _chosen_words(study, rows, recall):
+    """The settings that are chosen, and what advise said of them."""
+    said = [f"Chosen: {setting_words(row)}, {row[recall]:.3g}{_interval(row, recall)}."
+            for _, row in rows[_flag(rows, "chosen")].iterrows()]
+    said += [results.group_attributes["advise"]["recommendation"] for results in study.files
+             if "recommendation" in results.group_attributes.get("advise", {})]
+    return " ".join(said)
 
 
 def setting_words(row):
@@ -122,8 +128,8 @@ def setting_words(row):
     return f"{row[ROUTER.name]}, B = {number(row['block_size'])}, k = {number(row['topk'])}"
 
 
-def _interval(row):
-    low, high = row.get(f"{RECALL}_low", np.nan), row.get(f"{RECALL}_high", np.nan)
+def _interval(row, recall):
+    low, high = row.get(f"{recall}_low", np.nan), row.get(f"{recall}_high", np.nan)
     return f" ({low:.3g} to {high:.3g})" if np.isfinite(low) and np.isfinite(high) else ""
 
 

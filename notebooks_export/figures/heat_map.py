@@ -40,7 +40,8 @@ class HeatMap:
         table = rows.pivot_table(index="layer", columns="head", values=value, aggfunc="mean", dropna=False)
         values = table.reindex(index=self.layers, columns=self.heads).to_numpy(float)
         axis.set_facecolor(NO_VALUE)
-        axis.pcolormesh(np.ma.masked_invalid(values), norm=scale.norm, cmap=scale.cmap, rasterized=style.too_many(values.ravel()))
+        axis.pcolormesh(np.ma.masked_invalid(values), norm=scale.norm, cmap=scale.cmap,
+                        rasterized=style.too_many(values.ravel()))
         if len(self.heads) <= MOST_WRITTEN:
             self._write(axis, values, scale)
         self._ticks(axis)
@@ -48,8 +49,9 @@ class HeatMap:
 
     def colour_bar(self, figure, axes, scale, label, **options):
         """Beside `axes`, its label in as many lines as its height asks for."""
-        lines = textwrap.wrap(label, max(8, int(9.0 * self.height)))
-        figure.colorbar(scale, ax=axes, aspect=8.0 * self.height, pad=0.01, **options).set_label("\n".join(lines), fontsize=9)
+        lines = textwrap.wrap(label, max(8, int(13.0 * self.height)))
+        bar = figure.colorbar(scale, ax=axes, aspect=8.0 * self.height, pad=0.01, **options)
+        bar.set_label("\n".join(lines), fontsize=9)
 
     def outline(self, axis, rows, colour):
         """A frame around the cells of `rows`."""

@@ -7,7 +7,7 @@ from notebooks_export import captions, style
 from notebooks_export.axes import ROUTER
 from notebooks_export.drawing import Drawing
 from notebooks_export.layout import NoData, evenly, in_order
-from notebooks_export.model_tables import MOST_ROUTERS, known_values, looks, rows_of
+from notebooks_export.model_tables import MOST_ROUTERS, looks, rows_of
 
 VALUES = {"mass_recall": "recall of attention mass", "needle_hit": "needles found"}
 
@@ -18,9 +18,10 @@ WITHIN = 0.05
 def draw(study):
     """One panel a value that is both measured and predicted."""
     rows = rows_of(study, "measure")
-    values = [value for value in VALUES if len(known_values(rows, [value, f"predicted_{value}"])) == 2 and len(_pairs(rows, value))]
+    values = [value for value in VALUES if {value, f"predicted_{value}"} <= set(rows) and len(_pairs(rows, value))]
     if not values:
-        raise NoData(f"table 'measure' has no row with {' or '.join(f'{value} and predicted_{value}' for value in VALUES)}")
+        wanted = " or ".join(f"{value} and predicted_{value}" for value in VALUES)
+        raise NoData(f"table 'measure' has no row with {wanted}")
     colour = study.view.colour if study.view.colour and study.view.colour.name in rows else ROUTER
     named = evenly(in_order(rows[colour.name]), MOST_ROUTERS)
     shown = rows[rows[colour.name].isin(named)]
@@ -50,7 +51,8 @@ def error(rows, value):
 
 
 def _counts(rows, values):
-    return "; ".join(f"{VALUES[value]}: {len(_pairs(rows, value))} of {len(rows)} rows (a head in a setting)" for value in values)
+    return "; ".join(f"{VALUES[value]}: {len(_pairs(rows, value))} of {len(rows)} rows (a head in a setting)"
+                     for value in values)
 
 
 def _panel(axis, rows, value, colour, marks):

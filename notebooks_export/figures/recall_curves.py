@@ -52,8 +52,8 @@ def draw(study):
     _legend(grid["legend"], layout, shown, values)
     return Drawing(figure, f"{captions.what_is_drawn(everything, study, 'settings', table='measure')} Each is the mean over "
                    f"{heads_in_words(layout.rows)}.", " ".join(_marks(layout.rows, values)),
-                   " ".join(filter(None, [captions.what_is_left_out(everything, "settings"), _other_families(settings, layout), *_missing(layout.rows, values)])),
-                   layout)
+                   " ".join(filter(None, [captions.what_is_left_out(everything, "settings"),
+                                          _other_families(settings, layout), *_missing(layout.rows, values)])), layout)
 
 
 def _layout(study, settings, axes, value):
@@ -94,7 +94,9 @@ def _other_families(settings, layout):
     there = []
     for axis, name in ((TOPK, "k"), (BUDGET, "k B")):
         lengths = settings.groupby(axis.name)["block_size"].nunique()
-        others = [number(value) for value in lengths[lengths > 1].index if f"{name} = {number(value)}" not in set(layout.rows[HELD.name])]
+        drawn = set(layout.rows[HELD.name])
+        others = [number(value) for value in lengths[lengths > 1].index]
+        others = [value for value in others if f"{name} = {value}" not in drawn]
         there += [f"{name} = {', '.join(others)}"] if others else []
     return f"Not drawn as curves: {'; '.join(there)} (choose with --where)." if there else ""
 
@@ -167,7 +169,7 @@ def _curve(axis, x, rows, value, look, lone):
     line = "" if lone else look.dashes
     axis.plot(x, mean, ls=line or "none", marker=look.mark, ms=5, color=look.colour, mfc=look.fill, lw=1.6)
     if f"{value}_low" in rows:
-        axis.errorbar(x, mean, yerr=arms(mean, rows[f"{value}_low"], rows[f"{value}_high"]), fmt="none", elinewidth=1.1,
+        axis.errorbar(x, mean, yerr=arms(mean, rows[f"{value}_low"], rows[f"{value}_high"]), fmt="none", elinewidth=1.0, capsize=0,
                       ecolor=look.colour)
     if _has_prediction(rows, value):
         predicted = rows[f"predicted_{value}"].to_numpy(float)
@@ -183,8 +185,8 @@ def _has_prediction(rows, value):
 
 def _legend(axis, layout, shown, values):
     line = matplotlib.lines.Line2D
-    handles = [line([], [], color=shown[name].colour, marker=shown[name].mark, mfc=shown[name].fill, ls=shown[name].dashes,
-                    label=captions.colour_label(layout, name, part).removeprefix("router "))
+    handles = [line([], [], color=shown[name].colour, marker=shown[name].mark, mfc=shown[name].fill,
+                    ls=shown[name].dashes, label=captions.colour_label(layout, name, part).removeprefix("router "))
                for (name,), part in layout.colour_list() if layout.colour]
     handles += [line([], [], color=style.GREY, alpha=0.4, lw=2.4, label="10 % to 90 % of the heads")]
     if any(f"{value}_low" in layout.rows for value in values):
@@ -205,10 +207,10 @@ def _marks(rows, values):
 
 def _missing(rows, values):
     """What a table without some of its columns does not let draw."""
+    if not any(_has_prediction(rows, value) for value in values):
+        yield "No prediction that all heads of a setting have is in the file."
     for value in VALUES:
         if value not in values:
             yield f"Not in the file: {value}."
-        elif not _has_prediction(rows, value):
-            yield f"No setting has predicted_{value} of all its heads, so no prediction is drawn."
-        elif rows[f"predicted_{value}"].isna().any():
+        elif _has_prediction(rows, value) and rows[f"predicted_{value}"].isna().any():
             yield f"Where some head lacks predicted_{value} none is drawn."

@@ -33,7 +33,8 @@ def draw(study):
     in_rows = len(panels) <= MAX_PANELS
     columns = len(panels) if in_rows else MAX_PANELS
     lines = -(-len(panels) // columns)
-    figure, axes = style.new_figure(lines * columns * len(values), columns=columns, width=1.8 + max((heat.width + 0.4) * columns, 6.4),
+    figure, axes = style.new_figure(lines * columns * len(values), columns=columns,
+                                    width=1.8 + max((heat.width + 0.4) * columns, 6.4),
                                     height=1.1 + (heat.height + 0.75) * lines * len(values))
     style.headline(figure, "Which heads does the router serve, and what do they lose?",
                    "; ".join(filter(None, [captions.fixed(layout, study, math=True), captions.count(layout, "rows")])))

@@ -36,7 +36,7 @@ def draw(study):
         for _, name, curve in layout.curve_list(part):
             _steps(axis, curve, "routed_share", color=marks[name].colour, ls=marks[name].dashes, lw=1.8)
         if has_mass:
-            _steps(axis, next(curve for _, _, curve in layout.curve_list(part)), "mass_share", color=style.BLACK, ls=":", lw=2.0)
+            _steps(axis, part, "mass_share", color=style.BLACK, ls=":", lw=2.0)
         axis.set_xscale("log", base=2)
         style.log_axis(axis.xaxis)
         axis.set_ylim(bottom=0.0)
@@ -46,7 +46,8 @@ def draw(study):
     line = matplotlib.lines.Line2D
     handles = [line([], [], color=marks[name].colour, ls=marks[name].dashes, label=captions.colour_label(
         layout, name, part).removeprefix("router ")) for (name,), part in layout.colour_list() if layout.colour]
-    handles += [line([], [], color=style.BLACK, ls=":", lw=2.0, label="attention mass\nof the past blocks")] if has_mass else []
+    if has_mass:
+        handles.append(line([], [], color=style.BLACK, ls=":", lw=2.0, label="attention mass\nof the past blocks"))
     style.outside_legend(grid[min(len(panels), 3) - 1], handles=handles)
     return Drawing(figure, captions.what_is_drawn(layout, study, "settings", along=ALONG, table="measure_distance"),
                    f"Each step is the share of the routed blocks in one bin, mean over {heads_in_words(layout.rows)}"
@@ -73,7 +74,7 @@ def _layout(study, bins, axes):
 
 
 def _steps(axis, curve, value, **options):
-    """Horizontal pieces over the bins; of the first setting of `curve`, which is the only one of its router."""
+    """Horizontal pieces over the bins; of the first setting of `curve`, which is the only one of its colour."""
     row = curve.iloc[0]
     low, high = (np.maximum(np.array(row[name], dtype=float), 1.0) for name in BIN)
     axis.plot(np.column_stack([low, high]).ravel(), np.repeat(row[value], 2), **options)

@@ -46,8 +46,8 @@ def draw(study):
     left = [captions.what_is_left_out(layout, "settings"), f"Routers left out: {', '.join(hidden)}." if hidden else "",
             *(f"Not in the file: {value}." for value in VALUES if value not in values)]
     return Drawing(figure, captions.what_is_drawn(layout, study, "settings", along=ALONG, table="measure"),
-                   f"Bars are means over {heads_in_words(layout.rows)}, thin lines go from the 10 % to the 90 % quantile of the heads. "
-                   "The three shares are of different wholes (routed blocks, rows, mass) and do not add up.",
+                   f"Bars are means over {heads_in_words(layout.rows)}, thin lines go from the 10 % to the 90 % quantile of the "
+                   "heads. The three shares are of different wholes (routed blocks, rows, mass) and do not add up.",
                    " ".join(filter(None, left)), layout)
 
 
@@ -72,7 +72,9 @@ def _bars(axis, rows, value, names, marks):
             continue
         axis.barh(height, row[value], height=0.68, color="white" if look.open else look.colour, ec=look.colour,
                   alpha=0.75, lw=1.4)
-        axis.plot([row[f"{value}_{end}"] for end in ("least", "most")], [height, height], "-", color=style.BLACK, lw=1.2)
+        spread = [row[f"{value}_{end}"] for end in ("least", "most")]
+        for colour, width in (("white", 3.6), (style.BLACK, 1.2)):  # also seen on a black bar
+            axis.plot(spread, [height, height], "-", color=colour, lw=width, solid_capstyle="butt")
         axis.text(1.03, height, two_digits(row[value]), va="center", fontsize=9)
     axis.set_yticks(y, names)
     axis.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", ".25", ".5", ".75", "1"])
