@@ -207,10 +207,11 @@ def _marks(rows, values):
 
 def _missing(rows, values):
     """What a table without some of its columns does not let draw."""
-    if not any(_has_prediction(rows, value) for value in values):
+    some = any(_has_prediction(rows, value) for value in values)
+    if not some:
         yield "No prediction that all heads of a setting have is in the file."
     for value in VALUES:
         if value not in values:
             yield f"Not in the file: {value}."
-        elif _has_prediction(rows, value) and rows[f"predicted_{value}"].isna().any():
+        elif some and (not _has_prediction(rows, value) or rows[f"predicted_{value}"].isna().any()):
             yield f"Where some head lacks predicted_{value} none is drawn."
