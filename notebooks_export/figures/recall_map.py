@@ -30,8 +30,7 @@ def draw(study):
     layout = _layout(study, rows, values[0])
     panels = layout.panel_list()
     heat = HeatMap(layout.rows)
-    in_rows = len(panels) <= MAX_PANELS
-    columns = len(panels) if in_rows else MAX_PANELS
+    columns = min(len(panels), MAX_PANELS)
     lines = -(-len(panels) // columns)
     figure, axes = style.new_figure(lines * columns * len(values), columns=columns,
                                     width=1.8 + max((heat.width + 0.4) * columns, 6.4),
@@ -39,26 +38,32 @@ def draw(study):
     style.headline(figure, "Which heads does the router serve, and what do they lose?",
                    "; ".join(filter(None, [captions.fixed(layout, study, math=True), captions.count(layout, "rows")])))
     for row, value in enumerate(values):
-        name, colours = VALUES[value]
-        scale = share_scale(colours, 1.0 if colours == GOOD else float(layout.rows[value].max()))
-        used = []
-        for place, (named, part) in enumerate(panels):
-            line = (place // columns) * len(values) + row
-            axis = axes[line * columns + place % columns]
-            heat.draw(axis, part, value, scale)
-            axis.set_title(captions.panel_title(layout, named, part).removeprefix("router ") if row == 0 or not in_rows
-                           else "", loc="left", fontsize=10)
-            axis.set_ylabel("layer" if place % columns == 0 else "")
-            axis.set_xlabel("head" if row == len(values) - 1 else "")
-            used.append(axis)
-        heat.colour_bar(figure, used, scale, name)
-    for place in range(len(panels), lines * columns):
-        for row in range(len(values)):
-            axes[((place // columns) * len(values) + row) * columns + place % columns].remove()
+        beside = {line: [] for line in range(lines)}
+        for place in range(lines * columns):
+            line = place // columns
+            axis = axes[(line * len(values) + row) * columns + place % columns]
+            if place >= len(panels):
+                axis.remove()
+                continue
+            beside[line].append(axis)
+            axis.set(xlabel="head" if row == len(values) - 1 else "", ylabel="" if place % columns else "layer")
+            if row == 0 or lines > 1:
+                axis.set_title(captions.panel_title(layout, *panels[place]).removeprefix("router "), loc="left", fontsize=10)
+        _maps(figure, heat, value, [part for _, part in panels], beside.values())
     missing = [f"Not in the file: {value}." for value in VALUES if value not in values]
     return Drawing(figure, captions.what_is_drawn(layout, study, "rows", along=ALONG, table="measure"),
                    "Grey: no row." if _gaps(layout, panels, heat) else "",
                    " ".join(filter(None, [captions.what_is_left_out(layout, "rows"), *missing])), layout)
+
+
+def _maps(figure, heat, value, parts, lines):
+    """The maps of one value, on one scale, which stands beside each line of axes."""
+    name, colours = VALUES[value]
+    scale = share_scale(colours, 1.0 if colours == GOOD else float(max(part[value].max() for part in parts)))
+    for axis, part in zip((axis for line in lines for axis in line), parts):
+        heat.draw(axis, part, value, scale)
+    for line in lines:
+        heat.colour_bar(figure, line, scale, name)
 
 
 def _layout(study, rows, value):
