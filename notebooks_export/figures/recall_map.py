@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 
 from notebooks_export import captions, style
 from notebooks_export.axes import BY_NAME, HEAD, LAYER, ROUTER
@@ -59,7 +60,7 @@ def draw(study):
 def _maps(figure, heat, value, parts, lines):
     """The maps of one value, on one scale, which stands beside each line of axes."""
     name, colours = VALUES[value]
-    scale = share_scale(colours, 1.0 if colours == GOOD else float(max(part[value].max() for part in parts)))
+    scale = share_scale(colours, 1.0 if colours == GOOD else float(pd.concat(parts)[value].max()))
     for axis, part in zip((axis for line in lines for axis in line), parts):
         heat.draw(axis, part, value, scale)
     for line in lines:
