@@ -37,6 +37,7 @@ ARROWS = {
     "experiments/results": ["analysis", "experiments/base"],
     "experiments/ranks": ["experiments/base"],
     "experiments/device": ["kernels", "experiments/base"],
+    "experiments/trace": ["kernels", "experiments/base"],
     "experiments/points": ["analysis", "experiments/base", "experiments/cli", "experiments/results"],
 }
 for room, used in {"pooling": [], "routing": [], "lists": [], "forward": ["lists"],
@@ -48,6 +49,9 @@ SIM = [room for room in ARROWS if room.startswith("sim/")]
 WORK = ["analysis", "kernels", *SIM, "experiments/base", "experiments/results", "experiments/ranks"]
 ARROWS["experiments/probe"] = [*WORK, "experiments/device"]
 ARROWS["experiments/simulation"] = WORK
+ARROWS["experiments/measure"] = ["analysis", "kernels", "experiments/base", "experiments/results", "experiments/device",
+                                 "experiments/trace", "experiments/measure/routers"]
+ARROWS["experiments/measure/routers"] = []
 ARROWS["experiments/bench"] = [*WORK, "experiments/device", "experiments/points"]
 ARROWS["experiments/commands"] = [*WORK] + [room for room in ARROWS if room.startswith("experiments/")]
 ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/commands"]  # main.cc
@@ -56,7 +60,7 @@ ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/c
 # normals is filled by the fastest loop this processor has.
 JOINTS = {
     **{str(path.relative_to(ROOT)): [room] for room, files in (
-        ("analysis", "scorers"), ("analysis", "key_models"), ("kernels", "scorers"))
+        ("analysis", "scorers"), ("analysis", "key_models"), ("kernels", "scorers"), ("experiments/measure", "routers"))
        for path in (ROOT / room / files).glob("*.cc")},
     "kernels/cuda/host/limits.cc": ["kernels/cuda/lists"],
     "sim/streams/gaussian.cc": ["sim/simd"],
