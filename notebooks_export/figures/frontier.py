@@ -49,7 +49,9 @@ def draw(study):
             axis.set_title(file if len(files) > 1 else "", loc="left")
     _legend(axes[len(costs) - 1], shown, marks, any(joined))
     by = " and by ".join(COSTS[cost] for cost in costs)
-    return Drawing(figure, f"Drawn: {_plural(len(shown), 'setting')} by {by}; a colour for each router.{captions.selected(study, 'rows', 'advise')} {_chosen_words(study, shown, recall)}".rstrip(),
+    drawn = (f"Drawn: {_plural(len(shown), 'setting')} by {by}; a colour for each router."
+             f"{captions.selected(study, table='advise')} {_chosen_words(study, shown, recall)}")
+    return Drawing(figure, drawn.rstrip(),
                    " ".join(_marks(shown, any(joined))), " ".join(_left_out(rows, shown, costs, names)))
 
 

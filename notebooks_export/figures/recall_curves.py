@@ -169,8 +169,8 @@ def _curve(axis, x, rows, value, look, lone):
     line = "" if lone else look.dashes
     axis.plot(x, mean, ls=line or "none", marker=look.mark, ms=5, color=look.colour, mfc=look.fill, lw=1.6)
     if f"{value}_low" in rows:
-        axis.errorbar(x, mean, yerr=arms(mean, rows[f"{value}_low"], rows[f"{value}_high"]), fmt="none", elinewidth=1.0, capsize=0,
-                      ecolor=look.colour)
+        axis.errorbar(x, mean, yerr=arms(mean, rows[f"{value}_low"], rows[f"{value}_high"]), fmt="none", elinewidth=1.0,
+                      capsize=0, ecolor=look.colour)
     if _has_prediction(rows, value):
         predicted = rows[f"predicted_{value}"].to_numpy(float)
         at = np.isfinite(predicted)
@@ -199,8 +199,8 @@ def _legend(axis, layout, shown, values):
 def _marks(rows, values):
     yield "Marks stand beside each other around their x. Pale bars go from the 10 % to the 90 % quantile of the heads."
     if any(f"{value}_low" in rows for value in values):
-        yield ("Intervals of a mean go from the mean of the heads' lower ends to that of their upper ends, wide enough however "
-               "the heads depend on each other.")
+        yield ("Intervals of a mean go from the mean of the heads' lower ends to that of their upper ends, wide enough "
+               "however the heads depend on each other.")
     if any(_has_prediction(rows, value) for value in values):
         yield "Dotted lines are predictions."
 

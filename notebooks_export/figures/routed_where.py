@@ -46,8 +46,8 @@ def draw(study):
     left = [captions.what_is_left_out(layout, "settings"), f"Routers left out: {', '.join(hidden)}." if hidden else "",
             *(f"Not in the file: {value}." for value in VALUES if value not in values)]
     return Drawing(figure, captions.what_is_drawn(layout, study, "settings", along=ALONG, table="measure"),
-                   f"Bars are means over {heads_in_words(layout.rows)}, thin lines go from the 10 % to the 90 % quantile of the "
-                   "heads. The three shares are of different wholes (routed blocks, rows, mass) and do not add up.",
+                   f"Bars are means over {heads_in_words(layout.rows)}, thin lines go from the 10 % to the 90 % quantile of "
+                   "the heads. The three shares are of different wholes (routed blocks, rows, mass) and do not add up.",
                    " ".join(filter(None, left)), layout)
 
 

@@ -77,7 +77,8 @@ class Maps(ModelFile):
                         & (rows["keep_first"] == bool(kept))]
             grid = part.pivot(index="layer", columns="head", values="mass_recall")
             np.testing.assert_array_equal(axis.collections[0].get_array().reshape(grid.shape), grid.to_numpy())
-            self.assertEqual([text.get_text() for text in axis.texts], [f"{value:.2f}"[1:] for value in grid.to_numpy().ravel()])
+            written = [f"{value:.2f}"[1:] for value in grid.to_numpy().ravel()]
+            self.assertEqual([text.get_text() for text in axis.texts], written)
             self.assertGreater(axis.get_ylim()[0], axis.get_ylim()[1])  # the first layer on top
         self.assertEqual([tick.get_text() for tick in maps[0].get_yticklabels()], ["0", "5"])
         self.assertIn("random", drawing.left_out)
@@ -148,7 +149,8 @@ class Curves(ModelFile):
         self.assertIn("predicted_mass_recall", drawing.left_out)
 
     def test_a_budget_that_is_left_out_is_named(self):
-        drawing = self.draw(self.write_all(settings=tuple(itertools.product((16, 32, 64), (4, 8, 16)))), "recall_by_block_size")
+        settings = tuple(itertools.product((16, 32, 64), (4, 8, 16)))
+        drawing = self.draw(self.write_all(settings=settings), "recall_by_block_size")
         self.assertIn("fixed k = 8", drawing.picture.axes[0].get_title(loc="left"))
         self.assertRegex(drawing.left_out, r"Left out: \d+ of 54 settings")
         self.assertRegex(drawing.left_out, r"Not drawn as curves: k = 4, 16; k B = 128, 512 ")
@@ -233,7 +235,8 @@ class Frontier(ModelFile):
         table, heads = synthetic_model.advise(synthetic_model.measure())
         table["on_frontier"][:] = 1
         drawing = self.draw(self.write(advise=table, advise_heads=heads), "frontier")
-        self.assertNotIn("frontier (B/k), interval", [text.get_text() for text in drawing.picture.axes[1].get_legend().get_texts()])
+        legend = drawing.picture.axes[1].get_legend().get_texts()
+        self.assertNotIn("frontier (B/k), interval", [text.get_text() for text in legend])
         self.assertIn("not joined", drawing.caption)
 
     def test_heads_that_stay_dense_are_framed(self):
@@ -285,7 +288,8 @@ class EverySize(ModelFile):
     def test_no_column_but_one(self):
         whole = synthetic_model.measure()
         kept = {name: whole[name] for name in ("layer", "head", "block_size", "topk", "scorer")}
-        for column, figures in (("mass_recall", ["recall_map", "recall_by_block_size"]), ("needle_hit", ["recall_by_block_size"]),
+        for column, figures in (("mass_recall", ["recall_map", "recall_by_block_size"]),
+                                ("needle_hit", ["recall_by_block_size"]),
                                 ("lost_mass", ["recall_map"]), ("sink_share", ["routed_where"])):
             with self.subTest(column):
                 self.assertEqual(self.drawn(self.write(measure={**kept, column: whole[column]})), figures)
@@ -339,7 +343,8 @@ class Told(ModelFile):
 
     def test_figures_of_another_subject_are_not_missed(self):
         points = synthetic_results.write_results(self.folder / "points.h5", synthetic_results.grid(
-            head_dims=(64,), block_sizes=(64,), seq_lens=(8192,), topks=(8,), clusters=((1, 0.0),), mus=(0.8,)), groups=("theory",))
+            head_dims=(64,), block_sizes=(64,), seq_lens=(8192,), topks=(8,), clusters=((1, 0.0),), mus=(0.8,)),
+            groups=("theory",))
         for path, about_model in ((points, False), (self.write(measure=synthetic_model.measure(heads=1)), True)):
             drawn, left_out = draw_all(open_study(path))
             told = {figure.name for _, figure, *_ in drawn} | set(left_out)
@@ -354,8 +359,8 @@ class Told(ModelFile):
 
     def test_where_keeps_no_row_of_a_table(self):
         table, heads = synthetic_model.advise(synthetic_model.measure())
-        study = open_study(self.write(measure=synthetic_model.measure(routers=(("cum2", 0, 1),)), advise=table, advise_heads=heads),
-                           where="scorer = cum2")
+        measured = synthetic_model.measure(routers=(("cum2", 0, 1),))
+        study = open_study(self.write(measure=measured, advise=table, advise_heads=heads), where="scorer = cum2")
         with self.assertRaisesRegex(NoData, "--where"):
             SPECS["frontier"].draw(study)
 

@@ -52,7 +52,8 @@ def advise(columns, chosen=0):
     names = KEYS[2:]
     settings = list(dict.fromkeys(zip(*(columns[name] for name in names))))
     key = list(zip(*(columns[name] for name in names)))
-    mean = np.array([np.mean([value for value, of in zip(columns["mass_recall"], key) if of == setting]) for setting in settings])
+    mean = np.array([np.mean([value for value, of in zip(columns["mass_recall"], key) if of == setting])
+                     for setting in settings])
     table = {name: _column(values) for name, values in zip(names, zip(*settings))}
     cost = table["block_size"] * (table["topk"] - 0.5)
     frontier = [not np.any((cost <= cost[row]) & (mean > mean[row])) and not np.any((cost < cost[row]) & (mean == mean[row]))

@@ -1,6 +1,7 @@
-"""python3 smaller.py IN.h5 OUT.h5: a results file with the columns that figures read, real numbers to 4 digits, compressed.
+"""python3 smaller.py IN.h5 OUT.h5: a results file with the columns that figures read, real numbers to 4 decimals, compressed.
 
-Folders in the names of files are left out of the attributes. What it writes has no seal: `mobalab export` and xarray read it, `--resume` does not.
+Folders in the names of files are left out of the attributes. What it writes has no seal: `mobalab export` and xarray read
+it, `--resume` does not.
 """
 
 import re
