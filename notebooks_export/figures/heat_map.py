@@ -13,6 +13,9 @@ MOST_WRITTEN = 12
 
 MOST_TICKS = 18
 
+LEAST_END = 0.25
+"""Where a scale ends at least: small losses look small."""
+
 NO_VALUE = "#D9D9D9"
 
 GOOD, BAD = "cividis", "YlOrBr"
@@ -80,8 +83,8 @@ class HeatMap:
 
 
 def share_scale(name, most=1.0):
-    """From 0 to `most`."""
-    return matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.0, most if most > 0.0 else 1.0), name)
+    """From 0 to `most`, or to LEAST_END where that is more."""
+    return matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.0, most if most > LEAST_END else LEAST_END), name)
 
 
 def two_digits(value):
