@@ -70,17 +70,35 @@ AXES = (
     RATIO,
 )
 
+BY_POINT = {axis.name: axis for axis in AXES}
+
 BENCH_AXES = (
     FILE,
     Axis("measurement", "measurement", "measurement", text=True),
-    *(axis for axis in AXES if axis.name in ("head_dim", "block_size", "seq_len", "topk")),
+    *(BY_POINT[name] for name in ("head_dim", "block_size", "seq_len", "topk")),
     Axis("batch", "batch", "sequences"),
     Axis("heads", "heads", "heads"),
     Axis("dtype", "dtype", "element type", text=True),
     Axis("threads", "threads", "threads"),
 )
 
-BY_NAME = {axis.name: axis for axis in AXES + BENCH_AXES}
+BY_BENCH = {axis.name: axis for axis in BENCH_AXES}
+
+LAYER = Axis("layer", "layer", "layer")
+HEAD = Axis("head", "head", "head")
+TRACE = Axis("trace", "trace", "trace", text=True)
+ROUTER = Axis("router", "router", "router", text=True)
+
+ROUTER_PARTS = (BY_POINT["scorer"], Axis("keep_first", "keep_first", "block 0 always kept", plain=0),
+                Axis("sub_blocks", "sub_blocks", "sub-blocks", plain=1))
+"""What `router` says in one word."""
+
+MEASURE_AXES = (FILE, BY_POINT["model"], TRACE, BY_BENCH["dtype"],
+                Axis("centroids", "centroids", "centroids", text=True, plain="dtype"), LAYER, HEAD,
+                BY_POINT["block_size"], BY_POINT["seq_len"], BY_POINT["topk"], ROUTER, *ROUTER_PARTS, BUDGET)
+"""Of the tables of real models (measure, advise)."""
+
+BY_NAME = {axis.name: axis for axis in AXES + BENCH_AXES + MEASURE_AXES}
 
 OTHER_SPELLINGS = {**{axis.symbol: axis.name for axis in BY_NAME.values()}, "mu": "mu_signal",
                    "head_dim/block_size": "d/B", "kB": "topk*block_size", "block_size*topk": "topk*block_size"}

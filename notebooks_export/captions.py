@@ -46,8 +46,9 @@ def count(layout, what="points"):
     return f"{shown} of {total} {what}"
 
 
-def what_is_drawn(layout, study, what="points", along=None):
-    """What stands where: x, colours, panels, what is fixed. `along` names the x of a figure that has its own."""
+def what_is_drawn(layout, study, what="points", along=None, table=None):
+    """What stands where: x, colours, panels, what is fixed. `along` names the x of a figure that has its own, `table` the
+    table whose rows --where counts, where `what` are no rows."""
     parts = [f"x is {along}" if along else _x_words(layout)]
     if layout.colour and len(layout.values(layout.colour)) > 1:
         parts.append(f"a colour for each {_role_words(layout, [layout.colour], 'colour')}")
@@ -55,7 +56,7 @@ def what_is_drawn(layout, study, what="points", along=None):
         parts.append(f"a panel for each {_role_words(layout, layout.panels, 'panels')}")
     held = fixed(layout, study)
     return (f"Drawn: {count(layout, what)}; {', '.join(parts)}" + (f"; fixed: {held}" if held else "") + "."
-            + _with_x(layout) + selected(study, what))
+            + _with_x(layout) + selected(study, what, table))
 
 
 def _x_words(layout):
@@ -86,12 +87,13 @@ def _with_x(layout):
     return f" {_and(said)}.".replace("  ", " ") if said else ""
 
 
-def selected(study, what="points"):
+def selected(study, what="points", table=None):
     """What --where kept, as a sentence with a blank before it; empty without it."""
     if not study.view.where:
         return ""
-    name, table = ("points", study.points) if what == "points" else ("bench", study.bench)
-    return f" --where '{study.view.where.strip()}' keeps {len(table)} of {study.rows_before[name]} {what}."
+    name = table or ("points" if what == "points" else "bench")
+    what = f"rows of '{table}'" if table else what
+    return f" --where '{study.view.where.strip()}' keeps {len(getattr(study, name))} of {study.rows_before[name]} {what}."
 
 
 def what_is_left_out(layout, what="points"):

@@ -66,6 +66,12 @@ AFFINITY = Numbers(low=-1, high=1)
 PROBABILITY = Numbers(low=0, high=1, missing=True, slack=1e-9)
 TIME = Numbers(low=0)
 RATE = Numbers(low=0, missing=True)
+SHARE = Numbers(low=0, high=1, missing=True, slack=1e-5)
+FLAG = Numbers(low=0, high=1, whole=True)
+
+SHARES = ("mass_recall", "mass_recall_no0", "lost_mass", "needle_hit", "distant_hit", "fact_hit", "rounding_changed",
+          "mean_mass_recall", "mean_needle_hit")
+"""Measured in fp32 on real queries and keys; each may have its interval, _low and _high."""
 
 RULES = {
     "model": Words(among=("gaussian", "gaussian-fixed", "sphere", "vector")),
@@ -81,14 +87,24 @@ RULES = {
     "kind": Words(), "expected_miss": PROBABILITY, "observed_miss": PROBABILITY,
     "z": Numbers(missing=True, infinite=True), "p_value": PROBABILITY, "adjusted_p": PROBABILITY,
     "name": Words(), "seconds_median": TIME, "seconds_low": TIME, "seconds_high": TIME, "peer": Words(),
+    "layer": COUNT, "head": COUNT, "sub_blocks": SIZE, "keep_first": FLAG, "trace": Words(), "text": Words(),
+    **{f"{name}{end}": SHARE for name in SHARES for end in ("", "_low", "_high")},
+    **{name: SHARE for name in ("own_share", "window_share", "sink_share", "distance_r2", "predicted_mass_recall",
+                                "predicted_needle_hit", "worst_head_recall", "routed_share", "mass_share")},
+    "distance_low": COUNT, "distance_high": COUNT, "heads": COUNT, "keys_attended": RATE, "milliseconds": RATE,
+    "on_frontier": FLAG, "chosen": FLAG, "stay_dense": FLAG, "why": Words(),
     "gflops": RATE, "gbytes_per_second": RATE, "ratio_to_peer": RATE,
 }
 """By the column's name, in every table."""
 
+OF_A_MODEL = {"model": Words(), "rope": Words(), "dtype": Words(), "centroids": Words(), "device": Words()}
+"""Where a table is about a real model, these take the place of RULES."""
+
 COUNTS = ("trials", "misses", "miss", "miss_low", "miss_high")
 """What belongs together behind a prefix (sim_, kernel_)."""
 
-ORDERED = (("candidates_low", "candidates_high"), ("seconds_low", "seconds_median"), ("seconds_median", "seconds_high"),
+ORDERED = (("candidates_low", "candidates_high"), ("distance_low", "distance_high"),
+           *((f"{name}_low", f"{name}_high") for name in SHARES), ("seconds_low", "seconds_median"), ("seconds_median", "seconds_high"),
            *((f"{prefix}_{low}", f"{prefix}_{high}") for prefix in ("sim", "kernel")
              for low, high in (("misses", "trials"), ("miss_low", "miss_high"))))
 """In each of these pairs the first is at most the second."""
@@ -97,18 +113,18 @@ POINT = "point"
 """The row of the table of points that a row of another table is about; -1: all of them."""
 
 
-def check_table(columns, fill_values, points):
+def check_table(columns, fill_values, points, about_model=False):
     """Raises ColumnError when a column of `columns` (name to array) cannot be what its name says.
 
     `fill_values` names the columns that mark missing integers; `points` is the number of rows of the table of points
-    that the column `point` counts in, or None.
+    that the column `point` counts in, or None. `about_model`: the table is about a real model.
     """
     for name, values in columns.items():
         if values.dtype.kind not in "iufO":
             raise ColumnError(f"column '{name}' holds {_kind(values)}; a table holds numbers and text")
         if values.dtype.kind == "O" and not all(isinstance(value, str) for value in values):
             raise ColumnError(f"column '{name}' holds {_kind(values)}; a table holds numbers and text")
-        rule = _rule(name, name in fill_values)
+        rule = OF_A_MODEL.get(name) if about_model and name in OF_A_MODEL else _rule(name, name in fill_values)
         if rule is not None:
             rule.check(name, values)
     for prefix in ("sim", "kernel"):

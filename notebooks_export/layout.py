@@ -89,7 +89,7 @@ class Layout:
         return held
 
 
-def choose(points, view, score, axes, own_x=False):
+def choose(points, view, score, axes, own_x=False, most_colours=MAX_COLOURS):
     """The layout of a frame of points: as `view` asks, the rest so that `score(rows)` of what is drawn is largest.
 
     `own_x`: the figure has an x axis of its own. Raises NoData when the view asks for an axis the frame does not have.
@@ -100,21 +100,33 @@ def choose(points, view, score, axes, own_x=False):
     axes = _with_one_length(points, view, axes)
     x = None if own_x else view.x or _best_x(points, view, axes)
     points, repeats = _without_repeats(points, x, axes)
-    layout = _laid_out(points, view, score, axes, x, repeats)
+    layout = _laid_out(points, view, score, axes, x, repeats, most_colours)
     hidden = len(layout.rows) < 0.5 * len(points) and len(points) <= MAX_LISTED_POINTS
     if hidden and x is not None and not (view.x or view.colour or view.panels):
         return _one_by_one(points, axes, repeats)
     return layout
 
 
-def _laid_out(points, view, score, axes, x, repeats):
+def choose_panels(points, view, score, axes, preferred=()):
+    """The layout of a figure of panels without x and colours: as the view asks, or else the first of `preferred` that varies;
+    of the rest the slice for which the sum of `score(rows)` over its panels is largest."""
+    axes = _with_one_length(points, view, axes)
+    asked = tuple(axis for axis in view.panels if axis in axes and axis.name in points)
+    panels = asked or tuple(axis for axis in preferred if _varies(points, axis))[:1]
+    rest = _open(points, _free_axes(points, None, view, axes), None, panels)
+    rows = _best_slice(points, rest, panels, None, score)
+    rows = _thinned(rows, panels, MAX_PANELS_ASKED if asked else MAX_PANELS)
+    return Layout(None, None, panels, rows, points, axes, _goes_with(rows, axes, None, None, panels))
+
+
+def _laid_out(points, view, score, axes, x, repeats, most_colours):
     free = _free_axes(points, x, view, axes)
     colour = view.colour or _best_colour(points, free, x, view)
     coloured = [colour] if colour else []
     panels = view.panels or _best_panels(points, free, x, coloured)
     rest = _open(points, free, x, [*coloured, *panels])
     rows = _best_slice(points, rest, panels, x, score)
-    rows = _thinned(rows, coloured, MAX_COLOURS)
+    rows = _thinned(rows, coloured, most_colours)
     rows = _thinned(rows, panels, MAX_PANELS_ASKED if view.panels else MAX_PANELS)
     return Layout(x, colour, tuple(panels), rows, points, axes, _goes_with(rows, axes, x, colour, panels), repeats)
 

@@ -34,7 +34,10 @@ and here, so that a figure finds an estimate by one name in whatever table it is
 POINT_TABLES = ("validate", "simulate", "route", "theory")
 """Tables with one row a routing point, the richest first."""
 
-OTHER_TABLES = ("validate_by_candidates", "validate_comparisons", "bench")
+MODEL_TABLES = ("measure", "measure_distance", "advise", "advise_heads")
+"""Tables about the queries and keys of a real model."""
+
+OTHER_TABLES = ("validate_by_candidates", "validate_comparisons", "bench", *MODEL_TABLES)
 
 POINT_COLUMNS = (
     "model", "head_dim", "block_size", "seq_len", "candidates", "topk", "cluster_size", "mu_signal", "mu_noise",
@@ -46,18 +49,24 @@ BY_CANDIDATES_COLUMNS = (
 )
 COMPARISON_COLUMNS = ("point", "kind", "expected_miss", "observed_miss", "z", "p_value", "adjusted_p")
 BENCH_COLUMNS = ("name", "seconds_median", "seconds_low", "seconds_high")
+SETTING_COLUMNS = ("block_size", "topk", "scorer")
 
 REQUIRED_COLUMNS = {
     **{table: POINT_COLUMNS for table in POINT_TABLES},
     "validate_by_candidates": BY_CANDIDATES_COLUMNS,
     "validate_comparisons": COMPARISON_COLUMNS,
     "bench": BENCH_COLUMNS,
+    "measure": ("layer", "head", *SETTING_COLUMNS),
+    "measure_distance": ("layer", "head", *SETTING_COLUMNS, "distance_low", "distance_high", "routed_share"),
+    "advise": (*SETTING_COLUMNS, "mean_mass_recall"),
+    "advise_heads": ("layer", "head"),
 }
 
 MOST_BYTES = 2 << 30
 """Larger files are none of mobalab's: its largest grid makes half a GiB."""
 
-MOST_ROWS = {**{table: 1_000_000 for table in POINT_TABLES}, "bench": 1_000_000}
+MOST_ROWS = {**{table: 1_000_000 for table in POINT_TABLES}, "bench": 1_000_000,
+             "measure": 4_000_000, "advise": 1_000_000, "advise_heads": 1_000_000}
 MOST_ROWS_OF_OTHER_TABLES = 20_000_000
 """A compressed file of a few bytes can claim more rows than memory holds."""
 
@@ -143,7 +152,7 @@ def _inspect(path):
     _check_schema(path, attributes)
     if not groups:
         raise ExportError(f"{path}: holds no table (found: {', '.join(found) or 'nothing'}); expected one of "
-                          f"{', '.join(POINT_TABLES + ('bench',))}")
+                          f"{', '.join(POINT_TABLES + ('bench', 'measure', 'advise'))}")
     return groups, attributes
 
 
@@ -189,7 +198,7 @@ def _check_columns(path, group, dataset, tables):
     points = next((len(tables[name]) for name in POINT_TABLES if name in tables), None)
     try:
         column_rules.check_table({name: frame[name].to_numpy() for name in frame}, fill_values,
-                                 points if group not in POINT_TABLES else None)
+                                 points if group not in POINT_TABLES else None, group in MODEL_TABLES)
     except column_rules.ColumnError as error:
         raise ExportError(f"{path}: table '{group}': {error}; another program has changed the file, write it again "
                           "with mobalab") from error

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from notebooks_export.axes import AXES, BUDGET, FILE, RATIO, find_axis, same_values
-from notebooks_export.results import ExportError, open_results
+from notebooks_export.model_tables import with_router
+from notebooks_export.results import MODEL_TABLES, ExportError, open_results
 from notebooks_export.where import in_table, parse_where, select
 
 
@@ -34,7 +35,8 @@ class Study:
 
     `points` has one row a routing point, with the columns `file` (a label of `labels`), `point` (what the file's other
     tables call it), `d/B` and `topk*block_size`; `bench` one row a measurement, whose name without its number of trials is `measurement`. Both are None when no file has such a
-    table, and hold the rows that --where keeps. `rows_before` counts them all.
+    table, and hold the rows that --where keeps. `rows_before` counts them all. `measure`, `measure_distance`, `advise` and
+    `advise_heads` are the tables about a real model in the same way, with the column `router` (model_tables.py).
     """
 
     files: tuple
@@ -42,6 +44,10 @@ class Study:
     view: View
     points: pd.DataFrame = None
     bench: pd.DataFrame = None
+    measure: pd.DataFrame = None
+    measure_distance: pd.DataFrame = None
+    advise: pd.DataFrame = None
+    advise_heads: pd.DataFrame = None
     rows_before: dict = None
 
     @property
@@ -74,7 +80,9 @@ def open_study(paths, *, x=None, colour=None, panels=None, where=None):
     _refuse_twice(paths)
     files = tuple(open_results(path) for path in paths)
     labels = tuple(file_labels(paths))
-    tables = {"points": _together(files, labels, _points), "bench": _together(files, labels, _bench)}
+    tables = {"points": _together(files, labels, _points), "bench": _together(files, labels, _bench),
+              **{name: _together(files, labels, lambda results, name=name: with_router(results.tables.get(name)))
+                 for name in MODEL_TABLES}}
     rows_before = {name: len(table) for name, table in tables.items() if table is not None}
     if not any(rows_before.values()):
         raise ExportError(f"{', '.join(map(str, paths))}: no row to draw; a table of the file must hold one")

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Callable
 
 from notebooks_export import style
-from notebooks_export.figures import agreement, by_candidates, hits, misses, pairwise, solved, speed
+from notebooks_export.figures import (agreement, by_candidates, chosen_heads, frontier, hits, misses, pairwise, predicted,
+                                      recall_curves, recall_map, routed_distance, routed_where, solved, speed)
 from notebooks_export.layout import NoData
+from notebooks_export.results import MODEL_TABLES
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,7 @@ class FigureSpec:
     """One figure. `text` is what is true of it whatever it draws; what it draws is in the caption of each Drawing.
 
     `function(study)` returns a Drawing or raises NoData; with `each_file` it is `function(results)`, a figure for each
-    file that has what it needs.
+    file that has what it needs. `about_model`: its tables are those about a real model.
     """
 
     name: str
@@ -21,6 +23,7 @@ class FigureSpec:
     text: str
     function: Callable
     each_file: bool = False
+    about_model: bool = False
 
     def draw(self, study, place=0):
         """The Drawing; of a figure for each file that of file number `place`."""
@@ -65,6 +68,36 @@ FIGURES = (
         "speed", "Speed",
         "Median of the repeats, from the lowest to the highest.",
         speed.draw),
+    FigureSpec(
+        "recall_map", "Recall and loss of every head",
+        "Recall is the share of the attention mass of a query's past blocks that lies in the routed ones; what is lost is "
+        "the mass of those that are not routed, of the whole softmax.",
+        recall_map.draw, about_model=True),
+    FigureSpec(
+        "recall_by_block_size", "Recall against block size",
+        "Smaller blocks at a fixed number k of blocks attend to fewer keys; at a fixed budget of k B keys they choose "
+        "more finely.",
+        recall_curves.draw, about_model=True),
+    FigureSpec(
+        "predicted_measured", "Predicted against measured",
+        "Every dot is a head in one setting.",
+        predicted.draw, about_model=True),
+    FigureSpec(
+        "routed_where", "Where routed blocks lie",
+        "A router that takes the latest blocks is a sliding window; one that always takes block 0 keeps the sink.",
+        routed_where.draw, about_model=True),
+    FigureSpec(
+        "routed_distance", "How far back routed blocks lie",
+        "Routing helps where the routed blocks lie as far back as the attention mass does.",
+        routed_distance.draw, about_model=True),
+    FigureSpec(
+        "frontier", "Recall against cost",
+        "Every setting that was weighed; those on the frontier lose least at their cost.",
+        frontier.draw, about_model=True),
+    FigureSpec(
+        "chosen_heads", "The chosen setting, head by head",
+        "Averages over heads hide the heads that fetch facts: a head that loses much should stay dense.",
+        chosen_heads.draw, each_file=True, about_model=True),
 )
 
 
@@ -74,7 +107,10 @@ def draw_all(study):
     `name` is the figure's, with the file's place behind it where several files have one each.
     """
     drawn, left_out = [], {}
+    subjects = _subjects(study)
     for figure in FIGURES:
+        if figure.about_model not in subjects:
+            continue
         places, reasons = [], []
         for place in range(len(study.files)) if figure.each_file else (0,):
             try:
@@ -87,3 +123,8 @@ def draw_all(study):
         if not places:
             left_out[figure.name] = reasons[0]
     return drawn, left_out
+
+
+def _subjects(study):
+    """The values of `about_model` that the files say anything of: figures of what they are not about are not missed."""
+    return {table in MODEL_TABLES for results in study.files for table in results.tables}
