@@ -18,6 +18,7 @@ ARROWS = {
     "analysis": ["analysis/key_models", "analysis/scorers"],
     "analysis/key_models": [],
     "analysis/scorers": [],
+    "analysis/measured_scores": ["analysis"],
     "kernels": ["kernels/scorers"],
     "kernels/scorers": [],
     "kernels/cpu": ["kernels", "kernels/scorers"],
