@@ -8,7 +8,7 @@ needed=(
     # build
     g++ cmake ninja-build git
     libeigen3-dev libboost-dev libboost-program-options-dev libhdf5-dev librandom123-dev libfmt-dev
-    nlohmann-json3-dev libcsv-dev
+    nlohmann-json3-dev libcsv-dev zlib1g-dev
     # tests and benchmarks
     libgtest-dev libgmock-dev libbenchmark-dev
     # figures, notebook, page

@@ -17,7 +17,8 @@ namespace mobalab::kernels {
 //   - blocks of B keys never cross a sequence; the last one of a sequence may be partial;
 //   - query row r of a sequence with sq queries and sk keys stands at position p = r + sk - sq (bottom-right aligned,
 //     sq <= sk), its own block is p / B, its candidates are the blocks entirely before its own: [0, p / B);
-//   - it keeps its own block plus its best topk - 1 candidates (all of them when there are fewer);
+//   - it keeps its own block plus its best topk - 1 candidates (all of them when there are fewer); with
+//     Problem::keep_first block 0 of its sequence, where that is a candidate, and its best topk - 2 of the others;
 //   - the score of a block is that of Problem::scorer (kernels/scorer.h), accumulated in fp32 and unscaled. By default
 //     it is q . centroid; the centroid is the fp32 mean of the block's keys rounded to the input dtype
 //     (Centroids::input_dtype);
@@ -81,6 +82,12 @@ struct Problem {
     Centroids centroids = Centroids::input_dtype;
     Scorer scorer = {};  ///< of the operations that route or summarise keys; attention alone ignores it
 
+    /// Block 0 of its sequence is one of the topk of every row that has it as a candidate, whatever its score is (NaN
+    /// and -inf included): the first tokens hold much of the attention of trained models (attention sinks: Xiao et al.,
+    /// ICLR 2024). It needs a topk of at least 2: with 1 a row keeps its own block alone. Of the operations that route;
+    /// others ignore it.
+    bool keep_first = false;
+
     /// [batch + 1], backend's memory; both or neither. Operations on keys alone look at cu_seqlens_k only.
     const std::int32_t* cu_seqlens_q = nullptr;
     const std::int32_t* cu_seqlens_k = nullptr;
@@ -100,6 +107,8 @@ struct Problem {
     DataType centroid_dtype() const { return centroids == Centroids::fp32 ? DataType::fp32 : dtype; }
     /// Slots of a row of `selection`: the blocks it keeps beside its own, at most.
     std::int64_t routed() const { return std::min(topk, std::max<std::int64_t>(1, longest_blocks())) - 1; }
+    /// Those of them that go to the best scores: all, or all but the one of block 0.
+    std::int64_t scored() const { return keep_first && routed() > 0 ? routed() - 1 : routed(); }
 };
 
 /// The default of every stride: the one of a contiguous tensor.
@@ -168,7 +177,8 @@ Status compute_centroids(const Problem& problem, ConstTensor k, void* centroids,
 
 /// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, routed()]: block numbers inside the
 /// query's own sequence, best first, -1 past the number of candidates. `scores` (may be null) is fp32 of the same
-/// shape, -inf past it. The own block is implied and not stored.
+/// shape, -inf past it. The own block is implied and not stored. With keep_first slot 0 holds block 0 with score +inf
+/// (-1 and -inf in rows of block 0 itself) and the slots behind it the others, best first.
 Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
              const Execution& execution);
 

@@ -47,6 +47,12 @@ MobalabStatus report_enum(const char* name, int32_t value, const char* valid, ch
     return report(MOBALAB_INVALID_ARGUMENT, text, message, message_size);
 }
 
+MobalabStatus report_flag(const char* name, int32_t value, char* message, size_t message_size) {
+    const std::string text = std::string(name) + " = " + std::to_string(value) +
+                             ": must be 0 (no) or 1 (yes); nearest valid choice: " + (value < 0 ? "0" : "1");
+    return report(MOBALAB_INVALID_ARGUMENT, text, message, message_size);
+}
+
 MobalabStatus report_null(const char* name, char* message, size_t message_size) {
     const std::string text = std::string(name) + " is null: must point to one; nearest valid choice: a pointer to one";
     return report(MOBALAB_INVALID_ARGUMENT, text, message, message_size);
@@ -65,6 +71,7 @@ mk::Problem to_problem(const MobalabProblem& c) {
     p.dtype = static_cast<mk::DataType>(c.dtype);
     p.centroids = static_cast<mk::Centroids>(c.centroids);
     p.scorer = {static_cast<mk::ScorerKind>(c.scorer), c.sub_blocks, c.scorer_seed};
+    p.keep_first = c.keep_first != 0;
     p.cu_seqlens_q = c.cu_seqlens_q;
     p.cu_seqlens_k = c.cu_seqlens_k;
     p.total_q = c.total_q;
@@ -103,8 +110,8 @@ MobalabStatus guarded(const MobalabProblem* problem, int32_t backend, char* mess
     if (!in_range(problem->centroids, MOBALAB_CENTROIDS_FP32)) {
         return report_enum("centroids", problem->centroids, "0 (dtype of the keys) or 1 (fp32)", message, message_size);
     }
-    if (problem->reserved != 0) {
-        return report_enum("reserved", problem->reserved, "0", message, message_size);
+    if (!in_range(problem->keep_first, 1)) {
+        return report_flag("keep_first", problem->keep_first, message, message_size);
     }
     if (!in_range(backend, MOBALAB_CUDA)) {
         return report_enum("backend", backend, "0 (cpu), 1 (cpu reference) or 2 (cuda)", message, message_size);

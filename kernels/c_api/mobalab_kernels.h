@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or a function below changes. */
-#define MOBALAB_KERNELS_ABI 3
+#define MOBALAB_KERNELS_ABI 4
 
 typedef enum { MOBALAB_FP32 = 0, MOBALAB_BF16 = 1, MOBALAB_FP16 = 2 } MobalabDataType;
 typedef enum { MOBALAB_CPU = 0, MOBALAB_CPU_REFERENCE = 1, MOBALAB_CUDA = 2 } MobalabBackend;
@@ -63,7 +63,7 @@ typedef struct {
     int32_t dtype;        /* MobalabDataType */
     int32_t centroids;    /* MobalabCentroids */
     int32_t scorer;       /* MobalabScorer, of operations that route or summarise keys; others ignore it */
-    int32_t reserved;     /* must be 0 */
+    int32_t keep_first;   /* 0 or 1: block 0 of a sequence is always kept; of operations that route */
     int64_t sub_blocks;   /* of a block, at least 1; above that divides block_size, and the scorer is submean */
     uint64_t scorer_seed; /* of scorer random; others ignore it */
     const int32_t* cu_seqlens_q;

@@ -76,12 +76,14 @@ private:
     const std::vector<double>& summaries_;
 };
 
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
 /// The best `routed` of `scores`, best first: higher score (NaN before all numbers, -inf not at all), then higher
 /// block.
 void select_best(const std::vector<double>& scores, std::int64_t routed, std::int32_t* selection, double* best) {
     std::vector<std::int32_t> order;
     for (std::size_t j = 0; j < scores.size(); ++j) {
-        if (scores[j] != -std::numeric_limits<double>::infinity()) order.push_back(static_cast<std::int32_t>(j));
+        if (scores[j] != -infinity) order.push_back(static_cast<std::int32_t>(j));
     }
     const auto rank = [&](std::int32_t block) {
         const double score = scores[static_cast<std::size_t>(block)];
@@ -92,9 +94,19 @@ void select_best(const std::vector<double>& scores, std::int64_t routed, std::in
                       [&](std::int32_t a, std::int32_t b) { return rank(a) > rank(b); });
     for (std::int64_t slot = 0; slot < routed; ++slot) {
         selection[slot] = slot < kept ? order[static_cast<std::size_t>(slot)] : -1;
-        best[slot] =
-            slot < kept ? scores[static_cast<std::size_t>(selection[slot])] : -std::numeric_limits<double>::infinity();
+        best[slot] = slot < kept ? scores[static_cast<std::size_t>(selection[slot])] : -infinity;
     }
+}
+
+/// One row of a selection, from the scores of its candidates.
+void select_row(const Problem& p, std::vector<double>& scores, std::int32_t* selection, double* best) {
+    const std::int64_t first_slots = p.routed() - p.scored();
+    if (first_slots > 0) {
+        selection[0] = scores.empty() ? -1 : 0;
+        best[0] = scores.empty() ? -infinity : infinity;
+        if (!scores.empty()) scores[0] = -infinity;  // no candidate of the other slots
+    }
+    select_best(scores, p.scored(), selection + first_slots, best + first_slots);
 }
 
 }  // namespace
@@ -144,7 +156,7 @@ Routing route(const Problem& p, const Rows& q, const std::vector<double>& centro
                     scores.push_back(score(query, s, head, row.row, block));
                 }
                 const std::int64_t at = (head * count + row.output) * p.routed();
-                select_best(scores, p.routed(), result.selection.data() + at, result.scores.data() + at);
+                select_row(p, scores, result.selection.data() + at, result.scores.data() + at);
             }
         });
     }

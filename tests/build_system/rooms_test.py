@@ -38,6 +38,7 @@ ARROWS = {
     "experiments/results": ["analysis", "experiments/base"],
     "experiments/ranks": ["experiments/base"],
     "experiments/device": ["kernels", "experiments/base"],
+    "experiments/trace": ["kernels", "experiments/base"],
     "experiments/points": ["analysis", "experiments/base", "experiments/cli", "experiments/results"],
 }
 for room, used in {"pooling": [], "routing": [], "lists": [], "forward": ["lists"],

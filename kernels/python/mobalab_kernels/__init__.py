@@ -23,6 +23,9 @@ What all functions share:
   smallest key of each channel), "max" (the largest of each channel), "submean-R" (the best of R equal parts of the
   block, each scored by its mean; R divides block_size), "random" (a hash of scorer_seed, sequence, head, position and
   block: the control of every comparison). SCORERS names them; kernels/README.md has the formulas.
+- keep_first=True keeps block 0 of its sequence in every row that has it as a candidate, whatever its score: it counts
+  as one of the topk (of at least 2) and stands first in the selection. Trained models give their first tokens much of
+  the attention.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.
 - threads: CPU threads, 0 for all.
 - moba_attention alone is differentiable. The others refuse tensors that require grad while autograd records.

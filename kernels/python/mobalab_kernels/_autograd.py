@@ -82,6 +82,7 @@ def moba_attention(
     fp32_centroids=False,
     scorer="mean",
     scorer_seed=0,
+    keep_first=False,
     threads=0,
 ):
     """MoBA attention of torch tensors, causal; differentiable (once) in q, k, v and conv_weight.
@@ -90,9 +91,9 @@ def moba_attention(
     dtype and device. Any strides are taken without a copy as long as rows of head_dim are contiguous (on CUDA devices:
     and start at multiples of 16 bytes); other layouts are copied. Returns out like q.
     conv_weight: float32 [heads_k, head_dim, width] applies the key convolution first; routing and attention both use
-    its output. scorer: how a query scores a block, see the module. No gradient flows through the routing. Under
-    torch.autocast q, k and v are cast to its dtype, as by torch.nn.functional.scaled_dot_product_attention; conv_weight
-    stays float32.
+    its output. scorer: how a query scores a block, keep_first: whether block 0 is always kept, see the module. No
+    gradient flows through the routing. Under torch.autocast q, k and v are cast to its dtype, as by
+    torch.nn.functional.scaled_dot_product_attention; conv_weight stays float32.
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         _check_tensor(name, tensor)
@@ -119,5 +120,10 @@ def moba_attention(
             conv_weight,
             {"cu_seqlens_k": cu_seqlens_k, "max_seqlen_k": options["max_seqlen_k"], "threads": threads},
         )
-    routing = {"fp32_centroids": fp32_centroids, "scorer": scorer, "scorer_seed": scorer_seed}
+    routing = {
+        "fp32_centroids": fp32_centroids,
+        "scorer": scorer,
+        "scorer_seed": scorer_seed,
+        "keep_first": keep_first,
+    }
     return _MobaAttention.apply(q, k, v, block_size, topk, routing, options)

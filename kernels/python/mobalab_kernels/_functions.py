@@ -20,6 +20,7 @@ class _Call:
         fp32_centroids=False,
         scorer="mean",
         scorer_seed=0,
+        keep_first=False,
         keys=None,
         cu_seqlens=None,
         lengths=None,
@@ -32,6 +33,7 @@ class _Call:
         self.name = function
         self.scorer, self.sub_blocks = _arguments.scorer("scorer", scorer)
         self.scorer_seed = integer("scorer_seed", scorer_seed)
+        self.keep_first = flag("keep_first", keep_first)
         self.block_size, self.topk = integer("block_size", block_size), integer("topk", topk)
         self.threads = integer("threads", threads)
         check_all_or_none(cu_seqlens, "packed sequences need both")
@@ -64,6 +66,7 @@ class _Call:
         p.block_size, p.topk = self.block_size, self.topk
         p.dtype, p.centroids = _arguments.DTYPES[self.arrays.dtype], int(fp32_centroids)
         p.scorer, p.sub_blocks, p.scorer_seed = self.scorer.number, self.sub_blocks, self.scorer_seed
+        p.keep_first = int(self.keep_first)
         if self.arrays.boundaries:
             self._fill_packed(p, lengths)
         elif extents["batch"] == 0:  # to the library one batch of nothing
@@ -225,6 +228,7 @@ def route(
     fp32_centroids=False,
     scorer="mean",
     scorer_seed=0,
+    keep_first=False,
     threads=0,
 ):
     """The blocks that each query is routed to, beside its own.
@@ -235,7 +239,8 @@ def route(
     sequence) - 1. With return_scores=True also their scores, float32 of that shape, -inf past the candidates. A score
     that is NaN ranks first. Integers have no gradient, so tensors that require grad are taken unless scores are asked
     for.
-    scorer: how a query scores a block, see the module.
+    scorer: how a query scores a block, keep_first: whether block 0 is always kept (then in slot 0, with score +inf), see
+    the module.
     """
     return_scores = flag("return_scores", return_scores)
     call = _Call(
@@ -246,6 +251,7 @@ def route(
         fp32_centroids=flag("fp32_centroids", fp32_centroids),
         scorer=scorer,
         scorer_seed=scorer_seed,
+        keep_first=keep_first,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
         threads=threads,
         integers_out=not return_scores,
@@ -276,6 +282,7 @@ def route_with_centroids(
     total_blocks=None,
     scorer="mean",
     scorer_seed=0,
+    keep_first=False,
     threads=0,
 ):
     """route() with what compute_centroids() returned for the keys: one pooling serves many chunks of queries.
@@ -292,6 +299,7 @@ def route_with_centroids(
         topk=topk,
         scorer=scorer,
         scorer_seed=scorer_seed,
+        keep_first=keep_first,
         keys=keys,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
         threads=threads,
@@ -359,6 +367,7 @@ def moba_forward(
     fp32_centroids=False,
     scorer="mean",
     scorer_seed=0,
+    keep_first=False,
     threads=0,
 ):
     """route() and attention_forward() in one call.
@@ -374,6 +383,7 @@ def moba_forward(
         fp32_centroids=flag("fp32_centroids", fp32_centroids),
         scorer=scorer,
         scorer_seed=scorer_seed,
+        keep_first=keep_first,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
         threads=threads,
     )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ._errors import INVALID_ARGUMENT, Error, InvalidValue, invalid
 
-ABI = 3
+ABI = 4
 MESSAGE_SIZE = 1024
 
 CPU, CPU_REFERENCE, CUDA = 0, 1, 2
@@ -36,7 +36,7 @@ class Problem(ctypes.Structure):
         ("dtype", ctypes.c_int32),
         ("centroids", ctypes.c_int32),
         ("scorer", ctypes.c_int32),
-        ("reserved", ctypes.c_int32),
+        ("keep_first", ctypes.c_int32),
         ("sub_blocks", ctypes.c_int64),
         ("scorer_seed", ctypes.c_uint64),
         ("cu_seqlens_q", ctypes.c_void_p),

@@ -1,0 +1,231 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <ostream>
+
+#include "analysis/routing_point.h"
+#include "experiments/cli/progress.h"
+#include "experiments/commands/output_flags.h"
+#include "experiments/commands/probe_flags.h"
+#include "experiments/commands/subcommands.h"
+#include "experiments/measure/measure_run.h"
+#include "experiments/measure/measure_table.h"
+#include "experiments/points/shown_columns.h"
+#include "experiments/results/table_text.h"
+
+namespace mobalab::experiments {
+namespace {
+
+using analysis::InputError;
+
+constexpr std::int64_t most_tokens = std::int64_t{1} << 30U;
+
+std::vector<Flag> measure_flags() {
+    return std::vector<Flag>{
+               {"traces", "PATH", "", "traces of a model; may be given without the flag's name, and more than one"},
+               {"block-size", "LIST", "64", "B, keys in a block"},
+               {"topk", "LIST", "", "k, blocks a query attends to, its own included; 8 where there is no --budget"},
+               {"budget", "LIST", "", "keys a query attends to: also k = budget / block-size, which must be whole"},
+               {"scorer", "LIST", "mean",
+                fmt::format("who chooses blocks: {} (R sub-blocks of a block, the best of which counts)",
+                            router_names())},
+               {"keep-first", "NAME", "off", "block 0 is always kept and counted in k: off, on, or both"},
+               {"layer", "LIST", "", "layers of the model; without it all in the trace"},
+               {"head", "LIST", "", "query heads; without it all"},
+               {"rows", "N", "0", "queries of a head, at least, in stretches of 128 along the trace; 0: all"},
+               {"device", "NAME", "cpu", "kernel to run: cpu, cuda, or auto (cuda where it can run all that is asked)"},
+               {"dtype", "NAME", "auto", "type of the tensors: fp32, bf16, fp16; auto: the trace's own"},
+               {"centroids", "NAME", "dtype", "summaries of keys: rounded to the dtype, as MoBA does, or kept in fp32"},
+               {"confidence", "P", "0.95", "confidence of the intervals"},
+               {"skip-impossible", "", "", "leave out settings that cannot be, instead of an error"}} +
+           engine_flags("1") + resumable_output_flags() + table_flags();
+}
+
+MeasureRequest request_of(const Arguments& arguments) {
+    MeasureRequest request;
+    request.block_sizes = arguments.integers("block-size", 1, most_tokens);
+    if (arguments.given("budget")) {
+        request.budgets = arguments.integers("budget", 1, most_tokens);
+    }
+    if (arguments.given("topk") || !arguments.given("budget")) {
+        request.topks =
+            arguments.given("topk") ? arguments.integers("topk", 1, most_tokens) : std::vector<std::int64_t>{8};
+    }
+    request.scorers = arguments.texts("scorer");
+    for (auto scorer = request.scorers.begin(); scorer != request.scorers.end(); ++scorer) {
+        if (std::find(request.scorers.begin(), scorer, *scorer) != scorer) {
+            throw InputError(fmt::format("scorer = {}: {} appears twice; a list names each value once",
+                                         arguments.text("scorer"), *scorer));
+        }
+    }
+    const std::string keep_first = arguments.choice("keep-first", {"off", "on", "both"});
+    request.keep_first = keep_first == "both" ? std::vector<bool>{false, true} : std::vector<bool>{keep_first == "on"};
+    const std::string dtype = arguments.choice("dtype", {"fp32", "bf16", "fp16", "auto"});
+    if (dtype != "auto") {
+        request.dtype = dtype_of(arguments);
+    }
+    request.centroids = arguments.choice("centroids", {"dtype", "fp32"}) == "fp32" ? kernels::Centroids::fp32
+                                                                                   : kernels::Centroids::input_dtype;
+    if (arguments.given("layer")) {
+        request.layers = arguments.integers("layer", 0);
+    }
+    if (arguments.given("head")) {
+        request.heads = arguments.integers("head", 0);
+    }
+    request.skip_impossible = arguments.on("skip-impossible");
+    return request;
+}
+
+MeasureSettings settings_of(const Arguments& arguments) {
+    return {.rows = arguments.integer("rows", 0, most_tokens),
+            .seed = static_cast<std::uint64_t>(arguments.integer("seed", 0)),
+            .confidence = interval_confidence(arguments)};
+}
+
+/// Why a meter cannot measure the plan; empty: it can.
+std::string trouble_with(const HeadMeter& meter, const MeasurePlan& plan) {
+    for (const TracePlan& of_trace : plan.traces) {
+        std::string trouble = meter.trouble(of_trace.settings, of_trace.dtype, of_trace.trace.info().head_dim);
+        if (!trouble.empty()) {
+            return trouble;
+        }
+    }
+    return "";
+}
+
+/// --device: the meter that measures the plan.
+std::unique_ptr<HeadMeter> chosen_meter(const Arguments& arguments, const MeasurePlan& plan, Terminal& terminal) {
+    const int threads = worker_threads(arguments);
+    const std::string device = arguments.choice("device", {"cpu", "cuda", "auto"});
+    if (device == "cpu") {
+        return cpu_head_meter(threads);
+    }
+    std::unique_ptr<HeadMeter> meter;
+    std::string trouble = kernels::backend_available(kernels::Backend::cuda).message;
+    if (trouble.empty()) {
+        meter = cuda_head_meter(threads);
+        trouble = trouble_with(*meter, plan);
+    }
+    if (device == "cuda" && !trouble.empty()) {
+        throw InputError("device = cuda: " + trouble);
+    }
+    if (device == "auto") {
+        terminal.err << (trouble.empty() ? fmt::format("mobalab: --device auto takes cuda ({})\n", meter->processor())
+                                         : fmt::format("mobalab: --device auto takes cpu ({})\n", trouble));
+    }
+    return trouble.empty() ? std::move(meter) : cpu_head_meter(threads);
+}
+
+Results results_of(const MeasurePlan& plan, const MeasureSettings& settings, const HeadMeter& meter,
+                   const Arguments& arguments) {
+    Results results = new_results("measure");
+    results.task = measure_task(plan, settings, meter.device());
+    results.command = arguments.command_line();
+    results.settings = arguments.settings();
+    results.seed = settings.seed;
+    results.device = fmt::format("{} ({})", meter.device(), meter.processor());
+    return results;
+}
+
+void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
+    if (print_for_program(table, arguments, terminal)) {
+        return;
+    }
+    terminal.out << human_table(table,
+                                {{"device", "device"},
+                                 {"trace", "trace"},
+                                 {"dtype", "dtype"},
+                                 {"seq_len", "N"},
+                                 {"head_dim", "d"},
+                                 {"layer", "layer"},
+                                 {"head", "head"},
+                                 {"block_size", "B"},
+                                 {"topk", "k"},
+                                 {"scorer", "scorer"},
+                                 {"keep_first", "keep_first"},
+                                 {"rows", "rows"}},
+                                {{"mass_recall", "recall"},
+                                 {"mass_recall_low", "low"},
+                                 {"mass_recall_high", "high"},
+                                 {"lost_mass", "lost"},
+                                 {"output_error", "output_error"},
+                                 {"needle_hit", "needle"},
+                                 {"distant_hit", "distant"},
+                                 {"fact_hit", "fact"},
+                                 {"distance_r2", "r2"}});
+}
+
+int run_measure(const Arguments& arguments, Terminal& terminal) {
+    const std::vector<std::string> paths = arguments.lines("traces");
+    if (paths.empty()) {
+        throw InputError("traces: name at least one trace, like mobalab measure trace.safetensors");
+    }
+    const MeasureRequest request = request_of(arguments);
+    const MeasureSettings settings = settings_of(arguments);
+    const ResumableOutput::Mode mode = output_mode(arguments);
+    const MeasurePlan plan = plan_measurement(paths, request);
+    const std::unique_ptr<HeadMeter> meter = chosen_meter(arguments, plan, terminal);
+    std::optional<ResumableOutput> output;
+    if (arguments.given("out")) {
+        output.emplace(arguments.text("out"), mode, results_of(plan, settings, *meter, arguments));
+    }
+    if (output && output->finished()) {
+        terminal.err << "mobalab measure: " << arguments.text("out") << " is complete; nothing left to do\n";
+        print(output->finished()->table("measure"), arguments, terminal);
+        return exit_ok;
+    }
+    if (plan.left_out > 0) {
+        terminal.err << fmt::format("mobalab measure: left out {} settings that cannot be, the first: {}\n",
+                                    plan.left_out, plan.first_left_out);
+    }
+    std::vector<std::vector<MeasuredSetting>> measured;
+    {
+        ProgressDisplay display(terminal, "measure");
+        measured = run_measurement(plan, settings, *meter, output ? &*output : nullptr,
+                                   [&](double fraction, const std::string& text) { display.update(fraction, text); });
+    }
+    const Table table = measure_table(plan, measured, settings, meter->device());
+    if (output) {
+        output->commit({table});
+    }
+    print(table, arguments, terminal);
+    return exit_ok;
+}
+
+}  // namespace
+
+Subcommand measure_command() {
+    return {
+        "measure",
+        "what block routing finds in a model's own queries and keys",
+        "Reads traces (queries, keys and values that a model computed on a text; `mobalab_kernels.record` writes "
+        "them), "
+        "routes every query through the real kernel and holds the whole softmax beside it: the share of its mass in "
+        "the "
+        "routed blocks (recall), what is lost, the error of the output, whether the block of the strongest past key "
+        "(needle), of the strongest one more than 1024 tokens back (distant) and of planted facts (fact) is routed, "
+        "and "
+        "the statistics of scores and keys from which theory predicts that. --csv, --json and --out have every column; "
+        "the results file says how each is defined.\n"
+        "\n"
+        "A row for each layer, head, block size, k and scorer. Scorers beside the kernels': window routes the latest "
+        "blocks, cum2 adds the variance of q.k in the block to its mean, oracle takes the blocks of the largest mass, "
+        "which no other router of as many blocks exceeds. Shares of scorer random are expectations over its draws; the "
+        "output's error and where routed blocks lie are those of one draw by --seed. Intervals are clustered by query "
+        "blocks of max(B, 64) positions, as neighbouring rows resemble each other.",
+        measure_flags(),
+        {{"measure layer05.safetensors", "the mean at B 64, k 8, every layer and head of the trace"},
+         {"measure layer05.safetensors --block-size 16:512:x2 --budget 1024 --scorer mean,quest,oracle",
+          "what the scorers find in 1024 keys, by block size"},
+         {"measure book.safetensors code.safetensors --keep-first both --layer 5,18 --out measure.h5",
+          "two texts, with and without the first block always kept, to a results file"},
+         {"measure long.safetensors --rows 2048 --csv", "every column, from 2048 queries of each head"}},
+        "traces",
+        run_measure,
+        false,
+        true};
+}
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,89 @@
+#include "experiments/measure/measure_run.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "experiments/base/values.h"
+#include "experiments/measure/measured_record.h"
+
+namespace mobalab::experiments {
+namespace {
+
+std::string identity_of(const TracePlan& plan) {
+    const Trace& trace = plan.trace;
+    std::string text = fmt::format("dtype={}\n", to_string(plan.dtype));
+    for (const auto& [name, value] : trace.info().metadata) {
+        text += fmt::format("{}={}\n", name, value);
+    }
+    const HeadRows first = trace.queries(trace.layers().front(), 0);
+    text += fmt::format("queries {}, keys {}, ", first.rows, trace.info().keys);
+    text += task_id({reinterpret_cast<const char*>(first.bytes.data()), first.bytes.size()}) + "\n";
+    for (const RouteSetting& setting : plan.settings) {
+        text += fmt::format("B {} k {} {} {} {}\n", setting.score.block_size, setting.topk, scorer_text(setting.score),
+                            setting.keep_first, setting.score.centroids == kernels::Centroids::fp32);
+    }
+    return text;
+}
+
+/// Work of a unit, roughly: products of queries and keys.
+double work_of(const TracePlan& plan) {
+    const TraceInfo& info = plan.trace.info();
+    return static_cast<double>(info.queries) * static_cast<double>(info.keys) * static_cast<double>(info.head_dim);
+}
+
+std::optional<std::vector<MeasuredSetting>> recorded(const ResumableOutput* output, std::size_t unit,
+                                                     std::size_t settings) {
+    if (output == nullptr) {
+        return std::nullopt;
+    }
+    const auto found = output->records().find(static_cast<std::int64_t>(unit));
+    return found == output->records().end() ? std::nullopt : settings_of(found->second, settings);
+}
+
+}  // namespace
+
+std::string measure_task(const MeasurePlan& plan, const MeasureSettings& settings, const std::string& device) {
+    std::string text =
+        fmt::format("measure\nschema={}\nrows={}\nseed={}\nconfidence={}\ndevice={}\n", results_schema_version,
+                    settings.rows, settings.seed, shortest(settings.confidence), device);
+    for (const TracePlan& of_trace : plan.traces) {
+        text += identity_of(of_trace);
+    }
+    for (const MeasureUnit& unit : plan.units) {
+        text += fmt::format("{} {} {}\n", unit.trace, unit.layer, unit.head);
+    }
+    return task_id(text);
+}
+
+std::vector<std::vector<MeasuredSetting>> run_measurement(const MeasurePlan& plan, const MeasureSettings& settings,
+                                                          HeadMeter& meter, ResumableOutput* output,
+                                                          const MeasureProgress& progress) {
+    double total = 0.0;
+    for (const MeasureUnit& unit : plan.units) {
+        total += work_of(plan.traces[unit.trace]);
+    }
+    double done = 0.0;
+    std::vector<std::vector<MeasuredSetting>> measured;
+    for (std::size_t i = 0; i < plan.units.size(); ++i) {
+        const MeasureUnit& unit = plan.units[i];
+        const TracePlan& of_trace = plan.traces[unit.trace];
+        auto known = recorded(output, i, of_trace.settings.size());
+        const bool found = known.has_value();
+        if (!found) {
+            known = measure_head(of_trace, unit.layer, unit.head, settings, meter, [&](double share) {
+                progress(
+                    (done + share * work_of(of_trace)) / total,
+                    fmt::format("layer {}, head {}, {} of {} heads", unit.layer, unit.head, i + 1, plan.units.size()));
+            });
+        }
+        done += work_of(of_trace);
+        measured.push_back(std::move(*known));
+        if (!found && output != nullptr) {
+            output->record(static_cast<std::int64_t>(i), record_of(measured.back()));
+        }
+    }
+    return measured;
+}
+
+}  // namespace mobalab::experiments
