@@ -15,14 +15,6 @@ constexpr int places = 8;    // of a block against the query's own, of a target 
 constexpr int samples = 16;  // of the trend along a block
 constexpr double least_variance = 1e-12;
 
-double interpolated(const std::vector<double>& values, double at) {
-    const double last = static_cast<double>(values.size() - 1);
-    const double x = std::clamp(at, 0.0, last);
-    const double low = std::min(std::floor(x), std::max(0.0, last - 1.0));
-    const auto i = static_cast<std::size_t>(low);
-    return values.size() == 1 ? values[0] : values[i] + (x - low) * (values[i + 1] - values[i]);
-}
-
 /// Of `tokens` offsets 1, 2, ..., how many lie in each bin from the first on.
 void add_bins(std::int64_t tokens, double* bins) {
     for (int i = 1; i <= offset_bins; ++i) {
@@ -97,16 +89,12 @@ OnePassLaw::OnePassLaw(const TokenStatistics& statistics) : statistics_(statisti
     for (const auto& [block_size, population] : statistics.masses) check(population);
 }
 
-double OnePassLaw::trend(double distance) const {
-    return interpolated(statistics_.trend, std::log2(std::max(distance, 1.0)) * trend_bins_per_octave - 0.5);
-}
-
 /// Over tokens of distances nearest, nearest + 1, ..., nearest + tokens - 1.
 double OnePassLaw::mean_trend(double nearest, std::int64_t tokens) const {
     const int steps = static_cast<int>(std::min<std::int64_t>(samples, tokens));
     double sum = 0.0;
     for (int i = 0; i < steps; ++i) {
-        sum += trend(nearest - 0.5 + (i + 0.5) / steps * static_cast<double>(tokens));
+        sum += trend_at(statistics_.trend, nearest - 0.5 + (i + 0.5) / steps * static_cast<double>(tokens));
     }
     return sum / steps;
 }
@@ -167,7 +155,7 @@ NormalScore OnePassLaw::target(std::int64_t block_size, const TargetGroup& group
 }
 
 std::vector<double> OnePassLaw::hits(Target wanted, std::int64_t block_size, std::int64_t candidates,
-                                     std::int64_t most_slots) const {
+                                     std::int64_t most_slots, bool keep_first) const {
     if (block_size < 2 || block_size > most_block_size) {
         throw InputError(fmt::format("block_size = {}: must be between 2 and {}; nearest valid value is {}", block_size,
                                      most_block_size, block_size < 2 ? 2 : most_block_size));
@@ -188,11 +176,18 @@ std::vector<double> OnePassLaw::hits(Target wanted, std::int64_t block_size, std
     std::vector<double> sum(static_cast<std::size_t>(std::max<std::int64_t>(0, most_slots)) + 1, 0.0);
     double total = 0.0;
     const auto add = [&](double weight, const NormalScore& score, std::int64_t block_distance) {
-        std::vector<NormalScore> others = all;
-        others.erase(others.begin() + (std::clamp<std::int64_t>(block_distance, 1, candidates) - 1));
-        const std::vector<double> hits = hits_among_rivals(score, others, most_slots);
-        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] += weight * hits[k];
+        const std::int64_t place = std::clamp<std::int64_t>(block_distance, 1, candidates);
         total += weight;
+        if (keep_first && place == candidates) {  // block 0, in the first slot
+            for (std::size_t k = 1; k < sum.size(); ++k) sum[k] += weight;
+            return;
+        }
+        std::vector<NormalScore> others = all;
+        others.erase(others.begin() + (place - 1));
+        if (keep_first) others.pop_back();
+        const std::vector<double> hits = hits_among_rivals(score, others, most_slots);
+        const std::size_t taken = keep_first ? 1 : 0;
+        for (std::size_t k = taken; k < sum.size(); ++k) sum[k] += weight * hits[k - taken];
     };
     for (const TargetGroup& group : population.groups) {
         if (group.weight == 0.0) continue;

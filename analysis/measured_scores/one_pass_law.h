@@ -28,14 +28,13 @@ public:
     /// Score of the block that holds a target of the group, over its distances and over where in the block it stands.
     NormalScore target(std::int64_t block_size, const TargetGroup& group) const;
 
-    /// P(hit), or mass recall, with K = 0 ... most_slots routed slots. The population is that of block_size or the one
-    /// nearest in logarithm. Throws InputError: block_size outside 2 ... most_block_size, candidates < 1, slots < 0,
-    /// no targets.
-    std::vector<double> hits(Target target, std::int64_t block_size, std::int64_t candidates,
-                             std::int64_t most_slots) const;
+    /// P(hit), or mass recall, with K = 0 ... most_slots routed slots; with keep_first block 0 takes one of them. The
+    /// population is that of block_size or the one nearest in logarithm. Throws InputError: block_size outside 2 ...
+    /// most_block_size, candidates < 1, slots < 0, no targets.
+    std::vector<double> hits(Target target, std::int64_t block_size, std::int64_t candidates, std::int64_t most_slots,
+                             bool keep_first = false) const;
 
 private:
-    double trend(double distance) const;
     double mean_trend(double nearest, std::int64_t tokens) const;
     double window_variance(std::int64_t block_size, double distance) const;
     NormalScore first_block(std::int64_t block_size) const;

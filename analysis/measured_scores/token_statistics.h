@@ -49,6 +49,13 @@ struct TokenStatistics {
     std::map<std::int64_t, TargetPopulation> masses;
 };
 
+/// Lines between values[0], values[1], ...; the ends hold beyond. `values` is not empty.
+double interpolated(const std::vector<double>& values, double at);
+
+/// The trend at a distance: lines between the middles of bins, over log2(distance); beyond the first and the last
+/// middle their values. `trend` is not empty.
+double trend_at(const std::vector<double>& trend, double distance);
+
 /// Number of values of a profile, 1 + 2 offset_bins.
 inline constexpr int profile_size = 1 + 2 * offset_bins;
 

@@ -51,6 +51,11 @@ WORK = ["analysis", "kernels", *SIM, "experiments/base", "experiments/results", 
 ARROWS["experiments/probe"] = [*WORK, "experiments/device"]
 ARROWS["experiments/simulation"] = WORK
 ARROWS["experiments/bench"] = [*WORK, "experiments/device", "experiments/points"]
+ARROWS["experiments/measure"] = ["analysis", "kernels", "experiments/base", "experiments/results", "experiments/device",
+                                 "experiments/trace", "experiments/measure/routers"]
+ARROWS["experiments/measure/routers"] = []
+ARROWS["experiments/predict"] = ["analysis", "analysis/measured_scores", "kernels", "experiments/base",
+                                 "experiments/results", "experiments/trace", "experiments/measure"]
 ARROWS["experiments/commands"] = [*WORK] + [room for room in ARROWS if room.startswith("experiments/")]
 ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/commands"]  # main.cc
 
@@ -58,7 +63,7 @@ ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/c
 # normals is filled by the fastest loop this processor has.
 JOINTS = {
     **{str(path.relative_to(ROOT)): [room] for room, files in (
-        ("analysis", "scorers"), ("analysis", "key_models"), ("kernels", "scorers"))
+        ("analysis", "scorers"), ("analysis", "key_models"), ("kernels", "scorers"), ("experiments/measure", "routers"))
        for path in (ROOT / room / files).glob("*.cc")},
     "kernels/cuda/host/limits.cc": ["kernels/cuda/lists"],
     "sim/streams/gaussian.cc": ["sim/simd"],
