@@ -7,6 +7,7 @@
 
 #include "analysis/routing_point.h"
 #include "experiments/cli/progress.h"
+#include "experiments/commands/meter_choice.h"
 #include "experiments/commands/output_flags.h"
 #include "experiments/commands/probe_flags.h"
 #include "experiments/commands/subcommands.h"
@@ -106,40 +107,6 @@ std::optional<PredictionRequest> prediction_of(const Arguments& arguments, const
     return request;
 }
 
-/// Why a meter cannot measure the plan; empty: it can.
-std::string trouble_with(const HeadMeter& meter, const MeasurePlan& plan) {
-    for (const TracePlan& of_trace : plan.traces) {
-        std::string trouble = meter.trouble(of_trace.settings, of_trace.dtype, of_trace.trace.info().head_dim);
-        if (!trouble.empty()) {
-            return trouble;
-        }
-    }
-    return "";
-}
-
-/// --device: the meter that measures the plan.
-std::unique_ptr<HeadMeter> chosen_meter(const Arguments& arguments, const MeasurePlan& plan, Terminal& terminal) {
-    const int threads = worker_threads(arguments);
-    const std::string device = arguments.choice("device", {"cpu", "cuda", "auto"});
-    if (device == "cpu") {
-        return cpu_head_meter(threads);
-    }
-    std::unique_ptr<HeadMeter> meter;
-    std::string trouble = kernels::backend_available(kernels::Backend::cuda).message;
-    if (trouble.empty()) {
-        meter = cuda_head_meter(threads);
-        trouble = trouble_with(*meter, plan);
-    }
-    if (device == "cuda" && !trouble.empty()) {
-        throw InputError("device = cuda: " + trouble);
-    }
-    if (device == "auto") {
-        terminal.err << (trouble.empty() ? fmt::format("mobalab: --device auto takes cuda ({})\n", meter->processor())
-                                         : fmt::format("mobalab: --device auto takes cpu ({})\n", trouble));
-    }
-    return trouble.empty() ? std::move(meter) : cpu_head_meter(threads);
-}
-
 Results results_of(const MeasurePlan& plan, const MeasureSettings& settings, const HeadMeter& meter,
                    const Arguments& arguments) {
     Results results = new_results("measure");
@@ -218,8 +185,9 @@ int run_measure(const Arguments& arguments, Terminal& terminal) {
     Table table = measure_table(plan, measured, settings, meter->device());
     if (prediction) {
         ProgressDisplay display(terminal, "measure");
-        const std::vector<Column> columns = prediction_columns(
+        const auto predictions = predict_plan(
             plan, *prediction, [&](double fraction, const std::string& text) { display.update(fraction, text); });
+        const std::vector<Column> columns = prediction_columns(plan, *prediction, predictions);
         table.columns.insert(table.columns.end(), columns.begin(), columns.end());
     }
     if (output) {

@@ -91,23 +91,31 @@ std::vector<Prediction> predict_unit(const MeasurePlan& plan, const MeasureUnit&
     return predict(request.law, scores, positions, of_trace.settings, request.threads);
 }
 
+std::vector<std::vector<Prediction>> predict_plan(const MeasurePlan& plan, const PredictionRequest& request,
+                                                  const std::function<void(double, const std::string&)>& progress) {
+    std::vector<std::vector<Prediction>> predictions;
+    for (const MeasureUnit& unit : plan.units) {
+        stop_if_interrupted();
+        progress(static_cast<double>(predictions.size()) / static_cast<double>(plan.units.size()),
+                 fmt::format("prediction, layer {}, head {}", unit.layer, unit.head));
+        predictions.push_back(predict_unit(plan, unit, request));
+    }
+    return predictions;
+}
+
 std::vector<Column> prediction_columns(const MeasurePlan& plan, const PredictionRequest& request,
-                                       const std::function<void(double, const std::string&)>& progress) {
+                                       const std::vector<std::vector<Prediction>>& predictions) {
     struct Row {
         Prediction prediction;
         std::string how;
     };
     std::vector<Row> rows;
     for (std::size_t i = 0; i < plan.units.size(); ++i) {
-        stop_if_interrupted();
-        const MeasureUnit& unit = plan.units[i];
-        progress(static_cast<double>(i) / static_cast<double>(plan.units.size()),
-                 fmt::format("prediction, layer {}, head {}", unit.layer, unit.head));
         const std::string how =
             fmt::format("{}, from {}", prediction_law_names()[static_cast<std::size_t>(request.law)],
                         request.statistics ? request.statistics->path()
-                                           : to_string(prediction_source(plan.traces[unit.trace], request)));
-        for (const Prediction& prediction : predict_unit(plan, unit, request)) rows.push_back({prediction, how});
+                                           : to_string(prediction_source(plan.traces[plan.units[i].trace], request)));
+        for (const Prediction& prediction : predictions[i]) rows.push_back({prediction, how});
     }
     return {make_column(
                 rows, "predicted_needle_hit", "predicted share of rows whose needle is routed",

@@ -37,8 +37,12 @@ PredictionSource prediction_source(const TracePlan& plan, const PredictionReques
 std::vector<Prediction> predict_unit(const MeasurePlan& plan, const MeasureUnit& unit,
                                      const PredictionRequest& request);
 
+/// The same of every unit of the plan.
+std::vector<std::vector<Prediction>> predict_plan(const MeasurePlan& plan, const PredictionRequest& request,
+                                                  const std::function<void(double, const std::string&)>& progress);
+
 /// The columns predicted_needle_hit, predicted_mass_recall and prediction (law and source) of the table `measure`.
 std::vector<Column> prediction_columns(const MeasurePlan& plan, const PredictionRequest& request,
-                                       const std::function<void(double, const std::string&)>& progress);
+                                       const std::vector<std::vector<Prediction>>& predictions);
 
 }  // namespace mobalab::experiments
