@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the libFuzzer targets with clang and runs them side by side for a while on seeds that the program itself
-# writes. Exit code 77 where clang's libFuzzer is not and cannot be installed.
+# and a script write. Exit code 77 where clang's libFuzzer is not and cannot be installed.
 # Usage: tests/fuzz.sh [SECONDS [SEED]]   (60 seconds and a seed of libFuzzer's own by default)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,12 +17,12 @@ if ! have_libfuzzer && command -v clang++ >/dev/null; then  # its runtime has th
 fi
 have_libfuzzer || { echo "fuzz tests skipped: clang's libFuzzer is not here (clang, libclang-rt-VERSION-dev)" >&2; exit 77; }
 experiments/configure.sh fuzz
-cmake --build --preset fuzz --target results_fuzz arguments_fuzz mobalab
+cmake --build --preset fuzz --target results_fuzz arguments_fuzz trace_fuzz mobalab
 build=build/fuzz/bin
 corpus=$(mktemp -d)
 trap 'rm -rf "$corpus"' EXIT
 
-mkdir "$corpus/results" "$corpus/arguments"
+mkdir "$corpus/results" "$corpus/arguments" "$corpus/trace"
 "$build/mobalab" theory --model gaussian --out "$corpus/results/theory.h5" >/dev/null
 "$build/mobalab" simulate --model gaussian --head-dim 32,64 --trials 1000 --out "$corpus/results/simulate.h5" >/dev/null
 for config in experiments/configs/*.cfg; do
@@ -31,6 +31,8 @@ for config in experiments/configs/*.cfg; do
     done
 done
 
+python3 tests/fuzz/trace_seeds.py "$corpus/trace"
+
 fuzz() {
     # HDF5 and Boost keep some of what they allocate until the process ends.
     "$build/$1_fuzz" -max_total_time="$seconds" -seed="$seed" -timeout=20 -rss_limit_mb=4096 -detect_leaks=0 \
@@ -38,7 +40,7 @@ fuzz() {
 }
 
 declare -A running
-for target in results arguments; do
+for target in results arguments trace; do
     fuzz "$target" &
     running[$target]=$!
 done

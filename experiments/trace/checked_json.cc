@@ -45,7 +45,7 @@ private:
 std::string reason(const json::exception& error) {
     const std::string_view text = error.what();
     const std::size_t start = text.find("] ");
-    return shown(text.substr(start == std::string_view::npos ? 0 : start + 2));
+    return shown(text.substr(start == std::string_view::npos ? 0 : start + 2), 200);
 }
 
 }  // namespace
@@ -64,8 +64,7 @@ json checked_json(std::string_view text, const std::string& where) {
     }
 }
 
-std::string shown(std::string_view text) {
-    constexpr std::size_t most = 60;
+std::string shown(std::string_view text, std::size_t most) {
     std::string line;
     for (const char character : text.substr(0, most)) {
         const auto byte = static_cast<unsigned char>(character);

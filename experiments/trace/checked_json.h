@@ -11,8 +11,8 @@ namespace mobalab::experiments {
 /// and the place in it.
 nlohmann::json checked_json(std::string_view text, const std::string& where);
 
-/// At most 60 bytes of a text from a file, for a message of one line: control characters, quotes and what is not ASCII
-/// escaped.
-std::string shown(std::string_view text);
+/// At most `most` bytes of a text from a file, for a message of one line: control characters, quotes and what is not
+/// ASCII escaped.
+std::string shown(std::string_view text, std::size_t most = 60);
 
 }  // namespace mobalab::experiments

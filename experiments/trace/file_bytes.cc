@@ -80,4 +80,12 @@ void FileBytes::check_unchanged() const {
     }
 }
 
+void FileBytes::check_in_place() const {
+    struct stat now {};
+    if (::stat(path_.c_str(), &now) != 0 || now.st_dev != opened_.st_dev || now.st_ino != opened_.st_ino) {
+        throw FileError(
+            fmt::format("{}: was replaced since it was opened; start again when nothing writes to it", path_));
+    }
+}
+
 }  // namespace mobalab::experiments

@@ -38,6 +38,8 @@ public:
 
     /// Throws FileError when the file has another length or time of change than when it was opened.
     void check_unchanged() const;
+    /// Throws FileError when the path names another file by now.
+    void check_in_place() const;
 
 private:
     std::string path_;

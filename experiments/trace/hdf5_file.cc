@@ -37,6 +37,7 @@ public:
         const StoredTensor& tensor = tensors_.at(name);
         const std::int64_t all = *tensor_bytes(tensor.shape, tensor.element_bytes);
         file_.check_unchanged();
+        file_.check_in_place();
         const std::string answer = in_child(file_.path(), seconds_to_open + all / bytes_a_second,
                                             [&] { return hdf5_head(open_path(), file_.path(), name, head); });
         file_.check_unchanged();
@@ -50,7 +51,8 @@ public:
     }
 
 private:
-    /// The file that is open here, whatever its path names by now.
+    /// The file that is open here, also while its path is given to another one. (HDF5 wants to know the path too, so
+    /// that it opens only what still has one.)
     std::string open_path() const { return fmt::format("/proc/self/fd/{}", file_.descriptor()); }
 
     FileBytes file_;

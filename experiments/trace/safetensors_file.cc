@@ -148,8 +148,8 @@ private:
         std::int64_t end = begin_;
         for (const auto& [from, to] : spans) {
             if (from != end) {
-                fail("{} at byte {}: tensors must follow each other",
-                     from < end ? "tensors overlap" : "there is a hole", std::min(from, end));
+                fail("{} at byte {} behind the header: tensors must follow each other",
+                     from < end ? "tensors overlap" : "there is a hole", std::min(from, end) - begin_);
             }
             end = to;
         }

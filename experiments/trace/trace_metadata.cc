@@ -28,7 +28,7 @@ public:
         : path_(path), metadata_(metadata) {}
 
     [[noreturn]] void fail(const std::string& name, const std::string& rule) const {
-        throw FileError(fmt::format("{}: metadata {} = {}: {}", path_, name, shown(metadata_.at(name)), rule));
+        throw FileError(fmt::format("{}: metadata {} = \"{}\": {}", path_, name, shown(metadata_.at(name)), rule));
     }
     bool has(const std::string& name) const { return metadata_.contains(name); }
     std::string text(const std::string& name) const { return has(name) ? metadata_.at(name) : ""; }
@@ -36,13 +36,8 @@ public:
     const std::string& required(const std::string& name) const {
         const auto found = metadata_.find(name);
         if (found == metadata_.end()) {
-            std::vector<std::string> names;
-            for (const auto& [present, value] : metadata_) {
-                names.push_back(shown(present));
-            }
-            throw FileError(
-                fmt::format("{}: metadata {} is missing{}; what a qkv-trace holds is in experiments/trace/README.md",
-                            path_, name, nearest_hint(name, names)));
+            throw FileError(fmt::format(
+                "{}: metadata {} is missing; what a qkv-trace holds is in experiments/trace/README.md", path_, name));
         }
         return found->second;
     }
@@ -154,7 +149,13 @@ TraceMetadata read_trace_metadata(const std::string& path, const std::map<std::s
     if (fields.has("layer") && fields.has("recorded_layers")) {
         fields.fail("layer", "a trace of one layer says layer, of several recorded_layers; take one of them out");
     }
-    read.one_layer = !fields.has("recorded_layers");
+    if (!fields.has("layer") && !fields.has("recorded_layers")) {
+        throw FileError(
+            fmt::format("{}: metadata layer (or recorded_layers, of several) is missing: which of the model's "
+                        "layers this is, from 0",
+                        path));
+    }
+    read.one_layer = fields.has("layer");
     read.layers = read_layers(fields, read.one_layer);
     return read;
 }
