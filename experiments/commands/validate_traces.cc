@@ -26,6 +26,7 @@ using analysis::InputError;
 
 constexpr std::int64_t most_tokens = std::int64_t{1} << 30U;
 constexpr std::size_t worst_shown = 5;
+constexpr const char* default_alpha = "0.05";  // a text is few clusters of rows; a smaller one would find little
 
 /// Flags that both modes have, beside those of traces alone.
 const std::vector<std::string> shared_flags = {"block-size", "topk", "budget",  "skip-impossible", "scorer", "device",
@@ -67,7 +68,7 @@ Results results_of(const MeasurePlan& plan, const MeasureSettings& settings, con
 }
 
 Validated validate(const MeasurePlan& plan, const MeasureSettings& settings, const PredictionRequest& request,
-                   HeadMeter& meter, ResumableOutput* output, Terminal& terminal) {
+                   const TraceLevels& levels, HeadMeter& meter, ResumableOutput* output, Terminal& terminal) {
     ProgressDisplay display(terminal, "validate");
     const std::vector<std::vector<Prediction>> predictions = predict_plan(
         plan, request, [&](double fraction, const std::string& text) { display.update(0.3 * fraction, text); });
@@ -79,7 +80,7 @@ Validated validate(const MeasurePlan& plan, const MeasureSettings& settings, con
     const std::vector<Column> columns = prediction_columns(plan, request, predictions);
     validated.settings.columns.insert(validated.settings.columns.end(), columns.begin(), columns.end());
     validated.comparisons = trace_comparisons_table(
-        plan, compare_with_predictions(plan, measured, predictions, request, 1.0 - settings.confidence));
+        plan, compare_with_predictions(plan, measured, predictions, request, levels));
     return validated;
 }
 
@@ -216,20 +217,13 @@ MeasurePlan trace_validation_plan(const Arguments& arguments) {
     return plan_measurement(arguments.lines("traces"), request);
 }
 
-int run_trace_validation(const Arguments& arguments, const MeasurePlan& plan, HeadMeter& meter, Terminal& terminal) {
-    const double alpha = arguments.real("alpha", 1e-300, 0.5);
-    const auto comparisons = static_cast<double>(most_trace_comparisons(plan));
-    const double interval_alpha = alpha / comparisons;
-    constexpr double least_alpha = 1e-12;  // a confidence closer to 1 is none
-    if (interval_alpha < least_alpha) {
-        throw InputError(
-            fmt::format("alpha = {}: is shared by {} comparisons, each of which takes {} at least; nearest "
-                        "valid value is {}",
-                        arguments.text("alpha"), comparisons, least_alpha, least_alpha * comparisons));
-    }
+int run_trace_validation(const Arguments& given, const MeasurePlan& plan, HeadMeter& meter, Terminal& terminal) {
+    const Arguments arguments = given.given("alpha") ? given : given.with("alpha", default_alpha);
+    const double alpha = arguments.real("alpha", 1e-9, 0.5);
+    const TraceLevels levels = trace_levels(plan, alpha);
     const MeasureSettings settings{.rows = rows_of(arguments, plan),
                                    .seed = static_cast<std::uint64_t>(arguments.integer("seed", 0)),
-                                   .confidence = 1.0 - interval_alpha};
+                                   .confidence = 1.0 - levels.mean};
     const PredictionRequest request = request_of(arguments, settings.rows);
     std::optional<ResumableOutput> output;
     const ResumableOutput::Mode mode = output_mode(arguments);
@@ -241,7 +235,7 @@ int run_trace_validation(const Arguments& arguments, const MeasurePlan& plan, He
         return report(output->finished()->table("validate"), output->finished()->table("validate_comparisons"),
                       arguments, terminal);
     }
-    const Validated validated = validate(plan, settings, request, meter, output ? &*output : nullptr, terminal);
+    const Validated validated = validate(plan, settings, request, levels, meter, output ? &*output : nullptr, terminal);
     if (output) output->commit({validated.settings, validated.comparisons});
     return report(validated.settings, validated.comparisons, arguments, terminal);
 }

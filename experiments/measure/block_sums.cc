@@ -41,7 +41,7 @@ void BlockSums::find_needles(const UnitSums& units) {
     const std::int64_t units_a_block = block_size_ / units.size;
     needle_key_.assign(static_cast<std::size_t>(rows_), -1);
     for (std::int64_t r = 0; r < rows_; ++r) {
-        float highest = -std::numeric_limits<float>::infinity();
+        double highest = -std::numeric_limits<double>::infinity();
         for (std::int64_t unit = 0; unit < (candidates(r) - 2) * units_a_block; ++unit) {
             if (units.highest(r, unit) > highest) {
                 highest = units.highest(r, unit);

@@ -23,14 +23,14 @@ struct RowWindow {
 struct UnitSums {
     std::int64_t size = 0;
     Eigen::ArrayXXd mass;         ///< of the softmax over keys 0 ... t, token 0 left out; the whole with it is 1
-    Eigen::ArrayXXd sum;          ///< of z = q . k, products in fp32
+    Eigen::ArrayXXd sum;          ///< of z = q . k
     Eigen::ArrayXXd sum_squares;  ///< of z^2
-    Eigen::ArrayXXf highest;      ///< z, token 0 left out; -inf where nothing is left
+    Eigen::ArrayXXd highest;      ///< z, token 0 left out; -inf where nothing is left
     Eigen::ArrayXXi highest_key;  ///< the lowest key that has it
     Eigen::ArrayXd first_token;   ///< [rows]: mass of token 0
 };
 
-/// Throws KernelError where a q . k is no finite number.
+/// unit_size >= 1.
 UnitSums sum_units(const RowWindow& window, std::int64_t unit_size);
 
 /// For each row the key of the largest q . k among keys 1 ... first_position + row - distance, the lowest of equals; -1

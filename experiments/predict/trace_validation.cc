@@ -1,9 +1,10 @@
 #include "experiments/predict/trace_validation.h"
 
 #include <algorithm>
-#include <boost/math/distributions/normal.hpp>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include "experiments/predict/stated_error.h"
 #include "experiments/results/column_builder.h"
@@ -33,11 +34,8 @@ bool keeps_all(const TracePlan& plan, const RouteSetting& setting) {
 
 class Comparer {
 public:
-    Comparer(const MeasurePlan& plan, const PredictionRequest& request, double interval_alpha)
-        : plan_(plan),
-          request_(request),
-          deviations_(boost::math::quantile(boost::math::complement(boost::math::normal(), interval_alpha / 2.0))),
-          power_(boost::math::quantile(boost::math::normal(), 0.9)) {}
+    Comparer(const MeasurePlan& plan, const PredictionRequest& request, const TraceLevels& levels)
+        : plan_(plan), request_(request), levels_(levels) {}
 
     std::vector<TraceComparison> compare(const std::vector<std::vector<MeasuredSetting>>& measured,
                                          const std::vector<std::vector<Prediction>>& predictions) const {
@@ -58,6 +56,7 @@ private:
         double count = 0.0;
         double errors = 0.0;
         double halves = 0.0;
+        double fewest_clusters = std::numeric_limits<double>::infinity();
         std::int64_t row = -1;
         for (std::size_t u = 0; u < plan_.units.size(); ++u) {
             const std::size_t settings = plan_.traces[plan_.units[u].trace].settings.size();
@@ -68,14 +67,20 @@ private:
                 const double predicted = predictions[u][s].*kind.predicted;
                 if (std::isnan(values[0]) || std::isnan(predicted)) continue;
                 const double half = 0.5 * (values[2] - values[1]);
+                const auto clusters = static_cast<double>(
+                    measured[u][s].counts[static_cast<std::size_t>(MeasuredCount::query_blocks)]);
+                const double longer = deviations(levels_.setting, clusters) / deviations(levels_.mean, clusters);
+                const double chance = predicted > values[0] ? values[2] - values[0] : values[0] - values[1];
                 all.push_back({.kind = kind.of_setting,
                                .trace = trace,
                                .setting = row,
                                .measured = values[0],
                                .predicted = predicted,
                                .stated_error = stated.*kind.single,
-                               .chance = predicted > values[0] ? values[2] - values[0] : values[0] - values[1],
-                               .detectable_error = detectable(stated.*kind.single, half)});
+                               .chance = longer * chance,
+                               .detectable_error =
+                                   detectable(stated.*kind.single, longer * half, levels_.setting, clusters)});
+                fewest_clusters = std::min(fewest_clusters, clusters);
                 count += 1.0;
                 errors += std::abs(values[0] - predicted);
                 halves += half;
@@ -89,17 +94,25 @@ private:
                        .predicted = 0.0,
                        .stated_error = stated.*kind.mean,
                        .chance = halves / count,
-                       .detectable_error = detectable(stated.*kind.mean, halves / count)});
+                       .detectable_error =
+                           detectable(stated.*kind.mean, halves / count, levels_.mean, fewest_clusters)});
     }
 
-    /// The estimate must come out beyond the stated error and the interval; its own spread is at most half over the
-    /// normal quantile (quantiles of few clusters are larger).
-    double detectable(double stated, double half) const { return stated + half * (1.0 + power_ / deviations_); }
+    /// Half an interval of this two-sided level in standard errors.
+    static double deviations(double level, double clusters) {
+        const boost::math::students_t law(std::max(1.0, clusters - 1.0));
+        return boost::math::quantile(boost::math::complement(law, level / 2.0));
+    }
+
+    /// The estimate must come out beyond the stated error and chance.
+    static double detectable(double stated, double half, double level, double clusters) {
+        constexpr double of_power = 1.2815515655446004;  // normal quantile of 0.9
+        return stated + half * (1.0 + of_power / deviations(level, clusters));
+    }
 
     const MeasurePlan& plan_;
     const PredictionRequest& request_;
-    double deviations_;
-    double power_;
+    TraceLevels levels_;
 };
 
 }  // namespace
@@ -108,17 +121,18 @@ bool TraceComparison::agrees() const {
     return std::abs(measured - predicted) <= stated_error + chance;
 }
 
-std::size_t most_trace_comparisons(const MeasurePlan& plan) {
-    std::size_t settings = 0;
-    for (const MeasureUnit& unit : plan.units) settings += plan.traces[unit.trace].settings.size();
-    return std::size(kinds) * settings;
+TraceLevels trace_levels(const MeasurePlan& plan, double alpha) {
+    double settings = 0.0;
+    for (const MeasureUnit& unit : plan.units) settings += static_cast<double>(plan.traces[unit.trace].settings.size());
+    const double of_kind = 0.5 * alpha / static_cast<double>(std::size(kinds));
+    return {of_kind / static_cast<double>(plan.traces.size()), of_kind / settings};
 }
 
 std::vector<TraceComparison> compare_with_predictions(const MeasurePlan& plan,
                                                       const std::vector<std::vector<MeasuredSetting>>& measured,
                                                       const std::vector<std::vector<Prediction>>& predictions,
-                                                      const PredictionRequest& request, double interval_alpha) {
-    return Comparer(plan, request, interval_alpha).compare(measured, predictions);
+                                                      const PredictionRequest& request, const TraceLevels& levels) {
+    return Comparer(plan, request, levels).compare(measured, predictions);
 }
 
 Table trace_comparisons_table(const MeasurePlan& plan, const std::vector<TraceComparison>& comparisons) {
@@ -143,7 +157,7 @@ Table trace_comparisons_table(const MeasurePlan& plan, const std::vector<TraceCo
                     comparisons, "chance", "how far chance may move the measurement",
                     [](const Row& row) { return row.chance; },
                     "to the end of the interval on the prediction's side; of mean errors half the mean length of the "
-                    "intervals; all intervals hold at once with probability 1 - alpha (Bonferroni)"),
+                    "intervals; alpha is shared by all (Bonferroni), half of it by the mean errors"),
                 make_column(comparisons, "detectable_error", "error that is found with probability 0.9",
                             [](const Row& row) { return row.detectable_error; }),
                 make_column(comparisons, "agrees", "1: within stated_error and chance",

@@ -19,22 +19,27 @@ struct TraceComparison {
     double predicted;      ///< of a mean error: 0
     double stated_error;
     double chance;  ///< how far chance may move `measured`: to the end of its interval on the prediction's side; of a
-                    ///< mean error the mean of half their lengths, which holds however heads depend on each other
+                    ///< mean error the mean of half their lengths, which bounds it however heads depend on each other
     double detectable_error;  ///< an error found with probability 0.9
     bool agrees() const;      ///< |measured - predicted| <= stated_error + chance; NaN does not
 };
 
-/// How many comparisons a plan has at most; what its intervals' family-wise error is divided by.
-std::size_t most_trace_comparisons(const MeasurePlan& plan);
+/// How a family-wise error `alpha` is shared: one half by the mean errors, one half by the settings (Bonferroni, so
+/// whatever depends on what). Both are two-sided levels of one interval.
+struct TraceLevels {
+    double mean;
+    double setting;
+};
+TraceLevels trace_levels(const MeasurePlan& plan, double alpha);
 
-/// Compares the settings of every unit whose prediction is known, and per trace their mean errors, settings that keep
-/// every candidate left out. `measured` has intervals of confidence 1 - alpha / most_trace_comparisons(): all of
-/// them hold at once with probability 1 - alpha (Bonferroni), so a prediction within its stated error is called wrong
-/// with at most that probability, whatever depends on what.
+/// Compares the settings of every unit whose prediction is known, and per trace their mean errors; settings that keep
+/// every candidate are left out. `measured` has intervals of level levels.mean; those of single settings are longer by
+/// the ratio of t quantiles, with a degree of freedom less than clusters. A prediction within its stated error is
+/// called wrong with a probability of about alpha at most.
 std::vector<TraceComparison> compare_with_predictions(const MeasurePlan& plan,
                                                       const std::vector<std::vector<MeasuredSetting>>& measured,
                                                       const std::vector<std::vector<Prediction>>& predictions,
-                                                      const PredictionRequest& request, double interval_alpha);
+                                                      const PredictionRequest& request, const TraceLevels& levels);
 
 /// The table validate_comparisons.
 Table trace_comparisons_table(const MeasurePlan& plan, const std::vector<TraceComparison>& comparisons);

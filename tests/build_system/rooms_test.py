@@ -50,10 +50,10 @@ SIM = [room for room in ARROWS if room.startswith("sim/")]
 WORK = ["analysis", "kernels", *SIM, "experiments/base", "experiments/results", "experiments/ranks"]
 ARROWS["experiments/probe"] = [*WORK, "experiments/device"]
 ARROWS["experiments/simulation"] = WORK
-ARROWS["experiments/bench"] = [*WORK, "experiments/device", "experiments/points"]
 ARROWS["experiments/measure"] = ["analysis", "kernels", "experiments/base", "experiments/results", "experiments/device",
                                  "experiments/trace", "experiments/measure/routers"]
 ARROWS["experiments/measure/routers"] = []
+ARROWS["experiments/bench"] = [*WORK, "experiments/device", "experiments/points"]
 ARROWS["experiments/predict"] = ["analysis", "analysis/measured_scores", "kernels", "experiments/base",
                                  "experiments/results", "experiments/trace", "experiments/measure"]
 ARROWS["experiments/commands"] = [*WORK] + [room for room in ARROWS if room.startswith("experiments/")]
