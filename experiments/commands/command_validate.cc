@@ -265,10 +265,12 @@ Subcommand validate_command() {
         "within "
         "the law's stated error and what chance does to so many clusters of rows (Bonferroni).",
         probe_flags() +
-            std::vector<Flag>{{"trials", "N", "0",
-                               "simulated trials a point; 0: as many as a core draws in 0.1 s, "
-                               "with --device cuda in 2 s (then drawn there)"},
-                              {"alpha", "P", "1e-6", "probability of a false disagreement, over all comparisons; of traces 0.05 where it is not given"}} +
+            std::vector<Flag>{
+                {"trials", "N", "0",
+                 "simulated trials a point; 0: as many as a core draws in 0.1 s, "
+                 "with --device cuda in 2 s (then drawn there)"},
+                {"alpha", "P", "1e-6",
+                 "probability of a false disagreement, over all comparisons; of traces 0.05 where it is not given"}} +
             trace_validation_flags(),
         {{"validate", "one point with the default flags"},
          {"validate --head-dim 64,128 --block-size 32:128:x2 --topk 2,8 --mu-signal 0.7", "twelve points"},

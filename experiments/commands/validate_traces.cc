@@ -79,8 +79,8 @@ Validated validate(const MeasurePlan& plan, const MeasureSettings& settings, con
     validated.settings.name = "validate";
     const std::vector<Column> columns = prediction_columns(plan, request, predictions);
     validated.settings.columns.insert(validated.settings.columns.end(), columns.begin(), columns.end());
-    validated.comparisons = trace_comparisons_table(
-        plan, compare_with_predictions(plan, measured, predictions, request, levels));
+    validated.comparisons =
+        trace_comparisons_table(plan, compare_with_predictions(plan, measured, predictions, request, levels));
     return validated;
 }
 

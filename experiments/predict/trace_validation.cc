@@ -67,19 +67,19 @@ private:
                 const double predicted = predictions[u][s].*kind.predicted;
                 if (std::isnan(values[0]) || std::isnan(predicted)) continue;
                 const double half = 0.5 * (values[2] - values[1]);
-                const auto clusters = static_cast<double>(
-                    measured[u][s].counts[static_cast<std::size_t>(MeasuredCount::query_blocks)]);
+                const auto clusters =
+                    static_cast<double>(measured[u][s].counts[static_cast<std::size_t>(MeasuredCount::query_blocks)]);
                 const double longer = deviations(levels_.setting, clusters) / deviations(levels_.mean, clusters);
                 const double chance = predicted > values[0] ? values[2] - values[0] : values[0] - values[1];
-                all.push_back({.kind = kind.of_setting,
-                               .trace = trace,
-                               .setting = row,
-                               .measured = values[0],
-                               .predicted = predicted,
-                               .stated_error = stated.*kind.single,
-                               .chance = longer * chance,
-                               .detectable_error =
-                                   detectable(stated.*kind.single, longer * half, levels_.setting, clusters)});
+                all.push_back(
+                    {.kind = kind.of_setting,
+                     .trace = trace,
+                     .setting = row,
+                     .measured = values[0],
+                     .predicted = predicted,
+                     .stated_error = stated.*kind.single,
+                     .chance = longer * chance,
+                     .detectable_error = detectable(stated.*kind.single, longer * half, levels_.setting, clusters)});
                 fewest_clusters = std::min(fewest_clusters, clusters);
                 count += 1.0;
                 errors += std::abs(values[0] - predicted);
@@ -87,15 +87,15 @@ private:
             }
         }
         if (count == 0.0) return;
-        all.push_back({.kind = kind.of_trace,
-                       .trace = trace,
-                       .setting = -1,
-                       .measured = errors / count,
-                       .predicted = 0.0,
-                       .stated_error = stated.*kind.mean,
-                       .chance = halves / count,
-                       .detectable_error =
-                           detectable(stated.*kind.mean, halves / count, levels_.mean, fewest_clusters)});
+        all.push_back(
+            {.kind = kind.of_trace,
+             .trace = trace,
+             .setting = -1,
+             .measured = errors / count,
+             .predicted = 0.0,
+             .stated_error = stated.*kind.mean,
+             .chance = halves / count,
+             .detectable_error = detectable(stated.*kind.mean, halves / count, levels_.mean, fewest_clusters)});
     }
 
     /// Half an interval of this two-sided level in standard errors.
