@@ -217,7 +217,7 @@ Subcommand measure_command() {
         "blocks, cum2 adds the variance of q.k in the block to its mean, oracle takes the blocks of the largest mass, "
         "which no other router of as many blocks exceeds. Shares of scorer random are expectations over its draws; the "
         "output's error and where routed blocks lie are those of one draw by --seed. Intervals are clustered by query "
-        "blocks of max(B, 64) positions, as neighbouring rows resemble each other.",
+        "blocks of max(B, 128) positions, as neighbouring rows resemble each other.",
         measure_flags(),
         {{"measure layer05.safetensors", "the mean at B 64, k 8, every layer and head of the trace"},
          {"measure layer05.safetensors --block-size 16:512:x2 --budget 1024 --scorer mean,quest,oracle",

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 
 #include "experiments/base/build_info.h"
@@ -15,7 +16,6 @@ namespace mobalab::experiments {
 namespace {
 
 constexpr std::int64_t rows_a_window = 128;
-constexpr std::int64_t most_unit = 64;
 constexpr std::int64_t distant_tokens = 1025;  // from a row back to its latest distant key
 
 /// What is known of one group before windows are looked at.
@@ -88,11 +88,7 @@ float margin_of(const Selection& selection, std::size_t row, std::int64_t slots,
 class Measurement {
 public:
     Measurement(const HeadTensors& head, std::span<const RouteSetting> settings, std::uint64_t seed, int threads)
-        : head_(head),
-          settings_(settings),
-          threads_(threads),
-          kernel_(head, seed, threads),
-          unit_(common_unit(settings, most_unit)) {
+        : head_(head), settings_(settings), threads_(threads), kernel_(head, seed, threads) {
         const std::vector<float> q = head.q.to_float();
         const std::vector<float> k = head.k.to_float();
         q_ = Eigen::Map<const FloatRows>(q.data(), head.q.rows, head.q.head_dim);
@@ -149,18 +145,24 @@ private:
         const std::int64_t rows = std::min(rows_a_window, head_.q.rows - first);
         const RowWindow window{
             .q = q_.middleRows(first, rows), .k = k_, .first_position = head_.q_start + first, .scale = head_.scale};
-        const UnitSums units = sum_units(window, unit_);
-        const std::vector<std::int32_t> distant = highest_keys(window, units, distant_tokens);
-        std::copy(distant.begin(), distant.end(), outcomes_.distant_key.begin() + first);
+        std::map<std::int64_t, UnitSums> passes;  // by unit
         std::vector<DistanceSums> distances(work_.size());
         for (auto& [block_size, outcome] : outcomes_.blocks) {
-            const BlockSums blocks(units, window.first_position, block_size);
+            const std::int64_t unit = unit_of(block_size);
+            if (!passes.contains(unit)) {
+                passes.emplace(unit, sum_units(window, unit));
+            }
+            const BlockSums blocks(passes.at(unit), window.first_position, block_size);
             blocks.store(outcome, first);
             for (std::size_t g = 0; g < work_.size(); ++g) {
                 if (work_[g].group.score.block_size == block_size) {
                     measure_group(window, blocks, first, work_[g], distances[g]);
                 }
             }
+        }
+        if (!passes.empty()) {
+            const auto distant = highest_keys(window, passes.begin()->second, distant_tokens);
+            std::copy(distant.begin(), distant.end(), outcomes_.distant_key.begin() + first);
         }
         return distances;
     }
@@ -282,7 +284,6 @@ private:
     std::span<const RouteSetting> settings_;
     int threads_;
     KernelHead kernel_;
-    std::int64_t unit_;
     FloatRows q_, k_;
     std::vector<GroupWork> work_;
     std::optional<FloatRows> dense_;

@@ -55,19 +55,22 @@ std::vector<FactPair> facts_of(const TraceInfo& info) {
 
 }  // namespace
 
-std::vector<RowStretch> row_stretches(std::int64_t queries, std::int64_t wanted, std::int64_t rows_a_call) {
-    constexpr std::int64_t rows_a_stretch = 128;
+std::vector<RowStretch> row_stretches(std::int64_t q_start, std::int64_t queries, std::int64_t wanted,
+                                      std::int64_t rows_a_call) {
+    constexpr std::int64_t rows_a_stretch = 128;  // a query block of the intervals (HeadSummary)
     const std::int64_t count = (wanted + rows_a_stretch - 1) / rows_a_stretch;
+    const std::int64_t before = (rows_a_stretch - q_start % rows_a_stretch) % rows_a_stretch;
+    const std::int64_t whole = std::max<std::int64_t>(0, queries - before) / rows_a_stretch;
     std::vector<RowStretch> stretches;
-    if (wanted == 0 || count * rows_a_stretch >= queries) {
+    if (wanted == 0 || count > whole || wanted >= queries) {
         for (std::int64_t first = 0; first < queries; first += rows_a_call) {
             stretches.push_back({first, std::min(rows_a_call, queries - first)});
         }
         return stretches;
     }
-    const std::int64_t last = queries - rows_a_stretch;
     for (std::int64_t i = 0; i < count; ++i) {
-        stretches.push_back({count == 1 ? last : last * i / (count - 1), rows_a_stretch});
+        const std::int64_t number = count == 1 ? whole - 1 : (whole - 1) * i / (count - 1);
+        stretches.push_back({before + number * rows_a_stretch, rows_a_stretch});
     }
     return stretches;
 }
@@ -88,7 +91,7 @@ std::vector<MeasuredSetting> measure_head(const TracePlan& plan, std::int64_t la
                         .scale = info.scale};
     HeadSummary summary(plan.settings, facts_of(info), key_statistics(tensors.k));
     std::int64_t done = 0;
-    const std::vector<RowStretch> stretches = row_stretches(q.rows, settings.rows, meter.rows_a_call());
+    const std::vector<RowStretch> stretches = row_stretches(info.q_start, q.rows, settings.rows, meter.rows_a_call());
     for (const RowStretch& stretch : stretches) {
         stop_if_interrupted();
         tensors.q = part_of(q, stretch.first, stretch.count);

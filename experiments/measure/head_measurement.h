@@ -23,9 +23,10 @@ struct RowStretch {
     std::int64_t count;
 };
 
-/// All rows in stretches of at most `rows_a_call`; where fewer are wanted, stretches of 128 that are evenly spread, the
-/// last one at the end.
-std::vector<RowStretch> row_stretches(std::int64_t queries, std::int64_t wanted, std::int64_t rows_a_call);
+/// All rows in stretches of at most `rows_a_call`; where fewer are wanted, evenly spread stretches of 128 that begin at
+/// positions of multiples of 128, or all where there are not so many of them.
+std::vector<RowStretch> row_stretches(std::int64_t q_start, std::int64_t queries, std::int64_t wanted,
+                                      std::int64_t rows_a_call);
 
 /// Called with the share of the head that is done.
 using HeadProgress = std::function<void(double)>;

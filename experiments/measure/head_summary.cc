@@ -15,7 +15,7 @@ namespace {
 constexpr double none = std::numeric_limits<double>::quiet_NaN();
 
 /// Neighbouring rows resemble each other for longer than a small block is.
-constexpr std::int64_t fewest_positions_a_cluster = 64;
+constexpr std::int64_t fewest_positions_a_cluster = 128;
 
 double ratio_of(const DistanceSums& distances) {
     double explained = 0.0;
@@ -83,7 +83,8 @@ void Moments::add(double value, double square) {
 }
 
 double Moments::deviation() const {
-    return std::sqrt(std::max(0.0, squares / count - mean() * mean()));
+    const double variance = squares / count - mean() * mean();
+    return variance < 0.0 ? 0.0 : std::sqrt(variance);  // NaN stays NaN
 }
 
 HeadSummary::SettingSums::SettingSums(std::int64_t block_size)

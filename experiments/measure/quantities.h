@@ -12,7 +12,7 @@ namespace mobalab::experiments {
 
 #define MOBALAB_MEASURED_COUNTS(X)                                                                                     \
     X(rows, "rows with a candidate block", "")                                                                         \
-    X(query_blocks, "clusters of the intervals", "stretches of max(B, 64) positions that hold rows")                   \
+    X(query_blocks, "clusters of the intervals", "stretches of max(B, 128) positions that hold rows")                  \
     X(needle_rows, "rows of needle_hit", "rows that have a key among 1 ... (b - 2) B - 1, b the own block")            \
     X(distant_rows, "rows of distant_hit", "rows whose largest q.k among keys 1 ... t - 1025 is in a candidate block") \
     X(fact_pairs, "pairs of fact_hit", "pairs (query, key) of the trace's needles whose key is in a candidate block")

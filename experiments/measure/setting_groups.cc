@@ -1,7 +1,6 @@
 #include "experiments/measure/setting_groups.h"
 
 #include <algorithm>
-#include <numeric>
 #include <stdexcept>
 
 namespace mobalab::experiments {
@@ -28,12 +27,6 @@ std::vector<ScoredGroup> grouped(std::span<const RouteSetting> settings) {
         routed->settings.push_back(i);
     }
     return groups;
-}
-
-std::int64_t common_unit(std::span<const RouteSetting> settings, std::int64_t most) {
-    return std::accumulate(settings.begin(), settings.end(), most, [](std::int64_t unit, const RouteSetting& setting) {
-        return std::gcd(unit, setting.score.block_size);
-    });
 }
 
 }  // namespace mobalab::experiments

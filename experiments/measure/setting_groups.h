@@ -27,7 +27,4 @@ struct ScoredGroup {
 /// In order of their first settings. Throws std::invalid_argument for a router that does not exist.
 std::vector<ScoredGroup> grouped(std::span<const RouteSetting> settings);
 
-/// The largest unit that divides every block size, and `most` at most.
-std::int64_t common_unit(std::span<const RouteSetting> settings, std::int64_t most);
-
 }  // namespace mobalab::experiments

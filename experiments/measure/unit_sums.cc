@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace mobalab::experiments {
 namespace {
@@ -59,6 +60,11 @@ void hide_later_keys(Tile& z, Index keys, Index first_key, Index first_position)
 }
 
 }  // namespace
+
+std::int64_t unit_of(std::int64_t block_size) {
+    constexpr std::int64_t most = 16;
+    return std::gcd(block_size, most);
+}
 
 UnitSums sum_units(const RowWindow& window, std::int64_t unit_size) {
     const Index rows = window.q.rows();

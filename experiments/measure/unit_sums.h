@@ -30,6 +30,10 @@ struct UnitSums {
     Eigen::ArrayXd first_token;   ///< [rows]: mass of token 0
 };
 
+/// The unit that blocks of this size are made of: a function of the size alone, so that a row of a table does not
+/// depend on what else was asked for.
+std::int64_t unit_of(std::int64_t block_size);
+
 /// unit_size >= 1.
 UnitSums sum_units(const RowWindow& window, std::int64_t unit_size);
 

@@ -2,7 +2,8 @@
 
 Usage: readme_test.py PROGRAM [--update]
 
-Fenced blocks, by language, in order and in one empty folder per document:
+Fenced blocks, by language, in order and in one folder per document, which holds `experiments` as a clone does and else
+nothing:
   console   lines "$ command" are run; the lines below each are its output. Numbers agree within 2 %; a line "..."
             stands for any lines; no output shown means any output. With --update the outputs shown are
             replaced by those of the program.
@@ -11,6 +12,7 @@ Fenced blocks, by language, in order and in one empty folder per document:
 Links to files of the repository are checked to exist, in every README.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -57,6 +59,14 @@ def shell(command, folder):
     return ran.returncode, ran.stdout, ran.stderr
 
 
+@contextlib.contextmanager
+def clone():
+    """A folder to type commands in."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.symlink(ROOT / "experiments", Path(folder) / "experiments")
+        yield folder
+
+
 def same_line(shown, printed):
     """Equal but for spacing and the last digits of numbers."""
     words, numbers = NUMBER.sub("#", shown).split(), NUMBER.findall(shown)
@@ -83,7 +93,7 @@ class Readme(unittest.TestCase):
     def _run(self, document):
         """The number of commands run."""
         seen = 0
-        with tempfile.TemporaryDirectory() as folder:
+        with clone() as folder:
             for language, text in blocks(document):
                 if language == "python":
                     code, out, err = shell(f"{shlex.quote(sys.executable)} - <<'END'\n{text}\nEND", folder)
@@ -148,7 +158,7 @@ def update():
     """Rewrites the outputs shown with what the program prints now; those with "..." are kept."""
     for document in DOCUMENTS:
         readme = document.read_text()
-        with tempfile.TemporaryDirectory() as folder:
+        with clone() as folder:
             for language, text in blocks(document):
                 if language == "console":
                     shown = [(command, lines, shell(command, folder)[1]) for command, lines in commands(text)]

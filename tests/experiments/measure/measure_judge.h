@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mobalab::experiments {
+
+/// Rows of numbers.
+using Rows = std::vector<std::vector<double>>;
+
+/// One query head, everything of it in double.
+struct JudgedHead {
+    Rows q;  ///< row r stands at q_start + r
+    Rows k;
+    Rows v;
+    std::int64_t q_start = 0;
+    double scale = 0.0;
+    std::vector<std::pair<std::int64_t, std::int64_t>> facts;  ///< (query, key), positions
+    bool bf16 = false;                                         ///< summaries of keys are rounded to it
+    std::uint64_t seed = 1;
+};
+
+struct JudgedSetting {
+    std::int64_t block_size;
+    std::int64_t topk;
+    std::string scorer;  ///< "submean-4" with its sub-blocks
+    bool keep_first;
+};
+
+/// A row of the table `measure` by the names of its columns, from the definitions: whole matrices of scores and masses,
+/// sorted rows, plain sums. NaN: no row qualifies. Intervals are of analysis/cluster_interval.h.
+std::map<std::string, double> judge(const JudgedHead& head, const JudgedSetting& setting, double confidence);
+
+}  // namespace mobalab::experiments
