@@ -70,7 +70,7 @@ Results results_of(const MeasurePlan& plan, const MeasureSettings& settings, con
 Validated validate(const MeasurePlan& plan, const MeasureSettings& settings, const PredictionRequest& request,
                    const TraceLevels& levels, HeadMeter& meter, ResumableOutput* output, Terminal& terminal) {
     ProgressDisplay display(terminal, "validate");
-    const std::vector<std::vector<Prediction>> predictions = predict_plan(
+    const std::vector<std::vector<ToldPrediction>> predictions = predict_plan(
         plan, request, [&](double fraction, const std::string& text) { display.update(0.3 * fraction, text); });
     const std::vector<std::vector<MeasuredSetting>> measured =
         run_measurement(plan, settings, meter, output,

@@ -22,27 +22,29 @@ struct PredictionRequest {
 
 /// Where the statistics of a trace's predictions come from.
 enum class PredictionSource {
-    other_rows,   ///< rows of the trace that are not measured
-    same_rows,    ///< rows that are measured: too few others are left
-    other_trace,  ///< PredictionRequest::statistics
+    other_rows,     ///< rows of the trace that are not measured
+    same_rows,      ///< rows that are measured: too few others are left
+    other_trace,    ///< PredictionRequest::statistics
+    shorter_trace,  ///< the same, and it ends before four fifths of the measured trace (longer_text.h)
 };
 
-/// "other rows", "the measured rows", "another trace".
+/// "other rows", "the measured rows", "another text", "a shorter text".
 std::string to_string(PredictionSource source);
 
 PredictionSource prediction_source(const TracePlan& plan, const PredictionRequest& request);
 
 /// The settings of the unit's trace, for the rows that are measured. Throws InputError where the other trace has not
 /// the unit's layer or head, or another head_dim; FileError, KernelError.
-std::vector<Prediction> predict_unit(const MeasurePlan& plan, const MeasureUnit& unit,
-                                     const PredictionRequest& request);
+std::vector<ToldPrediction> predict_unit(const MeasurePlan& plan, const MeasureUnit& unit,
+                                         const PredictionRequest& request);
 
 /// The same of every unit of the plan.
-std::vector<std::vector<Prediction>> predict_plan(const MeasurePlan& plan, const PredictionRequest& request,
-                                                  const std::function<void(double, const std::string&)>& progress);
+std::vector<std::vector<ToldPrediction>> predict_plan(const MeasurePlan& plan, const PredictionRequest& request,
+                                                      const std::function<void(double, const std::string&)>& progress);
 
-/// The columns predicted_needle_hit, predicted_mass_recall and prediction (law and source) of the table `measure`.
+/// The columns predicted_needle_hit, predicted_mass_recall, each with its interval, and prediction (law and source) of
+/// the table `measure`.
 std::vector<Column> prediction_columns(const MeasurePlan& plan, const PredictionRequest& request,
-                                       const std::vector<std::vector<Prediction>>& predictions);
+                                       const std::vector<std::vector<ToldPrediction>>& predictions);
 
 }  // namespace mobalab::experiments

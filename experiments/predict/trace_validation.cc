@@ -38,7 +38,7 @@ public:
         : plan_(plan), request_(request), levels_(levels) {}
 
     std::vector<TraceComparison> compare(const std::vector<std::vector<MeasuredSetting>>& measured,
-                                         const std::vector<std::vector<Prediction>>& predictions) const {
+                                         const std::vector<std::vector<ToldPrediction>>& predictions) const {
         std::vector<TraceComparison> all;
         for (const Kind& kind : kinds) {
             for (std::size_t trace = 0; trace < plan_.traces.size(); ++trace) {
@@ -50,7 +50,7 @@ public:
 
 private:
     void add(const Kind& kind, std::size_t trace, const std::vector<std::vector<MeasuredSetting>>& measured,
-             const std::vector<std::vector<Prediction>>& predictions, std::vector<TraceComparison>& all) const {
+             const std::vector<std::vector<ToldPrediction>>& predictions, std::vector<TraceComparison>& all) const {
         const TracePlan& of_trace = plan_.traces[trace];
         const StatedError stated = stated_error(request_.law, prediction_source(of_trace, request_));
         double count = 0.0;
@@ -64,7 +64,7 @@ private:
                 ++row;
                 if (plan_.units[u].trace != trace || keeps_all(of_trace, of_trace.settings[s])) continue;
                 const double* values = &measured[u][s].values[static_cast<std::size_t>(kind.quantity)];
-                const double predicted = predictions[u][s].*kind.predicted;
+                const double predicted = predictions[u][s].prediction.*kind.predicted;
                 if (std::isnan(values[0]) || std::isnan(predicted)) continue;
                 const double half = 0.5 * (values[2] - values[1]);
                 const auto clusters =
@@ -130,7 +130,7 @@ TraceLevels trace_levels(const MeasurePlan& plan, double alpha) {
 
 std::vector<TraceComparison> compare_with_predictions(const MeasurePlan& plan,
                                                       const std::vector<std::vector<MeasuredSetting>>& measured,
-                                                      const std::vector<std::vector<Prediction>>& predictions,
+                                                      const std::vector<std::vector<ToldPrediction>>& predictions,
                                                       const PredictionRequest& request, const TraceLevels& levels) {
     return Comparer(plan, request, levels).compare(measured, predictions);
 }

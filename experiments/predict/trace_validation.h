@@ -38,7 +38,7 @@ TraceLevels trace_levels(const MeasurePlan& plan, double alpha);
 /// called wrong with a probability of about alpha at most.
 std::vector<TraceComparison> compare_with_predictions(const MeasurePlan& plan,
                                                       const std::vector<std::vector<MeasuredSetting>>& measured,
-                                                      const std::vector<std::vector<Prediction>>& predictions,
+                                                      const std::vector<std::vector<ToldPrediction>>& predictions,
                                                       const PredictionRequest& request, const TraceLevels& levels);
 
 /// The table validate_comparisons.

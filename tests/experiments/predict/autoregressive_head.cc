@@ -7,13 +7,13 @@
 
 namespace mobalab::experiments {
 
-AutoregressiveHead autoregressive_head(std::uint64_t seed) {
+AutoregressiveHead autoregressive_head(std::uint64_t seed, std::int64_t tokens) {
     std::mt19937_64 random(seed);
     std::normal_distribution<double> normal;
     std::uniform_real_distribution<double> uniform;
     constexpr double neighbour = 0.7;  // correlation of neighbouring keys
     constexpr double likeness = 1.4;   // of a query and its key
-    AutoregressiveHead head{.tokens = 1536, .q_start = 512, .head_dim = 24, .q = {}, .k = {}};
+    AutoregressiveHead head{.tokens = tokens, .q_start = tokens / 3, .head_dim = 24, .q = {}, .k = {}};
     const auto d = static_cast<std::size_t>(head.head_dim);
     for (std::size_t i = 0; i < static_cast<std::size_t>(head.tokens) * d; ++i) {
         const double old = i < d ? normal(random) : head.k[i - d];

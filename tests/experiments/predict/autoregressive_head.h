@@ -19,7 +19,8 @@ struct AutoregressiveHead {
     std::vector<float> k;  ///< [tokens, head_dim]
 };
 
-AutoregressiveHead autoregressive_head(std::uint64_t seed);
+/// Queries are those of the last two thirds of the tokens.
+AutoregressiveHead autoregressive_head(std::uint64_t seed, std::int64_t tokens = 1536);
 
 /// The heads (of as many tokens) as layer 2 of a trace in safetensors, fp32, one key head a query head, scale 1.
 std::string trace_bytes(const std::vector<AutoregressiveHead>& heads);

@@ -101,6 +101,28 @@ TEST_F(Predictions, WithoutOtherRowsComeFromTheMeasuredOnesAndSaySo) {
     EXPECT_EQ(nlohmann::json::parse(run.out).at(0)["prediction"], "one-pass, from the measured rows");
 }
 
+TEST_F(Predictions, OfLongerTextsHaveAnIntervalOrAreNotTold) {
+    // Half as long: at 6 blocks of 128 every block of the short text is kept with k = 7, which says nothing of 12
+    // blocks.
+    const std::string half = folder_ / "half.safetensors";
+    spill(half, trace_bytes({autoregressive_head(7, 768), autoregressive_head(8, 768)}));
+    const Captured run =
+        this->run("measure --predict one-pass --json --block-size 16,128 --topk 7 --statistics " + half);
+    ASSERT_EQ(run.code, exit_ok) << run.err;
+    for (const auto& row : nlohmann::json::parse(run.out)) {
+        EXPECT_EQ(row["prediction"], "one-pass, from a shorter text half.safetensors");
+        for (const std::string name : {"needle_hit", "mass_recall"}) {
+            if (row["block_size"] == 128) {
+                EXPECT_TRUE(row["predicted_" + name].is_null());
+                EXPECT_TRUE(row["predicted_" + name + "_low"].is_null());
+                continue;
+            }
+            EXPECT_LE(row["predicted_" + name + "_low"].get<double>(), row[name].get<double>()) << row.dump();
+            EXPECT_GE(row["predicted_" + name + "_high"].get<double>(), row[name].get<double>()) << row.dump();
+        }
+    }
+}
+
 TEST_F(Predictions, BadRequestsAreOneLine) {
     EXPECT_THAT(run("measure --predict two-pass").err, HasSubstr("must be one of one-pass, standardised, empirical"));
     EXPECT_THAT(run("measure --statistics " + other_).err, HasSubstr("nearest valid: --predict one-pass"));

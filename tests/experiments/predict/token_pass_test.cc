@@ -11,6 +11,8 @@
 #include "analysis/measured_scores/one_pass_law.h"
 #include "analysis/routing_point.h"
 #include "experiments/predict/block_sample.h"
+#include "experiments/predict/longer_text.h"
+#include "experiments/predict/routed_scores.h"
 #include "experiments/predict/target_groups.h"
 
 namespace mobalab::experiments {
@@ -166,6 +168,56 @@ TEST(BlockSample, StandardisesWithinTheRowAndWeighsByMass) {
     EXPECT_NEAR(signal.a, 0.0, 1e-12);
     EXPECT_NEAR(signal.r, 0.0, 1e-12);
     EXPECT_TRUE(block_sample(scores, 4, false).targets.empty());  // one candidate
+}
+
+/// One row at position 9 of blocks of 2, candidates 0 ... 3 with means 2, 1, 3, 3; the needle, key 3, is in block 1.
+HeadScores one_row() {
+    HeadScores scores;
+    scores.logits.resize(1, 10);
+    scores.logits << 2.5F, 1.5F, -0.5F, 2.5F, 5.0F, 1.0F, 2.0F, 4.0F, 9.0F, 0.5F;
+    scores.positions = {9};
+    return scores;
+}
+
+TEST(RoutedShares, RouteTheHigherOfEqualBlocksAndKeepTheFirst) {
+    const HeadScores scores = one_row();
+    double mass[4] = {};
+    double past = 0.0;
+    for (Eigen::Index key = 0; key < 8; ++key) {
+        mass[key / 2] += std::exp(static_cast<double>(scores.logits(0, key)));
+        past += std::exp(static_cast<double>(scores.logits(0, key)));
+    }
+    const auto setting = [](std::int64_t topk, bool keep_first) {
+        return RouteSetting{{.block_size = 2, .router = "mean"}, topk, keep_first};
+    };
+    const std::vector<RouteSetting> settings = {setting(1, false), setting(2, false), setting(3, true),
+                                                setting(4, true),  setting(4, false), setting(5, false)};
+    const double recall[] = {0.0, mass[3], mass[0] + mass[3], mass[0] + mass[3] + mass[2], mass[3] + mass[2] + mass[0],
+                             past};
+    const auto shares = routed_shares(scores, settings);
+    for (std::size_t i = 0; i < settings.size(); ++i) {
+        EXPECT_NEAR(shares[i].mass_recall, recall[i] / past, 1e-6) << "setting " << i;
+        EXPECT_EQ(shares[i].needle_hit, i == 5 ? 1.0 : 0.0) << "setting " << i;
+        EXPECT_EQ(shares[i].keeps_all, i == 5);
+    }
+}
+
+TEST(LongerText, IsToldWhereLawAndShortTextAreNear) {
+    const HeadScores scores = one_row();
+    const std::vector<RouteSetting> settings(3, {{.block_size = 2, .router = "mean"}, 2, false});
+    const double recall = routed_shares(scores, settings)[0].mass_recall;
+    constexpr double none = std::numeric_limits<double>::quiet_NaN();
+    const std::vector<Prediction> law = {{0.1, recall + 0.08}, {0.2, recall - 0.2}, {none, none}};
+    const auto told = predict_longer(law, scores, settings);
+    EXPECT_EQ(told[0].prediction.needle_hit, 0.0);  // the short text's
+    EXPECT_NEAR(told[0].margin.needle_hit, 0.14 + 0.05, 1e-12);
+    EXPECT_NEAR(told[0].prediction.mass_recall, recall + 0.04, 1e-12);
+    EXPECT_NEAR(told[0].margin.mass_recall, 0.14 + 0.04, 1e-12);
+    for (std::size_t i = 1; i < 3; ++i) {
+        EXPECT_TRUE(std::isnan(told[i].prediction.needle_hit));
+        EXPECT_TRUE(std::isnan(told[i].prediction.mass_recall));
+        EXPECT_TRUE(std::isnan(told[i].margin.mass_recall));
+    }
 }
 
 TEST(PredictionRows, AreEvenlySpreadOverWhatIsNotMeasured) {
