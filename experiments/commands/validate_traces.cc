@@ -33,10 +33,10 @@ const std::vector<std::string> shared_flags = {"block-size", "topk", "budget",  
                                                "dtype",      "seed", "threads", "alpha",           "out",    "force",
                                                "resume",     "json", "csv"};
 
-/// Where the flag names no rows: half of those of the shortest trace, so that the other half is there to predict from.
+/// Where none are asked for: half of those of the shortest trace, so that the other half is there to predict from.
 std::int64_t rows_of(const Arguments& arguments, const MeasurePlan& plan) {
-    const std::int64_t rows = arguments.integer("rows", 0, most_tokens);
-    if (rows > 0 || arguments.given("statistics")) return rows;
+    if (arguments.given("rows")) return arguments.integer("rows", 0, most_tokens);
+    if (arguments.given("statistics")) return 0;
     std::int64_t fewest = most_tokens;
     for (const TracePlan& of_trace : plan.traces) fewest = std::min(fewest, of_trace.trace.info().queries);
     return std::max<std::int64_t>(1, fewest / 2);
@@ -44,7 +44,9 @@ std::int64_t rows_of(const Arguments& arguments, const MeasurePlan& plan) {
 
 PredictionRequest request_of(const Arguments& arguments, std::int64_t rows) {
     PredictionRequest request{
-        .law = parse_prediction_law(arguments.text("predict")), .rows = rows, .threads = worker_threads(arguments)};
+        .law = arguments.given("predict") ? parse_prediction_law(arguments.text("predict")) : PredictionLaw::one_pass,
+        .rows = rows,
+        .threads = worker_threads(arguments)};
     if (arguments.given("statistics")) request.statistics = Trace::open(arguments.text("statistics"));
     return request;
 }
@@ -163,14 +165,16 @@ int report(const Table& settings, const Table& comparisons, const Arguments& arg
 }  // namespace
 
 std::vector<Flag> trace_validation_flags() {
+    // Without defaults, so that the settings of a run on planted needles name none of them.
     return {
         {"traces", "PATH", "",
          "traces of a model instead of planted needles; may be given without the flag's name, and more than one"},
         {"layer", "LIST", "", "traces: layers of the model; without it all in the trace"},
         {"head", "LIST", "", "traces: query heads; without it all"},
-        {"rows", "N", "0", "traces: queries of a head that are measured, at least; 0: half, or with --statistics all"},
-        {"keep-first", "NAME", "off", "traces: block 0 is always kept and counted in k: off, on, or both"},
-        {"predict", "LAW", "one-pass", "traces: the law; one-pass, standardised, empirical"},
+        {"rows", "N", "",
+         "traces: queries of a head that are measured, at least; 0: all. Without it half, with --statistics all"},
+        {"keep-first", "NAME", "", "traces: block 0 is always kept and counted in k: off, on, or both; without it off"},
+        {"predict", "LAW", "", "traces: the law; one-pass, standardised, empirical; without it one-pass"},
         {"statistics", "PATH", "",
          "traces: trace of the same model to predict from; without it rows of the trace that are not measured"}};
 }
@@ -208,7 +212,8 @@ MeasurePlan trace_validation_plan(const Arguments& arguments) {
     if (arguments.given("budget")) request.budgets = arguments.integers("budget", 1, most_tokens);
     if (arguments.given("topk") || request.budgets.empty()) request.topks = arguments.integers("topk", 1, most_tokens);
     request.scorers = {"mean"};
-    const std::string keep_first = arguments.choice("keep-first", {"off", "on", "both"});
+    const std::string keep_first =
+        arguments.given("keep-first") ? arguments.choice("keep-first", {"off", "on", "both"}) : "off";
     request.keep_first = keep_first == "both" ? std::vector<bool>{false, true} : std::vector<bool>{keep_first == "on"};
     if (arguments.choice("dtype", {"fp32", "bf16", "fp16", "auto"}) != "auto") request.dtype = dtype_of(arguments);
     if (arguments.given("layer")) request.layers = arguments.integers("layer", 0);
