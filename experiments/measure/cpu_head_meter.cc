@@ -1,88 +1,20 @@
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <map>
 #include <optional>
 
 #include "experiments/base/build_info.h"
 #include "experiments/base/parallel_for.h"
 #include "experiments/measure/block_scores.h"
+#include "experiments/measure/group_selections.h"
 #include "experiments/measure/head_meter.h"
 #include "experiments/measure/kernel_head.h"
 #include "experiments/measure/score_rows.h"
-#include "experiments/measure/setting_groups.h"
 
 namespace mobalab::experiments {
 namespace {
 
 constexpr std::int64_t rows_a_window = 128;
 constexpr std::int64_t distant_tokens = 1025;  // from a row back to its latest distant key
-
-/// What is known of one group before windows are looked at.
-struct GroupWork {
-    ScoredGroup group;
-    Summaries summaries;
-    std::vector<Selection> selections;  ///< of each RoutedGroup; a reference router's are filled by the windows
-    std::vector<Selection> unrounded;   ///< of each RoutedGroup with Centroids::fp32; none where nothing is rounded
-};
-
-/// One slot more than is kept, for the best block left out.
-std::int64_t routed_topk(const RoutedGroup& routed) {
-    return routed.most_topk + 1;
-}
-
-Selection empty_selection(const HeadTensors& head, std::int64_t block_size, std::int64_t topk) {
-    const std::int64_t blocks = (head.q_start + head.q.rows + block_size - 1) / block_size;
-    Selection selection{.slots = std::min(topk, blocks) - 1, .blocks = {}, .scores = {}};
-    selection.blocks.resize(static_cast<std::size_t>(head.q.rows * selection.slots));
-    selection.scores.resize(selection.blocks.size());
-    return selection;
-}
-
-bool rounds(const ScoredGroup& group, kernels::DataType dtype) {
-    return group.router->scorer && group.router->scored && dtype != kernels::DataType::fp32 &&
-           group.score.centroids == kernels::Centroids::input_dtype;
-}
-
-GroupWork work_of(ScoredGroup group, const HeadTensors& head, const KernelHead& kernel) {
-    GroupWork work{.group = std::move(group), .summaries = {}, .selections = {}, .unrounded = {}};
-    const ScoreSetting& score = work.group.score;
-    const bool by_kernel = work.group.router->scorer.has_value();
-    if (by_kernel && work.group.router->scored) {
-        work.summaries = kernel.summaries(score);
-    }
-    for (const RoutedGroup& routed : work.group.routed) {
-        const std::int64_t topk = routed_topk(routed);
-        work.selections.push_back(by_kernel ? kernel.route(score, routed.keep_first, topk)
-                                            : empty_selection(head, score.block_size, topk));
-        if (rounds(work.group, head.q.dtype)) {
-            ScoreSetting exact = score;
-            exact.centroids = kernels::Centroids::fp32;
-            work.unrounded.push_back(kernel.route(exact, routed.keep_first, topk));
-        }
-    }
-    return work;
-}
-
-std::span<const std::int32_t> kept(const Selection& selection, std::size_t row, std::int64_t slots) {
-    return std::span(selection.blocks)
-        .subspan(row * static_cast<std::size_t>(selection.slots), static_cast<std::size_t>(slots));
-}
-
-bool same_set(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
-    return std::is_permutation(a.begin(), a.end(), b.begin(), b.end());
-}
-
-/// RowOutcomes::margin of a row whose scores have this deviation.
-float margin_of(const Selection& selection, std::size_t row, std::int64_t slots, bool keep_first, float deviation) {
-    constexpr float none = std::numeric_limits<float>::quiet_NaN();
-    const std::size_t at = row * static_cast<std::size_t>(selection.slots) + static_cast<std::size_t>(slots);
-    const bool has_last = slots > (keep_first ? 1 : 0);
-    if (!has_last || slots >= selection.slots || selection.blocks[at] < 0) {
-        return none;
-    }
-    return (selection.scores[at - 1] - selection.scores[at]) / deviation;
-}
 
 /// A head that is being measured.
 class Measurement {
@@ -94,7 +26,7 @@ public:
         q_ = Eigen::Map<const FloatRows>(q.data(), head.q.rows, head.q.head_dim);
         k_ = Eigen::Map<const FloatRows>(k.data(), head.k.rows, head.k.head_dim);
         for (ScoredGroup& group : grouped(settings)) {
-            work_.push_back(work_of(std::move(group), head, kernel_));
+            work_.push_back(select_blocks(std::move(group), head, kernel_));
         }
         make_room();
     }
@@ -112,7 +44,7 @@ public:
                 }
             }
         }
-        for (const GroupWork& work : work_) {
+        for (const GroupSelections& work : work_) {
             finish(work);
         }
         return std::move(outcomes_);
@@ -129,7 +61,7 @@ private:
             const std::vector<float> zeros(rows);
             outcomes_.blocks[setting.score.block_size] = {zeros, zeros, zeros, zeros, std::vector<std::int32_t>(rows)};
         }
-        for (const GroupWork& work : work_) {
+        for (const GroupSelections& work : work_) {
             if (work.group.router->scored) {
                 outcomes_.scores[work.group.score] = empty_score_outcomes(head_.q.rows);
             }
@@ -167,7 +99,7 @@ private:
         return distances;
     }
 
-    void measure_group(const RowWindow& window, const BlockSums& blocks, std::int64_t first, GroupWork& work,
+    void measure_group(const RowWindow& window, const BlockSums& blocks, std::int64_t first, GroupSelections& work,
                        DistanceSums& distances) {
         const Router& router = *work.group.router;
         if (router.scored || router.score != nullptr) {
@@ -194,7 +126,7 @@ private:
         }
     }
 
-    static void rank(std::span<const double> scores, std::size_t row, GroupWork& work) {
+    static void rank(std::span<const double> scores, std::size_t row, GroupSelections& work) {
         for (std::size_t i = 0; i < work.group.routed.size(); ++i) {
             Selection& selection = work.selections[i];
             const auto slots = static_cast<std::size_t>(selection.slots);
@@ -224,7 +156,7 @@ private:
     }
 
     /// What needs whole selections.
-    void finish(const GroupWork& work) {
+    void finish(const GroupSelections& work) {
         for (std::size_t i = 0; i < work.group.routed.size(); ++i) {
             for (const std::size_t setting : work.group.routed[i].settings) {
                 RowOutcomes& outcome = outcomes_.settings[setting];
@@ -250,7 +182,7 @@ private:
         }
     }
 
-    void add_margins(const GroupWork& work, std::size_t i, RowOutcomes& outcome) const {
+    void add_margins(const GroupSelections& work, std::size_t i, RowOutcomes& outcome) const {
         const std::vector<float>& deviation = outcomes_.scores.at(work.group.score).deviation;
         outcome.margin.resize(deviation.size());
         for (std::size_t row = 0; row < deviation.size(); ++row) {
@@ -285,7 +217,7 @@ private:
     int threads_;
     KernelHead kernel_;
     FloatRows q_, k_;
-    std::vector<GroupWork> work_;
+    std::vector<GroupSelections> work_;
     std::optional<FloatRows> dense_;
     HeadOutcomes outcomes_;
 };

@@ -69,7 +69,7 @@ std::vector<RowStretch> row_stretches(std::int64_t q_start, std::int64_t queries
         return stretches;
     }
     for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t number = count == 1 ? whole - 1 : (whole - 1) * i / (count - 1);
+        const std::int64_t number = (2 * i + 1) * whole / (2 * count);  // the middle of each part: no end counts more
         stretches.push_back({before + number * rows_a_stretch, rows_a_stretch});
     }
     return stretches;

@@ -23,7 +23,7 @@ struct RowStretch {
     std::int64_t count;
 };
 
-/// All rows in stretches of at most `rows_a_call`; where fewer are wanted, evenly spread stretches of 128 that begin at
+/// All rows in stretches of at most `rows_a_call`; where fewer are wanted, stretches of 128 evenly spread that begin at
 /// positions of multiples of 128, or all where there are not so many of them.
 std::vector<RowStretch> row_stretches(std::int64_t q_start, std::int64_t queries, std::int64_t wanted,
                                       std::int64_t rows_a_call);

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 #include <set>
+#include <utility>
 
 #include "analysis/cluster_interval.h"
 #include "kernels/scorers/hash_score.h"
@@ -80,7 +81,8 @@ struct JudgedRow {
 
 class Judge {
 public:
-    Judge(const JudgedHead& head, const JudgedSetting& setting) : head_(head), setting_(setting) {
+    Judge(const JudgedHead& head, const Rows& affinities, const JudgedSetting& setting)
+        : head_(head), affinities_(affinities), setting_(setting) {
         for (std::size_t r = 0; r < head.q.size(); ++r) {
             if ((head.q_start + static_cast<std::int64_t>(r)) / setting.block_size > 0) {
                 rows_.push_back(row(r));
@@ -102,8 +104,18 @@ private:
         return {begin, begin + static_cast<std::ptrdiff_t>(count)};
     }
 
-    double score(const JudgedRow& row, const Values& q, std::int64_t j, bool bf16) const {
-        const Keys keys = block(j, 0, size());
+    /// Of sub-block `part` of `parts` of block j, remembered.
+    const Values& summary_of(const std::string& what, std::int64_t j, std::size_t part, std::size_t parts,
+                             bool bf16) const {
+        Values& known = summaries_[{what, bf16}][{j, part}];
+        if (known.empty()) {
+            const auto of_channel = what == "mean" ? mean : what == "largest" ? largest : smallest;
+            known = summary(block(j, part * size() / parts, size() / parts), bf16, of_channel);
+        }
+        return known;
+    }
+
+    double score(const JudgedRow& row, const Values& q, const Values& affinity, std::int64_t j, bool bf16) const {
         const std::string& scorer = setting_.scorer;
         if (scorer == "window") {
             return static_cast<double>(j);
@@ -112,24 +124,22 @@ private:
             return row.masses[static_cast<std::size_t>(j)];
         }
         if (scorer == "cum2") {
-            Values z;
-            for (const Values& key : keys) {
-                z.push_back(dot(q, key));
-            }
+            const auto first = affinity.begin() + j * setting_.block_size;
+            const Values z(first, first + setting_.block_size);
             return head_.scale * mean(z) + head_.scale * head_.scale / 2.0 * variance(z);
         }
         if (scorer == "random") {
             return kernels::hash_score(kernels::hash_of_query(head_.seed, 0, 0, row.position), j);
         }
         if (scorer == "mean") {
-            return dot(q, summary(keys, bf16, mean));
+            return dot(q, summary_of("mean", j, 0, 1, bf16));
         }
         if (scorer == "max") {
-            return dot(q, summary(keys, bf16, largest));
+            return dot(q, summary_of("largest", j, 0, 1, bf16));
         }
         if (scorer == "quest") {
-            const Values high = summary(keys, bf16, largest);
-            const Values low = summary(keys, bf16, smallest);
+            const Values& high = summary_of("largest", j, 0, 1, bf16);
+            const Values& low = summary_of("smallest", j, 0, 1, bf16);
             double sum = 0.0;
             for (std::size_t c = 0; c < q.size(); ++c) {
                 sum += std::max(q[c] * high[c], q[c] * low[c]);
@@ -139,7 +149,7 @@ private:
         const auto parts = static_cast<std::size_t>(std::stoi(scorer.substr(std::strlen("submean-"))));
         double best = -std::numeric_limits<double>::infinity();
         for (std::size_t part = 0; part < parts; ++part) {
-            best = std::max(best, dot(q, summary(block(j, part * size() / parts, size() / parts), bf16, mean)));
+            best = std::max(best, dot(q, summary_of("mean", j, part, parts, bf16)));
         }
         return best;
     }
@@ -173,10 +183,7 @@ private:
         JudgedRow row;
         row.position = head_.q_start + static_cast<std::int64_t>(r);
         row.own = row.position / setting_.block_size;
-        Values z;
-        for (std::int64_t t = 0; t <= row.position; ++t) {
-            z.push_back(dot(q, head_.k[static_cast<std::size_t>(t)]));
-        }
+        const Values& z = affinities_[r];
         const double top = largest(z);
         for (const double value : z) {
             row.weights.push_back(std::exp(head_.scale * (value - top)));
@@ -190,8 +197,8 @@ private:
             row.masses.push_back(mass(row, j, false));
         }
         for (std::int64_t j = 0; j < row.own; ++j) {
-            row.scores.push_back(score(row, q, j, head_.bf16));
-            unrounded.push_back(score(row, q, j, false));
+            row.scores.push_back(score(row, q, z, j, head_.bf16));
+            unrounded.push_back(head_.bf16 ? score(row, q, z, j, false) : row.scores.back());
         }
         row.kept = routed(row.scores);
         row.kept_unrounded = routed(unrounded);
@@ -246,8 +253,10 @@ private:
     void add_keys(std::map<std::string, double>& columns) const;
 
     const JudgedHead& head_;
+    const Rows& affinities_;
     const JudgedSetting& setting_;
     std::vector<JudgedRow> rows_;
+    mutable std::map<std::pair<std::string, bool>, std::map<std::pair<std::int64_t, std::size_t>, Values>> summaries_;
 };
 
 /// Totals by query block.
@@ -471,8 +480,20 @@ void Judge::add_keys(std::map<std::string, double>& columns) const {
 
 }  // namespace
 
-std::map<std::string, double> judge(const JudgedHead& head, const JudgedSetting& setting, double confidence) {
-    return Judge(head, setting).columns(confidence);
+Rows affinities(const JudgedHead& head) {
+    Rows rows;
+    for (std::size_t r = 0; r < head.q.size(); ++r) {
+        Values& z = rows.emplace_back();
+        for (std::size_t t = 0; t <= static_cast<std::size_t>(head.q_start) + r; ++t) {
+            z.push_back(dot(head.q[r], head.k[t]));
+        }
+    }
+    return rows;
+}
+
+std::map<std::string, double> judge(const JudgedHead& head, const Rows& affinities, const JudgedSetting& setting,
+                                    double confidence) {
+    return Judge(head, affinities, setting).columns(confidence);
 }
 
 }  // namespace mobalab::experiments

@@ -30,8 +30,12 @@ struct JudgedSetting {
     bool keep_first;
 };
 
+/// q . k of every row with keys 0 ... its position.
+Rows affinities(const JudgedHead& head);
+
 /// A row of the table `measure` by the names of its columns, from the definitions: whole matrices of scores and masses,
 /// sorted rows, plain sums. NaN: no row qualifies. Intervals are of analysis/cluster_interval.h.
-std::map<std::string, double> judge(const JudgedHead& head, const JudgedSetting& setting, double confidence);
+std::map<std::string, double> judge(const JudgedHead& head, const Rows& affinities, const JudgedSetting& setting,
+                                    double confidence);
 
 }  // namespace mobalab::experiments

@@ -57,11 +57,15 @@ void expect_same(const nlohmann::json& row, const std::map<std::string, double>&
 /// Where routed blocks of scorer random lie, and its output, hang on hash scores of head 0 that the judge draws too.
 void compare_with_judge(const std::string& path, const SyntheticTrace& trace, const nlohmann::json& rows) {
     ASSERT_FALSE(rows.empty()) << path;
+    std::vector<Rows> products;
+    for (const JudgedHead& head : trace.heads) {
+        products.push_back(affinities(head));
+    }
     for (const nlohmann::json& row : rows) {
         JudgedHead head = trace.heads[row.at("head").get<std::size_t>()];
         head.seed = 7;
-        const std::map<std::string, double> judged = judge(
-            head, {row.at("block_size"), row.at("topk"), row.at("scorer"), row.at("keep_first") == 1}, confidence);
+        const JudgedSetting setting{row.at("block_size"), row.at("topk"), row.at("scorer"), row.at("keep_first") == 1};
+        const auto judged = judge(head, products[row.at("head").get<std::size_t>()], setting, confidence);
         for (const QuantityText& text : count_texts) {
             expect_same(row, judged, text.name);
         }
