@@ -14,6 +14,7 @@
 #include "experiments/measure/measure_run.h"
 #include "experiments/measure/measure_table.h"
 #include "experiments/points/shown_columns.h"
+#include "experiments/predict/head_prediction.h"
 #include "experiments/results/table_text.h"
 
 namespace mobalab::experiments {
@@ -39,6 +40,10 @@ std::vector<Flag> measure_flags() {
                {"device", "NAME", "cpu", "kernel to run: cpu, cuda, or auto (cuda where it can run all that is asked)"},
                {"dtype", "NAME", "auto", "type of the tensors: fp32, bf16, fp16; auto: the trace's own"},
                {"centroids", "NAME", "dtype", "summaries of keys: rounded to the dtype, as MoBA does, or kept in fp32"},
+               {"predict", "LAW", "",
+                "also what a law says, from statistics of the head's scores: one-pass, standardised, empirical"},
+               {"statistics", "PATH", "",
+                "trace of the same model to predict from; without it rows of the trace itself"},
                {"confidence", "P", "0.95", "confidence of the intervals"},
                {"skip-impossible", "", "", "leave out settings that cannot be, instead of an error"}} +
            engine_flags("1") + resumable_output_flags() + table_flags();
@@ -85,10 +90,31 @@ MeasureSettings settings_of(const Arguments& arguments) {
             .confidence = interval_confidence(arguments)};
 }
 
+/// --predict; empty: nothing is predicted.
+std::optional<PredictionRequest> prediction_of(const Arguments& arguments, const MeasureSettings& settings) {
+    if (!arguments.given("predict")) {
+        if (arguments.given("statistics")) {
+            throw InputError("statistics: is of predictions; nearest valid: --predict one-pass beside it");
+        }
+        return {};
+    }
+    PredictionRequest request{.law = parse_prediction_law(arguments.text("predict")),
+                              .rows = settings.rows,
+                              .threads = worker_threads(arguments)};
+    if (arguments.given("statistics")) {
+        request.statistics = Trace::open(arguments.text("statistics"));
+    }
+    return request;
+}
+
 Results results_of(const MeasurePlan& plan, const MeasureSettings& settings, const HeadMeter& meter,
                    const Arguments& arguments) {
     Results results = new_results("measure");
     results.task = measure_task(plan, settings, meter.device());
+    if (arguments.given("predict")) {
+        results.task = task_id(fmt::format("{}\npredict={}\nstatistics={}", results.task, arguments.text("predict"),
+                                           arguments.text("statistics")));
+    }
     results.command = arguments.command_line();
     results.settings = arguments.settings();
     results.seed = settings.seed;
@@ -119,6 +145,8 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
                                  {"lost_mass", "lost"},
                                  {"output_error", "output_error"},
                                  {"needle_hit", "needle"},
+                                 {"predicted_mass_recall", "predicted_recall"},
+                                 {"predicted_needle_hit", "predicted_needle"},
                                  {"distant_hit", "distant"},
                                  {"fact_hit", "fact"},
                                  {"distance_r2", "r2"}});
@@ -131,6 +159,7 @@ int run_measure(const Arguments& arguments, Terminal& terminal) {
     }
     const MeasureRequest request = request_of(arguments);
     const MeasureSettings settings = settings_of(arguments);
+    const std::optional<PredictionRequest> prediction = prediction_of(arguments, settings);
     const ResumableOutput::Mode mode = output_mode(arguments);
     const MeasurePlan plan = plan_measurement(paths, request);
     const std::unique_ptr<HeadMeter> meter = chosen_meter(arguments, plan, terminal);
@@ -153,7 +182,14 @@ int run_measure(const Arguments& arguments, Terminal& terminal) {
         measured = run_measurement(plan, settings, *meter, output ? &*output : nullptr,
                                    [&](double fraction, const std::string& text) { display.update(fraction, text); });
     }
-    const Table table = measure_table(plan, measured, settings, meter->device());
+    Table table = measure_table(plan, measured, settings, meter->device());
+    if (prediction) {
+        ProgressDisplay display(terminal, "measure");
+        const auto predictions = predict_plan(
+            plan, *prediction, [&](double fraction, const std::string& text) { display.update(fraction, text); });
+        const std::vector<Column> columns = prediction_columns(plan, *prediction, predictions);
+        table.columns.insert(table.columns.end(), columns.begin(), columns.end());
+    }
     if (output) {
         output->commit({table});
     }
@@ -188,6 +224,9 @@ Subcommand measure_command() {
           "what the scorers find in 1024 keys, by block size"},
          {"measure book.safetensors code.safetensors --keep-first both --layer 5,18 --out measure.h5",
           "two texts, with and without the first block always kept, to a results file"},
+         {"measure book.safetensors --predict one-pass --rows 1024",
+          "beside it what token statistics of the other rows say"},
+         {"measure code.safetensors --predict one-pass --statistics book.safetensors", "and those of another text"},
          {"measure long.safetensors --rows 2048 --csv", "every column, from 2048 queries of each head"}},
         "traces",
         run_measure,

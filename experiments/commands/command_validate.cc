@@ -8,14 +8,17 @@
 #include "analysis/binomial_interval.h"
 #include "experiments/base/number_bytes.h"
 #include "experiments/base/parallel_for.h"
+#include "experiments/base/this_rank.h"
 #include "experiments/base/values.h"
 #include "experiments/cli/progress.h"
 #include "experiments/commands/comparisons.h"
+#include "experiments/commands/meter_choice.h"
 #include "experiments/commands/output_flags.h"
 #include "experiments/commands/probe_commands.h"
 #include "experiments/commands/probe_flags.h"
 #include "experiments/commands/subcommands.h"
 #include "experiments/commands/validate_report.h"
+#include "experiments/commands/validate_traces.h"
 #include "experiments/points/point_grid.h"
 #include "experiments/ranks/work_dealer.h"
 #include "experiments/results/column_builder.h"
@@ -255,21 +258,43 @@ Subcommand validate_command() {
         "\n"
         "exact_miss and simulated are of the last query; kernel is over probes all along the sequence and belongs "
         "beside "
-        "probe_exact. paper_miss is the model gaussian, reported but never a verdict.",
+        "probe_exact. paper_miss is the model gaussian, reported but never a verdict.\n"
+        "\n"
+        "With traces (`mobalab measure --help`): does the kernel find on a model's own queries and keys what a law "
+        "predicts from statistics of other rows, or of another text? Each setting, and their mean error, must be "
+        "within "
+        "the law's stated error and what chance does to so many clusters of rows (Bonferroni).",
         probe_flags() +
-            std::vector<Flag>{{"trials", "N", "0",
-                               "simulated trials a point; 0: as many as a core draws in 0.1 s, "
-                               "with --device cuda in 2 s (then drawn there)"},
-                              {"alpha", "P", "1e-6", "probability of a false disagreement, over all comparisons"}},
+            std::vector<Flag>{
+                {"trials", "N", "0",
+                 "simulated trials a point; 0: as many as a core draws in 0.1 s, "
+                 "with --device cuda in 2 s (then drawn there)"},
+                {"alpha", "P", "1e-6",
+                 "probability of a false disagreement, over all comparisons; of traces 0.05 where it is not given"}} +
+            trace_validation_flags(),
         {{"validate", "one point with the default flags"},
          {"validate --head-dim 64,128 --block-size 32:128:x2 --topk 2,8 --mu-signal 0.7", "twelve points"},
          {"validate --config experiments/configs/paper.cfg --out paper.h5", "the standard grid, to a results file"},
          {"validate --config experiments/configs/paper.cfg --out paper.h5 --resume", "the same, after an interruption"},
          {"validate --config experiments/configs/reference.cfg --device cuda --out reference.h5",
           "the grid extended to 512K tokens, through the GPU kernel"},
-         {"validate --dtype bf16 --probes 1e6 --json", "sixteen-bit tensors and a million probes, for a program"}},
-        "",
-        [](const Arguments& arguments, Terminal& terminal) { return run_on_device(arguments, terminal, run_validate); },
+         {"validate --dtype bf16 --probes 1e6 --json", "sixteen-bit tensors and a million probes, for a program"},
+         {"validate book.safetensors --block-size 16:512:x2 --budget 1024 --skip-impossible",
+          "does the kernel find in a model's heads what is predicted from half of their queries?"},
+         {"validate code.safetensors --statistics book.safetensors", "and from another text?"}},
+        "traces",
+        [](const Arguments& arguments, Terminal& terminal) {
+            check_flags_of_mode(arguments);
+            if (!arguments.given("traces")) {
+                return run_on_device(arguments, terminal, run_validate);
+            }
+            if (this_rank().helps) {
+                return exit_ok;  // traces are not dealt
+            }
+            const MeasurePlan plan = trace_validation_plan(arguments);
+            return run_trace_validation(arguments, plan, *chosen_meter(arguments, plan, terminal), terminal);
+        },
+        true,
         true};
 }
 

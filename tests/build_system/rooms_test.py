@@ -18,6 +18,7 @@ ARROWS = {
     "analysis": ["analysis/key_models", "analysis/scorers"],
     "analysis/key_models": [],
     "analysis/scorers": [],
+    "analysis/measured_scores": ["analysis"],
     "kernels": ["kernels/scorers"],
     "kernels/scorers": [],
     "kernels/cpu": ["kernels", "kernels/scorers"],
@@ -56,6 +57,8 @@ ARROWS["experiments/measure/cuda"] = [*ARROWS["experiments/measure"], "experimen
                                       "kernels/cuda/tile"]
 ARROWS["experiments/bench"] = [*WORK, "experiments/device", "experiments/points"]
 ARROWS["experiments/advise"] = ["analysis", "experiments/base", "experiments/results"]
+ARROWS["experiments/predict"] = ["analysis", "analysis/measured_scores", "kernels", "experiments/base",
+                                 "experiments/results", "experiments/trace", "experiments/measure"]
 ARROWS["experiments/commands"] = [*WORK] + [room for room in ARROWS if room.startswith("experiments/")]
 ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/commands"]  # main.cc
 
