@@ -68,9 +68,18 @@ std::vector<RowStretch> row_stretches(std::int64_t q_start, std::int64_t queries
         }
         return stretches;
     }
+    // One in each of `count` equal parts, so that no end counts more, at places that are spread over the parts
+    // (multiples of the golden ratio): at equal distances all might begin at one place of blocks of two or four
+    // stretches.
+    constexpr double golden = 0.6180339887498949;
+    std::int64_t last = -1;
     for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t number = (2 * i + 1) * whole / (2 * count);  // the middle of each part: no end counts more
-        stretches.push_back({before + number * rows_a_stretch, rows_a_stretch});
+        const auto part = static_cast<double>(i);
+        const double place = 0.25 + part * golden;
+        const double wanted_place =
+            (part + place - std::floor(place)) * static_cast<double>(whole) / static_cast<double>(count);
+        last = std::clamp(static_cast<std::int64_t>(wanted_place), last + 1, whole - (count - i));
+        stretches.push_back({before + last * rows_a_stretch, rows_a_stretch});
     }
     return stretches;
 }

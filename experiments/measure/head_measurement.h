@@ -23,8 +23,9 @@ struct RowStretch {
     std::int64_t count;
 };
 
-/// All rows in stretches of at most `rows_a_call`; where fewer are wanted, stretches of 128 evenly spread that begin at
-/// positions of multiples of 128, or all where there are not so many of them.
+/// All rows in stretches of at most `rows_a_call`; where fewer are wanted, stretches of 128 that begin at positions
+/// of multiples of 128, evenly spread over the text and over places in larger blocks; or all where there are not so
+/// many of them.
 std::vector<RowStretch> row_stretches(std::int64_t q_start, std::int64_t queries, std::int64_t wanted,
                                       std::int64_t rows_a_call);
 

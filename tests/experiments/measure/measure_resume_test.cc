@@ -120,5 +120,16 @@ TEST(MeasureRows, StretchesAreWholeApartAndSpread) {
     }
 }
 
+TEST(MeasureRows, StretchesStandAtEveryPlaceOfLargerBlocks) {
+    for (const std::int64_t wanted : {1024, 2048}) {
+        std::vector<int> places(4, 0);  // of blocks of 512
+        const auto stretches = row_stretches(4096, 4096, wanted, 4096);
+        for (const RowStretch& stretch : stretches) ++places[static_cast<std::size_t>(stretch.first / 128 % 4)];
+        for (const int count : places) EXPECT_GE(8 * count, static_cast<int>(stretches.size())) << wanted;
+        EXPECT_NEAR(places[0] + places[2], places[1] + places[3], static_cast<double>(stretches.size()) / 4.0)
+            << wanted;
+    }
+}
+
 }  // namespace
 }  // namespace mobalab::experiments
