@@ -18,7 +18,7 @@ SPREAD = (0.1, 0.9)
 
 LACKING = {"measure": "it is written by mobalab measure", "advise": "it is written by mobalab advise",
            "advise_heads": "it is written by mobalab advise",
-           "measure_distance": "it says how far back the routed blocks of each setting lie"}
+           "measure_distance": "it is written by mobalab measure where some scorer routes"}
 
 MOST_ROUTERS = 16
 """Routers in one panel: each has its own colour or mark."""

@@ -49,6 +49,12 @@ BY_CANDIDATES_COLUMNS = (
 )
 COMPARISON_COLUMNS = ("point", "kind", "expected_miss", "observed_miss", "z", "p_value", "adjusted_p")
 BENCH_COLUMNS = ("name", "seconds_median", "seconds_low", "seconds_high")
+SETTING = "setting"
+"""The row of the table measure that a row of measure_distance is about."""
+
+OF_A_SETTING = ("model", "text", "rope", "head_dim", "seq_len", "dtype", "centroids", "device")
+"""Columns of measure that measure_distance does not repeat."""
+
 SETTING_COLUMNS = ("block_size", "topk", "scorer")
 
 REQUIRED_COLUMNS = {
@@ -131,6 +137,8 @@ def open_results(path):
         _check_shares(path, group, group_attributes[group])
         _check_columns(path, group, dataset, tables)
         definitions.update(_definitions(dataset))
+    if "measure" in tables and SETTING in tables.get("measure_distance", ()):
+        tables["measure_distance"] = _of_settings(path, tables["measure_distance"], tables["measure"])
     return Results(path, attributes, tables, definitions, group_attributes)
 
 
@@ -270,6 +278,16 @@ def _decoded(variable):
             decoded[row] = _text(value) if isinstance(value, (bytes, str)) else value
         return decoded
     return values
+
+
+def _of_settings(path, table, measure):
+    """`table` with the columns of `measure` that it does not repeat."""
+    rows = table[SETTING].to_numpy()
+    if rows.dtype.kind not in "iu" or np.any((rows < 0) | (rows >= len(measure))):
+        raise ExportError(f"{path}: table 'measure_distance': column '{SETTING}' does not count the rows of table 'measure'; "
+                          "another program has changed the file, write it again with mobalab")
+    lacking = [name for name in OF_A_SETTING if name in measure and name not in table]
+    return table.assign(**{name: measure[name].to_numpy()[rows] for name in lacking})
 
 
 def _definitions(dataset):

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <ostream>
+#include <utility>
 
 #include "analysis/routing_point.h"
 #include "experiments/cli/progress.h"
@@ -191,7 +192,9 @@ int run_measure(const Arguments& arguments, Terminal& terminal) {
         table.columns.insert(table.columns.end(), columns.begin(), columns.end());
     }
     if (output) {
-        output->commit({table});
+        std::vector<Table> tables = {table};
+        tables.push_back(measure_distance_table(table, plan, measured));
+        output->commit(std::move(tables));
     }
     print(table, arguments, terminal);
     return exit_ok;
@@ -216,8 +219,9 @@ Subcommand measure_command() {
         "A row for each layer, head, block size, k and scorer. Scorers beside the kernels': window routes the latest "
         "blocks, cum2 adds the variance of q.k in the block to its mean, oracle takes the blocks of the largest mass, "
         "which no other router of as many blocks exceeds. Shares of scorer random are expectations over its draws; the "
-        "output's error and where routed blocks lie are those of one draw by --seed. Intervals are clustered by query "
-        "blocks of max(B, 128) positions, as neighbouring rows resemble each other.",
+        "output's error and own_share, window_share, sink_share are those of one draw by --seed. The results file also "
+        "has the table measure_distance, how far back routed blocks and needles lie (not of random). Intervals are "
+        "clustered by query blocks of max(B, 128) positions, as neighbouring rows resemble each other.",
         measure_flags(),
         {{"measure layer05.safetensors", "the mean at B 64, k 8, every layer and head of the trace"},
          {"measure layer05.safetensors --block-size 16:512:x2 --budget 1024 --scorer mean,quest,oracle",

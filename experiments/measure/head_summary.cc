@@ -131,7 +131,7 @@ void HeadSummary::add_row(const HeadOutcomes& outcomes, std::size_t setting, std
     const std::int64_t position = outcomes.q_start + static_cast<std::int64_t>(row);
     const std::int64_t candidates = position / asked.score.block_size;
     const Router& router = *find_router(asked.score.router);
-    const RoutedRow routed(asked, router.scorer && !router.scored, outcomes, of_setting, row);
+    const RoutedRow routed(asked, router.by_chance(), outcomes, of_setting, row);
 
     const double past = blocks.past_mass[row];
     const double past_no0 = blocks.past_mass_no0[row];
@@ -142,8 +142,10 @@ void HeadSummary::add_row(const HeadOutcomes& outcomes, std::size_t setting, std
         sums.recall_no0.add(position, std::min(1.0, routed.mass_no0() / past_no0));
     }
     sums.lost.add(position, std::max(0.0, past - routed.mass()));
-    if (const std::int32_t key = blocks.needle_key[row]; key >= 0) {
-        sums.needle.add(position, routed.chance(key / asked.score.block_size));
+    const std::int32_t needle_key = blocks.needle_key[row];
+    const std::int64_t needle = needle_key < 0 ? -1 : needle_key / asked.score.block_size;
+    if (needle >= 0) {
+        sums.needle.add(position, routed.chance(needle));
     }
     if (const std::int32_t key = outcomes.distant_key[row]; key >= 0 && key / asked.score.block_size < candidates) {
         sums.distant.add(position, routed.chance(key / asked.score.block_size));
@@ -176,6 +178,9 @@ void HeadSummary::add_row(const HeadOutcomes& outcomes, std::size_t setting, std
     });
     sums.window.add(static_cast<double>(latest) / static_cast<double>(count));
     sums.sink.add(std::find(kept.begin(), kept.end(), 0) != kept.end() ? 1.0 : 0.0);
+    if (!router.by_chance()) {
+        add_row_of_blocks(sums.distances, kept, needle, candidates);
+    }
 }
 
 void HeadSummary::add_scores(const HeadTensors& stretch, const ScoreSetting& score, const ScoreOutcomes& outcomes) {
@@ -207,6 +212,7 @@ MeasuredSetting HeadSummary::setting(std::size_t setting, double confidence) con
     const SettingSums& sums = sums_[setting];
     MeasuredSetting row;
     row.values.fill(none);
+    row.distances = sums.distances;
     set(row, MeasuredCount::rows, sums.lost.weight());
     set(row, MeasuredCount::query_blocks, static_cast<double>(sums.lost.clusters().size()));
     set(row, MeasuredCount::needle_rows, sums.needle.weight());

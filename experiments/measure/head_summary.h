@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "analysis/cluster_interval.h"
+#include "experiments/measure/block_distance.h"
 #include "experiments/measure/head_outcomes.h"
 #include "experiments/measure/head_tensors.h"
 #include "experiments/measure/key_statistics.h"
@@ -21,10 +22,12 @@ struct FactPair {
     friend auto operator<=>(const FactPair&, const FactPair&) = default;
 };
 
-/// One setting on one head: the numbers of a row of the table `measure`. NaN: no row qualifies.
+/// One setting on one head: the numbers of a row of the table `measure` (NaN: no row qualifies) and, of a router that
+/// does not route by chance, where its blocks lie.
 struct MeasuredSetting {
     std::array<std::int64_t, measured_counts> counts = {};
     std::array<double, quantities> values = {};
+    DistanceHistogram distances = {};
 };
 
 /// Totals of rows in order of their positions, by query block.
@@ -67,6 +70,7 @@ private:
         explicit SettingSums(std::int64_t block_size);
         ClusterTotals recall, recall_no0, lost, needle, distant, fact, output, rounding;
         Moments margin, own, window, sink;
+        DistanceHistogram distances;
     };
     struct ScoreSums {
         Moments needle, mass, noise;

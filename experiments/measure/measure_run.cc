@@ -43,10 +43,11 @@ std::optional<std::vector<MeasuredSetting>> recorded(const ResumableOutput* outp
 
 }  // namespace
 
+// record=2: a head's record holds where routed blocks lie, and its file the table measure_distance.
 std::string measure_task(const MeasurePlan& plan, const MeasureSettings& settings, const std::string& device) {
     std::string text =
-        fmt::format("measure\nschema={}\nrows={}\nseed={}\nconfidence={}\ndevice={}\n", results_schema_version,
-                    settings.rows, settings.seed, shortest(settings.confidence), device);
+        fmt::format("measure\nrecord=2\nschema={}\nrows={}\nseed={}\nconfidence={}\ndevice={}\n",
+                    results_schema_version, settings.rows, settings.seed, shortest(settings.confidence), device);
     for (const TracePlan& of_trace : plan.traces) {
         text += identity_of(of_trace);
     }

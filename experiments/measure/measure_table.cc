@@ -1,6 +1,9 @@
 #include "experiments/measure/measure_table.h"
 
 #include <filesystem>
+#include <type_traits>
+#include <utility>
+#include <variant>
 
 #include "experiments/results/column_builder.h"
 
@@ -60,6 +63,78 @@ std::vector<Column> identity_columns(const std::vector<Row>& rows, const std::st
     };
 }
 
+/// A bin of a setting.
+struct BinRow {
+    std::int64_t setting;  ///< row of the table measure
+    DistanceBin bin;
+    DistanceCounts counts;
+    DistanceCounts all;  ///< over the bins of the setting
+};
+
+/// Bins are all that a row of the trace has a block in, so that every head has the same.
+void add_bins(std::vector<BinRow>& rows, std::int64_t setting, const Row& row) {
+    DistanceHistogram distances = row.measured->distances;
+    const std::int64_t block_size = row.setting->score.block_size;
+    const std::int64_t last_block = (row.info().q_start + row.info().queries - 1) / block_size;
+    distances.resize(bin_of_blocks_back(last_block) + 1);
+    DistanceCounts all;
+    for (const DistanceCounts& counts : distances) {
+        all.routed += counts.routed;
+        all.needles += counts.needles;
+    }
+    for (std::size_t bin = 0; all.routed > 0 && bin < distances.size(); ++bin) {
+        rows.push_back({setting, distance_bin(block_size, bin), distances[bin], all});
+    }
+}
+
+/// The column of the table measure in the rows of its settings.
+Column of_settings(const std::vector<BinRow>& rows, const Column& of_measure) {
+    Column column = of_measure;
+    std::visit(
+        [&](const auto& values) {
+            std::decay_t<decltype(values)> gathered;
+            for (const BinRow& row : rows) {
+                gathered.push_back(values[static_cast<std::size_t>(row.setting)]);
+            }
+            column.values = std::move(gathered);
+        },
+        of_measure.values);
+    return column;
+}
+
+double share(std::int64_t part, std::int64_t whole) {
+    return static_cast<double>(part) / static_cast<double>(whole);  // NaN of none
+}
+
+std::vector<Column> bin_columns(const std::vector<BinRow>& rows) {
+    return {
+        make_column(
+            rows, "distance_low", "least distance in the bin, in tokens", [](const BinRow& row) { return row.bin.low; },
+            "distance: from a block's last key to the row's position; a bin is whole blocks: own block - block is 1, "
+            "2, 3 ... 4, 5 ... 8, ..."),
+        make_column(
+            rows, "distance_high", "end of the bin, in tokens", [](const BinRow& row) { return row.bin.high; },
+            "the least distance beyond the bin"),
+        make_column(
+            rows, "routed_blocks", "routed blocks in the bin", [](const BinRow& row) { return row.counts.routed; },
+            "over the rows with a candidate block; settings without routed blocks are not in the table: topk 1, and "
+            "scorer random, whose hits and masses are expectations"),
+        make_column(
+            rows, "routed_share", "share of the routed blocks that lie in the bin",
+            [](const BinRow& row) { return share(row.counts.routed, row.all.routed); },
+            "routed_blocks over their sum over the bins of the setting on the head"),
+        make_column(
+            rows, "needle_blocks", "rows whose needle's block lies in the bin",
+            [](const BinRow& row) { return row.counts.needles; },
+            "needle: the key of the largest q.k among keys 1 ... (b - 2) B - 1, b the own block, B the block size, "
+            "routed or not; so never in the first two bins"),
+        make_column(
+            rows, "needle_share", "share of the needles whose block lies in the bin",
+            [](const BinRow& row) { return share(row.counts.needles, row.all.needles); },
+            "needle_blocks over their sum over the bins of the setting on the head"),
+    };
+}
+
 }  // namespace
 
 Table measure_table(const MeasurePlan& plan, const std::vector<std::vector<MeasuredSetting>>& measured,
@@ -80,6 +155,25 @@ Table measure_table(const MeasurePlan& plan, const std::vector<std::vector<Measu
     if (plan.left_out > 0) {
         table.attributes["left_out"] = plan.left_out;
         table.attributes["first_left_out"] = plan.first_left_out;
+    }
+    return table;
+}
+
+Table measure_distance_table(const Table& measure, const MeasurePlan& plan,
+                             const std::vector<std::vector<MeasuredSetting>>& measured) {
+    const std::vector<Row> settings = rows_of(plan, measured);
+    std::vector<BinRow> rows;
+    for (std::size_t i = 0; i < settings.size(); ++i) {
+        add_bins(rows, static_cast<std::int64_t>(i), settings[i]);
+    }
+    Table table{.name = "measure_distance", .dimension = "bin", .columns = {}};
+    table.columns.push_back(make_column(rows, "setting", "row of the table measure that this is of",
+                                        [](const BinRow& row) { return row.setting; }));
+    for (const char* name : {"trace", "layer", "head", "block_size", "topk", "scorer", "sub_blocks", "keep_first"}) {
+        table.columns.push_back(of_settings(rows, measure.column(name)));
+    }
+    for (Column& column : bin_columns(rows)) {
+        table.columns.push_back(std::move(column));
     }
     return table;
 }

@@ -9,6 +9,22 @@
 #include "experiments/base/values.h"
 
 namespace mobalab::experiments {
+namespace {
+
+bool read(std::istream& text, DistanceHistogram& distances) {
+    constexpr std::size_t most_bins = 64;
+    std::size_t bins = 0;
+    if (!(text >> bins) || bins > most_bins) {
+        return false;
+    }
+    distances.resize(bins);
+    for (DistanceCounts& counts : distances) {
+        text >> counts.routed >> counts.needles;
+    }
+    return !text.fail();
+}
+
+}  // namespace
 
 std::string record_of(const std::vector<MeasuredSetting>& settings) {
     std::vector<std::string> words;
@@ -18,6 +34,11 @@ std::string record_of(const std::vector<MeasuredSetting>& settings) {
         }
         for (const double value : setting.values) {
             words.push_back(shortest(value));
+        }
+        words.push_back(std::to_string(setting.distances.size()));
+        for (const DistanceCounts& counts : setting.distances) {
+            words.push_back(std::to_string(counts.routed));
+            words.push_back(std::to_string(counts.needles));
         }
     }
     return fmt::format("{}", fmt::join(words, " "));
@@ -42,6 +63,9 @@ std::optional<std::vector<MeasuredSetting>> settings_of(const std::string& recor
             if (*end != '\0') {
                 return std::nullopt;
             }
+        }
+        if (!read(text, setting.distances)) {
+            return std::nullopt;
         }
     }
     return text >> word ? std::nullopt : std::optional(std::move(settings));

@@ -8,7 +8,7 @@
 
 namespace mobalab::experiments {
 
-/// The settings of one head as a line of a journal; the same doubles come back.
+/// The settings of one head as a line of a journal; the same numbers come back.
 std::string record_of(const std::vector<MeasuredSetting>& settings);
 
 /// Inverse; nothing for a record that is not one of so many settings.

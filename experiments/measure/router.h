@@ -25,6 +25,9 @@ struct Router {
     std::optional<kernels::ScorerKind> scorer = {};  ///< of the kernels; kernels::route() routes
     double (*score)(const BlockView&) = nullptr;     ///< of a reference router; equal scores: the higher block wins
     bool scored = true;  ///< scores say something of the block's keys: margins, score statistics are defined
+
+    /// Routes at random: masses and hits are known as expectations.
+    bool by_chance() const { return scorer && !scored; }
 };
 
 /// The scorers of the kernels in their order, then the reference routers in that of routers/routers.h.

@@ -216,6 +216,23 @@ class Where(ModelFile):
         self.assertEqual(len(lines), 3)  # the mass as well
 
 
+    def test_distances_have_the_columns_of_their_settings(self):
+        columns = synthetic_model.measure(layers=(3,), heads=2, settings=((64, 8),), routers=(("mean", 0, 1),))
+        table = synthetic_model.distances(columns)
+        bins = len(synthetic_model.EDGES) - 1
+        table["setting"] = np.repeat([0, 1], bins)
+        columns["text"] = np.array(["a book", "a letter"], dtype=object)
+        path = self.write(measure=columns, measure_distance=table)
+        read = open_results(path).tables["measure_distance"]
+        self.assertEqual(read["text"].tolist(), ["a book"] * bins + ["a letter"] * bins)
+        self.assertEqual(read["seq_len"].unique().tolist(), [4096])
+        for wrong in (-1, 2):
+            with h5py.File(path, "a") as file:
+                file["measure_distance/setting"][0] = wrong
+            with self.assertRaisesRegex(ExportError, "'measure_distance'.*setting"):
+                open_results(path)
+
+
 class Frontier(ModelFile):
     def test_line_ring_and_panels(self):
         path = self.write_all(chosen=7)

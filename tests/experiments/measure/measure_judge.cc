@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <set>
@@ -91,6 +92,18 @@ public:
     }
 
     std::map<std::string, double> columns(double confidence) const;
+
+    JudgedDistances distances() const {
+        JudgedDistances found;
+        for (const JudgedRow& row : rows_) {
+            const auto to = [&](std::int64_t j) { return row.position - ((j + 1) * setting_.block_size - 1); };
+            std::transform(row.kept.begin(), row.kept.end(), std::back_inserter(found.routed), to);
+            if (row.needle >= 0) {
+                found.needles.push_back(to(row.needle));
+            }
+        }
+        return found;
+    }
 
 private:
     std::size_t size() const { return static_cast<std::size_t>(setting_.block_size); }
@@ -494,6 +507,10 @@ Rows affinities(const JudgedHead& head) {
 std::map<std::string, double> judge(const JudgedHead& head, const Rows& affinities, const JudgedSetting& setting,
                                     double confidence) {
     return Judge(head, affinities, setting).columns(confidence);
+}
+
+JudgedDistances judged_distances(const JudgedHead& head, const Rows& affinities, const JudgedSetting& setting) {
+    return Judge(head, affinities, setting).distances();
 }
 
 }  // namespace mobalab::experiments

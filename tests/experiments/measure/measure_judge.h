@@ -38,4 +38,12 @@ Rows affinities(const JudgedHead& head);
 std::map<std::string, double> judge(const JudgedHead& head, const Rows& affinities, const JudgedSetting& setting,
                                     double confidence);
 
+/// Tokens from the last key of a block to the position of a row, one entry a routed block and one a row's needle.
+struct JudgedDistances {
+    std::vector<std::int64_t> routed;
+    std::vector<std::int64_t> needles;
+};
+
+JudgedDistances judged_distances(const JudgedHead& head, const Rows& affinities, const JudgedSetting& setting);
+
 }  // namespace mobalab::experiments

@@ -4,7 +4,9 @@
 
 #include "experiments/base/check.h"
 #include "experiments/measure/measure_run.h"
+#include "experiments/measure/measure_table.h"
 #include "experiments/measure/measured_record.h"
+#include "experiments/results/csv_text.h"
 #include "tests/experiments/captured.h"
 #include "tests/experiments/measure/synthetic_trace.h"
 
@@ -63,6 +65,11 @@ TEST(MeasureResume, HeadsThatAreWrittenDownAreNotMeasuredAgain) {
         EXPECT_EQ(record_of(continued[i]), record_of(uninterrupted[i]));
     }
     EXPECT_EQ(output.records().size(), 2U);
+    const auto distances = [&](const std::vector<std::vector<MeasuredSetting>>& measured) {
+        return measure_distance_table(measure_table(plan, measured, settings, "cpu"), plan, measured);
+    };
+    EXPECT_EQ(csv_table(distances(continued)), csv_table(distances(uninterrupted)));
+    EXPECT_GT(distances(continued).rows(), 0U);
 }
 
 TEST(MeasureResume, AnotherTraceOrSettingIsAnotherRun) {
@@ -91,13 +98,24 @@ TEST(MeasureResume, ARecordComesBackBitForBit) {
     settings[0].values.fill(1.0 / 3.0);
     settings[1].values.fill(std::numeric_limits<double>::quiet_NaN());
     settings[1].values[0] = std::numeric_limits<double>::infinity();
+    settings[1].distances = {{std::int64_t{1} << 40U, 0}, {0, 7}, {3, 2}};
     const auto back = settings_of(record_of(settings), 2);
     ASSERT_TRUE(back.has_value());
     EXPECT_EQ(record_of(*back), record_of(settings));
     EXPECT_EQ((*back)[0].values, settings[0].values);
+    EXPECT_TRUE((*back)[0].distances.empty());
+    EXPECT_EQ((*back)[1].distances, settings[1].distances);
     EXPECT_FALSE(settings_of(record_of(settings), 1).has_value());
     EXPECT_FALSE(settings_of(record_of(settings), 3).has_value());
     EXPECT_FALSE(settings_of("1 2 x", 1).has_value());
+    std::string record = record_of({settings[0]});
+    ASSERT_EQ(record.substr(record.size() - 2), " 0");
+    record.resize(record.size() - 2);  // as it was before records had distances
+    EXPECT_FALSE(settings_of(record, 1).has_value());
+    EXPECT_FALSE(settings_of(record + " 2 5 1 4", 1).has_value());
+    EXPECT_FALSE(settings_of(record + " -1", 1).has_value());
+    EXPECT_FALSE(settings_of(record + " 1000000000", 1).has_value());
+    EXPECT_TRUE(settings_of(record + " 1 5 1", 1).has_value());
 }
 
 TEST(MeasureRows, StretchesAreWholeApartAndSpread) {
