@@ -54,7 +54,7 @@ struct Row {
 /// A prediction and the ends of its interval.
 std::vector<Column> columns_of(const std::vector<Row>& rows, const std::string& name, const std::string& long_name,
                                double Prediction::*quantity) {
-    const std::string margin = "held 95 % of what was measured on texts that nothing was chosen on";
+    const std::string margin = "held some nine in ten of what was measured on six texts";
     const auto end = [quantity](const Row& row, double sign) {
         const double value = row.told.prediction.*quantity + sign * row.told.margin.*quantity;
         return std::isnan(value) ? value : std::clamp(value, 0.0, 1.0);

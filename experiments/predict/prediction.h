@@ -29,7 +29,8 @@ struct Prediction {
     double mass_recall;
 };
 
-/// A prediction with half its interval, which held 95 % of what was measured on texts that nothing was chosen on.
+/// A prediction with half its interval, which held some nine in ten of what was measured on texts that nothing was
+/// chosen on.
 struct ToldPrediction {
     Prediction prediction;
     Prediction margin;

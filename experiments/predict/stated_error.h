@@ -12,7 +12,7 @@ struct StatedError {
     double mean_mass_recall;
     double single_needle_hit;
     double single_mass_recall;
-    double margin_needle_hit;  ///< 95 % of the errors of single settings are within
+    double margin_needle_hit;  ///< some nine in ten errors of single settings are within
     double margin_mass_recall;
 };
 
