@@ -123,6 +123,23 @@ Results results_of(const MeasurePlan& plan, const MeasureSettings& settings, con
     return results;
 }
 
+/// Of a table with or without predictions.
+std::vector<ShownColumn> shown_answers(const Table& table) {
+    std::vector<ShownColumn> answers = {{"mass_recall", "recall"},
+                                        {"mass_recall_low", "low"},
+                                        {"mass_recall_high", "high"},
+                                        {"lost_mass", "lost"},
+                                        {"output_error", "output_error"},
+                                        {"needle_hit", "needle"},
+                                        {"predicted_mass_recall", "predicted_recall"},
+                                        {"predicted_needle_hit", "predicted_needle"},
+                                        {"distant_hit", "distant"},
+                                        {"fact_hit", "fact"},
+                                        {"distance_r2", "r2"}};
+    std::erase_if(answers, [&](const ShownColumn& answer) { return !table.has(answer.name); });
+    return answers;
+}
+
 void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
     if (print_for_program(table, arguments, terminal)) {
         return;
@@ -140,17 +157,7 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
                                  {"scorer", "scorer"},
                                  {"keep_first", "keep_first"},
                                  {"rows", "rows"}},
-                                {{"mass_recall", "recall"},
-                                 {"mass_recall_low", "low"},
-                                 {"mass_recall_high", "high"},
-                                 {"lost_mass", "lost"},
-                                 {"output_error", "output_error"},
-                                 {"needle_hit", "needle"},
-                                 {"predicted_mass_recall", "predicted_recall"},
-                                 {"predicted_needle_hit", "predicted_needle"},
-                                 {"distant_hit", "distant"},
-                                 {"fact_hit", "fact"},
-                                 {"distance_r2", "r2"}});
+                                shown_answers(table));
 }
 
 int run_measure(const Arguments& arguments, Terminal& terminal) {

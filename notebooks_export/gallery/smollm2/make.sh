@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 "$mobalab" measure "$trace" --block-size 16:256:x2 --topk 8 --budget 1024 --scorer mean,quest,window,oracle,random \
-    --keep-first both --out "$work/measure.h5" "$@" >/dev/null
+    --keep-first both --rows 1024 --predict one-pass --out "$work/measure.h5" "$@" >/dev/null
 "$mobalab" advise "$work/measure.h5" --budget-keys 1024 --out "$work/advise.h5" | tee advise.txt
 for table in measure advise; do
     "$python" smaller.py "$work/$table.h5" "$table.h5"
