@@ -14,6 +14,10 @@ namespace {
 
 constexpr double none = std::numeric_limits<double>::quiet_NaN();
 
+/// Own mass is one less the mass of the past, which is rounded to 6e-8: of less than this it is not known to four
+/// digits.
+constexpr double least_attended_mass = 1e-3;
+
 /// Neighbouring rows resemble each other for longer than a small block is.
 constexpr std::int64_t fewest_positions_a_cluster = 128;
 
@@ -167,8 +171,9 @@ void HeadSummary::add_row(const HeadOutcomes& outcomes, std::size_t setting, std
     }
 
     // Of what the kernel routed, by the seed's draws too.
-    const double own = 1.0 - past;
-    sums.own.add(own / (own + of_setting.routed_mass[row]));
+    const double own = std::max(0.0, 1.0 - past);
+    const double attended = own + of_setting.routed_mass[row];
+    sums.own.add(attended < least_attended_mass ? none : own / attended);
     const auto kept =
         std::span(of_setting.selection)
             .subspan(row * static_cast<std::size_t>(of_setting.slots), static_cast<std::size_t>(of_setting.slots));

@@ -56,7 +56,8 @@ namespace mobalab::experiments {
     X(margin, "margin at the cut",                                                                                     \
       "mean over rows of (score of the last routed block - score of the best block left out) / standard deviation "    \
       "of the scores of the row's candidates")                                                                         \
-    X(own_share, "own block's share of the mass attended to", "mean over rows of own mass / (own + routed mass)")      \
+    X(own_share, "own block's share of the mass attended to",                                                          \
+      "mean over rows of own mass / (own + routed mass), those that attend to less than 1e-3 of all mass left out")    \
     X(window_share, "share of routed blocks that are among the latest K",                                              \
       "mean over rows; the latest K candidates are what scorer window routes")                                         \
     X(sink_share, "share of rows that route block 0", "")                                                              \

@@ -352,7 +352,9 @@ std::map<std::string, double> Judge::columns(double confidence) const {
                               std::set(row.kept_unrounded.begin(), row.kept_unrounded.end());
             totals.at("rounding_changed").add(row.position, same ? 0.0 : 1.0);
         }
-        own_share.push_back((1.0 - past) / (1.0 - past + drawn));
+        if (1.0 - past + drawn >= 1e-3) {
+            own_share.push_back((1.0 - past) / (1.0 - past + drawn));
+        }
         if (!row.kept.empty()) {
             window_share.push_back(latest / static_cast<double>(row.kept.size()));
         }
