@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
+#include <span>
 
 namespace mobalab::experiments {
 namespace {
@@ -15,7 +17,9 @@ constexpr float above_one = 1.0F + 1.2e-7F;  // what a sum of masses that are 1 
 /// Two rows of own block 2, of which window routes block 1, with these masses of the past and of that block.
 double own_share(std::array<float, 2> past, std::array<float, 2> routed) {
     const RouteSetting window{.score = {.block_size = block, .router = "window"}, .topk = 2};
-    HeadOutcomes outcomes{.rows = 2, .q_start = 2 * block};
+    HeadOutcomes outcomes;
+    outcomes.rows = 2;
+    outcomes.q_start = 2 * block;
     outcomes.distant_key = {-1, -1};
     outcomes.blocks[block] = {.past_mass = {past[0], past[1]},
                               .past_mass_no0 = {past[0], past[1]},
