@@ -29,10 +29,10 @@ double fixed_cluster_sd(const RoutingPoint& point) {
         share * (inflation(free_keys, point.key_correlation) / inflation(point.block_size, point.key_correlation)));
 }
 
-TopKProblem normal_problem(const RoutingPoint& point, const NormalSignal& signal) {
+TopKProblem normal_problem(std::int64_t noise_blocks, std::int64_t slots, const NormalSignal& signal) {
     constexpr double infinity = std::numeric_limits<double>::infinity();
-    return {.noise_blocks = point.noise_blocks(),
-            .slots = point.routed(),
+    return {.noise_blocks = noise_blocks,
+            .slots = slots,
             .noise = std::make_shared<NormalScoreLaw>(0.0, 1.0),
             .signal = std::make_shared<NormalScoreLaw>(signal.mean, signal.sd),
             .noise_low = -infinity,

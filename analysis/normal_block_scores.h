@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "analysis/key_model.h"
 #include "analysis/routing_point.h"
 #include "analysis/top_k.h"
@@ -16,7 +18,7 @@ double normal_signal_mean(const RoutingPoint& point);
 /// variance (B - m)(1 + (B - m - 1) rho) / (d B^2). Exact for normal keys sqrt(rho) c + sqrt(1 - rho) u.
 double fixed_cluster_sd(const RoutingPoint& point);
 
-/// Noise N(0, 1) against a signal N(mean, sd^2).
-TopKProblem normal_problem(const RoutingPoint& point, const NormalSignal& signal);
+/// `slots` for a signal N(mean, sd^2) against so many noise scores N(0, 1).
+TopKProblem normal_problem(std::int64_t noise_blocks, std::int64_t slots, const NormalSignal& signal);
 
 }  // namespace mobalab::analysis

@@ -41,7 +41,7 @@ HitProbability approximate_hit_probability(const RoutingPoint& point) {
                                     .at(log_normal_upper(signal.mean), log_normal_upper(-signal.mean));
         return {rivals.lower, rivals.upper};
     }
-    const LogHitMiss result = solve_top_k(normal_problem(point, signal));
+    const LogHitMiss result = solve_top_k(normal_problem(point.noise_blocks(), point.routed(), signal));
     return {result.hit, result.miss};
 }
 

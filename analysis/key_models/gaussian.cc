@@ -9,7 +9,8 @@ NormalSignal signal(const RoutingPoint& point) {
 
 constexpr BlockScoreLaws laws = {
     .trouble = [](const RoutingPoint&) { return std::string(); },
-    .problem = [](const RoutingPoint& point) { return normal_problem(point, signal(point)); },
+    .problem =
+        [](const RoutingPoint& point) { return normal_problem(point.noise_blocks(), point.routed(), signal(point)); },
     .signal = signal,
 };
 

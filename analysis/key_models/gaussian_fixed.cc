@@ -15,7 +15,8 @@ LogLaw noise_at_fixed_signal(const RoutingPoint& point) {
 
 constexpr BlockScoreLaws laws = {
     .trouble = [](const RoutingPoint&) { return std::string(); },
-    .problem = [](const RoutingPoint& point) { return normal_problem(point, signal(point)); },
+    .problem =
+        [](const RoutingPoint& point) { return normal_problem(point.noise_blocks(), point.routed(), signal(point)); },
     .signal = signal,
     .noise_at_fixed_signal = noise_at_fixed_signal,
 };

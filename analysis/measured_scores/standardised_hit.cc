@@ -3,11 +3,10 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <limits>
-#include <memory>
 
 #include "analysis/binomial_tail.h"
 #include "analysis/limits.h"
+#include "analysis/normal_block_scores.h"
 #include "analysis/normal_law.h"
 #include "analysis/routing_point.h"
 #include "analysis/top_k.h"
@@ -37,21 +36,7 @@ double hit_of_standardised(const StandardisedSignal& signal, std::int64_t candid
     if (signal.r == 0.0) {
         return std::exp(BinomialTail(rivals, slots).at(log_normal_upper(signal.a), log_normal_upper(-signal.a)).lower);
     }
-    constexpr double infinity = std::numeric_limits<double>::infinity();
-    const TopKProblem problem{.noise_blocks = rivals,
-                              .slots = slots,
-                              .noise = std::make_shared<NormalScoreLaw>(0.0, 1.0),
-                              .signal = std::make_shared<NormalScoreLaw>(signal.a, signal.r),
-                              .noise_low = -infinity,
-                              .noise_high = infinity,
-                              .signal_low = -infinity,
-                              .signal_high = infinity,
-                              .knots = {},
-                              .noise_mean = 0.0,
-                              .noise_sd = 1.0,
-                              .signal_mean = signal.a,
-                              .signal_sd = signal.r};
-    return std::exp(solve_top_k(problem).hit);
+    return std::exp(solve_top_k(normal_problem(rivals, slots, {.mean = signal.a, .sd = signal.r})).hit);
 }
 
 }  // namespace mobalab::analysis
