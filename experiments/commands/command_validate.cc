@@ -71,8 +71,8 @@ public:
           journal_(output),
           display_(terminal, "validate") {}
 
-    Evidence gather() {
-        Evidence evidence{.points = points_, .plan = plan_};
+    ValidationEvidence gather() {
+        ValidationEvidence evidence{.points = points_, .plan = plan_};
         check_rules(evidence);
         begin(0.6);
         const std::vector<JobCounts> counts = run_probes(
@@ -91,7 +91,7 @@ public:
     }
 
 private:
-    void check_rules(Evidence& evidence) {
+    void check_rules(ValidationEvidence& evidence) {
         evidence.tie_rule.resize(plan_.jobs.size());
         evidence.candidate_rule.resize(plan_.jobs.size());
         WorkDealer& dealer = work_dealer();
@@ -120,7 +120,7 @@ private:
     }
 
     // The probes' own selections must keep to the rule of candidates as well.
-    void count_illegal_rows(const std::vector<JobCounts>& counts, Evidence& evidence) const {
+    void count_illegal_rows(const std::vector<JobCounts>& counts, ValidationEvidence& evidence) const {
         for (std::size_t j = 0; j < counts.size(); ++j) {
             RuleCheck& check = evidence.candidate_rule[j];
             for (const KeySetCounts& key_set : counts[j]) {
@@ -192,7 +192,7 @@ std::vector<Column> simulation_columns(const std::vector<SimulatedMisses>& simul
                 [](const analysis::Interval& row) { return row.high; }, definition)};
 }
 
-Table validate_table(const Evidence& evidence, const Settings& settings) {
+Table validate_table(const ValidationEvidence& evidence, const Settings& settings) {
     Table table{.name = "validate", .columns = point_columns(evidence.points)};
     const std::vector<Column> gaussian = {
         gaussian_column(evidence.points, Model::gaussian, "gaussian_miss_probability",
@@ -232,7 +232,8 @@ int run_validate(const Arguments& arguments, Terminal& terminal, const KernelUnd
                                  terminal);
     }
     grid.report("validate", terminal);
-    Evidence evidence = Gathering(points, plan, settings, kernel, output ? &*output : nullptr, terminal).gather();
+    ValidationEvidence evidence =
+        Gathering(points, plan, settings, kernel, output ? &*output : nullptr, terminal).gather();
     const int threads = settings.probe.threads;
     const Table comparisons = comparisons_table(compare(evidence, threads), settings.alpha);
     Table table = with_adjusted_p(validate_table(evidence, settings), comparisons);

@@ -98,7 +98,7 @@ struct SharedTrials {
 
 // All points of one model together that theory knows: the Poisson binomial law of all their trials, with the exact
 // design effect that shared trials make. A standard error below zero where there are none.
-Comparison all_points_against_exact(const Evidence& evidence, const std::string& kind,
+Comparison all_points_against_exact(const ValidationEvidence& evidence, const std::string& kind,
                                     const std::vector<SimulatedMisses>& simulated, Model model) {
     std::map<std::string, SharedTrials> shared;
     ProbeGroups groups;
@@ -143,7 +143,7 @@ Comparison all_points_against_exact(const Evidence& evidence, const std::string&
             .standard_error = std::sqrt(variance) / total.trials};
 }
 
-void add_comparisons_of_point(const Evidence& evidence, std::size_t i, std::vector<Comparison>& all) {
+void add_comparisons_of_point(const ValidationEvidence& evidence, std::size_t i, std::vector<Comparison>& all) {
     const auto point = static_cast<std::int64_t>(i);
     const RoutingPoint& question = evidence.points[i];
     if (known(question, Model::sphere)) {
@@ -186,7 +186,7 @@ std::vector<std::int64_t> first_points(const ProbePlan& plan) {
 
 }  // namespace
 
-std::vector<Comparison> compare(const Evidence& evidence, int threads) {
+std::vector<Comparison> compare(const ValidationEvidence& evidence, int threads) {
     std::vector<Comparison> all;
     // Rules first: a report that is sorted by p-value then names the broken rule before its many consequences.
     const std::vector<std::int64_t> points = first_points(evidence.plan);

@@ -14,7 +14,7 @@
 namespace mobalab::experiments {
 
 /// What is compared at the points of a plan.
-struct Evidence {
+struct ValidationEvidence {
     const std::vector<analysis::RoutingPoint>& points;
     const ProbePlan& plan;
     KernelAssessment kernel = {};
@@ -49,7 +49,7 @@ struct Comparison {
 ///   kernel-simulate               two samples of one question: the probes in the last block have exactly the
 ///                                 candidates the simulation has (all other probes have fewer: no simulation is theirs)
 ///   tie-rule, candidate-rule      exact checks of selections: one wrong row is p = 0
-std::vector<Comparison> compare(const Evidence& evidence, int threads);
+std::vector<Comparison> compare(const ValidationEvidence& evidence, int threads);
 
 /// The difference between the two sides that a comparison with this standard error finds with probability 0.9, one of
 /// `comparisons` at the family-wise error `family_alpha`.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The arrows between rooms, read from the #include lines: each folder may use only what the table below lists.
+And one definition of every type in one namespace, which all rooms share.
 
 ARCHITECTURE.md draws the same picture. A file in a folder that the table does not know fails, so a new room gets its
 line here. Standard, system and library headers (<...>) are not looked at, nor are generated ones.
@@ -106,7 +107,41 @@ def broken_arrows(files, includes_of):
     return lines
 
 
+def types_of(text):
+    """Types that a file defines in named namespaces, with their namespace; what an anonymous one holds is its own."""
+    open_namespaces, types = [], set()
+    for line in text.split("\n"):
+        if begins := re.match(r"namespace ?([\w:]*) ?\{", line):
+            open_namespaces.append(begins[1])
+        elif line.startswith("}  // namespace"):
+            open_namespaces.pop()
+        elif (defined := re.match(r"(?:struct|class|enum class) (\w+)(?: final)?(?: :[^;]*)? \{", line)) and all(
+                open_namespaces):
+            types.add("::".join([*open_namespaces, defined[1]]))
+    return types
+
+
+def twice_defined(types_by_file):
+    """Lines about types of one name in several files; twins that stand in for each other (*_none.cc) are one."""
+    homes = {}
+    for name, types in types_by_file.items():
+        for defined in types:
+            homes.setdefault(defined, {})[re.sub(r"(_none)?\.\w+$", "", name)] = name
+    return [f"{defined}: {', '.join(sorted(files.values()))}" for defined, files in sorted(homes.items()) if len(files) > 1]
+
+
 class Rooms(unittest.TestCase):
+    def test_a_type_has_one_definition(self):
+        """Two are linked as one, without a word: destructors of one then run on the other."""
+        self.assertEqual(twice_defined({name: types_of((ROOT / name).read_text(encoding="utf-8")) for name in sources()}), [])
+
+    def test_a_second_definition_is_found(self):
+        header = "namespace mobalab::x {\nstruct Same {\n    int i;\n};\n}  // namespace mobalab::x\n"
+        hidden = "namespace mobalab::x {\nnamespace {\nclass Same final : Base {\n}  // namespace\n}  // namespace mobalab::x\n"
+        found = {"x/a.h": types_of(header), "y/b.h": types_of(header), "y/c.cc": types_of(hidden)}
+        self.assertEqual(twice_defined(found), ["mobalab::x::Same: x/a.h, y/b.h"])
+        self.assertEqual(twice_defined({"x/a.cc": types_of(header), "x/a_none.cc": types_of(header)}), [])
+
     def test_includes_follow_the_arrows(self):
         files = sources()
         self.assertGreater(len(files), 300)

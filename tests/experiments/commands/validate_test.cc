@@ -245,7 +245,7 @@ std::vector<SimulatedMisses> drawn(std::vector<analysis::RoutingPoint> points, a
 std::vector<Comparison> compared_simulations(double bias, std::mt19937_64& random) {
     const std::vector<analysis::RoutingPoint> points = questions();
     const ProbePlan plan;
-    Evidence evidence{.points = points, .plan = plan};
+    ValidationEvidence evidence{.points = points, .plan = plan};
     evidence.kernel.points.resize(points.size());
     for (KernelAssessment::Point& point : evidence.kernel.points) {
         point.buckets.resize(1);
