@@ -35,7 +35,7 @@ std::unique_ptr<HeadMeter> chosen_meter(const Arguments& arguments, const Measur
     std::unique_ptr<HeadMeter> meter;
     std::string trouble = kernels::backend_available(kernels::Backend::cuda).message;
     if (trouble.empty()) {
-        meter = cuda_head_meter(threads);
+        meter = cuda_head_meter();
         trouble = trouble_with(*meter, plan);
     }
     if (device == "cuda" && !trouble.empty()) {

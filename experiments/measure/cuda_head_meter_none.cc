@@ -3,7 +3,7 @@
 
 namespace mobalab::experiments {
 
-std::unique_ptr<HeadMeter> cuda_head_meter(int) {
+std::unique_ptr<HeadMeter> cuda_head_meter() {
     throw KernelError(kernels::backend_available(kernels::Backend::cuda).message);
 }
 

@@ -40,6 +40,6 @@ public:
 std::unique_ptr<HeadMeter> cpu_head_meter(int threads);
 
 /// On this process's CUDA device. Throws KernelError where this build or machine has none.
-std::unique_ptr<HeadMeter> cuda_head_meter(int threads);
+std::unique_ptr<HeadMeter> cuda_head_meter();
 
 }  // namespace mobalab::experiments

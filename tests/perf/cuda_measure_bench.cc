@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "usage: %s [heads, at least 1] [tokens, at least 4096]\n", argv[0]);
         return 2;
     }
-    const auto meter = cuda_head_meter(0);
+    const auto meter = cuda_head_meter();
     HeadTensors head = testing_support::random_head({.head_dim = 128, .rows = tokens, .value_dim = 128}, 1);
     std::printf("%s, %ld tokens, %zu settings\n", meter->processor().c_str(), tokens, settings().size());
     time_layer(*meter, head, heads, "masses, scores and outputs");

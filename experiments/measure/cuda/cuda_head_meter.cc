@@ -199,7 +199,7 @@ private:
 
 }  // namespace
 
-std::unique_ptr<HeadMeter> cuda_head_meter(int) {
+std::unique_ptr<HeadMeter> cuda_head_meter() {
     return std::make_unique<CudaHeadMeter>();
 }
 

@@ -34,7 +34,7 @@ protected:
         if (const kernels::Status status = kernels::backend_available(kernels::Backend::cuda); !status.ok()) {
             GTEST_SKIP() << status.message;
         }
-        cuda_ = cuda_head_meter(0);
+        cuda_ = cuda_head_meter();
         cpu_ = cpu_head_meter(0);
     }
 
