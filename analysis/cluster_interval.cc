@@ -4,6 +4,7 @@
 #include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "analysis/effective_sample.h"
 
@@ -46,30 +47,35 @@ Interval of_trials(const Totals& totals, double trials, double alpha) {
     return {std::min(interval.low, value), value, std::max(interval.high, value)};
 }
 
+/// Of a share or mean of [0, 1] where clusters do not tell their spread; nothing: they do.
+std::optional<Interval> without_spread(const Totals& totals, double alpha) {
+    if (totals.clusters < 2.0) {
+        return Interval{0.0, totals.ratio(), 1.0};
+    }
+    if (is_certain(totals.ratio())) {
+        return of_trials(totals, totals.clusters, alpha);
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 Interval clustered_share(std::span<const ClusterTotal> clusters, double alpha) {
     const Totals totals = totals_of(clusters);
-    if (totals.clusters < 2.0) {
-        return {0.0, totals.ratio(), 1.0};
+    if (const auto interval = without_spread(totals, alpha)) {
+        return *interval;
     }
     const double p = totals.ratio();
-    if (is_certain(p)) {
-        return of_trials(totals, totals.clusters, alpha);
-    }
     const double design_effect = std::max(1.0, totals.variance * totals.weight / (p * (1.0 - p)));
     return korn_graubard(totals.sum, totals.weight, design_effect, totals.clusters - 1.0, alpha);
 }
 
 Interval clustered_mean(std::span<const ClusterTotal> clusters, double alpha) {
     const Totals totals = totals_of(clusters);
-    if (totals.clusters < 2.0) {
-        return {0.0, totals.ratio(), 1.0};
+    if (const auto interval = without_spread(totals, alpha)) {
+        return *interval;
     }
     const double p = totals.ratio();
-    if (is_certain(p)) {
-        return of_trials(totals, totals.clusters, alpha);
-    }
     constexpr double most_trials = 1e15;  // clusters that agree to the last digit
     const double trials = std::min(most_trials, p * (1.0 - p) / totals.variance);
     return of_trials(totals, effective_trials(trials, 1.0, totals.clusters - 1.0, alpha), alpha);
