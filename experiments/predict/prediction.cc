@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "analysis/measured_scores/candidate_rows.h"
@@ -57,6 +58,7 @@ public:
         if (law != PredictionLaw::one_pass) {
             sample_ = block_sample(scores, size, target == Target::mass);
             if (sample_.targets.empty() || sample_.rivals.empty()) rows_.clear();
+            if (law == PredictionLaw::empirical && !rows_.empty()) rivals_.emplace(sample_.rivals);
         } else {
             const auto& populations = target == Target::needle ? statistics.needles : statistics.masses;
             if (!populations.contains(size)) rows_.clear();
@@ -87,25 +89,25 @@ private:
                 analysis::OnePassLaw(statistics_).hits(target_, size_, candidates, most, keep_first);
             for (const std::int64_t k : slots) values.push_back(hits[static_cast<std::size_t>(k)]);
         } else if (law_ == PredictionLaw::standardised) {
+            const analysis::StandardisedSignal signal = standardised(sample_);
             for (const std::int64_t k : slots) {
-                values.push_back(analysis::hit_of_standardised(standardised(sample_), candidates, k));
+                values.push_back(analysis::hit_of_standardised(signal, candidates, k));
             }
         } else {
-            const analysis::EmpiricalScores rivals(sample_.rivals);
             for (const std::int64_t k : slots) {
-                values.push_back(analysis::hit_of_samples(sample_.targets, rivals, candidates, k));
+                values.push_back(analysis::hit_of_samples(sample_.targets, *rivals_, candidates, k));
             }
         }
         return values;
     }
 
-private:
     PredictionLaw law_;
     const analysis::TokenStatistics& statistics_;
     std::int64_t size_;
     Target target_;
     std::vector<CandidateRows> rows_;
     BlockSample sample_;
+    std::optional<analysis::EmpiricalScores> rivals_;  ///< of the empirical law
 };
 
 /// Settings that are answered together.
