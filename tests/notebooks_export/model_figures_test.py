@@ -5,9 +5,7 @@ import io
 import itertools
 import subprocess
 import sys
-import tempfile
 import unittest
-import warnings
 from pathlib import Path
 
 import h5py
@@ -20,6 +18,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import synthetic_model  # noqa: E402
 import synthetic_results  # noqa: E402
+from in_folder import InFolder  # noqa: E402
 from notebooks_export import __main__ as program  # noqa: E402
 from notebooks_export import style  # noqa: E402
 from notebooks_export.figures import FIGURES, draw_all  # noqa: E402
@@ -32,16 +31,7 @@ MODEL = [figure.name for figure in FIGURES if figure.about_model]
 FROM_MEASURE = MODEL[:4]
 
 
-class ModelFile(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        caught = warnings.catch_warnings()
-        caught.__enter__()
-        self.addCleanup(caught.__exit__, None, None, None)
-        warnings.simplefilter("error")
-
+class ModelFile(InFolder):
     def write(self, name="model.h5", **tables):
         return synthetic_model.write(self.folder / name, **tables)
 

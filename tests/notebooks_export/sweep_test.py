@@ -3,9 +3,7 @@
 import re
 import subprocess
 import sys
-import tempfile
 import unittest
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import synthetic_results  # noqa: E402
+from in_folder import InFolder  # noqa: E402
 from notebooks_export import notebook  # noqa: E402
 from notebooks_export.figures import FIGURES  # noqa: E402
 from notebooks_export.layout import MAX_COLOURS, MAX_PANELS, NoData  # noqa: E402
@@ -25,16 +24,7 @@ MUS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 PLAIN = dict(head_dims=(128,), block_sizes=(64,), seq_lens=(8192,), topks=(8,), clusters=((1, 0.0),), mus=(0.8,))
 
 
-class Sweeps(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        caught = warnings.catch_warnings()
-        caught.__enter__()
-        self.addCleanup(caught.__exit__, None, None, None)
-        warnings.simplefilter("error")
-
+class Sweeps(InFolder):
     def write(self, columns=None, name="sweep.h5", groups=("theory",), **grid):
         columns = synthetic_results.grid(**{**PLAIN, **grid}) if columns is None else columns
         path = self.folder / name
