@@ -88,7 +88,12 @@ SettingGrid grid_of(const Arguments& arguments, const Budget& budget, const std:
 std::vector<double> profile_of(const Arguments& arguments) {
     if (arguments.given("profile")) {
         refuse(arguments, {"mu-signal", "cluster-size", "mu-cluster"}, "--profile says that too; give one of the two");
-        return arguments.reals("profile", -1.0, 1.0);
+        std::vector<double> profile;  // each item a list of its own: related tokens may be equally related
+        for (const std::string& item : arguments.texts("profile")) {
+            const std::vector<double> values = parse_reals("profile", item, {-1.0, 1.0});
+            profile.insert(profile.end(), values.begin(), values.end());
+        }
+        return profile;
     }
     std::vector<double> profile(static_cast<std::size_t>(arguments.integer("cluster-size", 1, 65536)),
                                 arguments.real("mu-cluster", -1.0, 1.0));

@@ -158,5 +158,13 @@ TEST_F(AdviseCommand, WithoutAFileTheoryAnswersAndSaysSo) {
     EXPECT_EQ(run("--head-dim 64 --seq-len 8K --recall 0.99999999 --topk 2 --block-size 64").code, 1);
 }
 
+TEST_F(AdviseCommand, AProfileMayRepeatAnAffinity) {
+    const std::string line = "--head-dim 64 --seq-len 4K --budget-keys 512 --csv ";
+    const Captured profile = run(line + "--profile 0.6,0.3,0.3,0.3");
+    const Captured cluster = run(line + "--cluster-size 4 --mu-signal 0.6 --mu-cluster 0.3");
+    ASSERT_EQ(profile.code, 0) << profile.err;
+    EXPECT_EQ(profile.out, cluster.out);
+}
+
 }  // namespace
 }  // namespace mobalab::experiments
