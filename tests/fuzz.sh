@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
-# Builds the libFuzzer targets with clang and runs them side by side for a while on seeds that the program itself
-# and a script write. Exit code 77 where clang's libFuzzer is not and cannot be installed.
-# Usage: tests/fuzz.sh [SECONDS [SEED]]   (60 seconds and a seed of libFuzzer's own by default)
+# Builds the libFuzzer targets with clang and runs them side by side for a while on seeds that the released program
+# (built where it is missing) and a script write. Exit code 77 where clang's libFuzzer is not and cannot be installed.
+# Usage: tests/fuzz.sh [SECONDS [SEED [TARGET...]]]   (60 seconds, a seed of libFuzzer's own, and all: results arguments
+# trace. The target arguments needs every file of the program compiled again, the others a tenth of them.)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
 seed=${2:-0}
+targets=("${@:3}")
+[ ${#targets[@]} -gt 0 ] || targets=(results arguments trace)
+for target in "${targets[@]}"; do
+    [[ $target =~ ^(results|arguments|trace)$ ]] ||
+        { echo "fuzz.sh: $target: no target; there are results, arguments and trace" >&2; exit 2; }
+done
 have_libfuzzer() {
     echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
         clang++ -fsanitize=fuzzer -x c++ - -o /dev/null 2>/dev/null
@@ -17,14 +24,19 @@ if ! have_libfuzzer && command -v clang++ >/dev/null; then  # its runtime has th
 fi
 have_libfuzzer || { echo "fuzz tests skipped: clang's libFuzzer is not here (clang, libclang-rt-VERSION-dev)" >&2; exit 77; }
 experiments/configure.sh fuzz
-cmake --build --preset fuzz --target results_fuzz arguments_fuzz trace_fuzz mobalab
+cmake --build --preset fuzz --target "${targets[@]/%/_fuzz}"
 build=build/fuzz/bin
+mobalab=build/bin/mobalab
+if [ ! -x "$mobalab" ]; then
+    [ -f build/CMakeCache.txt ] || experiments/configure.sh release
+    cmake --build --preset release --target mobalab
+fi
 corpus=$(mktemp -d)
 trap 'rm -rf "$corpus"' EXIT
 
 mkdir "$corpus/results" "$corpus/arguments" "$corpus/trace"
-"$build/mobalab" theory --model gaussian --out "$corpus/results/theory.h5" >/dev/null
-"$build/mobalab" simulate --model gaussian --head-dim 32,64 --trials 1000 --out "$corpus/results/simulate.h5" >/dev/null
+"$mobalab" theory --model gaussian --out "$corpus/results/theory.h5" >/dev/null
+"$mobalab" simulate --model gaussian --head-dim 32,64 --trials 1000 --out "$corpus/results/simulate.h5" >/dev/null
 for config in experiments/configs/*.cfg; do
     for command in 1 2 3 4; do
         { printf "\\$command"; cat "$config"; } >"$corpus/arguments/$(basename "$config").$command"
@@ -40,7 +52,7 @@ fuzz() {
 }
 
 declare -A running
-for target in results arguments trace; do
+for target in "${targets[@]}"; do
     fuzz "$target" &
     running[$target]=$!
 done
