@@ -81,6 +81,8 @@ RULES = {
     "log_miss_probability": Numbers(high=0, missing=True, infinite=True, slack=1e-9),
     "pairwise_miss": PROBABILITY, "miss_probability": PROBABILITY, "approximate_miss_probability": PROBABILITY, "hit_probability": PROBABILITY,
     "needles": SIZE, "goal": Words(among=("each", "any", "all")), "key_correlation": Numbers(low=0, high=1),
+    "key_memory": COUNT, "key_mean": Numbers(low=0, high=1), "query_mean": Numbers(low=-1, high=1),
+    "effective_dim": Numbers(low=0), "sink": Numbers(low=0),
     "key_conv": COUNT, "key_conv_tap": Numbers(), "key_conv_activation": Words(),
     "scorer": Words(),
     "candidates_low": SIZE, "candidates_high": SIZE, "kernel_expected_miss": PROBABILITY, "kernel_key_sets": COUNT,

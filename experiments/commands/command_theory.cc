@@ -321,7 +321,7 @@ Subcommand theory_command() {
         "65536, block-size from the cluster's size to 65536 (and less than seq-len), topk up to the number of blocks "
         "or 512, mu-signal from 0 to 1. The largest block-size is one that leaves the router a choice: from `trivial "
         "from` on all past blocks are kept. Exit code 1 when a point has no answer.",
-        point_flags() + needle_flags() + scorer_flags() +
+        point_flags() + needle_flags() + text_flags() + scorer_flags() +
             std::vector<Flag>{{"solve", "FLAG", "", "solve for head-dim, block-size, topk or mu-signal"},
                               {"wanted-hit", "P", "0.99", "hit probability --solve must reach"}} +
             std::vector<Flag>{{"threads", "N", "", "worker threads, without it all; results do not depend on it"}} +

@@ -16,7 +16,7 @@ using analysis::RoutingPoint;
 std::vector<RoutingPoint> grid(const std::string& flags) {
     Subcommand command;
     command.name = "test";
-    command.flags = point_flags() + needle_flags() + scorer_flags() + key_conv_flags();
+    command.flags = point_flags() + needle_flags() + text_flags() + scorer_flags() + key_conv_flags();
     return point_grid(parse_arguments(command, words(flags)));
 }
 
@@ -209,7 +209,7 @@ TEST(PointGrid, ManyMistakesAreCounted) {
 PointGrid asked(const std::string& flags) {
     Subcommand command;
     command.name = "test";
-    command.flags = point_flags() + needle_flags() + scorer_flags() + key_conv_flags();
+    command.flags = point_flags() + needle_flags() + text_flags() + scorer_flags() + key_conv_flags();
     return routing_grid(parse_arguments(command, words(flags)));
 }
 
