@@ -119,15 +119,6 @@ const Inverse& inverse_of(const Arguments& arguments) {
     throw std::logic_error("a choice without an inverse");
 }
 
-double wanted_hit(const Arguments& arguments) {
-    const double wanted = arguments.real("wanted-hit", -HUGE_VAL, HUGE_VAL);
-    if (!(wanted > 0.0 && wanted < 1.0)) {
-        throw InputError(fmt::format("wanted-hit = {}: must be above 0 and below 1; nearest valid: {}",
-                                     arguments.text("wanted-hit"), wanted >= 1.0 ? "0.999999" : "0.000001"));
-    }
-    return wanted;
-}
-
 struct Answers {
     PointGrid grid;
     std::vector<Solved> solved;  ///< of every point; empty without --solve
@@ -148,7 +139,8 @@ Answers answers(const Arguments& arguments, int threads) {
         return {std::move(grid), {}, exit_ok};
     }
     const Inverse& inverse = inverse_of(arguments);
-    const double wanted = wanted_hit(arguments);
+    const double wanted =
+        arguments.inside("wanted-hit", {.least = 0.0, .most = 1.0, .lowest = 0.000001, .highest = 0.999999});
     Answers answers{routing_grid(arguments, inverse.flag), {}, exit_ok};
     std::vector<RoutingPoint>& points = answers.grid.points;
     answers.solved.resize(points.size());

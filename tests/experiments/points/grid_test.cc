@@ -107,7 +107,7 @@ TEST(PointGrid, ScorersAreAnAxis) {
     EXPECT_EQ(
         refusal("--scorer max --model gaussian"),
         "scorer = max: model gaussian has block scores only, no keys; use scorer = mean or random, or model sphere "
-        "or vector");
+        "or vector or text");
     for (const char* odd :
          {"submean", "submean-1", "submean-04", "submean-", "mean-2", "submean--4", "Quest", "quest-1"}) {
         EXPECT_NE(refusal(std::string("--scorer ") + odd), "accepted") << odd;
