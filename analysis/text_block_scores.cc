@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "analysis/normal_law.h"
+#include "analysis/poisson_binomial_cdf.h"
 
 namespace mobalab::analysis {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "analysis/hit_probability.h"
-#include "analysis/measured_scores/independent_rivals.h"
+#include "analysis/normal_score.h"
 #include "analysis/routing_point.h"
 #include "analysis/text_keys.h"
 

@@ -74,7 +74,7 @@ SHARES = ("mass_recall", "mass_recall_no0", "lost_mass", "needle_hit", "distant_
 """Measured in fp32 on real queries and keys; each may have its interval, _low and _high."""
 
 RULES = {
-    "model": Words(among=("gaussian", "gaussian-fixed", "sphere", "vector")),
+    "model": Words(among=("gaussian", "gaussian-fixed", "sphere", "vector", "text")),
     "head_dim": SIZE, "block_size": SIZE, "candidates": SIZE, "topk": SIZE, "cluster_size": SIZE,
     "seq_len": COUNT, "mu_signal": AFFINITY, "mu_noise": AFFINITY, "mu_cluster": AFFINITY,
     "snr": Numbers(missing=True), "reliable_snr": Numbers(missing=True, infinite=True),

@@ -38,7 +38,7 @@ Verdict verdict_of(const Table& comparisons, double alpha) {
 
 // What only keys along a text have.
 std::string flags_of_text(const RoutingPoint& point) {
-    std::string flags;
+    std::string flags = analysis::definition_of(point.model).text_keys ? " --model text" : "";
     const auto add = [&flags](const char* flag, double value) {
         flags += value != 0.0 ? fmt::format(" --{} {}", flag, shortest(value)) : "";
     };
@@ -56,10 +56,10 @@ std::string command_of_point(const RoutingPoint& point, const Arguments& argumen
     const std::string length = point.seq_len > 0 ? fmt::format("--seq-len {}", point.seq_len)
                                                  : fmt::format("--candidates {}", point.candidates);
     std::string command = fmt::format(
-        "mobalab validate --model {} --head-dim {} --block-size {} {} --topk {} --cluster-size {} --mu-signal {} "
+        "mobalab validate --head-dim {} --block-size {} {} --topk {} --cluster-size {} --mu-signal {} "
         "--mu-cluster {}",
-        to_string(point.model), point.head_dim, point.block_size, length, point.topk, point.cluster_size,
-        shortest(point.mu_signal), shortest(point.mu_cluster));
+        point.head_dim, point.block_size, length, point.topk, point.cluster_size, shortest(point.mu_signal),
+        shortest(point.mu_cluster));
     if (point.scorer != analysis::Scorer{}) {
         command += " --scorer " + analysis::to_string(point.scorer);
     }

@@ -276,7 +276,9 @@ TEST(TextSamplerTest, AMissingIngredientIsFound) {
     const std::uint64_t seed = testing::test_seed();
     const RoutingPoint all = all_ingredients();
     const RoutingPoint trend = with(all, [](auto& p) {
-        p.head_dim = 32, p.effective_dim = 0.0, p.key_mean = 0.9, p.query_mean = 1.0, p.mu_signal = 0.4;
+        p.head_dim = 32, p.block_size = 1, p.candidates = 40, p.effective_dim = 0.0, p.key_mean = 0.9,
+        p.query_mean = 1.0;
+        p.sink = 0.0;
     });
     const RoutingPoint steep = with(all, [](auto& p) {
         p.head_dim = 32, p.effective_dim = dim_of_first_power(16), p.sink = 0.0, p.key_mean = 0.0, p.mu_signal = 0.9;
@@ -294,7 +296,7 @@ TEST(TextSamplerTest, AMissingIngredientIsFound) {
                                      {all, [](auto& p) { p.mu_signal = 0.4; }}};
     for (const Case& c : cases) {
         const RoutingPoint other = with(c.point, c.leave_out);
-        EXPECT_LT(least_p(drawn_ranks(c.point, seed), Judge(other, seed + 1).ranks(kTrials)), kFalseAlarm / 11.0)
+        EXPECT_LT(least_p(drawn_ranks(c.point, seed), Judge(other, seed + 1).ranks(kTrials)), kFalseAlarm / 39.0)
             << canonical_text(c.point) << " against " << canonical_text(other);
     }
 }
