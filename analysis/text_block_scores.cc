@@ -1,11 +1,11 @@
 #include "analysis/text_block_scores.h"
 
 #include <algorithm>
-#include <boost/random/sobol.hpp>
 #include <cmath>
 
 #include "analysis/normal_law.h"
 #include "analysis/poisson_binomial_cdf.h"
+#include "analysis/text_draws.h"
 
 namespace mobalab::analysis {
 namespace {
@@ -13,7 +13,6 @@ namespace {
 using Complex = std::complex<double>;
 
 constexpr std::size_t sobol_points = 4096;
-constexpr std::int64_t most_pairs = 512;        // 4 numbers each, of the 3667 that the generator has
 constexpr std::int64_t most_blocks = 8192;      // some seconds a point
 constexpr double forgotten = 32.0;              // memories that long ago are below 1e-13
 constexpr double least_variance_share = 1e-14;  // of a block that is the needle alone
@@ -39,27 +38,6 @@ double block_spread(const TextKeys& keys, double frequency, std::int64_t block_s
     }
     return sum / static_cast<double>(block_size) / static_cast<double>(block_size);
 }
-
-/// Numbers of one point of a Sobol sequence, each in (0, 1).
-class Uniforms {
-public:
-    explicit Uniforms(std::size_t count) : engine_(count), values_(count) {}
-
-    void next_point() {
-        for (double& value : values_) value = (static_cast<double>(engine_()) + 0.5) * 0x1p-64;
-        used_ = 0;
-    }
-    double uniform() { return values_[used_++]; }
-    double normal() { return normal_upper_quantile(uniform()); }
-    std::int64_t below(std::int64_t bound) {
-        return std::min(bound - 1, static_cast<std::int64_t>(uniform() * static_cast<double>(bound)));
-    }
-
-private:
-    boost::random::sobol engine_;
-    std::vector<double> values_;
-    std::size_t used_ = 0;
-};
 
 /// P(fewer than `slots` of the rivals score above s).
 double hit_at(double s, const std::vector<NormalScore>& scores, std::size_t target, std::int64_t slots,
@@ -150,32 +128,24 @@ std::vector<NormalScore> TextBlockScores::given(const TextPlaces& places, const 
 }
 
 bool can_approximate_text(const RoutingPoint& point) {
-    return point.head_dim <= 2 * most_pairs && point.candidates <= most_blocks;
+    return point.head_dim <= most_drawn_head_dim && point.candidates <= most_blocks;
 }
 
 HitProbability approximate_text_hit(const RoutingPoint& point) {
-    const TextKeys keys(point);
-    const TextBlockScores law(keys, point.block_size, point.candidates);
-    Uniforms numbers(4 + 4 * keys.pairs());
-    std::vector<Complex> needle(keys.pairs());
-    std::vector<Complex> noise(keys.pairs());
+    const TextBlockScores law(TextKeys(point), point.block_size, point.candidates);
+    TextDraws draws(point, 4);
     std::vector<double> above;
     double hits = 0.0;
     for (std::size_t i = 0; i < sobol_points; ++i) {
-        numbers.next_point();
-        const TextPlaces places{
-            .needle = numbers.below(point.candidates) * point.block_size + numbers.below(point.block_size),
-            .query = point.candidates * point.block_size + numbers.below(point.block_size)};
-        const double z = numbers.normal();
-        for (std::size_t pair = keys.pairs(); pair-- > 0;) {  // the slowest, of most variance, has the best numbers
-            const double sd = std::sqrt(keys.variances[pair]);
-            needle[pair] = {sd * numbers.normal(), sd * numbers.normal()};
-            noise[pair] = {numbers.normal(), numbers.normal()};
-        }
-        const std::vector<NormalScore> scores =
-            law.given(places, needle, text_query(keys, needle, noise, point.mu_signal, point.query_mean));
-        const auto target = static_cast<std::size_t>(places.needle / point.block_size);
-        hits += hit_at(scores[target].mean + scores[target].sd * z, scores, target, point.routed(), above);
+        draws.next();
+        const std::int64_t target = draws.below(point.candidates);
+        const std::int64_t slot = draws.below(point.block_size);
+        const TextPlaces places{.needle = target * point.block_size + slot,
+                                .query = point.candidates * point.block_size + draws.below(point.block_size)};
+        const std::vector<NormalScore> scores = law.given(places, draws.needle(), draws.query());
+        const NormalScore& own = scores[static_cast<std::size_t>(target)];
+        hits +=
+            hit_at(own.mean + own.sd * draws.normal(), scores, static_cast<std::size_t>(target), point.routed(), above);
     }
     const double hit = std::clamp(hits / static_cast<double>(sobol_points), 0.0, 1.0);
     return {std::log(hit), std::log1p(-hit)};

@@ -15,6 +15,7 @@
 #include "analysis/hit_problem.h"
 #include "analysis/scorer_approximation.h"
 #include "analysis/text_block_scores.h"
+#include "analysis/text_draws.h"
 
 namespace mobalab::analysis {
 namespace {
@@ -156,6 +157,32 @@ TEST(TextKeysTest, TheQueryHasTheStatedCosines) {
         EXPECT_NEAR(dot(query, query), 1.0, 1e-12);
         EXPECT_NEAR(dot(query, needle) / length, 0.6, 1e-12);
         EXPECT_NEAR(dot(query, mean), 0.6 * along - 0.3 * 0.8 * std::sqrt(1.0 - along * along), 1e-12);
+    }
+}
+
+/// Over 4096 draws, moments of needles and cosines of queries to a percent; the caller's own numbers fill (0, 1).
+TEST(TextDrawsTest, HaveTheLaw) {
+    const TextKeys keys(small);
+    TextDraws draws(small, 2);
+    constexpr int count = 4096;
+    std::vector<double> variances(keys.pairs(), 0.0);
+    double uniform = 0.0;
+    double square = 0.0;
+    for (int i = 0; i < count; ++i) {
+        draws.next();
+        uniform += draws.uniform() / count;
+        const double normal = draws.normal();
+        square += normal * normal / count;
+        for (std::size_t pair = 0; pair < keys.pairs(); ++pair) {
+            variances[pair] += 0.5 * std::norm(draws.needle()[pair]) / count;
+        }
+        ASSERT_NEAR(dot(draws.query(), draws.query()), 1.0, 1e-12);
+        ASSERT_NEAR(dot(draws.query(), draws.needle()) / std::sqrt(dot(draws.needle(), draws.needle())), 0.6, 1e-12);
+    }
+    EXPECT_NEAR(uniform, 0.5, 0.001);
+    EXPECT_NEAR(square, 1.0, 0.01);
+    for (std::size_t pair = 0; pair < keys.pairs(); ++pair) {
+        EXPECT_NEAR(variances[pair], keys.variances[pair], 0.02 * keys.variances[pair]);
     }
 }
 

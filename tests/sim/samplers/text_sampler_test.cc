@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "analysis/agreement.h"
+#include "analysis/measured_scores/one_pass_law.h"
+#include "analysis/measured_scores/text_statistics.h"
 #include "analysis/scorer_approximation.h"
 #include "sim/engine/engine.h"
 #include "sim/engine/method_choice.h"
@@ -351,6 +353,11 @@ TEST(TextSamplerTest, TheApproximationIsNear) {
         const double approximate = analysis::approximate_hit_probability(point).miss();
         std::cout << "simulated " << miss << ", approximated " << approximate << '\n';
         EXPECT_NEAR(approximate, miss, bound) << canonical_text(point);
+        const analysis::TokenStatistics statistics = analysis::text_statistics(point);
+        const std::vector<double> hits =
+            analysis::OnePassLaw(statistics)
+                .hits(analysis::Target::needle, point.block_size, point.candidates, point.routed());
+        EXPECT_NEAR(1.0 - hits.back(), miss, bound) << "the one-pass law, " << canonical_text(point);
         if (kSlower == 1) {
             EXPECT_GT(std::abs(analysis::approximate_hit_probability(other).miss() - miss), bound);
         }
