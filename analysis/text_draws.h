@@ -9,8 +9,9 @@
 
 namespace mobalab::analysis {
 
-/// Needles and queries of model text by a Sobol sequence with a fixed digital shift, and numbers of the caller's own: averages over them have far
-/// less error than over random ones. The n-th draw is a function of the point and the number of the caller's numbers.
+/// Needles and queries of model text by a Sobol sequence with a fixed digital shift, and numbers of the caller's own:
+/// averages over them have far less error than over random ones. The n-th draw is a function of the point and the
+/// number of the caller's numbers.
 class TextDraws {
 public:
     /// `own_numbers`: how many of uniform(), normal() and below() a draw gives. head_dim at most most_drawn_head_dim.

@@ -30,10 +30,10 @@ struct OffsetBin {
 /// Offsets of a profile in its order: the token, bins after it, bins before it.
 std::vector<OffsetBin> profile_bins() {
     std::vector<OffsetBin> bins(static_cast<std::size_t>(profile_size));
-    for (int i = 1; i <= offset_bins; ++i) {
+    for (std::size_t i = 1; i <= offset_bins; ++i) {
         const std::int64_t first = std::int64_t{1} << (i - 1);
-        bins[static_cast<std::size_t>(i)] = {first, 2 * first - 1};
-        bins[static_cast<std::size_t>(offset_bins + i)] = {1 - 2 * first, -first};
+        bins[i] = {first, 2 * first - 1};
+        bins[offset_bins + i] = {1 - 2 * first, -first};
     }
     return bins;
 }
