@@ -9,6 +9,7 @@
 
 namespace mobalab::analysis {
 
+struct HitProbability;
 struct RoutingPoint;
 struct TopKProblem;
 
@@ -55,17 +56,24 @@ struct KeyModelDefinition {
     bool takes_mu_noise = false;         ///< RoutingPoint::mu_noise may be other than 0
     bool takes_key_correlation = false;  ///< RoutingPoint::key_correlation may be above 0
     bool takes_key_conv = false;         ///< RoutingPoint::key_conv may be above 0
+    /// Keys are Gaussian vectors along a text, turned by RoPE (analysis/text_keys.h): key_mean, query_mean,
+    /// effective_dim, key_memory and sink may be other than 0; one needle, no cluster.
+    bool text_keys = false;
     /// With scorer mean the hit probability rises with head_dim where delta_mu_eff > 0, and falls elsewhere.
     bool monotone_in_head_dim = false;
     const BlockScoreLaws* laws =
         nullptr;  ///< none: no exact probability of scorer mean, its columns are missing values
+    /// What scorer mean finds, approximately (analysis/scorer_approximation.h), where approximates() the point. None:
+    /// no such approximation.
+    HitProbability (*approximation)(const RoutingPoint& point) = nullptr;
+    bool (*approximates)(const RoutingPoint& point) = nullptr;
 
     constexpr bool has_keys() const { return rows != Rows::block_scores; }
 };
 
 const KeyModelDefinition& definition_of(Model model);
 
-/// "gaussian", "gaussian-fixed", "sphere", "vector".
+/// "gaussian", "gaussian-fixed", "sphere", "vector", "text".
 std::string_view to_string(Model model);
 
 /// Inverse of to_string(). Throws InputError naming the accepted names.

@@ -95,6 +95,43 @@ std::string models_that(bool (*wanted)(const KeyModelDefinition&)) {
     return names;
 }
 
+/// What only model text has.
+void refuse_text_fields(const RoutingPoint& point, const KeyModelDefinition& model, Complaints& complaints) {
+    const auto refuse = [&](std::string_view name, auto value) {
+        if (value == 0) return;
+        complaints.add(fmt::format("{} = {}: model {} has none; use {} = 0, or model {}", name, value, model.name, name,
+                                   models_that([](const auto& m) { return m.text_keys; })));
+    };
+    refuse("key_mean", point.key_mean);
+    refuse("query_mean", point.query_mean);
+    refuse("effective_dim", point.effective_dim);
+    refuse("key_memory", point.key_memory);
+    refuse("sink", point.sink);
+}
+
+/// The power of 4 in [1, most_key_memory] nearest to the value, on a logarithmic scale.
+std::int64_t nearest_memory(std::int64_t value) {
+    std::int64_t nearest = 1;
+    while (nearest < most_key_memory && 2 * nearest < value) nearest *= 4;
+    return nearest;
+}
+
+void check_memory(const RoutingPoint& point, Complaints& complaints) {
+    if (point.key_correlation > 0.0) {
+        if (const std::int64_t nearest = nearest_memory(point.key_memory); nearest != point.key_memory) {
+            complaints.add(
+                fmt::format("key_memory = {} with key_correlation = {}: must be a power of 4 in [1, {}], the tokens "
+                            "that correlated "
+                            "keys remember at most; nearest valid value is {}",
+                            point.key_memory, point.key_correlation, most_key_memory, nearest));
+        }
+    } else if (point.key_memory != 0) {
+        complaints.add(fmt::format(
+            "key_memory = {} with key_correlation = 0: independent keys remember nothing; nearest valid value is 0",
+            point.key_memory));
+    }
+}
+
 /// What the model itself does not take.
 void check_model(const RoutingPoint& point, const KeyModelDefinition& model, Complaints& complaints) {
     if (std::abs(point.mu_noise) > 0.0 && !model.takes_mu_noise) {
@@ -113,6 +150,39 @@ void check_model(const RoutingPoint& point, const KeyModelDefinition& model, Com
                                    model.name, model.has_keys() ? "has none" : "has block scores only, no keys",
                                    models_that([](const auto& m) { return m.takes_key_conv; })));
     }
+    if (!model.text_keys) refuse_text_fields(point, model, complaints);
+}
+
+/// What keys along a text must be (analysis/text_keys.h).
+void check_text(const RoutingPoint& point, Complaints& complaints) {
+    const std::int64_t least = point.sink > 0.0 ? 6 : 4;
+    if (point.head_dim < least || point.head_dim % 2 != 0) {
+        complaints.add(fmt::format(
+            "head_dim = {} with model text{}: must be even and at least {}, as RoPE turns pairs; nearest valid value "
+            "is {}",
+            point.head_dim, point.sink > 0.0 ? " and a sink" : "", least,
+            std::max(least, point.head_dim - point.head_dim % 2)));
+    }
+    if (point.cluster_size != 1) {
+        complaints.add(
+            fmt::format("cluster_size = {}: model text has no cluster, the needle's neighbours resemble it; "
+                        "nearest valid value is 1",
+                        point.cluster_size));
+    }
+    if (point.needles != 1) {
+        complaints.add(fmt::format("needles = {}: model text has one needle; nearest valid value is 1", point.needles));
+    }
+    complaints.real("key_mean", point.key_mean, 0.0, most_key_mean);
+    complaints.real("query_mean", point.query_mean, -1.0, 1.0);
+    complaints.real("sink", point.sink, 0.0, most_sink);
+    const double dims = static_cast<double>(point.head_dim - (point.sink > 0.0 ? 2 : 0));
+    if (!(point.effective_dim == 0.0 || (point.effective_dim >= least_effective_dim && point.effective_dim < dims))) {
+        complaints.add(fmt::format(
+            "effective_dim = {}: must be in [{}, {}), or 0 for {}; nearest valid value is {}", point.effective_dim,
+            least_effective_dim, dims, dims,
+            point.effective_dim > 0.5 * least_effective_dim && point.effective_dim < dims ? least_effective_dim : 0.0));
+    }
+    check_memory(point, complaints);
 }
 
 /// What goes beyond the paper's setting.
@@ -148,7 +218,7 @@ void check_scorer(const RoutingPoint& point, const KeyModelDefinition& model, Co
             "scorer = {}: model {} has block scores only, no keys; use scorer = mean or random, or model {}",
             to_string(point.scorer), model.name, models_that([](const auto& m) { return m.has_keys(); })));
     }
-    if (!is_plain(point)) {
+    if (!is_plain(point) && !model.text_keys) {
         complaints.add(
             fmt::format("scorer = {} with needles = {}, key_correlation = {}, key_conv = {}: it is known for "
                         "one needle and independent keys; nearest valid values are 1, 0 and 0, or scorer mean",
@@ -211,6 +281,7 @@ void validate(const RoutingPoint& point, const KeyModelDefinition& model) {
     check_model(point, model, complaints);
     check_structure(point, model, complaints);
     check_scorer(point, model, complaints);
+    if (model.text_keys) check_text(point, complaints);
     complaints.throw_if_any();
 }
 
@@ -222,6 +293,7 @@ std::string canonical_text(const RoutingPoint& point) {
     std::string text = fmt::format("block_size={};candidates={};cluster_size={}", point.block_size, point.candidates,
                                    point.cluster_size);
     const auto add = [&text](std::string_view name, const auto& value) { text += fmt::format(";{}={}", name, value); };
+    if (point.effective_dim > 0.0) add("effective_dim", shortest(point.effective_dim));
     if (point.needles > 1) add("goal", to_string(point.goal));
     add("head_dim", point.head_dim);
     if (point.key_conv > 0) {
@@ -230,12 +302,16 @@ std::string canonical_text(const RoutingPoint& point) {
         add("key_conv_tap", shortest(point.key_conv_tap));
     }
     if (point.key_correlation > 0.0) add("key_correlation", shortest(point.key_correlation));
+    if (point.key_mean > 0.0) add("key_mean", shortest(point.key_mean));
+    if (point.key_memory > 0) add("key_memory", point.key_memory);
     add("model", to_string(point.model));
     add("mu_cluster", shortest(point.mu_cluster));
     add("mu_noise", shortest(point.mu_noise));
     add("mu_signal", shortest(point.mu_signal));
     if (point.needles > 1) add("needles", point.needles);
+    if (point.query_mean != 0.0) add("query_mean", shortest(point.query_mean));
     if (point.scorer != Scorer{}) add("scorer", to_string(point.scorer));
+    if (point.sink > 0.0) add("sink", shortest(point.sink));
     add("topk", point.topk);
     return text;
 }

@@ -54,6 +54,10 @@ Activation parse_activation(std::string_view name);
 ///   crosses block boundaries, so here positions matter: a cluster is contiguous, needle first, at a uniform offset in
 ///   its block; its tokens are placed before the convolution.
 ///
+/// Model text has keys along a text, as a trained model with RoPE makes them (analysis/text_keys.h). There
+/// `key_correlation` is of the keys of the whole text: rho is the share of their variance that lasts, up to
+/// `key_memory` tokens; block size and place of the query in its block (uniform) count as well.
+///
 /// Everything that changes the answer is here and nothing else. All affinities are dimensionless dot products of
 /// unit vectors.
 struct RoutingPoint {
@@ -74,6 +78,12 @@ struct RoutingPoint {
     double key_conv_tap = 1.0;      ///< its weight at every lag, in [-8, 8]
     Activation key_conv_activation = Activation::silu;
     Scorer scorer = {};  ///< how the query scores blocks; sub_blocks divides B
+    // Model text alone (analysis/text_keys.h); 0: none.
+    double key_mean = 0.0;        ///< g in [0, 0.9999], length of the keys' mean over their rms length, before RoPE
+    double query_mean = 0.0;      ///< b in [-1, 1], cosine of the query with that mean, its needle apart
+    double effective_dim = 0.0;   ///< [2, head_dim), 1 / sum of squared shares of variance; 0: all alike
+    std::int64_t key_memory = 0;  ///< tokens, a power of 4 up to 65536: longest time constant of correlated keys
+    double sink = 0.0;            ///< in [0, 1e6], what token 0 adds to a score q.k, in units of 1/sqrt(d)
 
     std::int64_t routed() const { return topk - 1; }
     std::int64_t noise_blocks() const { return candidates - needles; }
@@ -94,10 +104,12 @@ std::int64_t candidates_of_last_query(std::int64_t seq_len, std::int64_t block_s
 /// Throws InputError with every rule the point breaks, one a line.
 ///
 /// Rules: d >= 2, B >= 1, 1 <= c <= 1e6, 1 <= k <= 512, 1 <= m <= B, all affinities finite and in [-1, 1] with
-/// mu_signal >= 0; the ranges above of needles, key_correlation and key_conv; mu_noise, key_correlation and key_conv
+/// mu_signal >= 0; the ranges above of needles, key_correlation, key_conv and what model text alone has; all of these
 /// other than 0 only where the model takes them; d >= 3 for correlated unit keys (u_t needs a dimension to vary in); a
 /// scorer other than mean and random only where there are keys, its sub_blocks a divisor of B, and beyond it nothing
-/// that is not plain (one needle, independent keys, no convolution).
+/// that is not plain (one needle, independent keys, no convolution) but keys of model text. Model text: head_dim even
+/// and at least 4 (6 with a sink, which takes one rotation pair), one needle, no cluster, key_memory exactly where keys
+/// are correlated.
 void validate(const RoutingPoint& point);
 
 /// The same, `model` standing for the definition of point.model.

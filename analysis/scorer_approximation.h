@@ -11,11 +11,13 @@ namespace mobalab::analysis {
 /// Within about 3 % of simulation with unit keys where a few blocks in a hundred or more are found and d >= 64, B >= 16
 /// (tests/analysis/scorer_law_test.cc); not for rare events.
 ///
+/// Model text with scorer mean: the model's own (analysis/text_block_scores.h).
+///
 /// Throws InputError (validate(), head_dim below 16, and for a scorer without such an approximation, naming those that
-/// have one).
+/// have one, or with keys that it is not of).
 HitProbability approximate_hit_probability(const RoutingPoint& point);
 
-/// Whether approximate_hit_probability() takes a valid point of this scorer and width.
+/// Whether approximate_hit_probability() takes a valid point of this model, scorer and width.
 bool has_approximation(const RoutingPoint& point);
 
 }  // namespace mobalab::analysis

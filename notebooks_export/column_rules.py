@@ -74,13 +74,15 @@ SHARES = ("mass_recall", "mass_recall_no0", "lost_mass", "needle_hit", "distant_
 """Measured in fp32 on real queries and keys; each may have its interval, _low and _high."""
 
 RULES = {
-    "model": Words(among=("gaussian", "gaussian-fixed", "sphere", "vector")),
+    "model": Words(among=("gaussian", "gaussian-fixed", "sphere", "vector", "text")),
     "head_dim": SIZE, "block_size": SIZE, "candidates": SIZE, "topk": SIZE, "cluster_size": SIZE,
     "seq_len": COUNT, "mu_signal": AFFINITY, "mu_noise": AFFINITY, "mu_cluster": AFFINITY,
     "snr": Numbers(missing=True), "reliable_snr": Numbers(missing=True, infinite=True),
     "log_miss_probability": Numbers(high=0, missing=True, infinite=True, slack=1e-9),
     "pairwise_miss": PROBABILITY, "miss_probability": PROBABILITY, "approximate_miss_probability": PROBABILITY, "hit_probability": PROBABILITY,
     "needles": SIZE, "goal": Words(among=("each", "any", "all")), "key_correlation": Numbers(low=0, high=1),
+    "key_memory": COUNT, "key_mean": Numbers(low=0, high=1), "query_mean": Numbers(low=-1, high=1),
+    "effective_dim": Numbers(low=0), "sink": Numbers(low=0),
     "key_conv": COUNT, "key_conv_tap": Numbers(), "key_conv_activation": Words(),
     "scorer": Words(),
     "candidates_low": SIZE, "candidates_high": SIZE, "kernel_expected_miss": PROBABILITY, "kernel_key_sets": COUNT,

@@ -19,8 +19,8 @@ MAX_LISTED_POINTS = 24
 """Points that are listed one by one along x when no two axes would show half of them."""
 
 X_ORDER = ("d/B", "seq_len", "candidates", "topk", "mu_signal", "head_dim", "block_size", "cluster_size", "mu_cluster",
-           "needles", "key_correlation", "key_conv", "key_conv_tap", "mu_noise", "topk*block_size", "batch", "heads",
-           "threads")
+           "needles", "key_correlation", "key_memory", "key_mean", "query_mean", "effective_dim", "sink", "key_conv",
+           "key_conv_tap", "mu_noise", "topk*block_size", "batch", "heads", "threads")
 """Numeric axes; of those with equally many values the first runs along x."""
 
 

@@ -4,19 +4,9 @@
 #include <span>
 #include <vector>
 
+#include "analysis/normal_score.h"
+
 namespace mobalab::analysis {
-
-/// A score's mean and standard deviation, both in the unit of the scores. sd >= 0; 0: the score is fixed.
-struct NormalScore {
-    double mean = 0.0;
-    double sd = 0.0;
-};
-
-/// P(at most i successes), i = 0 ... most, of independent trials of success probabilities p (the Poisson binomial law),
-/// by adding one trial after the other: all terms are positive, so the absolute error is below 1e-15 times the number
-/// of trials. Trials whose p adds up to less than 1e-12 are left out. O(trials * most). Throws InputError: p outside
-/// [0, 1] (NaN too), most < 0.
-std::vector<double> poisson_binomial_cdf(std::span<const double> p, std::int64_t most);
 
 /// P(fewer than K rivals score above S) for K = 0 ... most_slots, S normal, rivals independent normal, each with its
 /// own mean and spread, all independent of S: E_S[P(PoissonBinomial(p_j(S)) <= K - 1)], p_j(s) = P(X_j > s). Rivals

@@ -384,6 +384,26 @@ double parse_real(std::string_view flag, std::string_view text, RealRange range)
     return value;
 }
 
+double parse_inside(std::string_view flag, std::string_view text, OpenRange range) {
+    text = trimmed(text);
+    double value = 0.0;
+    const Reading reading = read_double(text, value);
+    if (reading == Reading::too_large) {
+        value = text.starts_with('-') ? -HUGE_VAL : HUGE_VAL;
+    } else if (reading != Reading::ok) {
+        return parse_real(flag, text, {range.lowest, range.highest});  // which says what is no number
+    }
+    if (!(value > range.least && value < range.most)) {
+        const std::string rule = std::isfinite(range.most)
+                                     ? fmt::format("above {} and below {}", shortest(range.least), shortest(range.most))
+                                     : fmt::format("a finite number above {}", shortest(range.least));
+        refuse(flag, text,
+               fmt::format("must be {}; nearest valid: {}", rule,
+                           shortest(value >= range.most ? range.highest : range.lowest)));
+    }
+    return value;
+}
+
 std::vector<std::int64_t> parse_integers(std::string_view flag, std::string_view text, IntegerRange range) {
     return parse_list<std::int64_t>(flag, text, range, parse_integer);
 }

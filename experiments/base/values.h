@@ -30,8 +30,17 @@ struct RealRange {
     double most;
 };
 
+/// Numbers above `least` and below `most`, neither of which is one of them.
+struct OpenRange {
+    double least;
+    double most;    ///< infinity: finite numbers
+    double lowest;  ///< what to take instead of one that is too low (or NaN), and too high
+    double highest;
+};
+
 std::int64_t parse_integer(std::string_view flag, std::string_view text, IntegerRange range);
 double parse_real(std::string_view flag, std::string_view text, RealRange range);
+double parse_inside(std::string_view flag, std::string_view text, OpenRange range);
 std::vector<std::int64_t> parse_integers(std::string_view flag, std::string_view text, IntegerRange range);
 
 /// The values of an additive range are the decimals one would write by hand: 0.5:0.9:+0.1 holds 0.7, not

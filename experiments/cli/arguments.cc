@@ -78,6 +78,10 @@ double Arguments::real(const std::string& name, double least, double most) const
     return parse_real(name, text(name), {least, most});
 }
 
+double Arguments::inside(const std::string& name, const OpenRange& range) const {
+    return parse_inside(name, text(name), range);
+}
+
 std::vector<std::int64_t> Arguments::integers(const std::string& name, std::int64_t least, std::int64_t most) const {
     return parse_integers(name, text(name), {least, most});
 }

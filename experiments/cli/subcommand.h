@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "experiments/base/terminal.h"
+#include "experiments/base/values.h"
 
 namespace mobalab::experiments {
 
@@ -45,6 +46,7 @@ public:
     std::int64_t integer(const std::string& name, std::int64_t least,
                          std::int64_t most = std::numeric_limits<std::int64_t>::max()) const;
     double real(const std::string& name, double least, double most) const;
+    double inside(const std::string& name, const OpenRange& range) const;
     std::vector<std::int64_t> integers(const std::string& name, std::int64_t least,
                                        std::int64_t most = std::numeric_limits<std::int64_t>::max()) const;
     std::vector<double> reals(const std::string& name, double least, double most) const;

@@ -37,14 +37,6 @@ std::vector<Flag> advise_flags() {
            advise_source_flags() + output_flags() + table_flags();
 }
 
-double positive_real(const Arguments& arguments, const std::string& flag) {
-    const double value = arguments.real(flag, 0.0, HUGE_VAL);
-    if (!(value > 0.0 && std::isfinite(value))) {
-        throw InputError(fmt::format("{} = {}: must be above 0; nearest valid: 1", flag, arguments.text(flag)));
-    }
-    return value;
-}
-
 Budget budget_of(const Arguments& arguments) {
     const bool keys = arguments.given("budget-keys");
     const bool milliseconds = arguments.given("budget-ms");
@@ -56,7 +48,8 @@ Budget budget_of(const Arguments& arguments) {
         return {Budget::Kind::keys, static_cast<double>(arguments.integer("budget-keys", 1, most_advised_tokens))};
     }
     if (milliseconds) {
-        return {Budget::Kind::milliseconds, positive_real(arguments, "budget-ms")};
+        return {Budget::Kind::milliseconds,
+                arguments.inside("budget-ms", {.least = 0.0, .most = HUGE_VAL, .lowest = 1.0, .highest = 1e9})};
     }
     return {Budget::Kind::recall, arguments.real("recall", 0.0, 1.0)};
 }

@@ -166,7 +166,8 @@ Subcommand simulate_command() {
             "bytes as that of an uninterrupted run. A finished file goes on as well: --resume with more --trials (or "
             "--max-misses, or a smaller --target-relative-error) starts from its counts and ends with those of a run "
             "that was asked for as many from the start.",
-            point_flags() + needle_flags() + scorer_flags() + key_conv_flags() + stop_flags() + engine_flags("1") +
+            point_flags() + needle_flags() + text_flags() + scorer_flags() + key_conv_flags() + stop_flags() +
+                engine_flags("1") +
                 std::vector<Flag>{{"method", "NAME", "auto",
                                    "vector, affinity, block, threshold, conditional, exact; auto: the point's own, or "
                                    "with --target-relative-error the cheapest that reaches it"},

@@ -119,15 +119,6 @@ const Inverse& inverse_of(const Arguments& arguments) {
     throw std::logic_error("a choice without an inverse");
 }
 
-double wanted_hit(const Arguments& arguments) {
-    const double wanted = arguments.real("wanted-hit", -HUGE_VAL, HUGE_VAL);
-    if (!(wanted > 0.0 && wanted < 1.0)) {
-        throw InputError(fmt::format("wanted-hit = {}: must be above 0 and below 1; nearest valid: {}",
-                                     arguments.text("wanted-hit"), wanted >= 1.0 ? "0.999999" : "0.000001"));
-    }
-    return wanted;
-}
-
 struct Answers {
     PointGrid grid;
     std::vector<Solved> solved;  ///< of every point; empty without --solve
@@ -148,7 +139,8 @@ Answers answers(const Arguments& arguments, int threads) {
         return {std::move(grid), {}, exit_ok};
     }
     const Inverse& inverse = inverse_of(arguments);
-    const double wanted = wanted_hit(arguments);
+    const double wanted =
+        arguments.inside("wanted-hit", {.least = 0.0, .most = 1.0, .lowest = 0.000001, .highest = 0.999999});
     Answers answers{routing_grid(arguments, inverse.flag), {}, exit_ok};
     std::vector<RoutingPoint>& points = answers.grid.points;
     answers.solved.resize(points.size());
@@ -321,7 +313,7 @@ Subcommand theory_command() {
         "65536, block-size from the cluster's size to 65536 (and less than seq-len), topk up to the number of blocks "
         "or 512, mu-signal from 0 to 1. The largest block-size is one that leaves the router a choice: from `trivial "
         "from` on all past blocks are kept. Exit code 1 when a point has no answer.",
-        point_flags() + needle_flags() + scorer_flags() +
+        point_flags() + needle_flags() + text_flags() + scorer_flags() +
             std::vector<Flag>{{"solve", "FLAG", "", "solve for head-dim, block-size, topk or mu-signal"},
                               {"wanted-hit", "P", "0.99", "hit probability --solve must reach"}} +
             std::vector<Flag>{{"threads", "N", "", "worker threads, without it all; results do not depend on it"}} +

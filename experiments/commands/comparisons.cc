@@ -19,8 +19,11 @@ using analysis::Counts;
 using analysis::Model;
 using analysis::RoutingPoint;
 
-/// Whether the exact probability of the question is known under this model.
+/// Whether the exact probability of the question is known under this model. Keys along a text are no other model's.
 bool known(RoutingPoint question, Model model) {
+    if (analysis::definition_of(question.model).text_keys) {
+        return false;
+    }
     question.model = model;
     return can_be_simulated(question) && analysis::has_exact_probability(question);
 }
@@ -147,7 +150,7 @@ void add_comparisons_of_point(const ValidationEvidence& evidence, std::size_t i,
     const auto point = static_cast<std::int64_t>(i);
     const RoutingPoint& question = evidence.points[i];
     if (known(question, Model::sphere)) {
-        all.push_back(against_exact(point, "simulate-theory", evidence.sphere[i], question, Model::sphere));
+        all.push_back(against_exact(point, "simulate-theory", evidence.own[i], question, Model::sphere));
     }
     if (known(question, Model::gaussian)) {
         all.push_back(
@@ -166,13 +169,13 @@ void add_comparisons_of_point(const ValidationEvidence& evidence, std::size_t i,
     }
     const ClusteredCount& last = kernel.buckets.back().count;
     const Counts last_block = last.test_counts();
-    const Counts simulated = counts_of(evidence.sphere[i]);
+    const Counts simulated = counts_of(evidence.own[i]);
     all.push_back({.point = point,
                    .kind = "kernel-simulate",
                    .expected_miss = miss_of(simulated),
                    .observed_miss = miss_of(last_block),
                    .agreement = analysis::compare_counts(last_block, simulated),
-                   .standard_error = std::hypot(standard_error(last), standard_error(evidence.sphere[i], question))});
+                   .standard_error = std::hypot(standard_error(last), standard_error(evidence.own[i], question))});
 }
 
 // Row of the first point of each job: rules are checked once a shape.
@@ -201,7 +204,7 @@ std::vector<Comparison> compare(const ValidationEvidence& evidence, int threads)
     }
     if (evidence.points.size() > 1) {
         const std::vector<std::tuple<std::string, const std::vector<SimulatedMisses>*, Model>> simulations = {
-            {"simulate-theory", &evidence.sphere, Model::sphere},
+            {"simulate-theory", &evidence.own, Model::sphere},
             {"gaussian-simulate-theory", &evidence.gaussian, Model::gaussian},
             {"gaussian-fixed-simulate-theory", &evidence.gaussian_fixed, Model::gaussian_fixed}};
         std::vector<Comparison> together(simulations.size());

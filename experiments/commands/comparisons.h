@@ -20,8 +20,8 @@ struct ValidationEvidence {
     KernelAssessment kernel = {};
     std::vector<RuleCheck> tie_rule = {};        ///< of every job
     std::vector<RuleCheck> candidate_rule = {};  ///< of every job; selections of the probes themselves included
-    std::vector<SimulatedMisses> sphere = {};    ///< of every point; likewise the two below
-    std::vector<SimulatedMisses> gaussian = {};
+    std::vector<SimulatedMisses> own = {};       ///< of every point, by its own model
+    std::vector<SimulatedMisses> gaussian = {};  ///< of every point; likewise the one below
     std::vector<SimulatedMisses> gaussian_fixed = {};
 };
 
@@ -38,7 +38,8 @@ struct Comparison {
 
 /// Every comparison the evidence allows (with theory only where it knows the point), with Holm's correction over all of
 /// them (valid however they depend on each other). Kinds:
-///   simulate-theory               simulation of the sphere against the exact probability at the point's candidates
+///   simulate-theory               simulation of the sphere against the exact probability at the point's candidates (of
+///                                 model text theory knows an approximation only, which is no verdict)
 ///   gaussian-simulate-theory, gaussian-fixed-simulate-theory
 ///                                 the same for the two normal models; each once more for all points together (point
 ///                                 -1): their misses against the sum of their exact probabilities, points that differ
@@ -47,7 +48,8 @@ struct Comparison {
 ///                                 for all points together (point -1), which sees a small error that is everywhere
 ///   kernel-theory-by-candidates   the probes of one range of candidates
 ///   kernel-simulate               two samples of one question: the probes in the last block have exactly the
-///                                 candidates the simulation has (all other probes have fewer: no simulation is theirs)
+///                                 candidates the simulation has (of unit keys all other probes have fewer: no
+///                                 simulation is theirs)
 ///   tie-rule, candidate-rule      exact checks of selections: one wrong row is p = 0
 std::vector<Comparison> compare(const ValidationEvidence& evidence, int threads);
 

@@ -9,7 +9,10 @@
 namespace mobalab::experiments {
 
 std::vector<Flag> probe_flags() {
-    return point_flags_without({"model", "mu-noise"}) + scorer_flags() + device_flags() +
+    return std::vector<Flag>{{"model", "LIST", "sphere",
+                              "keys the kernel is probed with: sphere (independent unit keys) or text (keys along a "
+                              "text, in the order and with the RoPE of a trained model)"}} +
+           point_flags_without({"model", "mu-noise"}) + text_flags() + scorer_flags() + device_flags() +
            std::vector<Flag>{
                {"probes", "N", "32768", "probes a point, over all its key sets"},
                {"key-sets", "N", "0", "independent sets of keys; 0 chooses so many that probes hardly share keys"},

@@ -12,7 +12,7 @@
 
 namespace mobalab::experiments {
 
-/// What route and validate share: the points (without --model and --mu-noise: unit keys are the model `sphere`),
+/// What route and validate share: the points (without --mu-noise; --model sphere or text),
 /// --device, --dtype, --probes, --key-sets, --seed, --threads, --confidence, --out, --force, --resume, --json.
 std::vector<Flag> probe_flags();
 

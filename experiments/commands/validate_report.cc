@@ -36,17 +36,34 @@ Verdict verdict_of(const Table& comparisons, double alpha) {
     return verdict;
 }
 
+// What only keys along a text have.
+std::string flags_of_text(const RoutingPoint& point) {
+    std::string flags = analysis::definition_of(point.model).text_keys ? " --model text" : "";
+    const auto add = [&flags](const char* flag, double value) {
+        flags += value != 0.0 ? fmt::format(" --{} {}", flag, shortest(value)) : "";
+    };
+    add("key-correlation", point.key_correlation);
+    add("key-memory", static_cast<double>(point.key_memory));
+    add("key-mean", point.key_mean);
+    add("query-mean", point.query_mean);
+    add("effective-dim", point.effective_dim);
+    add("sink", point.sink);
+    return flags;
+}
+
 // A command that repeats one point: same streams, same counts, whatever grid it was part of.
 std::string command_of_point(const RoutingPoint& point, const Arguments& arguments) {
     const std::string length = point.seq_len > 0 ? fmt::format("--seq-len {}", point.seq_len)
                                                  : fmt::format("--candidates {}", point.candidates);
     std::string command = fmt::format(
-        "mobalab validate --head-dim {} --block-size {} {} --topk {} --cluster-size {} --mu-signal {} --mu-cluster {}",
+        "mobalab validate --head-dim {} --block-size {} {} --topk {} --cluster-size {} --mu-signal {} "
+        "--mu-cluster {}",
         point.head_dim, point.block_size, length, point.topk, point.cluster_size, shortest(point.mu_signal),
         shortest(point.mu_cluster));
     if (point.scorer != analysis::Scorer{}) {
         command += " --scorer " + analysis::to_string(point.scorer);
     }
+    command += flags_of_text(point);
     for (const char* flag : {"seed", "probes", "key-sets", "trials", "dtype", "device"}) {
         if (arguments.given(flag)) {
             command += fmt::format(" --{} {}", flag, arguments.text(flag));
@@ -104,16 +121,16 @@ void print_points(const Table& points, const Arguments& arguments, Terminal& ter
                                                            : "--out FILE.h5 keeps the table, --json prints it");
         return;
     }
+    std::vector<ShownColumn> answers = {{"miss_probability", "exact_miss"}, {"gaussian_miss_probability", "paper_miss"},
+                                        {"sim_miss", "simulated"},          {"kernel_expected_miss", "probe_exact"},
+                                        {"kernel_miss", "kernel"},          {"kernel_trials", "probes"},
+                                        {"adjusted_p", "adjusted_p"}};
+    if (points.has("approximate_miss_probability")) {
+        answers.insert(answers.begin() + 2, {"approximate_miss_probability", "approx_miss"});
+    }
     terminal.out << fmt::format("seed {}, {} {} kernel, ", arguments.text("seed"), arguments.text("device"),
                                 arguments.text("dtype"))
-                 << human_table(points, point_parameters(),
-                                {{"miss_probability", "exact_miss"},
-                                 {"gaussian_miss_probability", "paper_miss"},
-                                 {"sim_miss", "simulated"},
-                                 {"kernel_expected_miss", "probe_exact"},
-                                 {"kernel_miss", "kernel"},
-                                 {"kernel_trials", "probes"},
-                                 {"adjusted_p", "adjusted_p"}});
+                 << human_table(points, point_parameters(), answers);
 }
 
 }  // namespace

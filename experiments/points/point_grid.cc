@@ -29,6 +29,7 @@ using analysis::RoutingPoint;
 constexpr std::size_t most_points = 1'000'000;
 constexpr std::size_t named_mistakes = 5;
 constexpr std::int64_t longest_sequence = std::int64_t{1} << 40;
+constexpr double most_effective_dim = 1e9;  // what a point's head_dim allows validate() says
 
 /// A point in the making.
 struct Draft {
@@ -113,6 +114,11 @@ const std::vector<AxisFlag>& axis_flags() {
         integer_axis("needles", &RoutingPoint::needles, 1, analysis::most_needles),
         named_axis("goal", &RoutingPoint::goal, analysis::parse_goal, {"each", "any", "all"}),
         real_axis("key-correlation", &RoutingPoint::key_correlation, 0.0),
+        integer_axis("key-memory", &RoutingPoint::key_memory, 0, analysis::most_key_memory),
+        real_axis("key-mean", &RoutingPoint::key_mean, 0.0, analysis::most_key_mean),
+        real_axis("query-mean", &RoutingPoint::query_mean, -1.0),
+        real_axis("effective-dim", &RoutingPoint::effective_dim, 0.0, most_effective_dim),
+        real_axis("sink", &RoutingPoint::sink, 0.0, analysis::most_sink),
         integer_axis("key-conv", &RoutingPoint::key_conv, 0, analysis::most_key_conv),
         real_axis("key-conv-tap", &RoutingPoint::key_conv_tap, -analysis::most_key_conv_tap,
                   analysis::most_key_conv_tap),
@@ -459,8 +465,18 @@ std::vector<Flag> needle_flags() {
     return {
         {"needles", "LIST", "1", "needles R, each with a cluster in a block of its own; they compete for the slots"},
         {"goal", "LIST", "each",
-         "what a hit is with several needles: each (a given one is found; the expected share found), any or all"},
-        {"key-correlation", "LIST", "0", "correlation of the random keys of a block, from 0 to 1"}};
+         "what a hit is with several needles: each (a given one is found; the expected share found), any or all"}};
+}
+
+std::vector<Flag> text_flags() {
+    return {
+        {"key-correlation", "LIST", "0",
+         "correlation of the random keys of a block, from 0 to 1; model text: share of the keys' variance that lasts"},
+        {"key-memory", "LIST", "0", "model text: longest time constant of correlated keys in tokens, a power of 4"},
+        {"key-mean", "LIST", "0", "model text: length of the keys' mean over their rms length, before RoPE"},
+        {"query-mean", "LIST", "0", "model text: cosine of the query, its needle apart, with that mean"},
+        {"effective-dim", "LIST", "0", "model text: effective dimension of the keys less their mean, 0 for all"},
+        {"sink", "LIST", "0", "model text: what token 0 adds to every score q.k, in units of 1/sqrt(head-dim)"}};
 }
 
 std::vector<Flag> scorer_flags() {
@@ -564,6 +580,21 @@ std::vector<Column> point_columns(const std::vector<RoutingPoint>& points) {
         columns.push_back(reals("key_correlation", "correlation of the random keys of a block",
                                 std::mem_fn(&RoutingPoint::key_correlation)));
     }
+    if (some([](const RoutingPoint& point) { return point.key_memory > 0; })) {
+        columns.push_back(integers("key_memory", "longest time constant of correlated keys along a text, in tokens",
+                                   std::mem_fn(&RoutingPoint::key_memory)));
+    }
+    const auto add_where_some = [&](std::string name, std::string long_name, double RoutingPoint::*field) {
+        if (some([field](const RoutingPoint& point) { return point.*field != 0.0; })) {
+            columns.push_back(reals(std::move(name), std::move(long_name), std::mem_fn(field)));
+        }
+    };
+    add_where_some("key_mean", "length of the keys' mean over their rms length, before RoPE", &RoutingPoint::key_mean);
+    add_where_some("query_mean", "cosine of the query, its needle apart, with the keys' mean",
+                   &RoutingPoint::query_mean);
+    add_where_some("effective_dim", "effective dimension of the keys less their mean; 0: all",
+                   &RoutingPoint::effective_dim);
+    add_where_some("sink", "what token 0 adds to every score q.k, in units of 1/sqrt(head_dim)", &RoutingPoint::sink);
     if (some([](const RoutingPoint& point) { return point.key_conv > 0; })) {
         columns.push_back(
             integers("key_conv", "width of the key convolution, 0: none", std::mem_fn(&RoutingPoint::key_conv)));
@@ -584,6 +615,7 @@ std::vector<Column> theory_columns(const std::vector<RoutingPoint>& points, int 
     std::vector<double> hit(points.size(), std::nan(""));
     std::vector<double> miss(points.size(), std::nan(""));
     std::vector<double> log_miss(points.size(), std::nan(""));
+    std::vector<double> approximate(points.size(), std::nan(""));
     std::mutex mutex;
     std::size_t count = 0;
     parallel_for(points.size(), thread_count(threads), [&](std::size_t i) {
@@ -593,17 +625,14 @@ std::vector<Column> theory_columns(const std::vector<RoutingPoint>& points, int 
             miss[i] = probability.miss();
             log_miss[i] = probability.log_miss;
         }
+        if (analysis::has_approximation(points[i])) {
+            approximate[i] = analysis::approximate_hit_probability(points[i]).miss();
+        }
         if (done) {
             const std::lock_guard lock(mutex);
             done(++count);
         }
     });
-    std::vector<double> approximate(points.size(), std::nan(""));
-    for (std::size_t i = 0; i < points.size(); ++i) {
-        if (analysis::has_approximation(points[i])) {
-            approximate[i] = analysis::approximate_hit_probability(points[i]).miss();
-        }
-    }
     std::vector<Column> columns = {
         column_of<double>(points, "snr", "delta_mu_eff sqrt(d / (2 B))", analysis::snr),
         column_of<double>(points, "pairwise_miss", "paper: one noise block outranks the signal block",

@@ -21,9 +21,11 @@ std::vector<Flag> point_flags_without(const std::vector<std::string>& names);
 /// What makes a grid of those lists: --budget --points --skip-impossible.
 std::vector<Flag> grid_flags();
 
-/// What goes beyond the paper's setting (analysis::RoutingPoint): --needles --goal --key-correlation, and --key-conv
-/// --key-conv-tap --key-conv-activation for commands that can do a convolution.
+/// What goes beyond the paper's setting (analysis::RoutingPoint): --needles --goal, --key-correlation and what else
+/// keys along a text have (--key-memory --key-mean --query-mean --effective-dim --sink), and --key-conv --key-conv-tap
+/// --key-conv-activation for commands that can do a convolution.
 std::vector<Flag> needle_flags();
+std::vector<Flag> text_flags();
 std::vector<Flag> scorer_flags();  ///< --scorer
 std::vector<Flag> key_conv_flags();
 
@@ -71,7 +73,8 @@ std::vector<analysis::RoutingPoint> point_grid(const Arguments& arguments, const
 
 /// Columns model, head_dim, block_size, seq_len, candidates, topk, cluster_size, mu_signal, mu_noise, mu_cluster,
 /// delta_mu_eff: the points themselves; then, where some point has more than one needle, needles and goal, where some
-/// point's keys are correlated, key_correlation, and where some point's are convolved, key_conv, key_conv_tap and
+/// point's keys are correlated, key_correlation, where some point has them key_memory, key_mean, query_mean,
+/// effective_dim and sink, and where some point's are convolved, key_conv, key_conv_tap and
 /// key_conv_activation, and where some point is not scored by the mean, scorer.
 std::vector<Column> point_columns(const std::vector<analysis::RoutingPoint>& points);
 

@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "experiments/base/parallel_for.h"
-#include "experiments/probe/needle_source.h"
+#include "experiments/probe/probe_sources.h"
 #include "experiments/results/column_builder.h"
 
 namespace mobalab::experiments {
@@ -51,7 +51,7 @@ KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const Pr
     std::vector<std::unique_ptr<const ProbeSource>> sources;
     std::vector<std::vector<std::vector<ProbeSegment>>> segments(plan.jobs.size());
     for (std::size_t j = 0; j < segments.size(); ++j) {
-        sources.push_back(std::make_unique<const NeedleSource>(plan.jobs[j], curves));
+        sources.push_back(make_probe_source(plan.jobs[j], curves));
         for (std::int64_t g = 0; g < sources[j]->key_sets(); ++g) {
             segments[j].push_back(segments_of(sources[j]->chunks(g), sources[j]->shape().block_size));
         }
@@ -69,8 +69,9 @@ KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const Pr
         cells[i] = point.all();
         groups[i] = point.all_groups();
         const auto prior = [&](const ClusterCell& total, std::int64_t fewest, std::int64_t most) {
-            return design_effect_prior(job.shape.head_dim, fewest, most, points[i].routed(),
-                                       total.trials / static_cast<double>(job.budget.key_sets));
+            return job.text ? DesignEffectPrior{}
+                            : design_effect_prior(job.shape.head_dim, fewest, most, points[i].routed(),
+                                                  total.trials / static_cast<double>(job.budget.key_sets));
         };
         const std::int64_t last = job.shape.last_candidates();
         KernelAssessment::Point& assessed = result.points[i];

@@ -8,6 +8,7 @@
 
 #include "analysis/routing_point.h"
 #include "experiments/base/values.h"
+#include "experiments/probe/text_source.h"
 #include "sim/streams/needle_query.h"
 #include "sim/streams/philox.h"
 
@@ -102,6 +103,10 @@ void check_job(const ProbeJob& job) {
     if (job.largest_topk() > most_topk) {
         throw InputError(fmt::format("topk = {}: the kernels keep at most {} blocks; nearest valid: {}",
                                      job.largest_topk(), most_topk, most_topk));
+    }
+    if (job.text) {
+        check_text_job(job);
+        return;
     }
     for (const NeedleKind& kind : job.kinds) {
         if (kind.cluster_size >= job.shape.head_dim) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "experiments/probe/kernel_under_test.h"
@@ -38,7 +39,18 @@ struct NeedleKind {
     double mu_signal = 0.0;
     double mu_cluster = 0.0;  ///< 0 where cluster_size is 1
     std::int64_t cluster_size = 1;
+    double query_mean = 0.0;  ///< of needles in a text
     std::vector<std::int64_t> topks;
+};
+
+/// What keys along a text are (analysis::RoutingPoint).
+struct TextFields {
+    double key_mean = 0.0;
+    double effective_dim = 0.0;
+    double key_correlation = 0.0;
+    std::int64_t key_memory = 0;
+    double sink = 0.0;
+    friend bool operator==(const TextFields&, const TextFields&) = default;
 };
 
 /// All probes of one shape.
@@ -47,6 +59,7 @@ struct ProbeJob {
     ProbeBudget budget;
     std::uint64_t seed = 0;
     std::vector<NeedleKind> kinds;
+    std::optional<TextFields> text = {};  ///< keys along a text (text_source.h); none: independent unit keys
 
     std::int64_t largest_topk() const;
 };
@@ -64,9 +77,9 @@ std::vector<float> draw_keys(const ProbeShape& shape, std::uint64_t seed, std::i
 sim::NeedleQueries queries_of_set(const ProbeJob& job, const NeedleKind& kind,
                                   const std::vector<ProbeSegment>& segments, std::int64_t key_set);
 
-/// Throws InputError when the probe cannot realise the shape or a kind: one block only, topk beyond the kernels,
-/// cluster_size >= head_dim, or affinities that hardly any cluster allows (naming mu, m, d and the largest feasible
-/// mu).
+/// Throws InputError when the probe cannot realise the shape or a kind: one block only, topk beyond the kernels; among
+/// unit keys cluster_size >= head_dim, or affinities that hardly any cluster allows (naming mu, m, d and the largest
+/// feasible mu); of a text more keys than fit.
 void check_job(const ProbeJob& job);
 
 }  // namespace mobalab::experiments

@@ -11,7 +11,8 @@
 #include "experiments/base/number_bytes.h"
 #include "experiments/base/parallel_for.h"
 #include "experiments/base/values.h"
-#include "experiments/probe/needle_source.h"
+#include "experiments/probe/probe_sources.h"
+#include "experiments/probe/text_source.h"
 #include "experiments/ranks/work_dealer.h"
 #include "sim/streams/philox.h"
 
@@ -25,11 +26,39 @@ NeedleKind kind_of(const analysis::RoutingPoint& point) {
     return {.mu_signal = point.mu_signal,
             .mu_cluster = point.cluster_size == 1 ? 0.0 : point.mu_cluster,
             .cluster_size = point.cluster_size,
+            .query_mean = point.query_mean,
             .topks = {}};
 }
 
+std::optional<TextFields> text_of(const analysis::RoutingPoint& point) {
+    if (!analysis::definition_of(point.model).text_keys) {
+        return std::nullopt;
+    }
+    return TextFields{.key_mean = point.key_mean,
+                      .effective_dim = point.effective_dim,
+                      .key_correlation = point.key_correlation,
+                      .key_memory = point.key_memory,
+                      .sink = point.sink};
+}
+
+// Throws InputError for keys that no source draws.
+void check_model(const analysis::RoutingPoint& point) {
+    if (point.model != analysis::Model::sphere && point.model != analysis::Model::text) {
+        throw analysis::InputError(
+            fmt::format("model = {}: the kernel is probed with keys of model sphere or text; nearest valid: sphere",
+                        analysis::to_string(point.model)));
+    }
+    if (point.model == analysis::Model::sphere && point.key_correlation > 0.0) {
+        throw analysis::InputError(
+            fmt::format("key-correlation = {} with model sphere: probes among unit keys have independent ones; nearest "
+                        "valid: 0, or model text",
+                        shortest(point.key_correlation)));
+    }
+}
+
 bool same_needles(const NeedleKind& a, const NeedleKind& b) {
-    return a.mu_signal == b.mu_signal && a.mu_cluster == b.mu_cluster && a.cluster_size == b.cluster_size;
+    return a.mu_signal == b.mu_signal && a.mu_cluster == b.mu_cluster && a.cluster_size == b.cluster_size &&
+           a.query_mean == b.query_mean;
 }
 
 template <typename T, typename Predicate>
@@ -78,7 +107,7 @@ void append(const KeySetCounts& counts, std::vector<std::int64_t>& record) {
 std::string name_of(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
     std::string identities;
     for (const ProbeJob& job : jobs) {
-        identities += NeedleSource(job).identity() + "\n";
+        identities += make_probe_source(job)->identity() + "\n";
     }
     return fmt::format("{} {} {:016x}", kernel.device(),
                        jobs.empty() ? std::string_view() : to_string(jobs.front().shape.dtype),
@@ -86,13 +115,13 @@ std::string name_of(const std::vector<ProbeJob>& jobs, const KernelUnderTest& ke
 }
 
 std::vector<std::int64_t> run_unit(const ProbeJob& job, const KernelUnderTest& kernel, const Unit& unit) {
-    const NeedleSource source(job);
+    const std::unique_ptr<ProbeSource> source = make_probe_source(job);
     std::vector<std::int64_t> record;
     for (std::int64_t g = unit.first; g < unit.last; ++g) {
         if (interrupted()) {
             throw Interrupted(stop_cause() + " in the kernel's probes; " + StopAdvice::present());
         }
-        append(count_key_set(source, kernel, g), record);
+        append(count_key_set(*source, kernel, g), record);
     }
     return record;
 }
@@ -105,17 +134,17 @@ bool restore(const ProbeJob& job, const std::vector<std::int64_t>& record, const
         at += static_cast<std::ptrdiff_t>(size);
         return std::vector<std::int64_t>(first, at);
     };
-    const NeedleSource source(job);
+    const std::unique_ptr<ProbeSource> source = make_probe_source(job);
     for (std::int64_t g = unit.first; g < unit.last; ++g) {
-        const std::size_t segments = segments_of(source.chunks(g), source.shape().block_size).size();
-        const std::size_t trials = segments * source.kinds();
-        if (static_cast<std::size_t>(record.end() - at) < 1 + trials + misses_size(source)) {
+        const std::size_t segments = segments_of(source->chunks(g), source->shape().block_size).size();
+        const std::size_t trials = segments * source->kinds();
+        if (static_cast<std::size_t>(record.end() - at) < 1 + trials + misses_size(*source)) {
             return false;
         }
         KeySetCounts& target = counts[static_cast<std::size_t>(g)];
         target.illegal_rows = *at++;
         target.trials = take(trials);
-        target.misses = take(misses_size(source));
+        target.misses = take(misses_size(*source));
     }
     return at == record.end();
 }
@@ -129,7 +158,8 @@ std::int64_t most_tensor_bytes() {
 int workers(const std::vector<ProbeJob>& jobs, const KernelUnderTest& kernel) {
     std::int64_t largest = 1;
     for (const ProbeJob& job : jobs) {
-        largest = std::max(largest, kernel.host_bytes(job.shape));
+        const std::int64_t text = job.shape.seq_len * job.shape.head_dim * std::int64_t{sizeof(float)};
+        largest = std::max(largest, job.text ? text : kernel.host_bytes(job.shape));
     }
     return static_cast<int>(
         std::clamp<std::int64_t>(most_tensor_bytes() / largest, 1, std::int64_t{kernel.parallel_key_sets()}));
@@ -153,7 +183,8 @@ kernels::Scorer kernel_scorer(const analysis::Scorer& scorer, std::uint64_t seed
 }
 
 ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype, std::uint64_t seed) {
-    const std::int64_t seq_len = point.seq_len > 0 ? point.seq_len : (point.candidates + 1) * point.block_size;
+    const bool whole_blocks = point.seq_len == 0 || analysis::definition_of(point.model).text_keys;
+    const std::int64_t seq_len = whole_blocks ? (point.candidates + 1) * point.block_size : point.seq_len;
     return {.head_dim = point.head_dim,
             .block_size = point.block_size,
             .seq_len = seq_len,
@@ -164,10 +195,11 @@ ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dt
 ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const ProbeSettings& settings) {
     ProbePlan plan;
     for (const analysis::RoutingPoint& point : points) {
+        check_model(point);
         const ProbeShape shape = probe_shape(point, settings.dtype, settings.seed);
-        ProbeJob job{.shape = shape, .budget = {}, .seed = settings.seed, .kinds = {}};
-        const std::size_t j =
-            find_or_add(plan.jobs, job, [](const auto& a, const auto& b) { return a.shape == b.shape; });
+        ProbeJob job{.shape = shape, .budget = {}, .seed = settings.seed, .kinds = {}, .text = text_of(point)};
+        const std::size_t j = find_or_add(
+            plan.jobs, job, [](const auto& a, const auto& b) { return a.shape == b.shape && a.text == b.text; });
         std::vector<NeedleKind>& kinds = plan.jobs[j].kinds;
         const std::size_t k = find_or_add(kinds, kind_of(point), same_needles);
         const std::size_t t = find_or_add(kinds[k].topks, point.topk, std::equal_to<>());
@@ -175,7 +207,8 @@ ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const P
     }
     for (ProbeJob& job : plan.jobs) {
         check_job(job);
-        job.budget = split_probes(job.shape, settings.trials, settings.key_sets);
+        job.budget = job.text ? split_text_probes(settings.trials, settings.key_sets)
+                              : split_probes(job.shape, settings.trials, settings.key_sets);
     }
     return plan;
 }

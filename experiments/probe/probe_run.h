@@ -23,7 +23,8 @@ struct ProbeSettings {
 /// The kernels' scorer of this name; `seed` is that of scorer random. Throws analysis::InputError where they have none.
 kernels::Scorer kernel_scorer(const analysis::Scorer& scorer, std::uint64_t seed);
 
-/// What a point routes. One asked for by candidates (seq_len 0) gets a sequence of candidates + 1 whole blocks.
+/// What a point routes. One asked for by candidates (seq_len 0), and one of model text, whose query stands anywhere in
+/// its block, gets a sequence of candidates + 1 whole blocks.
 ProbeShape probe_shape(const analysis::RoutingPoint& point, kernels::DataType dtype, std::uint64_t seed);
 
 /// Place of a point in the jobs.
@@ -39,7 +40,7 @@ struct ProbePlan {
     std::vector<ProbePlace> places;  ///< of every point, in the order given
 };
 
-/// Throws analysis::InputError for points the probe cannot realise.
+/// Throws analysis::InputError for points the probe cannot realise; it has keys of models sphere and text.
 ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const ProbeSettings& settings);
 
 /// Counts of every key set of one job.

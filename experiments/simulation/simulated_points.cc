@@ -25,7 +25,8 @@ using analysis::RoutingPoint;
 constexpr double chunk_seconds = 1e-3;  // sim/engine/engine.cc sizes its chunks for about this much of one core
 
 std::uint64_t trials_of(const RoutingPoint& point, const SimulationSettings& settings) {
-    const double chunks = std::ceil(settings.core_seconds / chunk_seconds);
+    const bool text = analysis::definition_of(point.model).text_keys;
+    const double chunks = std::ceil((text ? settings.text_core_seconds : settings.core_seconds) / chunk_seconds);
     return settings.trials > 0 ? settings.trials : static_cast<std::uint64_t>(chunks) * sim::chunk_trials(point);
 }
 

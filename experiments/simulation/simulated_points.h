@@ -19,6 +19,7 @@ struct SimulatedMisses {
 struct SimulationSettings {
     std::uint64_t trials = 0;  ///< a point; 0: as many as take about `core_seconds` of one core, wherever they run
     double core_seconds = 0.1;
+    double text_core_seconds = 0.1;  ///< the same of points of model text, whose trials draw whole texts
     std::uint64_t seed = 1;
     int threads = 0;
     sim::Device device =

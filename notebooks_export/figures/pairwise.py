@@ -8,7 +8,8 @@ from notebooks_export.axes import BY_NAME
 from notebooks_export.drawing import Drawing
 from notebooks_export.layout import NoData
 
-BEYOND = ("needles", "key_correlation", "key_conv", "scorer")
+BEYOND = ("needles", "key_correlation", "key_memory", "key_mean", "query_mean", "effective_dim", "sink", "key_conv",
+          "scorer")
 """Axes that the formula knows nothing of."""
 
 NEAR = 0.15

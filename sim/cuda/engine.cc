@@ -178,6 +178,9 @@ std::string kernel_trouble(const analysis::RoutingPoint& point, Method method) {
     if (scorer.parts == 0) {
         return fmt::format("scorer {} has no CUDA kernel, as it draws next to nothing; use device cpu", scorer.name);
     }
+    if (analysis::definition_of(point.model).text_keys) {
+        return fmt::format("model {} has no CUDA kernel; use device cpu", analysis::to_string(point.model));
+    }
     if (method != Method::vector && method != Method::affinity && method != Method::threshold) {
         return fmt::format("method {} has no CUDA kernel; use method vector, affinity or threshold, or device cpu",
                            to_string(method));

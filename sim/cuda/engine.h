@@ -16,8 +16,8 @@ namespace mobalab::sim::cuda {
 std::string device_trouble();
 
 /// Why no kernel can count the point, which has passed check_method(), by this method; empty when one can. There are
-/// kernels for vector, affinity and threshold, of all scorers but random; vectors, and what is known of the keys of a
-/// block whose coordinates are scored, must fit into shared memory.
+/// kernels for vector, affinity and threshold, of all models but text and all scorers but random; vectors, and what is
+/// known of the keys of a block whose coordinates are scored, must fit into shared memory.
 std::string kernel_trouble(const analysis::RoutingPoint& point, Method method);
 
 /// A sampler on the current CUDA device. Draws the very trials of the CPU's sampler of the same point, method and key:

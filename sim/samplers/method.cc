@@ -103,6 +103,9 @@ std::string method_trouble(const RoutingPoint& point, Method method) {
     }
     const bool by_keys = method == Method::vector || method == Method::affinity;
     const analysis::KeyModelDefinition& model = analysis::definition_of(point.model);
+    if (model.text_keys && method == Method::vector) {
+        return "";
+    }
     if (by_keys && !model.sphere_affinities) {
         return fmt::format("model {} has {}", model.name,
                            model.has_keys() ? "keys that this method does not draw" : "block scores only, no keys");

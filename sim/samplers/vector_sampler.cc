@@ -8,6 +8,7 @@
 #include "sim/samplers/block_ranks.h"
 #include "sim/samplers/sampler.h"
 #include "sim/samplers/scored_vector_sampler.h"
+#include "sim/samplers/text_sampler.h"
 #include "sim/streams/transforms.h"
 
 namespace mobalab::sim {
@@ -65,6 +66,9 @@ private:
 
 std::unique_ptr<Sampler> make_vector_sampler(const SamplerInput& input) {
     const analysis::RoutingPoint& point = input.point;
+    if (analysis::definition_of(point.model).text_keys) {
+        return make_text_sampler(input);
+    }
     const bool correlated = point.key_correlation > 0.0;
     const double rows = static_cast<double>(point.block_size) + (correlated ? 1.0 : 0.0);
     check_draws(point, static_cast<double>(point.candidates) * rows + 1, 0x1p32);

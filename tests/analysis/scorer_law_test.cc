@@ -99,6 +99,7 @@ TEST(RandomScorer, DoesNotLookAtTheModelOrTheKeys) {
         RoutingPoint point = noted("random");
         point.model = parse_model(model);
         point.key_correlation = 0.3;
+        point.key_memory = definition_of(point.model).text_keys ? 4 : 0;
         if (definition_of(point.model).takes_key_conv) point.key_conv = 3;
         EXPECT_NEAR(hit(point), 0.0625, 1e-15) << model;
     }

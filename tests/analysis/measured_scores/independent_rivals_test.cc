@@ -9,6 +9,7 @@
 
 #include "analysis/binomial_interval.h"
 #include "analysis/measured_scores/standardised_hit.h"
+#include "analysis/poisson_binomial_cdf.h"
 #include "analysis/routing_point.h"
 
 namespace mobalab::analysis {

@@ -201,6 +201,30 @@ TEST(Values, RefusedReals) {
               "max-seconds = -1: must be at least 0; nearest valid: 0");
 }
 
+// What an open range names as nearest is in it.
+TEST(Values, EndsOfAnOpenRangeAreNotInIt) {
+    const OpenRange share{.least = 0.0, .most = 1.0, .lowest = 1e-6, .highest = 0.999999};
+    const OpenRange positive{.least = 0.0, .most = HUGE_VAL, .lowest = 1.0, .highest = 1e9};
+    EXPECT_EQ(parse_inside("x", " 0.5", share), 0.5);
+    EXPECT_EQ(parse_inside("x", "1e-300", positive), 1e-300);
+    const std::vector<std::pair<std::string, std::string>> nearest = {{"0", "1e-06"},      {"-3", "1e-06"},
+                                                                      {"nan", "1e-06"},    {"1", "0.999999"},
+                                                                      {"inf", "0.999999"}, {"1e999", "0.999999"}};
+    for (const auto& [text, valid] : nearest) {
+        EXPECT_EQ(refusal([&, value = text] { parse_inside("x", value, share); }),
+                  "x = " + text + ": must be above 0 and below 1; nearest valid: " + valid);
+        EXPECT_NO_THROW(parse_inside("x", valid, share));
+    }
+    for (const std::string text : {"0", "-1", "nan", "-inf", "-1e999"}) {
+        EXPECT_EQ(refusal([&] { parse_inside("x", text, positive); }),
+                  "x = " + text + ": must be a finite number above 0; nearest valid: 1");
+    }
+    EXPECT_EQ(refusal([&] { parse_inside("x", "inf", positive); }),
+              "x = inf: must be a finite number above 0; nearest valid: 1000000000");
+    EXPECT_NE(refusal([&] { parse_inside("x", "half", share); }), "");
+    EXPECT_NE(refusal([&] { parse_inside("x", "", positive); }), "");
+}
+
 TEST(Values, HintsOnlyWhereSomethingNearWasMeant) {
     const std::vector<std::string> accepted = {"gaussian", "gaussian-fixed", "sphere", "vector"};
     EXPECT_EQ(nearest_word("guassian", accepted), "gaussian");

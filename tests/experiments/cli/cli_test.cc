@@ -151,10 +151,10 @@ TEST(Cli, MistakesInThePoint) {
         error_of("theory --seq-len 512 --topk 9"),
         "mobalab theory: error: topk = 9 with seq-len = 512 and block-size = 64: must be at most the number of blocks, "
         "the own one included; nearest valid: 8\n");
-    EXPECT_EQ(
-        error_of("theory --model spere"),
-        "mobalab theory: error: model = spere: must be one of gaussian, gaussian-fixed, sphere, vector; nearest valid: "
-        "sphere\n");
+    EXPECT_EQ(error_of("theory --model spere"),
+              "mobalab theory: error: model = spere: must be one of gaussian, gaussian-fixed, sphere, vector, text; "
+              "nearest valid: "
+              "sphere\n");
     const std::string noise = error_of("theory --model sphere --mu-noise 0.1");
     EXPECT_EQ(noise.find("mobalab theory: error: mu_noise = 0.1: must be 0"), 0U) << noise;
     EXPECT_EQ(std::count(noise.begin(), noise.end(), '\n'), 1);
@@ -190,6 +190,10 @@ TEST(Cli, MistakesInTheRun) {
               "mobalab theory: error: topk = 3: is what --solve topk asks for; leave it out\n");
     EXPECT_EQ(error_of("theory --solve topk --wanted-hit 1"),
               "mobalab theory: error: wanted-hit = 1: must be above 0 and below 1; nearest valid: 0.999999\n");
+    EXPECT_EQ(error_of("theory --solve topk --wanted-hit nan"),
+              "mobalab theory: error: wanted-hit = nan: must be above 0 and below 1; nearest valid: 1e-06\n");
+    EXPECT_EQ(error_of("advise --budget-ms 0"),
+              "mobalab advise: error: budget-ms = 0: must be a finite number above 0; nearest valid: 1\n");
     EXPECT_EQ(error_of("theory --wanted-hit 0.5"),
               "mobalab theory: error: wanted-hit: goes with --solve head-dim, block-size, topk or mu-signal\n");
     EXPECT_EQ(error_of({"export", "x.h5", "--out", ""}),

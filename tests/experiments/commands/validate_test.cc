@@ -250,7 +250,7 @@ std::vector<Comparison> compared_simulations(double bias, std::mt19937_64& rando
     for (KernelAssessment::Point& point : evidence.kernel.points) {
         point.buckets.resize(1);
     }
-    evidence.sphere = drawn(points, analysis::Model::sphere, bias, random);
+    evidence.own = drawn(points, analysis::Model::sphere, bias, random);
     evidence.gaussian = drawn(points, analysis::Model::gaussian, bias, random);
     evidence.gaussian_fixed = drawn(points, analysis::Model::gaussian_fixed, bias, random);
     return compare(evidence, 2);

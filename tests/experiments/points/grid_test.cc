@@ -16,7 +16,7 @@ using analysis::RoutingPoint;
 std::vector<RoutingPoint> grid(const std::string& flags) {
     Subcommand command;
     command.name = "test";
-    command.flags = point_flags() + needle_flags() + scorer_flags() + key_conv_flags();
+    command.flags = point_flags() + needle_flags() + text_flags() + scorer_flags() + key_conv_flags();
     return point_grid(parse_arguments(command, words(flags)));
 }
 
@@ -107,7 +107,7 @@ TEST(PointGrid, ScorersAreAnAxis) {
     EXPECT_EQ(
         refusal("--scorer max --model gaussian"),
         "scorer = max: model gaussian has block scores only, no keys; use scorer = mean or random, or model sphere "
-        "or vector");
+        "or vector or text");
     for (const char* odd :
          {"submean", "submean-1", "submean-04", "submean-", "mean-2", "submean--4", "Quest", "quest-1"}) {
         EXPECT_NE(refusal(std::string("--scorer ") + odd), "accepted") << odd;
@@ -209,7 +209,7 @@ TEST(PointGrid, ManyMistakesAreCounted) {
 PointGrid asked(const std::string& flags) {
     Subcommand command;
     command.name = "test";
-    command.flags = point_flags() + needle_flags() + scorer_flags() + key_conv_flags();
+    command.flags = point_flags() + needle_flags() + text_flags() + scorer_flags() + key_conv_flags();
     return routing_grid(parse_arguments(command, words(flags)));
 }
 
