@@ -34,7 +34,7 @@ Table training_runs_table(const TrainingRecords& records) {
     const std::vector<TrainedRun>& rows = records.runs;
     using Row = const TrainedRun&;
     Table table{.name = "training_runs",
-                .dimension = "model",
+                .dimension = "trained_model",
                 .columns = run_columns(rows, [](Row row) -> const TrainedRun& { return row; })};
     append_columns(
         table.columns,
