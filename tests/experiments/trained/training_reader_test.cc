@@ -8,6 +8,7 @@
 
 #include "experiments/base/regular_file.h"
 #include "tests/experiments/captured.h"
+#include "tests/experiments/commands/mutations.h"
 #include "tests/experiments/trained/record_lines.h"
 
 namespace mobalab::experiments {
@@ -207,6 +208,32 @@ TEST_F(TrainingReader, RefusesRecordsThatDoNotFitTogether) {
     loss["loss"] = 2.6;
     EXPECT_THAT(error_of({plain_run("l", "dense", "language"), loss}),
                 HasSubstr("loss = 2.6: must be the mean of sequence_loss, which is 2.5"));
+}
+
+TEST_F(TrainingReader, DamagedFilesAreReadRightOrRefused) {
+    // What is read of a damaged file keeps the rules that predictions rest on.
+    Mutator mutator(20261128, {"\n", "\"hits\":", "[]", "null", "1e308", "-1", "{}"});
+    const std::string good = json_lines(whole);
+    int refused = 0;
+    constexpr int files = 1000;
+    for (int i = 0; i < files; ++i) {
+        try {
+            for (const HeadRecord& head : read(mutator.damaged(good)).heads) {
+                std::int64_t rows = 0;
+                for (const auto& [candidates, count] : head.candidates) {
+                    EXPECT_GE(candidates, 1);
+                    rows += count;
+                }
+                EXPECT_EQ(rows, head.queries);
+                EXPECT_LE(head.hits, head.queries);
+                EXPECT_FALSE(std::isinf(head.statistic("signal_mean")));
+            }
+        } catch (const FileError& error) {
+            ++refused;
+            EXPECT_THAT(error.what(), Not(HasSubstr("\n")));
+        }
+    }
+    EXPECT_GT(refused, files / 2);
 }
 
 }  // namespace
