@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -35,19 +37,29 @@ const Table* table_named(const std::vector<Table>& tables, const std::string& na
     return found == tables.end() ? nullptr : &*found;
 }
 
-/// The rows of a table where a text column has a value.
-Table rows_with(const Table& table, const std::string& column, const std::string& value) {
-    const std::vector<std::string>& texts = table.texts(column);
+/// The rows of a table that are wanted.
+Table rows_where(const Table& table, const std::function<bool(std::size_t row)>& wanted) {
     Table kept = table;
-    for (Column& of_kept : kept.columns) {
+    for (Column& column : kept.columns) {
         std::visit(
             [&](auto& values) {
                 std::size_t row = 0;
-                std::erase_if(values, [&](const auto&) { return texts[row++] != value; });
+                std::erase_if(values, [&](const auto&) { return !wanted(row++); });
             },
-            of_kept.values);
+            column.values);
     }
     return kept;
+}
+
+/// Each run at its last step.
+Table last_steps(const Table& validation) {
+    const std::vector<std::string>& runs = validation.texts("run");
+    const std::vector<std::int64_t>& steps = validation.integers("step");
+    std::map<std::string, std::int64_t> last;
+    for (std::size_t row = 0; row < runs.size(); ++row) {
+        last[runs[row]] = std::max(last[runs[row]], steps[row]);
+    }
+    return rows_where(validation, [&](std::size_t row) { return steps[row] == last.at(runs[row]); });
 }
 
 void print_arms(const Table& arms, Terminal& terminal) {
@@ -63,7 +75,7 @@ void print_arms(const Table& arms, Terminal& terminal) {
 }
 
 void print_validation(const Table& validation, Terminal& terminal) {
-    terminal.out << human_table(validation, {{"run", "run"}, {"seq_len", "N"}, {"step", "step"}},
+    terminal.out << human_table(last_steps(validation), {{"run", "run"}, {"seq_len", "N"}, {"step", "step"}},
                                 {{"loss", "loss"},
                                  {"loss_low", "low"},
                                  {"loss_high", "high"},
@@ -73,8 +85,9 @@ void print_validation(const Table& validation, Terminal& terminal) {
 }
 
 void print_errors(const Table& errors, Terminal& terminal) {
+    const std::vector<std::string>& arms = errors.texts("arm");
     terminal.out << human_table(
-        rows_with(errors, "arm", "all"),
+        rows_where(errors, [&](std::size_t row) { return arms[row] == "all"; }),
         {{"quantity", "predicted"}, {"lengths", "lengths"}, {"runs", "runs"}, {"values", "values"}},
         {{"mean_error", "mean_error"},
          {"mean_absolute_error", "mean_absolute"},

@@ -139,6 +139,11 @@ TrainedRun read_run(RecordFields& fields) {
     run.commit = fields.text_or_empty("commit");
     run.stages = fields.has("stages") ? stages_text(fields) : "";
     run.learned = integer_or_none(fields, "learned", 1);
+    run.window = integer_or_none(fields, "window", most_size);
+    run.vocabulary = integer_or_none(fields, "vocabulary", most_size);
+    run.corpus_tokens = integer_or_none(fields, "corpus_tokens", most_count);
+    run.needle_tokens = integer_or_none(fields, "needle_tokens", most_count);
+    run.corpus_sha256 = fields.has("corpus_sha256") ? fields.text_or_empty("corpus_sha256") : "";
     return run;
 }
 
@@ -245,8 +250,12 @@ PositionRecord read_position(RecordFields& fields) {
     record.from = fields.integer("from", 0, record.to - 1);
     record.tokens = fields.integer("tokens", 1, most_count);
     record.loss = fields.number("loss", not_negative);
-    if (fields.has("sequence_loss")) {
+    if (fields.has("sequence_loss") || fields.has("sequences")) {
         record.sequence_loss = fields.numbers("sequence_loss", not_negative);
+    }
+    if (fields.has("sequences")) {
+        const auto wanted = static_cast<std::size_t>(fields.integer("sequences", 1, most_size));
+        require_length(fields, "sequence_loss", record.sequence_loss.size(), "sequences", wanted);
     }
     return record;
 }
@@ -272,6 +281,11 @@ NeedleRecord read_needle(RecordFields& fields) {
     record.depth = fields.number("depth", {0.0, 1.0});
     record.asked = fields.integer("asked", 1, most_count);
     record.correct = fields.integer("correct", 0, record.asked);
+    if (fields.has("sequence_correct")) {
+        const Counts correct = fields.integers("sequence_correct", 0, 1);
+        require_length(fields, "sequence_correct", correct.size(), "asked", static_cast<std::size_t>(record.asked));
+        require_sum(fields, "sequence_correct", correct, "correct", record.correct);
+    }
     return record;
 }
 

@@ -34,6 +34,11 @@ struct TrainedRun {
     std::string device;
     std::string torch;
     std::string commit;
+    std::int64_t window = -1;         ///< keys of the sliding window of the other layers
+    std::int64_t vocabulary = -1;     ///< of a language model
+    std::int64_t corpus_tokens = -1;  ///< of the text trained on
+    std::int64_t needle_tokens = -1;  ///< trained on, of planted pairs
+    std::string corpus_sha256;
     std::string stages;         ///< of its curriculum, in words: "N 128: 1040 steps, accuracy 0.981; ..."
     std::int64_t learned = -1;  ///< 1: it went through its curriculum; 0: it did not; -1: not said
     std::string place;

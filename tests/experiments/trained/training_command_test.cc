@@ -151,7 +151,11 @@ TEST_F(TrainingCommand, SaysItInATableForPeopleAndForPrograms) {
     ASSERT_EQ(rows.size(), 3u);
     EXPECT_EQ(rows[1].at("accuracy"), 0.7);
     EXPECT_TRUE(rows[2].at("predicted_accuracy").is_null());
-    const Captured words = run("r.jsonl", language());
+    std::vector<json> earlier = language();
+    earlier.push_back(validation_record("local", 7.25, 7.5));
+    earlier.back()["step"] = 50;
+    const Captured words = run("r.jsonl", earlier);
+    EXPECT_THAT(words.out, Not(HasSubstr("7.375")));
     EXPECT_THAT(words.out, HasSubstr("above_dense"));
     EXPECT_THAT(words.out, Not(HasSubstr("predictions")));
 }

@@ -205,6 +205,21 @@ TEST_F(TrainingReader, RefusesRecordsThatDoNotFitTogether) {
                 HasSubstr("is of the experiment recall, and this kind of record is of language"));
     json loss = validation_record("l", 2.0, 3.0);
     EXPECT_EQ(error_of({plain_run("l", "dense", "language"), loss}), "");
+    json position = {{"kind", "position"}, {"run", "l"},     {"seq_len", 2048},
+                     {"from", 0},          {"to", 64},       {"tokens", 128},
+                     {"loss", 2.5},        {"sequences", 2}, {"sequence_loss", {2, 3}}};
+    json needle = {{"kind", "needle"}, {"run", "l"},   {"seq_len", 2048},           {"depth", 0.5},
+                   {"asked", 2},       {"correct", 1}, {"sequence_correct", {1, 0}}};
+    EXPECT_EQ(error_of({plain_run("l", "dense", "language"), position, needle}), "");
+    json unlisted = position;
+    unlisted.erase("sequence_loss");
+    EXPECT_THAT(error_of({plain_run("l", "dense", "language"), unlisted}), HasSubstr("sequence_loss is missing"));
+    position["sequences"] = 3;
+    EXPECT_THAT(error_of({plain_run("l", "dense", "language"), position}),
+                HasSubstr("has 2 entries and must have one"));
+    needle["correct"] = 2;
+    EXPECT_THAT(error_of({plain_run("l", "dense", "language"), needle}),
+                HasSubstr("sums to 1 and must sum to correct"));
     loss["loss"] = 2.6;
     EXPECT_THAT(error_of({plain_run("l", "dense", "language"), loss}),
                 HasSubstr("loss = 2.6: must be the mean of sequence_loss, which is 2.5"));
