@@ -7,7 +7,7 @@ from notebooks_export import style
 from notebooks_export.figures import (agreement, by_candidates, chosen_heads, frontier, hits, loss_by_position, misses,
                                       needle_accuracy, pairwise, predicted, recall_curves, recall_map, routed_distance,
                                       routed_where, solved, speed, trained_accuracy, trained_curves, trained_scatter,
-                                      validation_loss)
+                                      trained_variants, validation_loss)
 from notebooks_export.layout import NoData
 from notebooks_export.results import MODEL_TABLES, TRAINING_TABLES
 
@@ -117,6 +117,10 @@ FIGURES = (
         "trained_curves", "Training curves",
         "Loss, answers, hits and signal to noise while the models learn.",
         trained_curves.draw, about="training"),
+    FigureSpec(
+        "trained_variants", "Trained models with a part changed",
+        "A part that was taken away after training tells what rests on it.",
+        trained_variants.draw, about="training"),
     FigureSpec(
         "validation_loss", "Validation loss by arm",
         "Language models of equal steps on equal text.",

@@ -41,7 +41,8 @@ def training(seed=20261201):
                 rows.append(dict(run_columns(arm, of_seed), variant="as trained", seq_len=length, accuracy=value,
                                  accuracy_low=value - 0.02, accuracy_high=value + 0.03, predicted_accuracy=predicted[0],
                                  predicted_accuracy_correlated=predicted[1], predicted_accuracy_one_layer=predicted[2]))
-    return rows + [dict(rows[0], variant="no-conv", accuracy=0.05, accuracy_low=0.01)]
+    return rows + [dict(row, variant="no-conv", accuracy=0.05, accuracy_low=0.01) for row in rows
+                   if row["key_conv"] and row["seq_len"] == LENGTHS[0]]
 
 
 def heads(seed=20261202):
@@ -54,7 +55,7 @@ def heads(seed=20261202):
             rows.append(dict(run_columns(arm, of_seed), variant="as trained", seq_len=2048, layer=layer, head=head, hit=hit,
                              hit_low=hit - 0.03, hit_high=hit + 0.03, predicted_hit=hit + random.normal(0, 0.02),
                              uncorrected_hit=hit + 0.05 if known else np.nan))
-    return rows
+    return rows + [dict(row, variant="gain", hit=0.02, hit_low=0.01) for row in rows if row["key_conv"]]
 
 
 def curves():

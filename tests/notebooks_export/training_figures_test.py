@@ -112,6 +112,32 @@ class Scatter(TrainingFile):
                 dict(row, predicted_hit=np.nan, uncorrected_hit=np.nan) for row in synthetic_training.heads()]))
 
 
+class Variants(TrainingFile):
+    def test_means_of_arms_of_which_a_part_was_changed(self):
+        drawing = self.draw("trained_variants")
+        answers, hits = panels(drawing)
+        self.assertEqual([tick.get_text() for tick in answers.get_xticklabels()], ["as trained", "no-conv"])
+        self.assertEqual([tick.get_text() for tick in hits.get_xticklabels()], ["as trained", "gain"])
+        rows = open_results(self.folder / "t.h5").tables["training"]
+        part = rows[(rows["block_size"] == 16) & (rows["key_conv"] == 3) & (rows["seq_len"] == 2048)]
+        (mean,) = marks(answers, style.BLUE)
+        np.testing.assert_allclose(mean.get_ydata(), [part[part["variant"] == variant]["accuracy"].mean()
+                                                      for variant in ("as trained", "no-conv")])
+        self.assertIn("9 trained models", drawing.drawn)
+
+    def test_hits_are_those_of_the_layer_that_hits_most_as_trained(self):
+        plain, other = (dict(row, hit_low=0.0) for row in synthetic_training.heads()[:2])
+        rows = [dict(plain, layer=1, hit=0.3), dict(other, layer=1, hit=0.5), dict(plain, layer=3, hit=0.2, hit_high=0.2)]
+        rows += [dict(row, variant="gain", hit=hit, hit_high=1.0) for row, hit in zip(rows, (0.1, 0.2, 0.9))]
+        (axis,) = panels(self.draw("trained_variants", self.write(training_heads=rows)))
+        np.testing.assert_allclose(marks(axis, style.BLUE)[0].get_ydata(), [0.4, 0.15])
+
+    def test_without_variants(self):
+        rows = [row for row in synthetic_training.training() if row["variant"] == "as trained"]
+        with self.assertRaisesRegex(NoData, "no table of trained models has an evaluation"):
+            self.draw("trained_variants", self.write(training=rows))
+
+
 class Curves(TrainingFile):
     def test_a_line_for_each_run(self):
         drawing = self.draw("trained_curves", where="block_size = 16 and key_conv = 0")
@@ -173,7 +199,7 @@ class Files(TrainingFile):
     def test_figures_of_another_subject_are_not_missed(self):
         drawn, left_out = draw_all(open_study(self.write(training=synthetic_training.training())))
         self.assertEqual({figure.name for _, figure, *_ in drawn} | set(left_out), set(TRAINING))
-        self.assertEqual({figure.name for _, figure, *_ in drawn}, {"trained_accuracy", "trained_answers"})
+        self.assertEqual({figure.name for _, figure, *_ in drawn}, {"trained_accuracy", "trained_answers", "trained_variants"})
         model = synthetic_model.write(self.folder / "m.h5", measure=synthetic_model.measure(heads=1))
         _, left_out = draw_all(open_study(model))
         self.assertEqual(set(left_out) & set(TRAINING), set())
