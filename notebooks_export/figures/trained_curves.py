@@ -59,7 +59,8 @@ def _panel(axis, rows, value, colour, marks):
     for place, (name, look) in enumerate(marks.items()):
         for _, run in rows[rows[colour.name] == name].groupby(["file", "run"], sort=False):
             run = run.dropna(subset=[value]).sort_values("step", kind="stable")
-            axis.plot(run["step"], run[value], color=look.colour, ls=_dashes(place), lw=1.2, alpha=0.85)
+            axis.plot(run["step"], run[value], color=look.colour, ls=_dashes(place), lw=1.2, alpha=0.85,
+                      marker="." if len(run) == 1 else "")
     axis.set_xlabel("step")
     axis.set_title(VALUES[value], loc="left")
     if value not in ("loss", "snr"):

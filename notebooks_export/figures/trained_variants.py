@@ -28,11 +28,11 @@ def draw(study):
     marks = looks(ARM, named)
     figure, axes = style.new_figure(len(parts), width=4.4 + 4.2 * len(parts), height=4.8)
     models = count_of_models(max(parts.values(), key=len))
-    style.headline(figure, "Where does it come from what the models retrieve?", f"{models} at the shortest length of each")
+    style.headline(figure, "What does retrieval rest on?", f"{models} at the shortest length of each")
     for axis, (table, part) in zip(axes, parts.items()):
         _panel(axis, part, VALUES[table][0], marks)
         axis.set_title(VALUES[table][1], loc="left")
-    handles = [matplotlib.lines.Line2D([], [], color=look.colour, marker=look.mark, mfc=look.fill, label=name)
+    handles = [matplotlib.lines.Line2D([], [], color=look.colour, marker=look.mark, mfc=look.fill, ls=":", label=name)
                for name, look in marks.items()]
     style.outside_legend(axes[-1], handles=handles)
     hidden = [name for name in arms if name not in named]
