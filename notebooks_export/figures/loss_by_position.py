@@ -8,7 +8,7 @@ from notebooks_export.axes import ARM
 from notebooks_export.drawing import Drawing
 from notebooks_export.layout import evenly, in_order
 from notebooks_export.model_tables import looks
-from notebooks_export.trained_tables import count_of_models, lengths_in_words, rows_of
+from notebooks_export.trained_tables import at_shortest, count_of_models, lengths_in_words, rows_of
 
 RANGE = ["position_low", "position_high"]
 
@@ -17,8 +17,7 @@ MOST_COLOURS = 12
 
 def draw(study):
     """Lines are means over the runs of an arm; on the right less the mean of the dense runs."""
-    rows = rows_of(study, "training_positions")
-    rows = rows[rows["seq_len"] == rows["seq_len"].max()]
+    rows = at_shortest(rows_of(study, "training_positions"))
     colour = study.view.colour if study.view.colour and study.view.colour.name in rows else ARM
     named = evenly(in_order(rows[colour.name]), MOST_COLOURS)
     shown = rows[rows[colour.name].isin(named)]

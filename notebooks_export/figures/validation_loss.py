@@ -7,7 +7,7 @@ from notebooks_export import captions, style
 from notebooks_export.drawing import Drawing
 from notebooks_export.figures.curves import arms
 from notebooks_export.layout import in_order
-from notebooks_export.trained_tables import count_of_models, known, lengths_in_words, rows_of
+from notebooks_export.trained_tables import at_shortest, count_of_models, known, lengths_in_words, rows_of
 
 COLOURS = {"dense": style.BLACK, "moba": style.BLUE, "local": style.GREY}
 
@@ -15,10 +15,8 @@ ABOVE = "loss_above_dense"
 
 
 def last_steps(rows):
-    """The rows of each run's last step, at its longest length."""
-    of_run = rows.groupby(["file", "run"])
-    rows = rows[rows["step"] == of_run["step"].transform("max")]
-    return rows[rows["seq_len"] == rows.groupby(["file", "run"])["seq_len"].transform("max")]
+    """The rows of each run's last step, at its shortest length."""
+    return at_shortest(rows[rows["step"] == rows.groupby(["file", "run"])["step"].transform("max")])
 
 
 def draw(study):
@@ -41,7 +39,7 @@ def draw(study):
     if len(dense):
         handles.append(matplotlib.patches.Patch(color=style.GREY, alpha=0.25, label="dense, all seeds"))
     style.outside_legend(axes[-1], handles=handles)
-    return Drawing(figure, f"Drawn: {held}; an arm a line, a dot for each seed; each run at its last step."
+    return Drawing(figure, f"Drawn: {held}; an arm a line, a dot for each seed; each run at its last step and shortest length."
                    f"{captions.selected(study, 'rows', 'training_validation')}",
                    "The band spans the dense seeds: the noise between trainings, as far as so many show it. Bars on the right "
                    "are intervals of the difference on the same sequences; they say nothing of the seed." if both else

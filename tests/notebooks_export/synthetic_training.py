@@ -76,7 +76,7 @@ def validation():
                 rows.append(dict(run_columns(arm, seed, "language"), seq_len=8192, step=step, loss=loss, loss_low=loss - 0.1,
                                  loss_high=loss + 0.1, loss_above_dense=above, loss_above_dense_low=above - 0.005,
                                  loss_above_dense_high=above + 0.005))
-    return rows
+    return rows + [dict(row, seq_len=32768, loss=9.0, loss_high=9.1) for row in rows]
 
 
 def positions():
