@@ -13,6 +13,7 @@ import sys
 
 HEADS, LAYERS, MOBA_LAYERS, SEQUENCES, ASKED, TAIL = 2, 4, (1, 3), 24, 32, 128
 CORRELATION = 0.3
+SEED = 20261128
 READ_OUT = 0.97
 """Share of what is routed that the simulated model answers."""
 
@@ -115,7 +116,7 @@ def recall(source, lengths=(1024, 2048), seeds=(0, 1)):
 
 
 def main():
-    for record in recall(random.Random(20261128)):
+    for record in recall(random.Random(SEED)):
         print(json.dumps(record, separators=(",", ":")))
     return 0
 
