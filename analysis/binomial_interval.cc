@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/math/distributions/normal.hpp>
 #include <boost/math/distributions/students_t.hpp>
 #include <boost/math/special_functions/beta.hpp>
 #include <boost/math/tools/roots.hpp>
@@ -40,6 +41,19 @@ Interval nothing_known() {
 
 double quantile_of_t(double df, double alpha) {
     return boost::math::quantile(boost::math::complement(boost::math::students_t(df), 0.5 * alpha));
+}
+
+/// x below (upper: above) which Beta(a, b) has the probability `tail`. Boost's series gives up on some a and b above
+/// 1e10; the normal law is right to 1e-5 of its own spread there.
+double beta_quantile(double a, double b, double tail, bool upper) {
+    try {
+        return upper ? ibetac_inv(a, b, tail) : ibeta_inv(a, b, tail);
+    } catch (const boost::math::evaluation_error&) {
+        const double mean = a / (a + b);
+        const double reach = boost::math::quantile(boost::math::complement(boost::math::normal(), tail)) *
+                             std::sqrt(mean * (1.0 - mean) / (a + b));
+        return upper ? mean + reach : mean - reach;
+    }
 }
 
 /// Upper end of the likelihood band as a distance from successes / trials; successes < trials.
@@ -85,12 +99,12 @@ Interval clopper_pearson(double successes, double trials, double alpha) {
     if (failures == 0.0) {
         low = std::exp(std::log(half) / trials);
     } else if (successes > 0.0) {
-        low = ibeta_inv(successes, failures + 1.0, half);
+        low = beta_quantile(successes, failures + 1.0, half, false);
     }
     if (successes == 0.0) {
         high = -std::expm1(std::log(half) / trials);
     } else if (failures > 0.0) {
-        high = ibetac_inv(successes + 1.0, failures, half);
+        high = beta_quantile(successes + 1.0, failures, half, true);
     }
     return {std::min(low, value), value, std::max(high, value)};
 }

@@ -103,7 +103,16 @@ MEASURE_AXES = (FILE, BY_POINT["model"], TRACE, BY_BENCH["dtype"],
                 BY_POINT["block_size"], BY_POINT["seq_len"], BY_POINT["topk"], ROUTER, *ROUTER_PARTS, BUDGET)
 """Of the tables of real models (measure, advise)."""
 
-BY_NAME = {axis.name: axis for axis in AXES + BENCH_AXES + MEASURE_AXES}
+ARM = Axis("arm", "arm", "arm", text=True)
+
+TRAINING_AXES = (FILE, Axis("experiment", "experiment", "experiment", text=True), ARM,
+                 Axis("attention", "attention", "attention", text=True), BY_POINT["head_dim"], BY_POINT["block_size"],
+                 BY_POINT["topk"], BUDGET, RATIO, BY_POINT["scorer"], BY_POINT["key_conv"], BY_POINT["seq_len"],
+                 Axis("variant", "variant", "variant", text=True), LAYER, HEAD, Axis("seed", "seed", "seed of the training"),
+                 Axis("run", "run", "trained model", text=True))
+"""Of the tables of trained models."""
+
+BY_NAME = {axis.name: axis for axis in AXES + BENCH_AXES + MEASURE_AXES + TRAINING_AXES}
 
 OTHER_SPELLINGS = {**{axis.symbol: axis.name for axis in BY_NAME.values()}, "mu": "mu_signal",
                    "head_dim/block_size": "d/B", "kB": "topk*block_size", "block_size*topk": "topk*block_size"}

@@ -93,7 +93,7 @@ def selected(study, what="points", table=None):
         return ""
     name = table or ("points" if what == "points" else "bench")
     what = f"rows of '{table}'" if table else what
-    return f" --where '{study.view.where.strip()}' keeps {len(getattr(study, name))} of {study.rows_before[name]} {what}."
+    return f" --where '{study.view.where.strip()}' keeps {len(study.rows(name))} of {study.rows_before[name]} {what}."
 
 
 def what_is_left_out(layout, what="points"):

@@ -102,11 +102,32 @@ RULES = {
 OF_A_MODEL = {"model": Words(), "rope": Words(), "dtype": Words(), "centroids": Words(), "device": Words()}
 """Where a table is about a real model, these take the place of RULES."""
 
+WITH_INTERVALS = ("accuracy", "hit", "any_hit", "loss", "mean_absolute_error")
+"""Values of a training that may have their interval."""
+
+OF_A_TRAINING = {
+    "block_size": COUNT, "topk": COUNT, "layer": Numbers(low=0, whole=True, missing=True), "device": Words(), "arm": Words(),
+    "run": Words(), "attention": Words(among=("dense", "moba", "local")), "experiment": Words(), "variant": Words(),
+    "quantity": Words(), "lengths": Words(), "values": COUNT, "seeds": COUNT, "step": COUNT, "depth": Numbers(low=0, high=1),
+    "position_low": COUNT, "position_high": COUNT, "offset": Numbers(whole=True), "cosine": Numbers(low=-1, high=1, slack=1e-3),
+    **{f"{name}{end}": Numbers(low=0, missing=True) if name == "loss" else SHARE for name in WITH_INTERVALS
+       for end in ("", "_low", "_high")},
+    **{name: SHARE for name in (
+        "own_share", "found_share", "read_out", "answered_unrouted", "independent_any_hit", "predicted_any_hit",
+        "predicted_accuracy", "predicted_any_hit_correlated", "predicted_accuracy_correlated", "predicted_accuracy_one_layer",
+        "predicted_hit", "uncorrected_hit", "measured_accuracy")},
+    "signal_mean": Numbers(missing=True), "signal_sd": Numbers(low=0, missing=True), "mean_error": Numbers(low=-1, high=1),
+    **{name: Numbers(low=-1, high=1, missing=True, slack=1e-3) for name in ("mu_signal", "mu_noise", "mu_cluster")},
+    "cluster_size": RATE, "loss_above_dense": Numbers(missing=True), "tokens": COUNT,
+}
+"""Where a table is about trained models, these take the place of RULES."""
+
 COUNTS = ("trials", "misses", "miss", "miss_low", "miss_high")
 """What belongs together behind a prefix (sim_, kernel_)."""
 
 ORDERED = (("candidates_low", "candidates_high"), ("distance_low", "distance_high"),
-           *((f"{name}_low", f"{name}_high") for name in SHARES), ("seconds_low", "seconds_median"), ("seconds_median", "seconds_high"),
+           *((f"{name}_low", f"{name}_high") for name in (*SHARES, *WITH_INTERVALS, "loss_above_dense", "position")),
+           ("seconds_low", "seconds_median"), ("seconds_median", "seconds_high"),
            *((f"{prefix}_{low}", f"{prefix}_{high}") for prefix in ("sim", "kernel")
              for low, high in (("misses", "trials"), ("miss_low", "miss_high"))))
 """In each of these pairs the first is at most the second."""
@@ -115,18 +136,18 @@ POINT = "point"
 """The row of the table of points that a row of another table is about; -1: all of them."""
 
 
-def check_table(columns, fill_values, points, about_model=False):
+def check_table(columns, fill_values, points, own_rules=()):
     """Raises ColumnError when a column of `columns` (name to array) cannot be what its name says.
 
     `fill_values` names the columns that mark missing integers; `points` is the number of rows of the table of points
-    that the column `point` counts in, or None. `about_model`: the table is about a real model.
+    that the column `point` counts in, or None. `own_rules` of the table take the place of RULES.
     """
     for name, values in columns.items():
         if values.dtype.kind not in "iufO":
             raise ColumnError(f"column '{name}' holds {_kind(values)}; a table holds numbers and text")
         if values.dtype.kind == "O" and not all(isinstance(value, str) for value in values):
             raise ColumnError(f"column '{name}' holds {_kind(values)}; a table holds numbers and text")
-        rule = OF_A_MODEL.get(name) if about_model and name in OF_A_MODEL else _rule(name, name in fill_values)
+        rule = own_rules[name] if name in own_rules else _rule(name, name in fill_values)
         if rule is not None:
             rule.check(name, values)
     for prefix in ("sim", "kernel"):

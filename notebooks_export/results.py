@@ -37,7 +37,11 @@ POINT_TABLES = ("validate", "simulate", "route", "theory")
 MODEL_TABLES = ("measure", "measure_distance", "advise", "advise_heads")
 """Tables about the queries and keys of a real model."""
 
-OTHER_TABLES = ("validate_by_candidates", "validate_comparisons", "bench", *MODEL_TABLES)
+TRAINING_TABLES = ("training", "training_arms", "training_errors", "training_heads", "training_profiles",
+                   "training_validation", "training_positions", "training_needles", "training_curves", "training_runs")
+"""Tables about models trained from scratch."""
+
+OTHER_TABLES = ("validate_by_candidates", "validate_comparisons", "bench", *MODEL_TABLES, *TRAINING_TABLES)
 
 POINT_COLUMNS = (
     "model", "head_dim", "block_size", "seq_len", "candidates", "topk", "cluster_size", "mu_signal", "mu_noise",
@@ -57,6 +61,8 @@ OF_A_SETTING = ("model", "text", "rope", "head_dim", "seq_len", "dtype", "centro
 
 SETTING_COLUMNS = ("block_size", "topk", "scorer")
 
+OF_A_RUN = ("run", "arm", "attention", "block_size", "topk", "scorer", "key_conv", "head_dim")
+
 REQUIRED_COLUMNS = {
     **{table: POINT_COLUMNS for table in POINT_TABLES},
     "validate_by_candidates": BY_CANDIDATES_COLUMNS,
@@ -66,6 +72,16 @@ REQUIRED_COLUMNS = {
     "measure_distance": ("layer", "head", *SETTING_COLUMNS, "distance_low", "distance_high", "routed_share"),
     "advise": (*SETTING_COLUMNS, "mean_mass_recall"),
     "advise_heads": ("layer", "head"),
+    "training": (*OF_A_RUN, "variant", "seq_len", "accuracy"),
+    "training_arms": ("arm", "variant", "seq_len", "accuracy"),
+    "training_errors": ("arm", "quantity", "lengths", "values", "mean_absolute_error"),
+    "training_heads": (*OF_A_RUN, "variant", "seq_len", "layer", "head", "hit"),
+    "training_profiles": (*OF_A_RUN, "variant", "layer", "head", "offset", "cosine"),
+    "training_validation": (*OF_A_RUN, "seq_len", "step", "loss"),
+    "training_positions": (*OF_A_RUN, "seq_len", "position_low", "position_high", "loss"),
+    "training_needles": (*OF_A_RUN, "seq_len", "depth", "accuracy"),
+    "training_curves": (*OF_A_RUN, "step", "loss"),
+    "training_runs": OF_A_RUN,
 }
 
 MOST_BYTES = 2 << 30
@@ -160,7 +176,7 @@ def _inspect(path):
     _check_schema(path, attributes)
     if not groups:
         raise ExportError(f"{path}: holds no table (found: {', '.join(found) or 'nothing'}); expected one of "
-                          f"{', '.join(POINT_TABLES + ('bench', 'measure', 'advise'))}")
+                          f"{', '.join(POINT_TABLES + ('bench', 'measure', 'advise', 'training'))}")
     return groups, attributes
 
 
@@ -206,10 +222,16 @@ def _check_columns(path, group, dataset, tables):
     points = next((len(tables[name]) for name in POINT_TABLES if name in tables), None)
     try:
         column_rules.check_table({name: frame[name].to_numpy() for name in frame}, fill_values,
-                                 points if group not in POINT_TABLES else None, group in MODEL_TABLES)
+                                 points if group not in POINT_TABLES else None, _own_rules(group))
     except column_rules.ColumnError as error:
         raise ExportError(f"{path}: table '{group}': {error}; another program has changed the file, write it again "
                           "with mobalab") from error
+
+
+def _own_rules(group):
+    """Rules that take the place of the common ones in a table."""
+    return (column_rules.OF_A_MODEL if group in MODEL_TABLES else
+            column_rules.OF_A_TRAINING if group in TRAINING_TABLES else {})
 
 
 def _check_shares(path, group, attributes):

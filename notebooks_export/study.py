@@ -1,7 +1,7 @@
 """What `export` draws: one or several results files as one set of tables, narrowed by --where, and how to lay it out."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ import pandas as pd
 
 from notebooks_export.axes import AXES, BUDGET, FILE, RATIO, find_axis, same_values
 from notebooks_export.model_tables import with_router
-from notebooks_export.results import MODEL_TABLES, ExportError, open_results
+from notebooks_export.results import MODEL_TABLES, TRAINING_TABLES, ExportError, open_results
+from notebooks_export.trained_tables import with_ratios
 from notebooks_export.where import in_table, parse_where, select
 
 
@@ -36,7 +37,8 @@ class Study:
     `points` has one row a routing point, with the columns `file` (a label of `labels`), `point` (what the file's other
     tables call it), `d/B` and `topk*block_size`; `bench` one row a measurement, whose name without its number of trials is `measurement`. Both are None when no file has such a
     table, and hold the rows that --where keeps. `rows_before` counts them all. `measure`, `measure_distance`, `advise` and
-    `advise_heads` are the tables about a real model in the same way, with the column `router` (model_tables.py).
+    `advise_heads` are the tables about a real model in the same way, with the column `router` (model_tables.py); `trained`
+    holds the tables about trained models by name, with `d/B` and `topk*block_size` (trained_tables.py).
     """
 
     files: tuple
@@ -48,7 +50,12 @@ class Study:
     measure_distance: pd.DataFrame = None
     advise: pd.DataFrame = None
     advise_heads: pd.DataFrame = None
+    trained: dict = field(default_factory=dict)
     rows_before: dict = None
+
+    def rows(self, table):
+        """The rows of a table that --where keeps, or None."""
+        return self.trained.get(table) if table in TRAINING_TABLES else getattr(self, table)
 
     @property
     def confidence(self):
@@ -82,12 +89,16 @@ def open_study(paths, *, x=None, colour=None, panels=None, where=None):
     labels = tuple(file_labels(paths))
     tables = {"points": _together(files, labels, _points), "bench": _together(files, labels, _bench),
               **{name: _together(files, labels, lambda results, name=name: with_router(results.tables.get(name)))
-                 for name in MODEL_TABLES}}
+                 for name in MODEL_TABLES},
+              **{name: _together(files, labels, lambda results, name=name: with_ratios(results.tables.get(name)))
+                 for name in TRAINING_TABLES}}
     rows_before = {name: len(table) for name, table in tables.items() if table is not None}
     if not any(rows_before.values()):
         raise ExportError(f"{', '.join(map(str, paths))}: no row to draw; a table of the file must hold one")
     view = _view(x, colour, panels, where, [table for table in tables.values() if table is not None])
-    return Study(files, labels, view, **_narrowed(tables, conditions), rows_before=rows_before)
+    narrowed = _narrowed(tables, conditions)
+    trained = {name: narrowed.pop(name) for name in TRAINING_TABLES if name in narrowed}
+    return Study(files, labels, view, **narrowed, trained=trained, rows_before=rows_before)
 
 
 def _view(x, colour, panels, where, tables):

@@ -10,7 +10,8 @@ namespace mobalab::experiments {
 /// The commands, in the order of the help. A new one is a file commands/command_<name>.cc that defines
 /// `Subcommand <name>_command()`, and its name here.
 #define MOBALAB_COMMANDS(X) \
-    X(theory) X(simulate) X(route) X(validate) X(measure) X(advise) X(bench) X(combine) X(table) X(export) X(info)
+    X(theory)               \
+    X(simulate) X(route) X(validate) X(measure) X(advise) X(training) X(bench) X(combine) X(table) X(export) X(info)
 
 #define MOBALAB_DECLARE_COMMAND(name) Subcommand name##_command();
 MOBALAB_COMMANDS(MOBALAB_DECLARE_COMMAND)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Callable
 
 from notebooks_export import style
-from notebooks_export.figures import (agreement, by_candidates, chosen_heads, frontier, hits, misses, pairwise, predicted,
-                                      recall_curves, recall_map, routed_distance, routed_where, solved, speed)
+from notebooks_export.figures import (agreement, by_candidates, chosen_heads, frontier, hits, loss_by_position, misses,
+                                      needle_accuracy, pairwise, predicted, recall_curves, recall_map, routed_distance,
+                                      routed_where, solved, speed, trained_accuracy, trained_curves, trained_scatter,
+                                      trained_variants, validation_loss)
 from notebooks_export.layout import NoData
-from notebooks_export.results import MODEL_TABLES
+from notebooks_export.results import MODEL_TABLES, TRAINING_TABLES
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class FigureSpec:
     """One figure. `text` is what is true of it whatever it draws; what it draws is in the caption of each Drawing.
 
     `function(study)` returns a Drawing or raises NoData; with `each_file` it is `function(results)`, a figure for each
-    file that has what it needs. `about_model`: its tables are those about a real model.
+    file that has what it needs. `about`: what its tables are about, `points`, a real `model` or `training`.
     """
 
     name: str
@@ -23,7 +25,7 @@ class FigureSpec:
     text: str
     function: Callable
     each_file: bool = False
-    about_model: bool = False
+    about: str = "points"
 
     def draw(self, study, place=0):
         """The Drawing; of a figure for each file that of file number `place`."""
@@ -72,32 +74,65 @@ FIGURES = (
         "recall_map", "Recall and loss of every head",
         "Recall is the share of the attention mass of a query's past blocks that lies in the routed ones; what is lost is "
         "the mass of those that are not routed, of the whole softmax.",
-        recall_map.draw, about_model=True),
+        recall_map.draw, about="model"),
     FigureSpec(
         "recall_by_block_size", "Recall against block size",
         "Smaller blocks at a fixed number k of blocks attend to fewer keys; at a fixed budget of k B keys they choose "
         "more finely.",
-        recall_curves.draw, about_model=True),
+        recall_curves.draw, about="model"),
     FigureSpec(
         "predicted_measured", "Predicted against measured",
         "Every dot is a head in one setting.",
-        predicted.draw, about_model=True),
+        predicted.draw, about="model"),
     FigureSpec(
         "routed_where", "Where routed blocks lie",
         "A router that takes the latest blocks is a sliding window; one that always takes block 0 keeps the sink.",
-        routed_where.draw, about_model=True),
+        routed_where.draw, about="model"),
     FigureSpec(
         "routed_distance", "How far back routed blocks lie",
         "Routing helps where the routed blocks lie as far back as the attention mass does.",
-        routed_distance.draw, about_model=True),
+        routed_distance.draw, about="model"),
     FigureSpec(
         "frontier", "Recall against cost",
         "Every setting that was weighed; those on the frontier lose least at their cost.",
-        frontier.draw, about_model=True),
+        frontier.draw, about="model"),
     FigureSpec(
         "chosen_heads", "The chosen setting, head by head",
         "Averages over heads hide the heads that fetch facts: a head that loses much should stay dense.",
-        chosen_heads.draw, each_file=True, about_model=True),
+        chosen_heads.draw, each_file=True, about="model"),
+    FigureSpec(
+        "trained_accuracy", "Accuracy against d/B",
+        "Models trained from scratch to recall pairs; the prediction is made from statistics of each model's own keys.",
+        trained_accuracy.draw, about="training"),
+    FigureSpec(
+        "trained_hits", "Predicted against measured hits",
+        "What the kernel routes in each head of each trained model, against the probability for that head's scores.",
+        trained_scatter.draw_hits, about="training"),
+    FigureSpec(
+        "trained_answers", "Predicted against measured accuracy",
+        "A pair counts as answered where some head routes its block; below the line the model reads out less than it "
+        "routes, or its heads hit the same pairs.",
+        trained_scatter.draw_accuracy, about="training"),
+    FigureSpec(
+        "trained_curves", "Training curves",
+        "Loss, answers, hits and signal to noise while the models learn.",
+        trained_curves.draw, about="training"),
+    FigureSpec(
+        "trained_variants", "Trained models with a part changed",
+        "A part that was taken away after training tells what rests on it.",
+        trained_variants.draw, about="training"),
+    FigureSpec(
+        "validation_loss", "Validation loss by arm",
+        "Language models of equal steps on equal text.",
+        validation_loss.draw, about="training"),
+    FigureSpec(
+        "loss_by_position", "Loss by position",
+        "A token late in a text has more to look back to.",
+        loss_by_position.draw, about="training"),
+    FigureSpec(
+        "needle_accuracy", "Needles answered",
+        "A pair is planted at a depth of a text and asked for at its end.",
+        needle_accuracy.draw, about="training"),
 )
 
 
@@ -109,7 +144,7 @@ def draw_all(study):
     drawn, left_out = [], {}
     subjects = _subjects(study)
     for figure in FIGURES:
-        if figure.about_model not in subjects:
+        if figure.about not in subjects:
             continue
         places, reasons = [], []
         for place in range(len(study.files)) if figure.each_file else (0,):
@@ -126,5 +161,9 @@ def draw_all(study):
 
 
 def _subjects(study):
-    """The values of `about_model` that the files say anything of: figures of what they are not about are not missed."""
-    return {table in MODEL_TABLES for results in study.files for table in results.tables}
+    """The values of `about` that the files say anything of: figures of what they are not about are not missed."""
+    return {_subject(table) for results in study.files for table in results.tables}
+
+
+def _subject(table):
+    return "model" if table in MODEL_TABLES else "training" if table in TRAINING_TABLES else "points"

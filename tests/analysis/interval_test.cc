@@ -63,6 +63,17 @@ TEST(ClopperPearsonTest, Edges) {
     EXPECT_LT(tiny.high, 1.0);
 }
 
+TEST(ClopperPearsonTest, CountsBeyondTheBetaSeriesHaveTheNormalEnds) {
+    for (const double p : {0.0625, 0.3, 0.999}) {
+        for (const double trials : {1e11, 1e12, 1e13, 1e15}) {
+            const double spread = std::sqrt(p * (1.0 - p) / trials);
+            const Interval interval = clopper_pearson(p * trials, trials, 0.05);
+            EXPECT_NEAR((p - interval.low) / spread, 1.95996, 0.02) << p << " " << trials;
+            EXPECT_NEAR((interval.high - p) / spread, 1.95996, 0.02) << p << " " << trials;
+        }
+    }
+}
+
 TEST(ClopperPearsonTest, MirrorImage) {
     for (const double x : {0.0, 1.0, 3.0, 499.0}) {
         const Interval i = clopper_pearson(x, 1000, 1e-3);

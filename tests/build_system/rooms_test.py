@@ -60,6 +60,8 @@ ARROWS["experiments/bench"] = [*WORK, "experiments/device", "experiments/points"
 ARROWS["experiments/advise"] = ["analysis", "experiments/base", "experiments/results"]
 ARROWS["experiments/predict"] = ["analysis", "analysis/measured_scores", "kernels", "experiments/base",
                                  "experiments/results", "experiments/trace", "experiments/measure"]
+ARROWS["experiments/trained"] = ["analysis", "analysis/measured_scores", "experiments/base", "experiments/results",
+                                 "experiments/trace"]
 ARROWS["experiments/commands"] = [*WORK] + [room for room in ARROWS if room.startswith("experiments/")]
 ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/commands"]  # main.cc
 

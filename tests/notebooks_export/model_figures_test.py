@@ -27,7 +27,7 @@ from notebooks_export.results import ExportError, open_results  # noqa: E402
 from notebooks_export.study import open_study  # noqa: E402
 
 SPECS = {figure.name: figure for figure in FIGURES}
-MODEL = [figure.name for figure in FIGURES if figure.about_model]
+MODEL = [figure.name for figure in FIGURES if figure.about == "model"]
 FROM_MEASURE = MODEL[:4]
 
 
@@ -352,10 +352,10 @@ class Told(ModelFile):
         points = synthetic_results.write_results(self.folder / "points.h5", synthetic_results.grid(
             head_dims=(64,), block_sizes=(64,), seq_lens=(8192,), topks=(8,), clusters=((1, 0.0),), mus=(0.8,)),
             groups=("theory",))
-        for path, about_model in ((points, False), (self.write(measure=synthetic_model.measure(heads=1)), True)):
+        for path, about in ((points, "points"), (self.write(measure=synthetic_model.measure(heads=1)), "model")):
             drawn, left_out = draw_all(open_study(path))
             told = {figure.name for _, figure, *_ in drawn} | set(left_out)
-            self.assertEqual(told, {figure.name for figure in FIGURES if figure.about_model == about_model})
+            self.assertEqual(told, {figure.name for figure in FIGURES if figure.about == about})
 
     def test_nothing_to_draw_is_one_line(self):
         whole = synthetic_model.measure(heads=1)
