@@ -110,7 +110,7 @@ class Attention(nn.Module):
         batch, tokens, _ = x.shape
         dim = self.config.head_dim
         qkv = self.qkv(x).view(batch, tokens, 3, self.heads, dim)
-        qk = F.rms_norm(qkv[:, :, :2], (dim,)) * self.gain.to(qkv.dtype)
+        qk = (F.rms_norm(qkv[:, :, :2], (dim,)) * self.gain).to(qkv.dtype)
         if self.kind == "local":
             cos, sin = rotations(tokens, dim, x.device)
             qk = rotate(qk, cos[:, None], sin[:, None])
