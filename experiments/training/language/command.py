@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import functools
-import os
 from pathlib import Path
 
 import torch
@@ -55,10 +54,9 @@ def _main(options):
     identity = {**settings.identity(), "corpus": corpus.manifest["train"]["sha256"]}
     with campaign.locked_parts(options.out, identity) as parts:
         folder = campaign.Folder(parts)
-        threads = max(1, (os.cpu_count() or 1) // len(devices))
         return campaign.run_all(
             "language",
-            functools.partial(_work, settings, options.corpus, folder, options.compile, threads),
+            functools.partial(_work, settings, options.corpus, folder, options.compile),
             runs,
             lambda job: folder.records(job.name).exists(),
             devices,
@@ -87,11 +85,9 @@ def _corpus(folder, settings):
     return corpus
 
 
-def _work(settings, corpus_folder, folder, compiled, threads, job, device, should_stop, report):
+def _work(settings, corpus_folder, folder, compiled, job, device, should_stop, report):
     """One run in a process of the pool."""
     device = torch.device(device)
-    if device.type == "cpu":
-        torch.set_num_threads(threads)
     with environment.on_device(device):
         training = Training(job, settings, store.read_corpus(corpus_folder), device, compiled)
         return run(training, folder, should_stop, lambda text: report(training.fraction(), text))

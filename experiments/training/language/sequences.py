@@ -16,7 +16,7 @@ class Sequences:
         self.tokens, self.seq_len = tokens, seq_len
         self.count = (len(tokens) - 1) // seq_len if len(tokens) else 0
         if self.count < 1:
-            raise InputError("corpus", len(tokens), f"more than {seq_len} tokens in each split", "more packages")
+            raise InputError("corpus", f"{len(tokens)} tokens", f"more than {seq_len} in each split", "more packages")
 
     def rows(self, numbers):
         """int64 [len(numbers), seq_len + 1]."""

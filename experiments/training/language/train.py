@@ -16,7 +16,7 @@ from .needles import plant
 from .sequences import Sequences
 from .settings import STEPS_A_CHUNK
 
-CHECKPOINT_SECONDS = 30.0
+CHECKPOINT_SECONDS = 60.0  # 400 MB each in full
 NEEDLE_SEED = 11571  # of the needles in training sequences, the same for all arms and seeds
 
 
