@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import functools
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -84,19 +83,16 @@ def _main(options):
 def _train(options, settings, devices, deadline, runs, parts):
     folder = Folder(parts, options.traces)
     left = [r for r in runs if not folder.records(r.name).exists()]
-    threads = max(1, (os.cpu_count() or 1) // len(devices))
-    work = functools.partial(_work, settings, folder, options.graphs, options.compile, threads)
+    work = functools.partial(_work, settings, folder, options.graphs, options.compile)
     display = _Display(len(runs), len(runs) - len(left), options.out, parts)
     last, number = pool.run_all(work, left, devices[: max(1, len(left))], deadline, display) if left else ({}, 0)
     assemble(options.out, parts)
     return display.verdict(last, number)
 
 
-def _work(settings, folder, graphs, compiled, threads, job, device, should_stop, report):
+def _work(settings, folder, graphs, compiled, job, device, should_stop, report):
     """One run in a process of the pool."""
     device = torch.device(device)
-    if device.type == "cpu":
-        torch.set_num_threads(threads)
     with environment.on_device(device):
         training = Training(job.arm, job.seed, settings, device, graphs, compiled)
         return run(training, folder, should_stop, lambda text: report(training.fraction(), text))
