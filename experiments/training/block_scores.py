@@ -1,4 +1,4 @@
-"""Scores of blocks by the definition of each scorer (kernels/README.md, Scorers), from what the kernels keep of keys."""
+"""Scores of blocks by the definition of each scorer (kernels/README.md), from what the kernels keep of keys."""
 
 import torch
 

@@ -14,8 +14,18 @@ from .errors import InputError
 
 
 def device_of(choice):
-    """The torch device of "cpu", "cuda", "cuda:<n>" or "auto", if MoBA's kernels run there."""
-    reason = mk.backend_available("cuda")
+    """The torch device of "cpu", "cuda" (the first) or "auto", if MoBA's kernels run there."""
+    if choice not in ("cpu", "cuda", "auto"):
+        raise InputError("--device", choice, "cpu, cuda or auto", "auto")
+    try:
+        reason = mk.backend_available("cuda")
+    except (OSError, mk.Error) as failed:
+        raise InputError(
+            "MOBALAB_KERNELS_LIBRARY",
+            os.environ.get("MOBALAB_KERNELS_LIBRARY", "unset"),
+            f"the library of the kernels ({failed})",
+            "cmake --build --preset release --target mobalab_kernels_c",
+        ) from failed
     if reason is None and not torch.cuda.is_available():
         reason = "torch sees no CUDA device"
     if choice == "auto":
@@ -24,7 +34,7 @@ def device_of(choice):
         return torch.device("cpu")
     if reason:
         raise InputError("--device", choice, f"a device that is there ({reason})", "cpu")
-    return torch.device(choice if ":" in choice else choice + ":0")
+    return torch.device("cuda:0")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What the routing of a trained model's heads finds, and the statistics of keys and scores from which theory predicts it.
+"""What the routing of a trained model's heads finds, and the statistics from which theory predicts it.
 
 A query is an asked key whose pair lies in a past block: the own block is read anyway, so such pairs are counted apart.
 Noise blocks of a query are its candidates but the pair's block; noise tokens are the tokens of noise blocks. README.md
@@ -127,8 +127,8 @@ class HeadMeter:
 
     def _affinities(self, asked, k, batch, geometry):
         affinity = torch.einsum("bqhd,bthd->bhqt", asked.float(), k.float())
-        lengths = asked.float().norm(dim=3).transpose(1, 2)[..., None] * k.float().norm(dim=3).transpose(1, 2)[:, :, None]
-        cosine = affinity / lengths
+        of_queries, of_keys = (x.float().norm(dim=3).transpose(1, 2) for x in (asked, k))
+        cosine = affinity / (of_queries[..., None] * of_keys[:, :, None])
         far, noise = geometry.far[:, None], geometry.noise_tokens[:, None]
         mean, sd = _mean_and_sd(affinity, noise)
         block = geometry.block_tokens[:, None].expand(-1, self.heads, -1, -1)
