@@ -1,4 +1,4 @@
-"""Scores of blocks by the definition of each scorer (kernels/README.md, Scorers), from what the kernels keep of keys."""
+"""Scores of blocks by the definition of each scorer (kernels/README.md), from what the kernels keep of keys."""
 
 import torch
 
@@ -8,11 +8,11 @@ import mobalab_kernels as mk
 def block_scores(q, k, block_size, scorer):
     """float32 [batch, heads, queries, blocks] of q [batch, queries, heads, dim] and k [batch, tokens, heads, dim], with
     tokens a multiple of block_size; None for a scorer that looks at no key."""
+    if scorer == "random":
+        return None
     kept = mk.compute_centroids(k.contiguous(), block_size, scorer=scorer)
     if scorer == "mean":
         return _products(q, kept[:, None], k.shape[0])[0]
-    if scorer == "random":
-        return None
     parts = _products(q, kept, k.shape[0], split=scorer == "quest")
     scores = sum(parts)
     blocks = k.shape[1] // block_size

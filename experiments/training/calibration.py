@@ -13,17 +13,17 @@ from .train import Training
 WARM_CHUNKS, TIMED_CHUNKS = 2, 2  # the first chunk runs eagerly, the second is captured
 
 
-def calibrate(arms, settings, device, graphs, compiled):
+def calibrate(arms, settings, device, graphs):
     """Prints a line for each arm and stage, and the longest time of a run of each."""
     device = torch.device(device)
     with environment.on_device(device):
         for arm in arms:
-            _calibrate_arm(arm, settings, device, graphs, compiled)
+            _calibrate_arm(arm, settings, device, graphs)
     return 0
 
 
-def _calibrate_arm(arm, settings, device, graphs, compiled):
-    training = Training(arm, 0, settings, device, graphs, compiled)
+def _calibrate_arm(arm, settings, device, graphs):
+    training = Training(arm, 0, settings, device, graphs)
     total = 0.0
     for number, stage in enumerate(settings.stages):
         training.stage, training.chunk = number, 0

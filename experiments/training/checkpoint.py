@@ -34,7 +34,8 @@ def load(path, settings, model, optimizer, device):
         content = torch.load(path, map_location=device, weights_only=True)
         found = content["settings"]
     except Exception as failed:  # torch names damage in many ways
-        raise InputError("checkpoint", path, f"one that this program wrote ({failed})", "remove it and start again") from failed
+        rule = f"one that this program wrote ({failed})"
+        raise InputError("checkpoint", path, rule, "remove it and start again") from failed
     differing = [name for name in sorted({*found, *settings}) if found.get(name) != settings.get(name)]
     if differing:
         name = differing[0]

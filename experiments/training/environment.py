@@ -14,8 +14,18 @@ from .errors import InputError
 
 
 def device_of(choice):
-    """The torch device of "cpu", "cuda", "cuda:<n>" or "auto", if MoBA's kernels run there."""
-    reason = mk.backend_available("cuda")
+    """The torch device of "cpu", "cuda" (the first) or "auto", if MoBA's kernels run there."""
+    if choice not in ("cpu", "cuda", "auto"):
+        raise InputError("--device", choice, "cpu, cuda or auto", "auto")
+    try:
+        reason = mk.backend_available("cuda")
+    except (OSError, mk.Error) as failed:
+        raise InputError(
+            "MOBALAB_KERNELS_LIBRARY",
+            os.environ.get("MOBALAB_KERNELS_LIBRARY", "unset"),
+            f"the library of the kernels ({failed})",
+            "cmake --build --preset release --target mobalab_kernels_c",
+        ) from failed
     if reason is None and not torch.cuda.is_available():
         reason = "torch sees no CUDA device"
     if choice == "auto":
@@ -24,13 +34,16 @@ def device_of(choice):
         return torch.device("cpu")
     if reason:
         raise InputError("--device", choice, f"a device that is there ({reason})", "cpu")
-    return torch.device(choice if ":" in choice else choice + ":0")
+    return torch.device("cuda:0")
 
 
 @contextlib.contextmanager
 def on_device(device):
-    """Work on the device, on a stream of its own: CUDA graphs cannot be captured on the default stream."""
+    """Work on the device: on a GPU on a stream of its own, as CUDA graphs cannot be captured on the default one; on a
+    CPU with one thread, as models this small wait for each other's threads most of the time (30 times as long on a
+    machine that is busy), and sums do not depend on the number of cores then."""
     if device.type != "cuda":
+        torch.set_num_threads(1)
         yield
         return
     with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
@@ -40,7 +53,7 @@ def on_device(device):
 def device_name(device):
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{platform.machine()} CPU"
 
 
 def commit():

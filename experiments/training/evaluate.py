@@ -63,7 +63,7 @@ def _meters(model, device, variants):
 
 
 class _Taps:
-    """Hands the tensors of a forward pass to the meters of their layer, and collects which pairs some head routed to."""
+    """Hands the tensors of a forward pass to the meters of their layer; any_hit: which pairs some head routed to."""
 
     def __init__(self, model, batch, meters):
         self.model, self.batch, self.meters = model, batch, meters

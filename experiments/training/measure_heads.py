@@ -1,4 +1,4 @@
-"""What the routing of a trained model's heads finds, and the statistics of keys and scores from which theory predicts it.
+"""What the routing of a trained model's heads finds, and the statistics from which theory predicts it.
 
 A query is an asked key whose pair lies in a past block: the own block is read anyway, so such pairs are counted apart.
 Noise blocks of a query are its candidates but the pair's block; noise tokens are the tokens of noise blocks. README.md
@@ -33,6 +33,10 @@ class HeadMeter:
     def add(self, q, k, batch):
         """q, k: [sequences, tokens, heads, dim], k as the router sees it. Returns hits, bool [sequences, heads, asked],
         false where the pair is in the query's own block."""
+        with torch.autocast(q.device.type, enabled=False):  # statistics are float32 whatever the model computes in
+            return self._add_batch(q, k, batch)
+
+    def _add_batch(self, q, k, batch):
         geometry = _Geometry(batch, k.shape[1], self.block_size)
         asked = q.gather(1, batch.at[..., None, None].expand(-1, -1, *q.shape[2:]))
         hits = self._routed(q, k, batch, geometry) & geometry.far[:, None]
@@ -83,7 +87,7 @@ class HeadMeter:
             if count:
                 self.candidates[candidates] = self.candidates.get(candidates, 0) + count
 
-    def _add(self, **values):
+    def _sum(self, **values):
         """Sums over sequences and queries of [sequences, heads, queries]; what is not finite is no part of the data."""
         for name, value in values.items():
             value = value.double()
@@ -104,7 +108,7 @@ class HeadMeter:
         rival = self._last_kept(scores, noise)
         margin = ((own - rival) / sd).where(far & (sd > 0), math.nan)
         nothing = ~far | (sd == 0)
-        self._add(
+        self._sum(
             signal=signal,
             signal_square=signal.square(),
             margin=margin,
@@ -123,8 +127,8 @@ class HeadMeter:
 
     def _affinities(self, asked, k, batch, geometry):
         affinity = torch.einsum("bqhd,bthd->bhqt", asked.float(), k.float())
-        lengths = asked.float().norm(dim=3).transpose(1, 2)[..., None] * k.float().norm(dim=3).transpose(1, 2)[:, :, None]
-        cosine = affinity / lengths
+        of_queries, of_keys = (x.float().norm(dim=3).transpose(1, 2) for x in (asked, k))
+        cosine = affinity / (of_queries[..., None] * of_keys[:, :, None])
         far, noise = geometry.far[:, None], geometry.noise_tokens[:, None]
         mean, sd = _mean_and_sd(affinity, noise)
         block = geometry.block_tokens[:, None].expand(-1, self.heads, -1, -1)
@@ -132,7 +136,7 @@ class HeadMeter:
         related &= far[..., None]
         place = batch.places[:, None, :, None].expand(-1, self.heads, -1, 1)
         nothing = ~far | (sd == 0)
-        self._add(
+        self._sum(
             token_variance=sd.square().masked_fill(nothing, math.nan),
             mu_signal=cosine.gather(3, place)[..., 0].where(far, math.nan),
             mu_noise=_mean_and_sd(cosine, noise)[0].masked_fill(nothing, math.nan),
@@ -157,7 +161,7 @@ class HeadMeter:
         covariance = x.transpose(2, 3) @ x / x.shape[2]
         trace = covariance.diagonal(dim1=2, dim2=3).sum(2)
         dimension = trace.square() / covariance.square().sum((2, 3))
-        self._add(effective_dim=dimension[..., None], key_square=square[..., None])
+        self._sum(effective_dim=dimension[..., None], key_square=square[..., None])
 
 
 class _Geometry:

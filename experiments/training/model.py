@@ -56,8 +56,7 @@ UNCHANGED = Intervention()
 
 
 class Layer(nn.Module):
-    """x + attention(norm x), then x + mlp(norm x). before() and after() surround the attention itself and hold only
-    what torch.compile fuses well."""
+    """x + attention(norm x), then x + mlp(norm x). before() and after() surround the attention itself."""
 
     def __init__(self, config, kind):
         super().__init__()
@@ -117,8 +116,3 @@ class Model(nn.Module):
 
     def parameter_count(self):
         return sum(p.numel() for p in self.parameters())
-
-    def compile_layers(self):
-        """torch.compile for what surrounds attention. The kernels themselves are called as they are."""
-        for layer in self.layers:
-            layer.before, layer.after = torch.compile(layer.before), torch.compile(layer.after)

@@ -8,6 +8,8 @@ import time
 import traceback
 from typing import NamedTuple
 
+from .errors import InputError
+
 QUEUE_SECONDS = 0.2
 
 
@@ -63,7 +65,8 @@ def _collect(workers, events, stop, deadline, show):
         if worker.exitcode != 0:
             lost = [e for e in last.values() if e.kind == "progress"]
             for event in lost:
-                last[event.run] = Event("failed", event.run, event.fraction, f"its process ended with {worker.exitcode}")
+                text = f"its process ended with {worker.exitcode}"
+                last[event.run] = Event("failed", event.run, event.fraction, text)
                 show(last[event.run])
     return last
 
@@ -117,5 +120,6 @@ def _serve(work, device, waiting, events, stop):
             outcome = work(run, device, should_stop, report)
             events.put(Event(outcome, run.name, 1.0 if outcome == "finished" else fraction, ""))
         except Exception as failed:  # one run's fault is no reason to stop the others
-            traceback.print_exc()
+            if not isinstance(failed, InputError):
+                traceback.print_exc()
             events.put(Event("failed", run.name, fraction, f"{type(failed).__name__}: {failed}"))

@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import functools
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -23,8 +22,8 @@ from .train import Training
 
 LEFT = 3  # exit code: the budget is spent and runs are left
 SMOKE_ARMS = ("dense-d64", "moba-B32-k8-conv3-d64-mean")
-EPILOG = """Finished runs and checkpoints lie in FILE.parts; a call does what is not there yet, so a killed or stopped one is
-repeated to go on. FILE holds the records of all runs finished so far, whatever was asked for in which call.
+EPILOG = """Finished runs and checkpoints lie in FILE.parts; a call does what is not there yet, so a killed or stopped one
+is repeated to go on. FILE holds the records of all runs finished so far, whatever was asked for in which call.
 Exit codes: 0 all runs that were asked for are finished, 1 one failed, 2 bad input, 3 the budget is spent and runs are
 left, 128 + the signal after a signal."""
 
@@ -38,9 +37,18 @@ class Run(NamedTuple):
         return f"{self.arm.name}-s{self.seed}"
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """In one line, without the usage."""
+        self.exit(2, f"error: {message}; nearest valid choice: see --help\n")
+
+
 def parser():
-    p = argparse.ArgumentParser(
-        prog="recall.py", description="Trains models to recall and measures what their routing finds.", epilog=EPILOG
+    p = _Parser(
+        prog="recall.py",
+        description="Trains models to recall and measures what their routing finds.",
+        epilog=EPILOG,
+        allow_abbrev=False,
     )
     p.add_argument("--out", metavar="FILE", type=Path, help="the records, *.jsonl")
     p.add_argument("--arms", metavar="NAME,...", help="which models (all); --list shows them")
@@ -51,10 +59,9 @@ def parser():
     p.add_argument("--processes", type=int, default=1, help="runs at once on each GPU, or on the CPU (1)")
     p.add_argument("--budget-seconds", type=float, metavar="S", help="stop after this time; the next call goes on")
     p.add_argument("--no-graphs", dest="graphs", action="store_false", help="on a GPU: launch each kernel by itself")
-    p.add_argument("--compile", action="store_true", help="torch.compile what surrounds attention")
     p.add_argument("--smoke", action="store_true", help="tiny settings, seconds on a CPU; two arms unless --arms says")
     p.add_argument("--list", action="store_true", help="print the arms and end")
-    p.add_argument("--calibrate", action="store_true", help="print milliseconds a step and seconds a run, train nothing")
+    p.add_argument("--calibrate", action="store_true", help="print milliseconds a step, train nothing")
     return p
 
 
@@ -70,7 +77,7 @@ def _main(options):
     settings = SMOKE if options.smoke else FULL
     devices = _devices(options)
     if options.calibrate:
-        return calibration.calibrate(chosen, settings, devices[0], options.graphs, options.compile)
+        return calibration.calibrate(chosen, settings, devices[0], options.graphs)
     _check_out(options)
     budget = options.budget_seconds
     if budget is not None and not 0 < budget < float("inf"):
@@ -84,21 +91,18 @@ def _main(options):
 def _train(options, settings, devices, deadline, runs, parts):
     folder = Folder(parts, options.traces)
     left = [r for r in runs if not folder.records(r.name).exists()]
-    threads = max(1, (os.cpu_count() or 1) // len(devices))
-    work = functools.partial(_work, settings, folder, options.graphs, options.compile, threads)
+    work = functools.partial(_work, settings, folder, options.graphs)
     display = _Display(len(runs), len(runs) - len(left), options.out, parts)
     last, number = pool.run_all(work, left, devices[: max(1, len(left))], deadline, display) if left else ({}, 0)
     assemble(options.out, parts)
     return display.verdict(last, number)
 
 
-def _work(settings, folder, graphs, compiled, threads, job, device, should_stop, report):
+def _work(settings, folder, graphs, job, device, should_stop, report):
     """One run in a process of the pool."""
     device = torch.device(device)
-    if device.type == "cpu":
-        torch.set_num_threads(threads)
     with environment.on_device(device):
-        training = Training(job.arm, job.seed, settings, device, graphs, compiled)
+        training = Training(job.arm, job.seed, settings, device, graphs)
         return run(training, folder, should_stop, lambda text: report(training.fraction(), text))
 
 
@@ -151,7 +155,7 @@ def assemble(out, parts):
 
 
 def _chosen_arms(options):
-    names = options.arms.split(",") if options.arms else None
+    names = None if options.arms is None else options.arms.split(",")
     if names is None and options.smoke:
         names = SMOKE_ARMS
     return arms.chosen(names)
@@ -189,7 +193,8 @@ def _check_out(options):
         raise InputError("--out", out, "a file named *.jsonl", "recall.jsonl")
     for name, folder in (("--out", out.parent), ("--traces", options.traces)):
         if folder is not None and not folder.is_dir():
-            raise InputError(name, out if name == "--out" else folder, "in a folder that exists", f"mkdir -p {folder} first")
+            value = out if name == "--out" else folder
+            raise InputError(name, value, "in a folder that exists", f"mkdir -p {folder} first")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The recall task: a text of random filler hides (key, value) pairs, its end asks keys, the model must say their values.
+"""The recall task: a text of random filler hides (key, value) pairs, its end asks for the values of some keys.
 
 Tokens 0 .. KEYS-1 are keys, the next VALUES are values, the rest is filler. A sequence of N tokens holds `pairs` pairs
 at random even positions before its tail; its last 2 * asked tokens are a question each: a key, then its value. Keys of

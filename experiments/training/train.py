@@ -21,12 +21,10 @@ class Training:
     draws its texts from a stream of its own, and checkpoints stand between chunks.
     """
 
-    def __init__(self, arm, seed, settings, device, graphs=True, compiled=False):
+    def __init__(self, arm, seed, settings, device, graphs=True):
         self.arm, self.seed, self.settings, self.device, self.graphs = arm, seed, settings, device, graphs
         torch.manual_seed(seed)
         self.model = Model(arm.config(settings.width, settings.layers)).to(device)
-        if compiled:
-            self.model.compile_layers()
         self.optimizer = make_optimizer(self.model, device)
         self.stage = self.chunk = self.step = self.tokens = 0
         self.seconds = 0.0

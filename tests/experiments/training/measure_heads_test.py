@@ -96,6 +96,14 @@ class Heads(unittest.TestCase):
         cls.records = meter.records()
         cls.definitions = [Definition(cls.q, cls.k, cls.batch, head) for head in range(HEADS)]
 
+    def test_a_model_in_low_precision_is_measured_alike(self):
+        meter = HeadMeter(HEADS, BLOCK, TOPK, "mean", CPU)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            meter.add(self.q, self.k, self.batch)
+        for record, same in zip(self.records, meter.records()):
+            for name in ("hits", "signal_mean", "token_noise_sd", "effective_dim"):
+                self.assertAlmostEqual(record[name], same[name], delta=1e-5 * abs(same[name]), msg=name)
+
     def test_counts(self):
         for record, want in zip(self.records, self.definitions):
             self.assertEqual(record["sequence_hits"], want.hits)

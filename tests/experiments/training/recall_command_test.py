@@ -130,12 +130,23 @@ class WrongArguments(Command):
             (("--out", out, "--gpus", 2), ["--gpus = 2", "1 on a CPU"]),
             (("--out", out, "--budget-seconds", "nan"), ["--budget-seconds", "above 0"]),
             (("--out", out, "--budget-seconds", -1), ["--budget-seconds", "above 0"]),
-            (("--out", out, "--device", "tpu"), ["--device", "tpu", "nearest valid choice: cpu"]),
+            (("--out", out, "--device", "tpu"), ["--device", "tpu", "nearest valid choice: auto"]),
+            (("--out", out, "--arms", ""), ["--arms", "--list shows them"]),
+            (("--out", out, "--gpus", "two"), ["--gpus", "two"]),
+            (("--out", out, "--seed", "1"), ["--seed"]),
         ):
             err = self.refused("--smoke", *arguments, says=says)
             self.assertEqual(err.count("\n"), 1, err)
             self.assertIn("nearest valid choice", err)
         self.assertFalse(out.exists())
+
+    def test_a_missing_library_is_named(self):
+        environment = {**os.environ, "MOBALAB_KERNELS_LIBRARY": str(self.folder / "none.so")}
+        command = [sys.executable, COMMAND, "--smoke", "--out", self.folder / "a.jsonl"]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        self.assertEqual(ran.returncode, 2)
+        self.assertEqual(ran.stderr.count("\n"), 1, ran.stderr)
+        self.assertIn("none.so", ran.stderr)
 
     def test_runs_of_other_settings_are_not_mixed(self):
         out = self.folder / "a.jsonl"
