@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import InputError
 from .model import ModelConfig
@@ -39,6 +40,17 @@ class Arm:
             scorer=self.scorer,
             key_conv=self.key_conv,
         )
+
+
+class Run(NamedTuple):
+    """A model to be trained."""
+
+    arm: Arm
+    seed: int
+
+    @property
+    def name(self):
+        return f"{self.arm.name}-s{self.seed}"
 
 
 def moba(block_size, budget=256, key_conv=0, head_dim=64, scorer="mean"):

@@ -1,5 +1,6 @@
 """What the commands of all experiments share: flags, devices, the folder of unfinished work, and what is shown."""
 
+import argparse
 import contextlib
 import fcntl
 import json
@@ -15,8 +16,8 @@ from .errors import InputError
 from .progress import Progress
 
 LEFT = 3  # exit code: the budget is spent and runs are left
-EPILOG = """Finished runs and checkpoints lie in FILE.parts; a call does what is not there yet, so a killed or stopped one is
-repeated to go on. FILE holds the records of all runs finished so far, whatever was asked for in which call.
+EPILOG = """Finished runs and checkpoints lie in FILE.parts; a call does what is not there yet, so a killed or stopped one
+is repeated to go on. FILE holds the records of all runs finished so far, whatever was asked for in which call.
 Exit codes: 0 all runs that were asked for are finished, 1 one failed, 2 bad input, 3 the budget is spent and runs are
 left, 128 + the signal after a signal."""
 
@@ -37,16 +38,31 @@ class Folder:
         return self.parts / f"{name}.checkpoint"
 
 
+class Parser(argparse.ArgumentParser):
+    """Whose errors are one line, without the usage."""
+
+    def __init__(self, **options):
+        super().__init__(epilog=EPILOG, allow_abbrev=False, **options)
+
+    def error(self, message):
+        self.exit(2, f"error: {message}; nearest valid choice: see --help\n")
+
+
 def add_flags(parser):
+    """What every experiment takes."""
     parser.add_argument("--out", metavar="FILE", type=Path, help="the records, *.jsonl")
     parser.add_argument("--arms", metavar="NAME,...", help="which models (all); --list shows them")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto, which is cuda where its kernels run")
     parser.add_argument("--gpus", type=int, default=1, help="how many GPUs share the runs (1)")
     parser.add_argument("--processes", type=int, default=1, help="runs at once on each GPU, or on the CPU (1)")
     parser.add_argument("--budget-seconds", type=float, metavar="S", help="stop after this time; the next call goes on")
-    parser.add_argument("--compile", action="store_true", help="torch.compile what surrounds attention")
     parser.add_argument("--smoke", action="store_true", help="tiny settings, seconds on a CPU; two arms unless --arms says")
     parser.add_argument("--list", action="store_true", help="print the arms and end")
+
+
+def names(options):
+    """Those of --arms, or None for all."""
+    return None if options.arms is None else options.arms.split(",")
 
 
 def seeds(text):
@@ -121,14 +137,16 @@ def assemble(out, parts, arms):
     records.write(out, [record for path in sorted(parts.glob("*-s*.jsonl"), key=rank) for record in records.read(path)])
 
 
-def run_all(title, work, runs, is_finished, device_of_process, until, assembled):
-    """Runs those that are not finished and shows it; the exit code. work, device_of_process and until: as pool.run_all
-    takes them; assembled: called when a run has been finished, and at the end."""
-    left = [run for run in runs if not is_finished(run)]
-    display = _Display(title, len(runs), len(runs) - len(left), assembled)
-    used = device_of_process[: max(1, len(left))]
+def run_all(title, work, runs, folder, out, arms, devices_of_processes, until):
+    """Does the runs that the folder has no records of, shows it, and keeps `out` up to date; the exit code.
+
+    work, devices_of_processes, until: as pool.run_all takes them; arms: all of the experiment, in the order of out.
+    """
+    left = [run for run in runs if not folder.records(run.name).exists()]
+    display = _Display(title, len(runs), len(runs) - len(left), lambda: assemble(out, folder.parts, arms))
+    used = devices_of_processes[: max(1, len(left))]
     last, number = pool.run_all(work, left, used, until, display) if left else ({}, 0)
-    assembled()
+    assemble(out, folder.parts, arms)
     return display.verdict(last, number)
 
 

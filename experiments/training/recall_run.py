@@ -2,26 +2,21 @@
 
 import torch
 
-from . import environment, records
+from . import campaign, environment, records
+from .campaign import FINISHED, STOPPED
 from .evaluate import INTERVENTIONS, KEY_VARIANTS, evaluate
 from .traces import write_trace
 from .train import Training
 
-FINISHED, STOPPED = "finished", "stopped"
 FEWER_SEQUENCES = 3  # of interventions: an ablation is a large effect, and a third of the texts tells it
 
 
-class Folder:
-    """Where a run leaves its records, its checkpoint while it is under way, and its traces (None: nowhere)."""
+class Folder(campaign.Folder):
+    """With a place for traces (None: nowhere)."""
 
     def __init__(self, parts, traces):
-        self.parts, self.traces = parts, traces
-
-    def records(self, name):
-        return self.parts / f"{name}.jsonl"
-
-    def checkpoint(self, name):
-        return self.parts / f"{name}.checkpoint"
+        super().__init__(parts)
+        self.traces = traces
 
     def trace(self, name):
         return None if self.traces is None else self.traces / f"{name}.safetensors"

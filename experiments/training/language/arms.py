@@ -2,25 +2,14 @@
 
 import dataclasses
 import difflib
-from typing import NamedTuple
 
-from ..arms import Arm, moba
+from ..arms import Arm, Run, moba
 from ..errors import InputError
 
 BUDGET = 1024
 BLOCK_SIZES = (512, 32, 128, 64, 256)  # the ends show the trend, so they come first
 CONV_WIDTH = 3
 NOISE_SEEDS = (0, 1)  # of dense attention: what a seed alone changes
-
-
-class Run(NamedTuple):
-    arm: Arm
-    seed: int
-
-    @property
-    def name(self):
-        return f"{self.arm.name}-s{self.seed}"
-
 
 ARMS = [
     Arm("dense"),

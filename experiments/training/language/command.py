@@ -1,6 +1,5 @@
 """The command line of the language experiment."""
 
-import argparse
 import dataclasses
 import functools
 from pathlib import Path
@@ -20,15 +19,15 @@ MOST_STEPS = 10**6
 
 
 def parser():
-    p = argparse.ArgumentParser(
+    p = campaign.Parser(
         prog="language_model.py",
         description="Trains small language models, dense and with MoBA, and measures their loss and what they retrieve.",
-        epilog=campaign.EPILOG,
     )
     campaign.add_flags(p)
     p.add_argument("--corpus", metavar="FOLDER", type=Path, help="the text, as make_corpus.py writes it")
     p.add_argument("--seeds", metavar="N,...", help="seeds of each arm (0, and 1 of dense too)")
     p.add_argument("--steps", type=int, metavar="N", help=f"of each run ({FULL.steps}; {SMOKE.steps} with --smoke)")
+    p.add_argument("--compile", action="store_true", help="torch.compile what surrounds attention")
     p.add_argument("--calibrate", action="store_true", help="print tokens a second and memory of each arm, train nothing")
     return p
 
@@ -39,11 +38,11 @@ def main(arguments=None):
 
 def _main(options):
     known = arms.SMOKE_ARMS if options.smoke else arms.ARMS
-    chosen = arms.chosen(options.arms.split(",") if options.arms else None, known)
+    chosen = arms.chosen(campaign.names(options), known)
     if options.list:
         print("\n".join(arm.name for arm in chosen))
         return 0
-    runs = arms.runs(chosen, options.seeds and campaign.seeds(options.seeds))
+    runs = arms.runs(chosen, None if options.seeds is None else campaign.seeds(options.seeds))
     settings = _settings(options)
     corpus = _corpus(options.corpus, settings)
     devices = campaign.devices(options)
@@ -54,15 +53,8 @@ def _main(options):
     identity = {**settings.identity(), "corpus": corpus.manifest["train"]["sha256"]}
     with campaign.locked_parts(options.out, identity) as parts:
         folder = campaign.Folder(parts)
-        return campaign.run_all(
-            "language",
-            functools.partial(_work, settings, options.corpus, folder, options.compile),
-            runs,
-            lambda job: folder.records(job.name).exists(),
-            devices,
-            until,
-            lambda: campaign.assemble(options.out, parts, known),
-        )
+        work = functools.partial(_work, settings, options.corpus, folder, options.compile)
+        return campaign.run_all("language", work, runs, folder, options.out, known, devices, until)
 
 
 def _settings(options):

@@ -34,7 +34,7 @@ class Training:
         torch.manual_seed(run.seed)
         self.model = Model(arms.config(run.arm, settings, corpus.vocabulary)).to(device)
         if compiled:
-            self.model.compile_layers()
+            _compile_layers(self.model)
         self.optimizer = make_optimizer(self.model, device)
         self.step, self.seconds, self.curve = 0, 0.0, []
 
@@ -126,6 +126,12 @@ class Training:
         texts = Sequences(self.corpus.tokens["validation"], settings.seq_len)
         records = validation(self.model, texts, settings.validation_sequences, settings.batch_tokens, self.device)
         return {**records[0], "step": self.step}
+
+
+def _compile_layers(model):
+    """torch.compile for what surrounds attention; the attention itself is called as it is."""
+    for layer in model.layers:
+        layer.before, layer.after = torch.compile(layer.before), torch.compile(layer.after)
 
 
 STATE = ("step", "seconds", "curve")

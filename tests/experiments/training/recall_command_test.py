@@ -16,7 +16,8 @@ from pathlib import Path
 
 import with_torch
 from training import records
-from training.recall_command import LEFT, parser
+from training.campaign import LEFT
+from training.recall_command import parser
 
 COMMAND = with_torch.ROOT / "experiments" / "training" / "recall.py"
 CONVOLVED = "moba-B32-k8-conv3-d64-mean"
