@@ -51,8 +51,8 @@ FULL = Settings(
     width=256,
     layers=4,
     stages=(
-        Stage(Text(128, 24, 24), 256, 2000),
-        Stage(Text(256, 48, 48), 128, 300),
+        Stage(Text(128, 16, 16), 256, 2400),
+        Stage(Text(256, 32, 32), 128, 300),
         Stage(Text(512, 64, 64), 64, 300),
         Stage(Text(1024, 64, 64), 32, 300),
         Stage(Text(2048, 64, 64), 32, 500),

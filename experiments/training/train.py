@@ -11,7 +11,7 @@ from .recall_task import draw, stream_seed
 from .settings import STEPS_A_CHUNK
 from .stepper import Stepper, make_optimizer
 
-CHECKPOINT_SECONDS = 15.0
+CHECKPOINT_SECONDS = 30.0
 
 
 class Training:

@@ -63,7 +63,8 @@ class Definition:
         tokens = [affinity[t] for t in range(own * BLOCK) if t // BLOCK != target]
         token_mean, token_sd = mean_sd(tokens)
         cosine = [a / (q.norm() * x.norm()).item() for a, x in zip(affinity, k)]
-        related = [t for t in range(target * BLOCK, (target + 1) * BLOCK) if (affinity[t] - token_mean) / token_sd > STANDS_OUT]
+        block = range(target * BLOCK, (target + 1) * BLOCK)
+        related = [t for t in block if (affinity[t] - token_mean) / token_sd > STANDS_OUT]
         self.take(
             signal=(scores[target] - mean) / sd,
             margin=(scores[target] - sorted(noise)[-(TOPK - 1)]) / sd,

@@ -48,7 +48,7 @@ class Texts(unittest.TestCase):
 
     def test_every_place_is_used(self):
         """A place stays empty in all of 32 sequences of 48 pairs in 88 places with chance 88 (40 / 88)^32 < 1e-9."""
-        self.assertEqual(len({*((self.batch.tokens[:, : 256 - 80 : 2] < KEYS).any(0).nonzero().flatten().tolist())}), 88)
+        self.assertTrue((self.batch.tokens[:, : 256 - 80 : 2] < KEYS).any(0).all())
 
     def test_a_batch_is_a_function_of_its_seed(self):
         again, other = draw(TEXT, SEQUENCES, CPU, 1), draw(TEXT, SEQUENCES, CPU, 2)
