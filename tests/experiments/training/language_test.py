@@ -15,6 +15,7 @@ import torch
 import with_torch
 from tiny_corpus import VOCABULARY, write_tiny_corpus
 from training.corpus import store
+from training.environment import on_device
 from training.errors import InputError
 from training.language import arms, evaluate, loss, needles
 from training.language.sequences import Sequences
@@ -64,6 +65,33 @@ class Order(unittest.TestCase):
     def test_a_second_seed_has_other_weights(self):
         first, second = trainings(arms.runs(arms.SMOKE_ARMS[:1], [0, 1]))
         self.assertFalse(torch.equal(first.model.embedding.weight, second.model.embedding.weight))
+
+
+class Resume(unittest.TestCase):
+    def test_stopped_after_every_chunk_is_as_if_never_stopped(self):
+        runs = arms.runs(arms.SMOKE_ARMS[1:], None)
+        with tempfile.TemporaryDirectory() as folder, on_device(CPU):
+            path = Path(folder) / "a.checkpoint"
+            (whole,) = trainings(runs)
+            self.assertTrue(whole.run(Path(folder) / "whole.checkpoint", lambda: False, lambda text: None))
+            calls, done = 0, False
+            while not done:
+                (cut,) = trainings(runs)
+                cut.restore(path)
+                done = cut.run(path, lambda: True, lambda text: None)
+                calls += 1
+        self.assertEqual(calls, 3)  # 20 steps, 10 steps, and a call that finds nothing left
+        self.assertEqual(*([[{**p, "seconds": 0} for p in t.curve] for t in (cut, whole)]))
+        for name, tensor in whole.model.state_dict().items():
+            self.assertTrue(torch.equal(tensor, cut.model.state_dict()[name]), name)
+
+    def test_a_checkpoint_of_another_run_is_refused(self):
+        first, second = trainings(arms.runs(arms.SMOKE_ARMS[:1], [0, 1]))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a.checkpoint"
+            first.save(path)
+            with self.assertRaisesRegex(InputError, "dense-d32-s1"):
+                second.restore(path)
 
 
 class Planted(unittest.TestCase):
