@@ -39,9 +39,9 @@ def run_all(work, runs, devices, deadline, show):
     workers = [
         context.Process(target=_serve, args=(work, device, waiting, events, stop), daemon=True) for device in devices
     ]
-    for worker in workers:
-        worker.start()
     with _Signals(stop) as signals:
+        for worker in workers:
+            worker.start()
         last = _collect(workers, events, stop, deadline, show)
     waiting.cancel_join_thread()
     return last, signals.number

@@ -4,6 +4,8 @@
 Usage: language_command_test.py LIBRARY; skipped without torch. Trains for seconds, on the CPU.
 """
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ import with_torch
 from tiny_corpus import write_tiny_corpus
 from training import records
 from training.campaign import LEFT
+from training.language.command import main
 
 COMMAND = with_torch.ROOT / "experiments" / "training" / "language_model.py"
 DENSE, MOBA = "dense-d32", "moba-B32-k4-conv3-d32-mean"
@@ -34,8 +37,21 @@ def call(*arguments):
     return process.returncode, out, err
 
 
-def without_seconds(path):
-    return [{name: value for name, value in record.items() if name != "seconds"} for record in records.read(path)]
+def call_here(*arguments):
+    """The same in this process, for what trains nothing: importing torch takes seconds."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(["--device", "cpu", *map(str, arguments)])
+        except SystemExit as ended:  # argparse
+            code = ended.code
+    return code, out.getvalue(), err.getvalue()
+
+
+def numbers(path):
+    """The records without their times, and without the commit, which somebody may make meanwhile."""
+    aside = ("seconds", "commit")
+    return [{name: value for name, value in r.items() if name not in aside} for r in records.read(path)]
 
 
 class Command(unittest.TestCase):
@@ -89,13 +105,13 @@ class Interrupted(Command):
         self.assertEqual(code, LEFT, err)
         self.assertEqual(records.read(self.folder / "cut.jsonl"), [])
         self.assertEqual(call(*self.smoke("cut.jsonl", *arguments))[0], 0)
-        self.assertEqual(without_seconds(self.folder / "cut.jsonl"), without_seconds(self.folder / "whole.jsonl"))
+        self.assertEqual(numbers(self.folder / "cut.jsonl"), numbers(self.folder / "whole.jsonl"))
         self.assertEqual(list((self.folder / "cut.jsonl.parts").glob("*.checkpoint")), [])
 
 
 class WrongArguments(Command):
     def refused(self, *arguments, says):
-        code, out, err = call(*arguments)
+        code, out, err = call_here(*arguments)
         self.assertEqual(code, 2, (arguments, err))
         self.assertEqual(out, "")
         self.assertEqual(err.count("\n"), 1, err)
@@ -110,6 +126,7 @@ class WrongArguments(Command):
             (("--out", out, "--corpus", self.folder / "none"), ["none", "manifest.json"]),
             ((*corpus, "--out", self.folder / "a.csv"), ["a.csv", "*.jsonl"]),
             ((*corpus, "--out", out, "--arms", "dense-d33"), ["dense-d33", "nearest valid choice: dense-d32"]),
+            ((*corpus, "--out", out, "--steps", "ten"), ["--steps", "ten"]),
             ((*corpus, "--out", out, "--steps", 0), ["--steps = 0", "nearest valid choice: 1"]),
             ((*corpus, "--out", out, "--seeds", "1,-2"), ["1,-2", "whole numbers"]),
             ((*corpus, "--out", out, "--budget-seconds", "inf"), ["--budget-seconds", "above 0"]),
@@ -138,19 +155,19 @@ class WrongArguments(Command):
         self.refused(*self.smoke("a.jsonl"), says=["1000 tokens", "more than 1024"])
 
     def test_runs_of_other_settings_are_not_mixed(self):
-        code, _, _ = call(*self.smoke("a.jsonl", "--budget-seconds", 0.01))
+        code, _, _ = call_here(*self.smoke("a.jsonl", "--budget-seconds", 0.01))
         self.assertEqual(code, LEFT)
         self.refused(*self.smoke("a.jsonl", "--steps", 31), says=["same settings"])
 
 
 class Lists(Command):
     def test_arms(self):
-        code, out, _ = call("--list")
+        code, out, _ = call_here("--list")
         self.assertEqual(code, 0)
         self.assertEqual(len(out.splitlines()), 11)
 
     def test_calibration(self):
-        code, out, err = call("--smoke", "--corpus", self.corpus, "--calibrate")
+        code, out, err = call_here("--smoke", "--corpus", self.corpus, "--calibrate")
         self.assertEqual(code, 0, err)
         self.assertEqual(len(out.splitlines()), 2)
         for line in out.splitlines():
