@@ -13,6 +13,7 @@ from . import arms, calibration
 from .run import run
 from .sequences import Sequences
 from .settings import FULL, SMOKE
+from .summary import print_summary
 from .train import Training
 
 MOST_STEPS = 10**6
@@ -54,7 +55,9 @@ def _main(options):
     with campaign.locked_parts(options.out, identity) as parts:
         folder = campaign.Folder(parts)
         work = functools.partial(_work, settings, options.corpus, folder, options.compile)
-        return campaign.run_all("language", work, runs, folder, options.out, known, devices, until)
+        code = campaign.run_all("language", work, runs, folder, options.out, known, devices, until)
+    print_summary(options.out)
+    return code
 
 
 def _settings(options):

@@ -36,7 +36,8 @@ def evaluation_records(training):
             settings.batch_tokens,
             device,
         )
-        found += [{**losses[0], "step": training.step}, *losses[1:], *needles]
+        documents = texts.documents(corpus.ends["validation"])
+        found += [{**losses[0], "step": training.step, "sequence_document": documents}, *losses[1:], *needles]
     return found
 
 

@@ -23,6 +23,10 @@ class Sequences:
         length = self.seq_len
         return np.stack([self.tokens[n * length : (n + 1) * length + 1] for n in numbers]).astype(np.int64)
 
+    def documents(self, ends):
+        """The number of the document in which each sequence begins; ends: where each one ends (corpus/store.py)."""
+        return np.searchsorted(ends, self.seq_len * np.arange(self.count), side="right").tolist()
+
     def of_step(self, step, sequences):
         """Numbers of the sequences that a training step reads: each epoch in an order of its own."""
         numbers = range(step * sequences, (step + 1) * sequences)

@@ -28,7 +28,7 @@ class Settings:
     chunks_a_validation: int
     rate: float = 1e-3
     least_rate: float = 0.05  # of the rate, at the last step
-    warmup: int = 60
+    warmup: int = 100
 
     def identity(self):
         """Plain values: two runs with the same ones are the same experiment."""
@@ -48,9 +48,9 @@ FULL = Settings(
     layers=8,
     window=256,
     seq_len=8192,
-    sequences=8,
-    steps=1000,
-    pairs=64,
+    sequences=4,
+    steps=2000,
+    pairs=128,
     lengths=(8192, 32768),
     needle_sequences=128,
     needle_depths=16,

@@ -69,8 +69,9 @@ class Command(unittest.TestCase):
 
 class Smoke(Command):
     def test_records(self):
-        code, _, err = call(*self.smoke("a.jsonl", "--processes", 2, "--seeds", 0))
+        code, out, err = call(*self.smoke("a.jsonl", "--processes", 2, "--seeds", 0))
         self.assertEqual(code, 0, err)
+        self.assertEqual([line.split()[0] for line in out.splitlines()], ["run", DENSE + "-s0", MOBA + "-s0"])
         found = records.read(self.folder / "a.jsonl")
         self.assertEqual([r["run"] for r in found if r["kind"] == "run"], [DENSE + "-s0", MOBA + "-s0"])
         for name in (DENSE, MOBA):

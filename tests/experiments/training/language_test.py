@@ -14,12 +14,14 @@ import torch
 
 import with_torch
 from tiny_corpus import VOCABULARY, write_tiny_corpus
+from training.arms import moba
 from training.corpus import store
 from training.environment import on_device
 from training.errors import InputError
 from training.language import arms, evaluate, loss, needles
 from training.language.sequences import Sequences
 from training.language.settings import FULL, SMOKE
+from training.language.summary import paired_difference, summary_lines
 from training.language.train import Training
 from training.model import Model
 
@@ -61,6 +63,17 @@ class Order(unittest.TestCase):
             for batch in batches[1:]:
                 self.assertTrue(torch.equal(batch, batches[0]))
         self.assertFalse(torch.equal(made[0].batch(0), made[0].batch(1)))
+
+    def test_sequences_know_their_documents(self):
+        sequences = Sequences(np.arange(51, dtype=np.uint16), 10)
+        self.assertEqual(sequences.documents(np.array([10, 25, 51])), [0, 1, 1, 2, 2])
+
+    def test_dense_and_moba_begin_with_the_same_weights(self):
+        first, second = trainings([arms.Run(arm, 3) for arm in (arms.SMOKE_ARMS[0], moba(32, 128, head_dim=32))])
+        other = second.model.state_dict()
+        self.assertEqual(set(first.model.state_dict()), set(other))
+        for name, tensor in first.model.state_dict().items():
+            self.assertTrue(torch.equal(tensor, other[name]), name)
 
     def test_a_second_seed_has_other_weights(self):
         first, second = trainings(arms.runs(arms.SMOKE_ARMS[:1], [0, 1]))
@@ -241,6 +254,32 @@ class Measures(unittest.TestCase):
         for seq_len in (32, 64, 100, 8192):
             spans = evaluate.octaves(seq_len)
             self.assertEqual([p for a, b in spans for p in range(a, b)], list(range(seq_len)))
+
+
+class Summary(unittest.TestCase):
+    def test_an_interval_over_documents(self):
+        """By hand: differences 1, 3, 2, 6 of mean 3; sums of deviations -2 and 2 of two documents."""
+        record = {"sequence_loss": [2.0, 4.0, 3.0, 7.0], "sequence_document": [0, 0, 1, 1]}
+        other = {"sequence_loss": [1.0] * 4}
+        mean, error = paired_difference(record, other)
+        self.assertEqual(mean, 3.0)
+        self.assertAlmostEqual(error, 1.96 * math.sqrt(((-2) ** 2 + 2**2) * 2) / 4)
+        self.assertEqual(paired_difference({**record, "sequence_document": [5] * 4}, other), (3.0, math.inf))
+        with self.assertRaises(ValueError):
+            paired_difference(record, {"sequence_loss": [1.0] * 3})
+
+    def test_its_lines(self):
+        self.assertEqual(summary_lines([]), [])
+        found = []
+        for name, attention, loss in (("dense-s0", "dense", 1.0), ("moba-s0", "moba", 1.5)):
+            found.append({"kind": "run", "run": name, "attention": attention, "seed": 0, "seq_len": 8})
+            for step, level in ((1, 9.0), (2, loss)):
+                found.append({"kind": "validation", "run": name, "seq_len": 8, "step": step, "loss": level,
+                              "sequence_loss": [level, level], "sequence_document": [0, 1]})  # fmt: skip
+            found.append({"kind": "needle", "run": name, "seq_len": 8, "depth": 0.5, "asked": 4, "correct": 3})
+        lines = [line.split() for line in summary_lines(found)]
+        self.assertEqual(lines[1], ["dense-s0", "1.0000", "3", "of", "4"])
+        self.assertEqual(lines[2], ["moba-s0", "1.5000", "0.5000", "0.0000", "3", "of", "4"])
 
 
 class Arms(unittest.TestCase):
