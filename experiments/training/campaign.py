@@ -16,8 +16,8 @@ from .errors import InputError
 from .progress import Progress
 
 LEFT = 3  # exit code: the budget is spent and runs are left
-EPILOG = """Finished runs and checkpoints lie in FILE.parts; a call does what is not there yet, so a killed or stopped one
-is repeated to go on. FILE holds the records of all runs finished so far, whatever was asked for in which call.
+EPILOG = """Finished runs and checkpoints lie in FILE.parts; a call does what is not there yet, so a killed or stopped
+one is repeated to go on. FILE holds the records of all runs finished so far, whatever was asked for in which call.
 Exit codes: 0 all runs that were asked for are finished, 1 one failed, 2 bad input, 3 the budget is spent and runs are
 left, 128 + the signal after a signal."""
 
@@ -56,7 +56,7 @@ def add_flags(parser):
     parser.add_argument("--gpus", type=int, default=1, help="how many GPUs share the runs (1)")
     parser.add_argument("--processes", type=int, default=1, help="runs at once on each GPU, or on the CPU (1)")
     parser.add_argument("--budget-seconds", type=float, metavar="S", help="stop after this time; the next call goes on")
-    parser.add_argument("--smoke", action="store_true", help="tiny settings, seconds on a CPU; two arms unless --arms says")
+    parser.add_argument("--smoke", action="store_true", help="tiny settings, seconds on a CPU; two arms, or --arms")
     parser.add_argument("--list", action="store_true", help="print the arms and end")
 
 

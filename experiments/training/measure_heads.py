@@ -25,6 +25,7 @@ class HeadMeter:
         self.heads, self.block_size, self.topk, self.scorer = heads, block_size, topk, scorer
         self.device = device
         self.sums = {}  # name: float64 [heads]
+        self.signal = None  # z of the last batch, [sequences, heads, asked]; NaN: own block; None: no scores
         self.own_block = 0
         self.candidates = {}
         self.sequence_queries, self.sequence_hits = [], []  # a tensor a batch: [sequences], [heads, sequences]
@@ -105,6 +106,7 @@ class HeadMeter:
         mean, sd = _mean_and_sd(scores, noise)
         far = geometry.far[:, None]
         signal = ((own - mean) / sd).where(far & (sd > 0), math.nan)
+        self.signal = signal
         rival = self._last_kept(scores, noise)
         margin = ((own - rival) / sd).where(far & (sd > 0), math.nan)
         nothing = ~far | (sd == 0)

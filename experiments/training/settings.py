@@ -51,15 +51,18 @@ FULL = Settings(
     width=256,
     layers=4,
     stages=(
-        Stage(Text(128, 16, 16), 256, 2400),
-        Stage(Text(256, 32, 32), 128, 300),
-        Stage(Text(512, 64, 64), 64, 300),
+        Stage(Text(32, 6, 6), 512, 2000),
+        Stage(Text(64, 12, 12), 256, 300),
+        Stage(Text(128, 24, 24), 128, 300),
+        Stage(Text(256, 48, 48), 64, 300),
+        Stage(Text(512, 64, 64), 32, 300),
         Stage(Text(1024, 64, 64), 32, 300),
         Stage(Text(2048, 64, 64), 32, 500),
     ),
-    evaluations=tuple((Text(tokens, 64, 64), 192) for tokens in (2048, 4096, 8192, 16384, 32768)),
+    evaluations=tuple((Text(tokens, 64, 64), 96) for tokens in (2048, 4096, 8192, 16384, 32768)),
     batch_tokens=131072,
     curve_sequences=16,
+    chunks_a_curve=4,
 )
 
 SMOKE = Settings(

@@ -34,12 +34,14 @@ def parsed(arguments):
 def make_text(options):
     least, most = tokenizing.LEAST_VOCABULARY, tokenizing.MOST_VOCABULARY
     if not least <= options.vocabulary <= most:
-        raise InputError("--vocabulary", options.vocabulary, f"{least} to {most}", min(max(options.vocabulary, least), most))
+        nearest = min(max(options.vocabulary, least), most)
+        raise InputError("--vocabulary", options.vocabulary, f"{least} to {most}", nearest)
     parts = read_package_list(options.packages)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as failed:
-        raise InputError("--out", options.out, f"a folder to write to ({failed.strerror})", "another folder") from failed
+        rule = f"a folder to write to ({failed.strerror})"
+        raise InputError("--out", options.out, rule, "another folder") from failed
     documents, packages = gathering.gather(parts, options.cache)
     texts = [d.text for d in documents if d.split == "train"]
     if not texts or len(texts) == len(documents):

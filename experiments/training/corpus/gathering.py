@@ -26,7 +26,7 @@ def gather(parts, cache):
                 packages[part.package] = _entry(part, found), found.folder
             entry, folder = packages[part.package]
             if entry["licence"] != part.licence:
-                raise InputError("licence", part.licence, f"that of the package's first row", entry["licence"])
+                raise InputError("licence", part.licence, "that of the package's first row", entry["licence"])
             files += _read(part, folder, known, entry)
         shown.clear()
     return list(documents(files)), [_finished(entry) for entry, _ in packages.values()]

@@ -36,7 +36,8 @@ def read_tokenizer(path):
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as failed:  # the library raises plain Exception
-        raise InputError("tokenizer", path, f"a file of tokenizers {tokenizers.__version__} ({failed})", "make_corpus.py text") from failed
+        rule = f"a file of tokenizers {tokenizers.__version__} ({failed})"
+        raise InputError("tokenizer", path, rule, "make_corpus.py text") from failed
     tokenizer.encode_special_tokens = True
     return tokenizer
 

@@ -32,9 +32,8 @@ def chosen(names, arms):
     known = [arm.name for arm in arms]
     for name in names or ():
         if name not in known:
-            raise InputError(
-                "--arms", name, "the name of an arm (--list shows them)", difflib.get_close_matches(name, known, 1, 0)[0]
-            )
+            nearest = difflib.get_close_matches(name, known, 1, 0)[0]
+            raise InputError("--arms", name, "the name of an arm (--list shows them)", nearest)
     return [arm for arm in arms if names is None or arm.name in names]
 
 

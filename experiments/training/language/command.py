@@ -22,14 +22,14 @@ MOST_STEPS = 10**6
 def parser():
     p = campaign.Parser(
         prog="language_model.py",
-        description="Trains small language models, dense and with MoBA, and measures their loss and what they retrieve.",
+        description="Trains small language models, dense and with MoBA; measures their loss and what they retrieve.",
     )
     campaign.add_flags(p)
     p.add_argument("--corpus", metavar="FOLDER", type=Path, help="the text, as make_corpus.py writes it")
     p.add_argument("--seeds", metavar="N,...", help="seeds of each arm (0, and 1 of dense too)")
     p.add_argument("--steps", type=int, metavar="N", help=f"of each run ({FULL.steps}; {SMOKE.steps} with --smoke)")
     p.add_argument("--compile", action="store_true", help="torch.compile what surrounds attention")
-    p.add_argument("--calibrate", action="store_true", help="print tokens a second and memory of each arm, train nothing")
+    p.add_argument("--calibrate", action="store_true", help="print tokens a second and memory, train nothing")
     return p
 
 
