@@ -6,7 +6,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from training.corpus.command import main  # noqa: E402
-
 if __name__ == "__main__":
+    try:
+        from training.corpus.command import main
+    except ModuleNotFoundError as missing:
+        nearest = "python3 -m pip install tokenizers numpy lxml"
+        print(f"error: Python module {missing.name} is not installed; nearest valid choice: {nearest}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(main())

@@ -4,6 +4,7 @@ text.xz and tokenizer.json are all that travels."""
 
 import argparse
 import hashlib
+import importlib.util
 import sys
 from collections import Counter
 from pathlib import Path
@@ -36,6 +37,8 @@ def make_text(options):
     if not least <= options.vocabulary <= most:
         nearest = min(max(options.vocabulary, least), most)
         raise InputError("--vocabulary", options.vocabulary, f"{least} to {most}", nearest)
+    if importlib.util.find_spec("lxml") is None:
+        raise InputError("Python module lxml", "missing", "installed", "python3 -m pip install lxml")
     parts = read_package_list(options.packages)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
