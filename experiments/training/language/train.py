@@ -129,9 +129,15 @@ class Training:
 
 
 def _compile_layers(model):
-    """torch.compile for what surrounds attention; the attention itself is called as it is."""
+    """torch.compile for what surrounds attention in training steps, which all have one shape; the attention itself and
+    evaluations, of many shapes, run as they are."""
     for layer in model.layers:
-        layer.before, layer.after = torch.compile(layer.before), torch.compile(layer.after)
+        layer.before, layer.after = _compiled_in_training(layer.before), _compiled_in_training(layer.after)
+
+
+def _compiled_in_training(function):
+    compiled = torch.compile(function, dynamic=False)
+    return lambda *arguments: (compiled if torch.is_grad_enabled() else function)(*arguments)
 
 
 STATE = ("step", "seconds", "curve")
