@@ -1,0 +1,72 @@
+"""One run of the language experiment: trained, evaluated, its records written."""
+
+import torch
+
+from .. import environment, records
+from ..campaign import FINISHED, STOPPED
+from .evaluate import needle_test, validation
+from .sequences import Sequences
+
+
+def run(training, folder, should_stop, report):
+    """FINISHED, with the run's records written whole; or STOPPED, with a checkpoint to go on from."""
+    path = folder.checkpoint(training.name)
+    training.restore(path)
+    if not training.run(path, should_stop, report):
+        return STOPPED
+    report("evaluation")
+    found = [run_record(training), *training.curve, *evaluation_records(training)]
+    records.write(folder.records(training.name), [{**r, "run": training.name} for r in found])
+    path.unlink()
+    return FINISHED
+
+
+def evaluation_records(training):
+    settings, corpus, device = training.settings, training.corpus, training.device
+    found = []
+    for seq_len in settings.lengths:
+        texts = Sequences(corpus.tokens["validation"], seq_len)
+        losses = validation(training.model, texts, None, settings.batch_tokens, device)
+        needles = needle_test(
+            training.model,
+            texts,
+            settings.needle_sequences,
+            settings.needle_depths,
+            corpus.vocabulary,
+            settings.batch_tokens,
+            device,
+        )
+        documents = texts.documents(corpus.ends["validation"])
+        found += [{**losses[0], "step": training.step, "sequence_document": documents}, *losses[1:], *needles]
+    return found
+
+
+def run_record(training):
+    config, arm, settings = training.model.config, training.arm, training.settings
+    return {
+        "kind": "run",
+        "experiment": "language",
+        "attention": arm.attention,
+        "block_size": arm.block_size,
+        "topk": arm.topk,
+        "scorer": arm.scorer,
+        "key_conv": arm.key_conv,
+        "head_dim": arm.head_dim,
+        "heads": config.heads,
+        "layers": config.layers,
+        "width": config.width,
+        "window": config.window,
+        "parameters": training.model.parameter_count(),
+        "seed": training.seed,
+        "seq_len": settings.seq_len,
+        "steps": training.step,
+        "tokens": training.tokens,
+        "needle_tokens": 6 * settings.pairs * settings.sequences * training.step,
+        "seconds": training.seconds,
+        "vocabulary": config.vocabulary,
+        "corpus_tokens": training.corpus.manifest["train"]["tokens"],
+        "corpus_sha256": training.corpus.manifest["train"]["sha256"],
+        "device": environment.device_name(training.device),
+        "torch": torch.__version__,
+        "commit": environment.commit(),
+    }
