@@ -2,8 +2,8 @@
 
 Usage: readme_test.py PROGRAM [--update]
 
-Fenced blocks, by language, in order and in one folder per document, which holds `experiments` as a clone does and else
-nothing:
+Fenced blocks, by language, in order and in one folder per document, which holds `experiments` and `notebooks_export` as
+a clone does and else nothing:
   console   lines "$ command" are run; the lines below each are its output. Numbers agree within 2 %; a line "..."
             stands for any lines; no output shown means any output. With --update the outputs shown are
             replaced by those of the program.
@@ -63,7 +63,8 @@ def shell(command, folder):
 def clone():
     """A folder to type commands in."""
     with tempfile.TemporaryDirectory() as folder:
-        os.symlink(ROOT / "experiments", Path(folder) / "experiments")
+        for name in ("experiments", "notebooks_export"):
+            os.symlink(ROOT / name, Path(folder) / name)
         yield folder
 
 
