@@ -1,10 +1,9 @@
 """One run of the recall experiment: trained, evaluated, its records and traces written."""
 
-import torch
-
-from . import campaign, environment, records
+from . import campaign, records
 from .campaign import FINISHED, STOPPED
 from .evaluate import INTERVENTIONS, KEY_VARIANTS, evaluate
+from .resumable import run_fields
 from .traces import write_trace
 from .train import Training
 
@@ -40,31 +39,8 @@ def run(training, folder, should_stop, report):
 
 
 def run_record(training):
-    config, arm = training.model.config, training.arm
-    return {
-        "kind": "run",
-        "experiment": "recall",
-        "attention": arm.attention,
-        "block_size": arm.block_size,
-        "topk": arm.topk,
-        "scorer": arm.scorer,
-        "key_conv": arm.key_conv,
-        "head_dim": arm.head_dim,
-        "heads": config.heads,
-        "layers": config.layers,
-        "width": config.width,
-        "parameters": training.model.parameter_count(),
-        "seed": training.seed,
-        "seq_len": training.stages[-1][0],
-        "steps": training.step,
-        "tokens": training.tokens,
-        "seconds": training.seconds,
-        "learned": int(training.learned),
-        "stages": training.stages,
-        "device": environment.device_name(training.device),
-        "torch": torch.__version__,
-        "commit": environment.commit(),
-    }
+    fields = run_fields(training, "recall", training.stages[-1][0])
+    return {**fields, "learned": int(training.learned), "stages": training.stages}
 
 
 def evaluation_records(training):

@@ -1,4 +1,4 @@
-"""Records of training runs: JSON lines, which `mobalab recall` reads. README.md defines every field.
+"""Records of training runs: JSON lines, which `mobalab training` reads. README.md defines every field.
 
 One object a line, UTF-8. Numbers are finite; a statistic that does not exist is absent.
 """

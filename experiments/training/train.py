@@ -4,22 +4,21 @@ import time
 
 import torch
 
-from . import checkpoint
 from .evaluate import evaluate
 from .model import Model
 from .recall_task import draw, stream_seed
+from .resumable import Resumable
 from .settings import STEPS_A_CHUNK
 from .stepper import Stepper, make_optimizer
 
-CHECKPOINT_SECONDS = 30.0
-
-
-class Training:
+class Training(Resumable):
     """A model, its optimizer and how far it is.
 
     What a run computes depends on its arm, seed and settings alone, not on when it was stopped: each chunk of steps
     draws its texts from a stream of its own, and checkpoints stand between chunks.
     """
+
+    STATE = ("stage", "chunk", "step", "tokens", "seconds", "curve", "stages", "learned")
 
     def __init__(self, arm, seed, settings, device, graphs=True):
         self.arm, self.seed, self.settings, self.device, self.graphs = arm, seed, settings, device, graphs
@@ -30,6 +29,7 @@ class Training:
         self.seconds = 0.0
         self.curve, self.stages = [], []
         self.learned = True
+        self.stepper = None  # of the stage under way
 
     @property
     def name(self):
@@ -46,40 +46,14 @@ class Training:
     def done(self):
         return self.stage == len(self.settings.stages)
 
-    def save(self, path):
-        state = {name: getattr(self, name) for name in STATE}
-        checkpoint.save(path, self.identity(), self.model, self.optimizer, state)
-
-    def restore(self, path):
-        """Whether there was a checkpoint to go on from."""
-        state = checkpoint.load(path, self.identity(), self.model, self.optimizer, self.device)
-        for name, value in (state or {}).items():
-            setattr(self, name, value)
-        return state is not None
-
-    def run(self, path, should_stop, report):
-        """Trains to the end, or until should_stop(): then the checkpoint is written and the answer is False.
-
-        report: called with the text of the present state after each chunk.
-        """
-        saved = time.monotonic()
-        stepper = None
-        while not self.done():
-            if stepper is None:
-                stepper = Stepper(self.model, self.optimizer, self.device, self.graphs)
-            stage = self.stage
-            loss, accuracy = self._run_chunk(stepper)
-            if self.stage != stage:
-                stepper = None  # its graph and memory go before the next stage's come
-            report(f"N {self.settings.stages[stage].text.tokens}, step {self.step}, {accuracy:.2f}")
-            stopping = should_stop()
-            if stopping or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self.save(path)
-                saved = time.monotonic()
-            if stopping:
-                return False
-        self.save(path)
-        return True
+    def advance(self):
+        if self.stepper is None:
+            self.stepper = Stepper(self.model, self.optimizer, self.device, self.graphs)
+        stage = self.stage
+        _, accuracy = self._run_chunk(self.stepper)
+        if self.stage != stage:
+            self.stepper = None  # its graph and memory go before the next stage's come
+        return f"N {self.settings.stages[stage].text.tokens}, step {self.step}, {accuracy:.2f}"
 
     def _run_chunk(self, stepper):
         start = time.monotonic()
@@ -157,5 +131,3 @@ def best_layer(heads):
         fields.update(signal_mean=mean, signal_sd=max(0.0, square - mean**2) ** 0.5)
     return fields
 
-
-STATE = ("stage", "chunk", "step", "tokens", "seconds", "curve", "stages", "learned")

@@ -1,9 +1,8 @@
 """One run of the language experiment: trained, evaluated, its records written."""
 
-import torch
-
-from .. import environment, records
+from .. import records
 from ..campaign import FINISHED, STOPPED
+from ..resumable import run_fields
 from .evaluate import needle_test, validation
 from .sequences import Sequences
 
@@ -42,31 +41,12 @@ def evaluation_records(training):
 
 
 def run_record(training):
-    config, arm, settings = training.model.config, training.arm, training.settings
+    settings, config, corpus = training.settings, training.model.config, training.corpus.manifest["train"]
     return {
-        "kind": "run",
-        "experiment": "language",
-        "attention": arm.attention,
-        "block_size": arm.block_size,
-        "topk": arm.topk,
-        "scorer": arm.scorer,
-        "key_conv": arm.key_conv,
-        "head_dim": arm.head_dim,
-        "heads": config.heads,
-        "layers": config.layers,
-        "width": config.width,
+        **run_fields(training, "language", settings.seq_len),
         "window": config.window,
-        "parameters": training.model.parameter_count(),
-        "seed": training.seed,
-        "seq_len": settings.seq_len,
-        "steps": training.step,
-        "tokens": training.tokens,
-        "needle_tokens": 6 * settings.pairs * settings.sequences * training.step,
-        "seconds": training.seconds,
         "vocabulary": config.vocabulary,
-        "corpus_tokens": training.corpus.manifest["train"]["tokens"],
-        "corpus_sha256": training.corpus.manifest["train"]["sha256"],
-        "device": environment.device_name(training.device),
-        "torch": torch.__version__,
-        "commit": environment.commit(),
+        "corpus_tokens": corpus["tokens"],
+        "corpus_sha256": corpus["sha256"],
+        "needle_tokens": 6 * settings.pairs * settings.sequences * training.step,
     }

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import checkpoint
 from ..model import Model
+from ..resumable import Resumable
 from ..stepper import CLIP, make_optimizer
 from . import arms
 from .evaluate import validation
@@ -16,16 +16,18 @@ from .needles import plant
 from .sequences import Sequences
 from .settings import STEPS_A_CHUNK
 
-CHECKPOINT_SECONDS = 60.0  # 400 MB each in full
 NEEDLE_SEED = 11571  # of the needles in training sequences, the same for all arms and seeds
 
 
-class Training:
+class Training(Resumable):
     """A model, its optimizer and how far it is.
 
     A step's sequences, needles and rate follow from its number, so a run that was stopped goes on with the same ones;
     the seed makes the initial weights and nothing else.
     """
+
+    STATE = ("step", "seconds", "curve")
+    CHECKPOINT_SECONDS = 60.0  # 400 MB each in full
 
     def __init__(self, run, settings, corpus, device, compiled=False):
         self.arm, self.seed, self.name = run.arm, run.seed, run.name
@@ -52,33 +54,12 @@ class Training:
     def fraction(self):
         return self.step / self.settings.steps
 
-    def save(self, path):
-        state = {name: getattr(self, name) for name in STATE}
-        checkpoint.save(path, self.identity(), self.model, self.optimizer, state)
+    def done(self):
+        return self.step >= self.settings.steps
 
-    def restore(self, path):
-        """Goes on from the checkpoint, where there is one."""
-        state = checkpoint.load(path, self.identity(), self.model, self.optimizer, self.device)
-        for name, value in (state or {}).items():
-            setattr(self, name, value)
-
-    def run(self, path, should_stop, report):
-        """Trains to the end, or until should_stop(): then the checkpoint is written and the answer is False.
-
-        report: called with the text of the present state after each chunk of steps.
-        """
-        saved = time.monotonic()
-        while self.step < self.settings.steps:
-            loss = self.run_chunk()
-            report(f"step {self.step}, loss {loss:.3f}")
-            stopping = should_stop()
-            if stopping or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self.save(path)
-                saved = time.monotonic()
-            if stopping:
-                return False
-        self.save(path)
-        return True
+    def advance(self):
+        loss = self.run_chunk()
+        return f"step {self.step}, loss {loss:.3f}"
 
     def run_chunk(self):
         """STEPS_A_CHUNK steps (fewer at the end); their mean loss, which is also a point of the curve."""
@@ -139,5 +120,3 @@ def _compiled_in_training(function):
     compiled = torch.compile(function, dynamic=False)
     return lambda *arguments: (compiled if torch.is_grad_enabled() else function)(*arguments)
 
-
-STATE = ("step", "seconds", "curve")
