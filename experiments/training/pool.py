@@ -64,7 +64,8 @@ def _collect(workers, events, stop, deadline, show):
     for worker in workers:
         if worker.exitcode != 0:
             lost = [e for e in last.values() if e.kind == "progress"]
-            for event in lost:
+            # A process that died before it took a run has lost none, and is no less a fault.
+            for event in lost or [Event("progress", f"worker {worker.name}", 0.0, "")]:
                 text = f"its process ended with {worker.exitcode}"
                 last[event.run] = Event("failed", event.run, event.fraction, text)
                 show(last[event.run])

@@ -1,5 +1,6 @@
 """What tests of training need first: the library, the paths, and torch, without which they are skipped (exit code 77)."""
 
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 SKIPPED = 77
 
-os.environ["MOBALAB_KERNELS_LIBRARY"] = sys.argv.pop(1)
+if multiprocessing.parent_process() is None:  # workers import the test too, and have the variable already
+    os.environ["MOBALAB_KERNELS_LIBRARY"] = sys.argv.pop(1)
 sys.path[:0] = [str(ROOT / "experiments"), str(ROOT / "kernels" / "python")]
 
 from training.torch_version import missing_torch  # noqa: E402
