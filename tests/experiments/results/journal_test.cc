@@ -98,13 +98,14 @@ TEST(Journal, ALargeOneIsRewrittenWithItsLastRecords) {
     const TemporaryFolder folder;
     Journal journal = Journal::create(folder / "j", header);
     journal.set_compaction_size(4096);
+    const std::string text(50, 'x');
     for (int i = 0; i < 1000; ++i) {
-        journal.record(i % 3, std::string(50, 'x') + std::to_string(i));
+        journal.record(i % 3, text + std::to_string(i));
     }
     EXPECT_LT(std::filesystem::file_size(folder / "j"), 8192U);  // 1000 records would be 60 kB
     const std::map<std::int64_t, std::string> expected = journal.records();
     ASSERT_EQ(expected.size(), 3U);
-    EXPECT_EQ(expected.at(0), std::string(50, 'x') + "999");
+    EXPECT_EQ(expected.at(0), text + "999");
     EXPECT_EQ(Journal::resume(folder / "j").records(), expected);
 }
 
