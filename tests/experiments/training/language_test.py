@@ -9,10 +9,10 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import with_torch  # first: without torch it ends the test as skipped
+
 import numpy as np
 import torch
-
-import with_torch
 from tiny_corpus import VOCABULARY, write_tiny_corpus
 from training.arms import moba
 from training.corpus import store
