@@ -101,7 +101,7 @@ FIGURES = (
         "Averages over heads hide the heads that fetch facts: a head that loses much should stay dense.",
         chosen_heads.draw, each_file=True, about="model"),
     FigureSpec(
-        "trained_accuracy", "Accuracy against d/B",
+        "trained_accuracy", "Accuracy against head width and block size",
         "Models trained from scratch to recall pairs; the prediction is made from statistics of each model's own keys.",
         trained_accuracy.draw, about="training"),
     FigureSpec(
