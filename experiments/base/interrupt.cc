@@ -102,6 +102,16 @@ bool ignored(int number) {
     return sigaction(number, nullptr, &present) == 0 && present.sa_handler == SIG_IGN;
 }
 
+// What nohup asked for is looked up before the constructors of any library run: UCX, which OpenMPI 5 brings, takes
+// SIGHUP for itself in one.
+bool nohup = false;
+
+void look_for_nohup() {
+    nohup = ignored(SIGHUP);
+}
+
+[[gnu::section(".preinit_array"), gnu::used]] void (*before_constructors)() = look_for_nohup;
+
 }  // namespace
 
 void stop_on_signals() {
@@ -114,7 +124,9 @@ void stop_on_signals() {
     }
     handle(SIGINT);
     handle(SIGTERM);
-    if (!ignored(SIGHUP)) {  // nohup
+    if (nohup) {
+        std::signal(SIGHUP, SIG_IGN);
+    } else {
         handle(SIGHUP);
     }
     std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error of write(), like a full disk
