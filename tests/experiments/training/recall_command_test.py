@@ -4,8 +4,6 @@
 Usage: recall_command_test.py LIBRARY; skipped without torch. Trains for seconds, on the CPU.
 """
 
-import contextlib
-import io
 import json
 import os
 import signal
@@ -17,6 +15,7 @@ import unittest
 from pathlib import Path
 
 import with_torch
+from command_calls import Calls, numbers
 from training import records
 from training.campaign import LEFT
 from training.recall_command import main, parser
@@ -25,34 +24,8 @@ COMMAND = with_torch.ROOT / "experiments" / "training" / "recall.py"
 CONVOLVED = "moba-B32-k8-conv3-d64-mean"
 
 
-def start(*arguments):
-    return subprocess.Popen(
-        [sys.executable, COMMAND, "--device", "cpu", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def call(*arguments):
-    process = start(*arguments)
-    out, err = process.communicate(timeout=500)
-    return process.returncode, out, err
-
-
-def call_here(*arguments):
-    """The same in this process, for what trains nothing: importing torch takes seconds."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main(["--device", "cpu", *map(str, arguments)])
-        except SystemExit as ended:  # argparse
-            code = ended.code
-    return code, out.getvalue(), err.getvalue()
-
-
-def numbers(path):
-    """The records without their times, and without the commit, which somebody may make meanwhile."""
-    aside = ("seconds", "commit")
-    return [{name: value for name, value in r.items() if name not in aside} for r in records.read(path)]
+CALLS = Calls(COMMAND, main)
+start, call, call_here = CALLS.start, CALLS.call, CALLS.call_here
 
 
 class Command(unittest.TestCase):

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 SKIPPED = 77
 
-if multiprocessing.parent_process() is None:  # workers import the test too, and have the variable already
+if multiprocessing.current_process().name == "MainProcess":  # workers import the test too, and have the variable already
     os.environ["MOBALAB_KERNELS_LIBRARY"] = sys.argv.pop(1)
 sys.path[:0] = [str(ROOT / "experiments"), str(ROOT / "kernels" / "python")]
 
