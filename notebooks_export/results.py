@@ -270,7 +270,8 @@ def _check_schema(path, attributes):
 
 def _load(path, group):
     try:
-        with xr.open_dataset(path, engine="h5netcdf", group=group) as dataset:
+        # phony_dims: columns that another program left without a dimension are read, and _frame refuses what is wrong.
+        with xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort") as dataset:
             return dataset.load()
     except Exception as error:  # h5py, h5netcdf and xarray each raise types of their own for broken data
         raise ExportError(f"{path}: table '{group}' cannot be read ({_first_line(error)}); run the command that "

@@ -29,13 +29,29 @@ const std::string validation = "validate --cluster-size 1,3 --mu-signal 0.8 --mu
 const std::string sweep = "simulate --model gaussian,gaussian-fixed --head-dim 32:256:+32 --candidates 150 ";
 const std::string long_point = "simulate --model gaussian --candidates 200 ";
 
-std::vector<std::string> on_ranks(int ranks, const std::string& line) {
-    std::vector<std::string> args = words("--oversubscribe --allow-run-as-root --bind-to none -n");
+/// Ranks of one host need no network, and OpenMPI 5 complains where it finds none.
+std::vector<std::string> on_ranks(int ranks, const std::vector<std::string>& program) {
+    std::vector<std::string> args = words("--oversubscribe --allow-run-as-root --bind-to none --mca btl ^tcp -n");
     args.insert(args.begin(), MOBALAB_MPIRUN);
     args.push_back(std::to_string(ranks));
-    const std::vector<std::string> program = mobalab_command(line);
     args.insert(args.end(), program.begin(), program.end());
     return args;
+}
+
+std::vector<std::string> on_ranks(int ranks, const std::string& line) {
+    return on_ranks(ranks, mobalab_command(line));
+}
+
+/// OpenMPI 5's mpirun ends at once after Ctrl-C, and what its ranks say from then on reaches nobody.
+bool mpirun_passes_last_words_on(const std::string& log) {
+    const std::string script = "trap 'echo last words >&2; exit 1' INT TERM; echo ready >&2; while :; do sleep 0.1; done";
+    const Program program(on_ranks(1, {"sh", "-c", script}), log);
+    EXPECT_TRUE(wait_until([&] { return slurp(log).find("ready") != std::string::npos; }));
+    program.send(SIGINT);
+    EXPECT_NE(program.wait(), 0);
+    const bool passed = slurp(log).find("last words") != std::string::npos;
+    std::printf("mpirun passes last words on: %s\n", passed ? "yes" : "no");
+    return passed;
 }
 
 std::ptrdiff_t errors_in(const std::string& text) {
@@ -168,8 +184,10 @@ TEST_F(Ranks, CtrlCStopsAllOfThem) {
     const std::vector<pid_t> processes = program.children("mobalab");
     program.send(SIGINT);
     EXPECT_NE(program.wait(), 0);
-    EXPECT_NE(slurp(log()).find("mobalab simulate: error: interrupted"), std::string::npos) << slurp(log());
-    EXPECT_NE(slurp(log()).find("; the same command with --resume goes on from here\n"), std::string::npos);
+    if (mpirun_passes_last_words_on(folder_ / "words.log")) {
+        EXPECT_NE(slurp(log()).find("mobalab simulate: error: interrupted"), std::string::npos) << slurp(log());
+        EXPECT_NE(slurp(log()).find("; the same command with --resume goes on from here\n"), std::string::npos);
+    }
     for (const pid_t process : processes) {
         EXPECT_TRUE(wait_until([&] { return has_ended(process); })) << "a rank is left";
     }
@@ -184,11 +202,10 @@ TEST_F(Ranks, AMistakeIsReportedOnce) {
 }
 
 TEST_F(Ranks, RanksThatWereAskedForSomethingElseAreRefused) {
-    std::vector<std::string> args = on_ranks(1, "simulate --model gaussian --trials 1000 --seed 1");
-    args.insert(args.end(), {":", "-n", "1"});
-    const std::vector<std::string> other = mobalab_command("simulate --model gaussian --trials 1000 --seed 2");
-    args.insert(args.end(), other.begin(), other.end());
-    EXPECT_EQ(Program(args, log()).wait(), 2);
+    std::vector<std::string> program = {"sh", "-c", "exec \"$@\" --seed $OMPI_COMM_WORLD_RANK", "sh"};
+    const std::vector<std::string> same = mobalab_command("simulate --model gaussian --trials 1000");
+    program.insert(program.end(), same.begin(), same.end());
+    EXPECT_EQ(Program(on_ranks(2, program), log()).wait(), 2);
     const std::string text = slurp(log());
     EXPECT_NE(text.find("): was asked for something else (simulate "), std::string::npos) << text;
     EXPECT_EQ(errors_in(text), 1) << text;
