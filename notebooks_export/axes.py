@@ -104,11 +104,12 @@ MEASURE_AXES = (FILE, BY_POINT["model"], TRACE, BY_BENCH["dtype"],
 """Of the tables of real models (measure, advise)."""
 
 ARM = Axis("arm", "arm", "arm", text=True)
+VARIANT = Axis("variant", "variant", "variant", text=True)
 
 TRAINING_AXES = (FILE, Axis("experiment", "experiment", "experiment", text=True), ARM,
                  Axis("attention", "attention", "attention", text=True), BY_POINT["head_dim"], BY_POINT["block_size"],
                  BY_POINT["topk"], BUDGET, RATIO, BY_POINT["scorer"], BY_POINT["key_conv"], BY_POINT["seq_len"],
-                 Axis("variant", "variant", "variant", text=True), LAYER, HEAD, Axis("seed", "seed", "seed of the training"),
+                 VARIANT, LAYER, HEAD, Axis("seed", "seed", "seed of the training"),
                  Axis("run", "run", "trained model", text=True))
 """Of the tables of trained models."""
 

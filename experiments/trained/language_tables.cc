@@ -5,7 +5,9 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <map>
 #include <numeric>
+#include <utility>
 
 #include "analysis/binomial_interval.h"
 #include "experiments/trained/run_columns.h"
@@ -16,24 +18,41 @@ namespace {
 using analysis::Interval;
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-constexpr const char* over_sequences = "t interval over sequences, which are taken for independent draws";
+constexpr const char* over_documents =
+    "t interval over documents (sequences that begin in one are a cluster; where none are recorded, each sequence is "
+    "one)";
 constexpr const char* paired =
-    "mean over sequences of the difference of losses on the same sequence; t interval over sequences";
+    "mean over sequences of the difference of losses on the same sequence; t interval over documents, or sequences "
+    "where "
+    "none are recorded";
 
-/// Of a mean over sequences; ends NaN where there are fewer than two.
-Interval mean_interval(const std::vector<double>& values, double confidence) {
-    const auto count = static_cast<double>(values.size());
-    const double mean = std::accumulate(values.begin(), values.end(), 0.0) / count;
-    if (values.size() < 2) {
-        return {nan, mean, nan};
+/// Which of them depend on each other: the same number. Empty: none do.
+using Clusters = std::vector<std::int64_t>;
+
+/// Sum over clusters of (sum in the cluster of values - mean)^2, and the number of clusters.
+std::pair<double, double> cluster_squares(const std::vector<double>& values, const Clusters& clusters, double mean) {
+    std::map<std::int64_t, double> sums;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        sums[clusters.empty() ? static_cast<std::int64_t>(i) : clusters[i]] += values[i] - mean;
     }
     double squares = 0.0;
-    for (const double value : values) {
-        squares += (value - mean) * (value - mean);
+    for (const auto& [cluster, sum] : sums) {
+        squares += sum * sum;
     }
-    const boost::math::students_t law(count - 1.0);
+    return {squares, static_cast<double>(sums.size())};
+}
+
+/// Of a mean over sequences, by the variance of a ratio of sums over clusters; ends NaN where there is one cluster.
+Interval mean_interval(const std::vector<double>& values, const Clusters& clusters, double confidence) {
+    const auto count = static_cast<double>(values.size());
+    const double mean = std::accumulate(values.begin(), values.end(), 0.0) / count;
+    const auto [squares, groups] = cluster_squares(values, clusters, mean);
+    if (groups < 2.0) {
+        return {nan, mean, nan};
+    }
+    const boost::math::students_t law(groups - 1.0);
     const double half = boost::math::quantile(boost::math::complement(law, 0.5 * (1.0 - confidence))) *
-                        std::sqrt(squares / (count - 1.0) / count);
+                        std::sqrt(squares * groups / (groups - 1.0)) / count;
     return {mean - half, mean, mean + half};
 }
 
@@ -63,18 +82,31 @@ struct ValidationRow {
 };
 
 ValidationRow row_of(const TrainingRecords& records, const ValidationRecord& record, double confidence) {
-    ValidationRow row{&record, mean_interval(record.sequence_loss, confidence), {nan, nan, nan}};
+    const Clusters& documents = record.sequence_document;
+    ValidationRow row{&record, mean_interval(record.sequence_loss, documents, confidence), {nan, nan, nan}};
     std::vector<double> differences = dense_losses(records, record);
     if (!differences.empty() && records.run(record.run).attention != "dense") {
         std::ranges::transform(record.sequence_loss, differences, differences.begin(), std::minus<>());
-        row.less_dense = mean_interval(differences, confidence);
+        row.less_dense = mean_interval(differences, documents, confidence);
     }
     return row;
 }
 
-Interval position_loss(const PositionRecord& record, double confidence) {
-    return record.sequence_loss.empty() ? Interval{nan, record.loss, nan}
-                                        : mean_interval(record.sequence_loss, confidence);
+/// Of the run's sequences of this length and number, from its record of validation.
+Clusters documents_of(const TrainingRecords& records, const PositionRecord& like) {
+    for (const ValidationRecord& record : records.validations) {
+        if (record.run == like.run && record.seq_len == like.seq_len &&
+            record.sequence_document.size() == like.sequence_loss.size()) {
+            return record.sequence_document;
+        }
+    }
+    return {};
+}
+
+Interval position_loss(const TrainingRecords& records, const PositionRecord& record, double confidence) {
+    return record.sequence_loss.empty()
+               ? Interval{nan, record.loss, nan}
+               : mean_interval(record.sequence_loss, documents_of(records, record), confidence);
 }
 
 template <typename Row, typename Get>
@@ -107,7 +139,7 @@ Table training_validation_table(const TrainingRecords& records, double confidenc
                     make_column(rows, "tokens", "tokens evaluated", [](Row row) { return row.record->tokens; }),
                     make_column(rows, "sequences", "sequences evaluated",
                                 [](Row row) { return static_cast<std::int64_t>(row.record->sequence_loss.size()); })});
-    add_interval(table, rows, "loss", "loss on validation text, nats a token", over_sequences,
+    add_interval(table, rows, "loss", "loss on validation text, nats a token", over_documents,
                  [](Row row) { return row.loss; });
     add_interval(table, rows, "loss_above_dense", "loss less that of the dense runs' mean, nats a token", paired,
                  [](Row row) { return row.less_dense; });
@@ -125,8 +157,8 @@ Table training_positions_table(const TrainingRecords& records, double confidence
                     make_column(rows, "position_low", "first position", [](Row row) { return row.from; }),
                     make_column(rows, "position_high", "position behind the last", [](Row row) { return row.to; }),
                     make_column(rows, "tokens", "tokens evaluated", [](Row row) { return row.tokens; })});
-    add_interval(table, rows, "loss", "loss at these positions, nats a token", over_sequences,
-                 [&](Row row) { return position_loss(row, confidence); });
+    add_interval(table, rows, "loss", "loss at these positions, nats a token", over_documents,
+                 [&](Row row) { return position_loss(records, row, confidence); });
     return table;
 }
 

@@ -271,6 +271,10 @@ ValidationRecord read_validation(RecordFields& fields) {
     const std::string count = fields.has("documents") ? "documents" : "sequences";
     const auto wanted = static_cast<std::size_t>(fields.integer(count, 1, most_size));
     require_length(fields, "sequence_loss", record.sequence_loss.size(), count, wanted);
+    record.sequence_document = counts_if_there(fields, "sequence_document");
+    if (!record.sequence_document.empty()) {
+        require_length(fields, "sequence_document", record.sequence_document.size(), count, wanted);
+    }
     return record;
 }
 

@@ -136,6 +136,8 @@ struct ValidationRecord {
     std::int64_t tokens = 0;
     double loss = 0.0;  ///< nats a token
     std::vector<double> sequence_loss;
+    /// The document in which each sequence begins; empty: not recorded, every sequence is one of its own.
+    std::vector<std::int64_t> sequence_document;
     std::string place;
 };
 

@@ -7,61 +7,73 @@ from notebooks_export import captions, style
 from notebooks_export.axes import ARM
 from notebooks_export.drawing import Drawing
 from notebooks_export.layout import NoData, evenly, in_order
-from notebooks_export.model_tables import looks
 from notebooks_export.trained_tables import count_of_models, known, rows_of
 
-VALUES = {"loss": "loss, nats", "accuracy": "accuracy, batches trained on", "measured_accuracy": "accuracy, longest trained length",
-          "hit": "hits of the best layer", "snr": "pairwise SNR of its heads"}
+LINES = {"loss": ("loss, nats", "-"), "measured_accuracy": ("accuracy, longest trained length", "-"),
+         "hit": ("hits of the best layer", "--"), "snr": ("pairwise SNR of its heads", "-")}
+"""{column: (what it is, its line)}"""
 
-MOST_COLOURS = 8
+STRIPS = (("loss",), ("measured_accuracy", "hit"), ("snr",))
+"""The columns that share a panel."""
+
+SHARES = ("measured_accuracy", "hit")
+
+MOST_ARMS = 6
 
 
 def draw(study):
-    """A panel for each value the table has, a line for each run."""
+    """A column of panels for each arm, a colour for each of its runs."""
     rows = rows_of(study, "training_curves")
     if {"signal_mean", "signal_sd"} <= set(rows):
         rows = rows.assign(snr=rows["signal_mean"] / np.sqrt(1.0 + rows["signal_sd"] ** 2))
-    values = known(rows, VALUES)
-    if not values:
-        raise NoData(f"table 'training_curves' has no value in {', '.join(VALUES)}")
-    colour = study.view.colour if study.view.colour and study.view.colour.name in rows else ARM
-    named = evenly(in_order(rows[colour.name]), MOST_COLOURS)
-    shown = rows[rows[colour.name].isin(named)]
-    marks = looks(colour, named)
-    columns = min(len(values), 3)
-    figure, axes = style.new_figure(len(values), width=3.8 + 3.8 * columns, columns=columns, sharey=False,
-                                    height=1.4 + 3.0 * -(-len(values) // columns))
-    held = f"{count_of_models(shown)}, a line each"
+    strips = [found for strip in STRIPS if (found := known(rows, strip))]
+    if not strips:
+        raise NoData(f"table 'training_curves' has no value in {', '.join(LINES)}")
+    axis_of = study.view.colour if study.view.colour and study.view.colour.name in rows else ARM
+    measured = _that_retrieve(rows)
+    named = evenly(in_order(measured[axis_of.name]), MOST_ARMS)
+    shown = measured[measured[axis_of.name].isin(named)]
+    figure, axes = style.new_figure(len(strips) * len(named), width=3.2 + 2.6 * len(named), columns=len(named), sharey="row",
+                                    height=1.4 + 2.3 * len(strips))
+    held = f"{count_of_models(shown)}, a colour each"
     style.headline(figure, "When does the router learn?", held)
-    for axis, value in zip(axes, values):
-        _panel(axis, shown, value, colour, marks)
-    handles = [matplotlib.lines.Line2D([], [], color=look.colour, ls=_dashes(place), label=_said(colour, name))
-               for place, (name, look) in enumerate(marks.items())]
-    style.outside_legend(axes[columns - 1], handles=handles)
-    hidden = [_said(colour, name) for name in in_order(rows[colour.name]) if name not in named]
-    return Drawing(figure, f"Drawn: {held}; x is the step, a colour for each {colour.symbol}."
+    for place, name in enumerate(named):
+        column = axes[place::len(named)]
+        _column(column, shown[shown[axis_of.name] == name], strips)
+        column[0].set_title(str(name) if axis_of.text else axis_of.spell(name), loc="left", fontsize=9)
+    for strip, axis in zip(strips, axes[::len(named)]):
+        axis.set_ylabel("share" if set(strip) <= set(SHARES) else LINES[strip[0]][0])
+        if set(strip) <= set(SHARES):
+            axis.set_ylim(-0.03, 1.03)
+            _legend(axes[axes.index(axis) + len(named) - 1], strip)
+    hidden = [str(name) if axis_of.text else axis_of.spell(name) for name in in_order(rows[axis_of.name]) if name not in named]
+    return Drawing(figure, f"Drawn: {held}; x is the step, a column for each {axis_of.symbol}."
                    f"{captions.selected(study, 'rows', 'training_curves')}",
-                   "The SNR is signal_mean / sqrt(1 + signal_sd²), of the pair's block against one other." if "snr" in values
+                   "The SNR is signal_mean / sqrt(1 + signal_sd²), of the pair's block against one other." if ["snr"] in strips
                    else "",
                    " ".join(filter(None, [f"Left out: {'; '.join(hidden)} (choose with --where)." if hidden else "",
-                                          *(f"Not in the file: {VALUES[name]}." for name in VALUES if name not in values)])))
+                                          *(f"Not in the file: {what}." for name, (what, _) in LINES.items()
+                                            if not any(name in strip for strip in strips))])))
 
 
-def _said(colour, name):
-    return str(name) if colour.text else colour.spell(name)
+def _that_retrieve(rows):
+    """Those of runs whose hits were measured, or whose accuracy, or all: a loss alone does not say when a router learns."""
+    for value in reversed(SHARES):
+        if known(rows, [value]):
+            return rows[rows.groupby(["file", "run"])[value].transform("count") > 0]
+    return rows
 
 
-def _dashes(place):
-    return "-" if place < len(style.SERIES) else "--"
+def _column(axes, rows, strips):
+    for place, (_, run) in enumerate(rows.groupby(["file", "run"], sort=False)):
+        for axis, strip in zip(axes, strips):
+            for value in strip:
+                part = run.dropna(subset=[value]).sort_values("step", kind="stable")
+                axis.plot(part["step"], part[value], color=style.SERIES[place % len(style.SERIES)], ls=LINES[value][1], lw=1.2,
+                          marker="." if len(part) == 1 else "")
+    axes[-1].set_xlabel("step")
 
 
-def _panel(axis, rows, value, colour, marks):
-    for place, (name, look) in enumerate(marks.items()):
-        for _, run in rows[rows[colour.name] == name].groupby(["file", "run"], sort=False):
-            run = run.dropna(subset=[value]).sort_values("step", kind="stable")
-            axis.plot(run["step"], run[value], color=look.colour, ls=_dashes(place), lw=1.2, alpha=0.85,
-                      marker="." if len(run) == 1 else "")
-    axis.set_xlabel("step")
-    axis.set_title(VALUES[value], loc="left")
-    if value not in ("loss", "snr"):
-        axis.set_ylim(-0.03, 1.03)
+def _legend(axis, strip):
+    style.outside_legend(axis, handles=[matplotlib.lines.Line2D([], [], color=style.GREY, ls=LINES[value][1],
+                                                                label=LINES[value][0]) for value in strip])

@@ -116,13 +116,15 @@ class Variants(TrainingFile):
     def test_means_of_arms_of_which_a_part_was_changed(self):
         drawing = self.draw("trained_variants")
         answers, hits = panels(drawing)
-        self.assertEqual([tick.get_text() for tick in answers.get_xticklabels()], ["as trained", "no-conv"])
-        self.assertEqual([tick.get_text() for tick in hits.get_xticklabels()], ["as trained", "gain"])
+        self.assertEqual([text.get_text() for text in hits.get_legend().get_texts()], ["as trained", "gain", "no-conv"])
+        arms = [label.get_text() for label in answers.get_yticklabels()]
         rows = open_results(self.folder / "t.h5").tables["training"]
         part = rows[(rows["block_size"] == 16) & (rows["key_conv"] == 3) & (rows["seq_len"] == 2048)]
-        (mean,) = marks(answers, style.BLUE)
-        np.testing.assert_allclose(mean.get_ydata(), [part[part["variant"] == variant]["accuracy"].mean()
-                                                      for variant in ("as trained", "no-conv")])
+        (place,) = {arms.index(arm) for arm in part["arm"]}
+        for colour, variant in ((style.BLUE, "as trained"), (style.GREEN, "no-conv")):
+            (means,) = marks(answers, colour)
+            at = dict(zip(means.get_ydata(), means.get_xdata()))
+            self.assertAlmostEqual(at[place], part[part["variant"] == variant]["accuracy"].mean())
         self.assertIn("9 trained models", drawing.drawn)
 
     def test_hits_are_those_of_the_layer_that_hits_most_as_trained(self):
@@ -130,7 +132,7 @@ class Variants(TrainingFile):
         rows = [dict(plain, layer=1, hit=0.3), dict(other, layer=1, hit=0.5), dict(plain, layer=3, hit=0.2, hit_high=0.2)]
         rows += [dict(row, variant="gain", hit=hit, hit_high=1.0) for row, hit in zip(rows, (0.1, 0.2, 0.9))]
         (axis,) = panels(self.draw("trained_variants", self.write(training_heads=rows)))
-        np.testing.assert_allclose(marks(axis, style.BLUE)[0].get_ydata(), [0.4, 0.15])
+        np.testing.assert_allclose([marks(axis, colour)[0].get_xdata()[0] for colour in (style.BLUE, style.ORANGE)], [0.4, 0.15])
 
     def test_without_variants(self):
         rows = [row for row in synthetic_training.training() if row["variant"] == "as trained"]
@@ -141,16 +143,19 @@ class Variants(TrainingFile):
 class Curves(TrainingFile):
     def test_a_line_for_each_run(self):
         drawing = self.draw("trained_curves", where="block_size = 16 and key_conv = 0")
-        loss, *_, snr = panels(drawing)
+        loss, shares, snr = drawing.picture.axes
         self.assertEqual(len(loss.lines), len(synthetic_training.SEEDS))
         self.assertEqual(list(loss.lines[0].get_xdata()), [100, 500, 1000])
+        self.assertEqual([line.get_linestyle() for line in shares.lines], ["-", "--"] * len(synthetic_training.SEEDS))
         np.testing.assert_allclose(snr.lines[0].get_ydata(), np.array([0.2, 1.0, 2.0]) / np.sqrt(2.0))
         self.assertIn("3 trained models", drawing.drawn)
 
-    def test_arms_that_do_not_fit_are_named(self):
+    def test_arms_that_do_not_fit_and_those_without_retrieval_are_named(self):
         drawing = self.draw("trained_curves")
+        self.assertEqual(len(drawing.picture.axes), 3 * 6)
         self.assertIn("Left out: ", drawing.left_out)
-        self.assertIn("24 trained models", drawing.drawn)
+        measured = self.table("training_curves").dropna(subset=["hit"])["arm"]
+        self.assertTrue(all(axis.get_title(loc="left") in set(measured) for axis in drawing.picture.axes[:6]))
 
 
 class Language(TrainingFile):

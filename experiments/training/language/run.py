@@ -6,6 +6,9 @@ from ..resumable import run_fields
 from .evaluate import needle_test, validation
 from .sequences import Sequences
 
+# Of the run's name in its records: those of several experiments are read together, and arms of theirs have one name.
+PREFIX = "language-"
+
 
 def run(training, folder, should_stop, report):
     """FINISHED, with the run's records written whole; or STOPPED, with a checkpoint to go on from."""
@@ -15,7 +18,7 @@ def run(training, folder, should_stop, report):
         return STOPPED
     report("evaluation")
     found = [run_record(training), *training.curve, *evaluation_records(training)]
-    records.write(folder.records(training.name), [{**r, "run": training.name} for r in found])
+    records.write(folder.records(training.name), [{**r, "run": PREFIX + training.name} for r in found])
     path.unlink()
     return FINISHED
 

@@ -141,6 +141,24 @@ TEST_F(TrainingCommand, LossesAreComparedOnTheSameSequences) {
     EXPECT_EQ(results.tables.front().name, "training_validation");
 }
 
+TEST_F(TrainingCommand, SequencesOfADocumentAreACluster) {
+    // Less their mean 3 the losses are -2, -1, 0, 3: sums -3 and 3 of documents, so the standard error is
+    // sqrt((9 + 9) 2 / 1) / 4 = 1.5 with one degree of freedom.
+    json loss = validation_record("d", 1.0, 2.0);
+    loss.update(
+        {{"sequences", 4}, {"loss", 3.0}, {"sequence_loss", {1, 2, 3, 6}}, {"sequence_document", {0, 0, 1, 1}}});
+    json position = {{"kind", "position"}, {"run", "d"}, {"seq_len", 2048}, {"from", 0}, {"to", 64}, {"tokens", 256}};
+    position.update({{"loss", 3.0}, {"sequences", 4}, {"sequence_loss", {1, 2, 3, 6}}});
+    const Results results = this->results({plain_run("d", "dense", "language"), loss, position});
+    for (const char* table : {"training_validation", "training_positions"}) {
+        EXPECT_NEAR(results.table(table).reals("loss")[0], 3.0, 1e-12);
+        EXPECT_NEAR(results.table(table).reals("loss_high")[0], 3.0 + 12.7062 * 1.5, 1e-3) << table;
+    }
+    loss["sequence_document"] = {7, 7, 7, 7};
+    EXPECT_TRUE(std::isnan(
+        this->results({plain_run("d", "dense", "language"), loss}).table("training_validation").reals("loss_high")[0]));
+}
+
 TEST_F(TrainingCommand, SaysItInATableForPeopleAndForPrograms) {
     const Captured shown = run("r.jsonl", recall());
     EXPECT_EQ(shown.code, 0) << shown.err;

@@ -220,6 +220,13 @@ TEST_F(TrainingReader, RefusesRecordsThatDoNotFitTogether) {
     needle["correct"] = 2;
     EXPECT_THAT(error_of({plain_run("l", "dense", "language"), needle}),
                 HasSubstr("sums to 1 and must sum to correct"));
+    loss["sequence_document"] = {0, 0, 1};
+    EXPECT_THAT(error_of({plain_run("l", "dense", "language"), loss}),
+                HasSubstr("sequence_document = [0,0,1]: has 3 entries and must have one a sequence: 2"));
+    loss["sequence_document"] = {0, -1};
+    EXPECT_THAT(error_of({plain_run("l", "dense", "language"), loss}), HasSubstr("sequence_document"));
+    loss["sequence_document"] = {0, 0};
+    EXPECT_EQ(error_of({plain_run("l", "dense", "language"), loss}), "");
     loss["loss"] = 2.6;
     EXPECT_THAT(error_of({plain_run("l", "dense", "language"), loss}),
                 HasSubstr("loss = 2.6: must be the mean of sequence_loss, which is 2.5"));

@@ -19,6 +19,7 @@ from training.language.command import main
 
 COMMAND = with_torch.ROOT / "experiments" / "training" / "language_model.py"
 DENSE, MOBA = "dense-d32", "moba-B32-k4-conv3-d32-mean"
+RECORDED = [f"language-{name}-s0" for name in (DENSE, MOBA)]
 
 
 CALLS = Calls(COMMAND, main)
@@ -42,11 +43,11 @@ class Smoke(Command):
     def test_records(self):
         code, out, err = call(*self.smoke("a.jsonl", "--processes", 2, "--seeds", 0))
         self.assertEqual(code, 0, err)
-        self.assertEqual([line.split()[0] for line in out.splitlines()], ["run", DENSE + "-s0", MOBA + "-s0"])
+        self.assertEqual([line.split()[0] for line in out.splitlines()], ["run", *RECORDED])
         found = records.read(self.folder / "a.jsonl")
-        self.assertEqual([r["run"] for r in found if r["kind"] == "run"], [DENSE + "-s0", MOBA + "-s0"])
-        for name in (DENSE, MOBA):
-            self.check_run([r for r in found if r["run"] == name + "-s0"])
+        self.assertEqual([r["run"] for r in found if r["kind"] == "run"], RECORDED)
+        for name in RECORDED:
+            self.check_run([r for r in found if r["run"] == name])
         code, _, err = call(*self.smoke("a.jsonl", "--seeds", 0))
         self.assertEqual(code, 0)
         self.assertIn("2 of 2 runs were finished before", err)
