@@ -344,7 +344,7 @@ private:
 #pragma unroll
             for (int m = 0; m < S::dq_part / 32; ++m) {
                 const int column = first_column + 32 * m;
-                if (column >= args_.head_dim) continue;
+                if (column >= args_.columns) continue;
                 uint4* const place = reinterpret_cast<uint4*>(pieces + column * 2);
                 float before[8] = {};
                 if constexpr (M == Mode::more) {

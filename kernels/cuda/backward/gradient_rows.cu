@@ -3,6 +3,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <bit>
+
 #include "kernels/cuda/host/launch.h"
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/ptx/grid.cuh"
@@ -15,9 +17,9 @@ namespace {
 
 constexpr int threads_per_block = 256;
 
-/// Lanes that share a row: one 16-byte piece each; a power of two, so head_dim 96 idles a quarter.
-constexpr int lanes_per_row(int head_dim) {
-    return head_dim == 96 ? 16 : head_dim / chunk_elements;
+/// Lanes that share a row: one 16-byte piece each; a power of two, so 96 columns idle a quarter.
+constexpr int lanes_per_row(int columns) {
+    return static_cast<int>(std::bit_ceil(static_cast<unsigned>(columns / chunk_elements)));
 }
 
 template <typename T, int Lanes>
@@ -31,14 +33,16 @@ __global__ void __launch_bounds__(threads_per_block) lse_dot_kernel(const __grid
     const std::int64_t at = head * args.tokens_q + token;
     const float lse = exists ? args.lse[at] : 0.0f;
     float dot = 0.0f;
+    const Place place = args.sequences.query(static_cast<std::int32_t>(token));
     if (exists && piece < args.head_dim / chunk_elements) {
         float a[chunk_elements], b[chunk_elements];
-        const Place place = args.sequences.query(static_cast<std::int32_t>(token));
         unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.out.row(head, place)) + piece), a);
         unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.d_out.row(head, place)) + piece), b);
 #pragma unroll
         for (int e = 0; e < chunk_elements; ++e) dot = fmaf(a[e], b[e], dot);
-        if (lse == INFINITY) reinterpret_cast<uint4*>(args.dq.row(head, place))[piece] = uint4{0, 0, 0, 0};
+    }
+    if (lse == INFINITY && piece < args.columns / chunk_elements) {
+        reinterpret_cast<uint4*>(args.own.row(head, place))[piece] = uint4{0, 0, 0, 0};
     }
 #pragma unroll
     for (int distance = Lanes / 2; distance > 0; distance /= 2) dot += __shfl_xor_sync(full_warp, dot, distance);
@@ -75,14 +79,15 @@ __global__ void __launch_bounds__(threads_per_block, 4)
     // Whole warps go on, for the shuffles.
     const WindowQueries::Query query = args.queries.at(blockIdx.x * (threads_per_block / Lanes) + threadIdx.x / Lanes);
     const int piece = static_cast<int>(threadIdx.x) % Lanes;
-    const bool has_piece = piece < args.head_dim / chunk_elements, moves = query.exists && has_piece;
-    char* const row = args.dq.row(query.head, args.sequences.query(query.token)) + piece * 16;
+    const bool has_piece = piece < args.columns / chunk_elements;
+    const Place place = args.sequences.query(query.token);
+    const char* const own_piece = args.own.row(query.head, place) + piece * 16;
     const std::int64_t listed =
         static_cast<std::int64_t>(query.head - chunk.head_begin) * chunk.token_count + query.token - chunk.token_begin;
     const std::int32_t* const positions = args.positions + listed * args.slots;
 
     float sum[chunk_elements];
-    const uint4 own = load_streaming(row, moves);
+    const uint4 own = load_streaming(own_piece, query.exists && has_piece);
     for (int first = 0; first == 0 || first < args.slots; first += batch) {
         const bool asks = query.exists && piece < batch && first + piece < args.slots;
         const std::int32_t position = asks ? __ldg(positions + first + piece) : -1;
@@ -90,7 +95,7 @@ __global__ void __launch_bounds__(threads_per_block, 4)
 #pragma unroll
         for (int i = 0; i < batch; ++i) {
             const std::int32_t from = __shfl_sync(full_warp, position, i, Lanes);
-            const std::int64_t offset = static_cast<std::int64_t>(from) * (args.head_dim * 2) + piece * 16;
+            const std::int64_t offset = static_cast<std::int64_t>(from) * (args.columns * 2) + piece * 16;
             values[i] = load_streaming(args.partials + offset, from >= 0 && has_piece);
         }
         if (first == 0) unpack<T>(own, sum);
@@ -103,7 +108,8 @@ __global__ void __launch_bounds__(threads_per_block, 4)
         }
     }
     const uint4 result = quad_transpose(pack<T>(sum), piece % 4);
-    if (moves) *reinterpret_cast<uint4*>(row) = result;
+    if (!query.exists || piece >= args.head_dim / chunk_elements) return;
+    reinterpret_cast<uint4*>(args.dq.row(query.head, place))[piece] = result;
 }
 
 template <typename T>
@@ -125,7 +131,7 @@ struct CombineGradient {
 
 template <template <typename> typename Kernel, typename T, typename Args>
 Status launch_lanes(const Args& args, cudaStream_t stream) {
-    const int lanes = lanes_per_row(args.head_dim);
+    const int lanes = lanes_per_row(args.columns);
     const std::int64_t rows = args.rows(), per_block = threads_per_block / lanes;
     if (rows == 0) return {};
     const dim3 blocks(static_cast<unsigned>((rows + per_block - 1) / per_block));

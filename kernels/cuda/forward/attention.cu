@@ -21,7 +21,7 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t element_bytes = 2;
-constexpr std::int64_t widest_wgmma_head = 128;
+constexpr int widest_wgmma = 128;
 
 // Workspace: partials of a launch should be many, to amortise its beginning and its last, uneven wave of work; memory
 // stays near that of the outputs, about 1 GB, or one and a half times that of very large outputs.
@@ -50,7 +50,8 @@ double workspace_cap(const Problem& problem) {
 }
 
 double partial_row_bytes(const Problem& problem) {
-    return static_cast<double>(problem.head_dim * element_bytes + static_cast<std::int64_t>(sizeof(float)));
+    return static_cast<double>(forward_width(problem.head_dim) * element_bytes +
+                               static_cast<std::int64_t>(sizeof(float)));
 }
 
 /// Query tokens of a window.
@@ -71,6 +72,7 @@ PartialLayout partial_layout(const Problem& problem, const ListPlan& lists, std:
     partials.tokens = lists.tokens_per_window;
     partials.heads = lists.heads_per_window;
     partials.runs = static_cast<std::int32_t>(runs_per_list(problem));
+    partials.first_own = forward_width(problem.head_dim) == problem.head_dim ? 1 : 0;
     return partials;
 }
 
@@ -88,7 +90,7 @@ struct AttentionWorkspace {
         boundaries = carver.take_bytes(checked_sequences_size(problem));
         next_unit = carver.take<std::int32_t>(static_cast<std::int64_t>(plan.lists.chunks()) * plan.launches());
         partials.lse = carver.take<float>(partials.rows());
-        partials.out = carver.take<std::uint16_t>(partials.rows() * problem.head_dim);
+        partials.out = carver.take<std::uint16_t>(partials.rows() * forward_width(problem.head_dim));
         lists = carver.take_bytes(list_workspace_size(plan.lists));
         bytes = carver.used();
     }
@@ -114,7 +116,8 @@ BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, Const
                                     const OutputTensors& output, const AttentionWorkspace& workspace) {
     BlockForwardArgs args;
     args.output = output;
-    args.partial_bytes = static_cast<std::int32_t>(problem.head_dim * element_bytes);
+    args.partial_bytes = static_cast<std::int32_t>(forward_width(problem.head_dim) * element_bytes);
+    args.pieces = static_cast<std::int32_t>(problem.head_dim * element_bytes / 16);
     args.q = rows_of(q);
     args.k = rows_of(k);
     args.v = rows_of(v);
@@ -129,31 +132,31 @@ BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, Const
     return args;
 }
 
-/// The kernel for the head size, with what it needs beyond the arguments.
+/// The kernel for the width, with what it needs beyond the arguments.
 class BlockForward {
 public:
     Status prepare(const Problem& problem, ConstTensor k, ConstTensor v) {
         dtype_ = problem.dtype;
-        head_dim_ = static_cast<int>(problem.head_dim);
+        width_ = forward_width(problem.head_dim);
         if (Status s = count_multiprocessors(multiprocessors_); !s.ok()) return s;
-        if (problem.head_dim > widest_wgmma_head) return {};
+        if (width_ > widest_wgmma) return {};
         const MapExtents extents = key_extents(problem);
         if (Status s = make_tensor_map("k", k, dtype_, extents, keys_per_run, k_map_); !s.ok()) return s;
         return make_tensor_map("v", v, dtype_, extents, keys_per_run, v_map_);
     }
     Status launch(const BlockForwardArgs& args, cudaStream_t stream) const {
-        if (head_dim_ > widest_wgmma_head) {
-            return launch_block_forward_mma(dtype_, head_dim_, multiprocessors_, args, stream);
+        if (width_ > widest_wgmma) {
+            return launch_block_forward_mma(dtype_, width_, multiprocessors_, args, stream);
         }
         if (dtype_ == DataType::bf16) {
-            return launch_block_forward_wgmma<__nv_bfloat16>(head_dim_, multiprocessors_, args, k_map_, v_map_, stream);
+            return launch_block_forward_wgmma<__nv_bfloat16>(width_, multiprocessors_, args, k_map_, v_map_, stream);
         }
-        return launch_block_forward_wgmma<__half>(head_dim_, multiprocessors_, args, k_map_, v_map_, stream);
+        return launch_block_forward_wgmma<__half>(width_, multiprocessors_, args, k_map_, v_map_, stream);
     }
 
 private:
     DataType dtype_ = DataType::bf16;
-    int head_dim_ = 0;
+    int width_ = 0;
     int multiprocessors_ = 0;
     CUtensorMap k_map_{}, v_map_{};
 };
@@ -221,7 +224,7 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
             args.windows.first = first;
             args.windows.count = std::min(plan.windows_per_launch, plan.lists.windows() - first);
             if (Status s = block_forward.launch(args, stream); !s.ok()) return s;
-            if (Status s = launch_combine(problem.dtype, static_cast<int>(problem.head_dim), args, stream); !s.ok())
+            if (Status s = launch_combine(problem.dtype, forward_width(problem.head_dim), args, stream); !s.ok())
                 return s;
             ++args.next_unit;
         }

@@ -47,6 +47,12 @@ constexpr int unit_slots = 4;
 constexpr int panel_columns = 64;  // 128 bytes: the widest row of the swizzle
 constexpr int panel_bytes = keys_per_run * panel_columns * 2;
 
+enum class Shapes {
+    whole,  ///< blocks of whole runs
+    parts,  ///< of 16, 32 or 64 keys
+    any,    ///< whatever block size and, up to HeadDim, head_dim are
+};
+
 template <int HeadDim>
 struct Shared {
     static constexpr int panels = (HeadDim + panel_columns - 1) / panel_columns;  // the last one padded with zeros
@@ -214,7 +220,7 @@ __device__ __forceinline__ void softmax(float (&scores)[64], float scale_log2, s
     }
 }
 
-template <typename T, int HeadDim, bool Blocks>
+template <typename T, int HeadDim, Shapes S>
 __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, int warp, int lane) {
     constexpr int steps = HeadDim / 16;
     const int group = warp / 4;
@@ -235,7 +241,8 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         const WorkUnit& unit = shared.units[slot];
         rows = tile_rows(unit, cursor.tile, warp % 4);
         entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
-        gather_queries<HeadDim>(unit.q_rows, args.q.stride.token, entry, shared.q[warp], rows.limit - rows.first, lane);
+        gather_queries<HeadDim, S == Shapes::any>(unit.q_rows, args.q.stride.token, entry, shared.q[warp],
+                                                  rows.limit - rows.first, lane, args.pieces);
         cp_async_commit();
     };
 
@@ -274,10 +281,15 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         wgmma_wait<0>();
         wgmma_keep(scores);
 
-        if (current.own) {
+        if constexpr (S == Shapes::any) {
+            if (current.own || args.block_size % keys_per_run != 0) {
+                const WorkUnit& unit = shared.units[unit_number % unit_slots];
+                visible_keys(args, unit, current.own, current_entry, lane).template apply<16>(scores, 0);
+            }
+        } else if (current.own) {
             const ScoreMask mask = own_mask(shared.units[unit_number % unit_slots], current_entry, lane);
             mask.apply_own<16>(scores, 0, args.block_size, lane);
-        } else if constexpr (Blocks) {
+        } else if constexpr (S == Shapes::parts) {
             listed_mask(current_entry, args.block_size, lane).template apply_selected<16>(scores, 0);
         }
         std::uint32_t probabilities[8][4];
@@ -307,7 +319,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
     }
 }
 
-template <typename T, int HeadDim, bool Blocks>
+template <typename T, int HeadDim, Shapes S>
 __global__ void __launch_bounds__(threads_per_block, 1)
     block_forward_kernel(const __grid_constant__ BlockForwardArgs args, const __grid_constant__ CUtensorMap k_map,
                          const __grid_constant__ CUtensorMap v_map) {
@@ -332,41 +344,43 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         if (warp == consumer_warps) produce<HeadDim>(args, shared, k_map, v_map, lane);
     } else {
         set_registers_up<consumer_registers>();
-        consume<T, HeadDim, Blocks>(args, shared, warp, lane);
+        consume<T, HeadDim, S>(args, shared, warp, lane);
     }
 }
 
-template <typename T, int HeadDim, bool Blocks>
+template <typename T, int HeadDim, Shapes S>
 Status launch(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map, const CUtensorMap& v_map,
               cudaStream_t stream) {
     constexpr std::size_t bytes = sizeof(Shared<HeadDim>) + 1024;  // dynamic memory may begin anywhere
     static_assert(bytes <= 227 * 1024, "more than a thread block can have");
     static_assert(128 * (consumer_groups * consumer_registers + producer_registers) <= 65536);
-    return launch_persistent("block_forward (wgmma)", block_forward_kernel<T, HeadDim, Blocks>, multiprocessors,
+    return launch_persistent("block_forward (wgmma)", block_forward_kernel<T, HeadDim, S>, multiprocessors,
                              threads_per_block, bytes, stream, args, k_map, v_map);
 }
 
 template <typename T, int HeadDim>
-Status launch_blocks(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map,
+Status launch_shapes(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map,
                      const CUtensorMap& v_map, cudaStream_t stream) {
-    return args.block_size < keys_per_run ? launch<T, HeadDim, true>(multiprocessors, args, k_map, v_map, stream)
-                                          : launch<T, HeadDim, false>(multiprocessors, args, k_map, v_map, stream);
+    if (has_shapes_of_any(args)) return launch<T, HeadDim, Shapes::any>(multiprocessors, args, k_map, v_map, stream);
+    return args.block_size < keys_per_run
+               ? launch<T, HeadDim, Shapes::parts>(multiprocessors, args, k_map, v_map, stream)
+               : launch<T, HeadDim, Shapes::whole>(multiprocessors, args, k_map, v_map, stream);
 }
 
 }  // namespace
 
 template <typename T>
-Status launch_block_forward_wgmma(int head_dim, int multiprocessors, const BlockForwardArgs& args,
+Status launch_block_forward_wgmma(int width, int multiprocessors, const BlockForwardArgs& args,
                                   const CUtensorMap& k_map, const CUtensorMap& v_map, cudaStream_t stream) {
-    switch (head_dim) {
+    switch (width) {
         case 32:
-            return launch_blocks<T, 32>(multiprocessors, args, k_map, v_map, stream);
+            return launch_shapes<T, 32>(multiprocessors, args, k_map, v_map, stream);
         case 64:
-            return launch_blocks<T, 64>(multiprocessors, args, k_map, v_map, stream);
+            return launch_shapes<T, 64>(multiprocessors, args, k_map, v_map, stream);
         case 96:
-            return launch_blocks<T, 96>(multiprocessors, args, k_map, v_map, stream);
+            return launch_shapes<T, 96>(multiprocessors, args, k_map, v_map, stream);
         default:
-            return launch_blocks<T, 128>(multiprocessors, args, k_map, v_map, stream);
+            return launch_shapes<T, 128>(multiprocessors, args, k_map, v_map, stream);
     }
 }
 

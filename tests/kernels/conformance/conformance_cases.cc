@@ -102,6 +102,25 @@ std::vector<Case> more_queries_than_keys(DataType dtype) {
     };
 }
 
+std::vector<Case> odd_head_dims(DataType dtype) {
+    return {
+        make_case("d 8", shape(2, 90, 150, 2, 2, 8, 16, 3), dtype, 80),
+        make_varlen_case("d 24, variable length", shape(1, 0, 0, 2, 1, 24, 32, 3), {40, 0, 200, 3}, {40, 2, 230, 1},
+                         dtype, 81),
+        make_case("d 40", shape(1, 300, 300, 4, 2, 40, 32, 3), dtype, 82),
+        make_case("d 48", shape(1, 260, 260, 1, 1, 48, 128, 2), dtype, 83),
+        make_case("d 72", shape(2, 200, 200, 2, 1, 72, 64, 3), dtype, 84),
+        make_case("d 80", shape(1, 300, 300, 2, 2, 80, 16, 8), dtype, 85),
+        make_case("d 112, large blocks", shape(1, 500, 500, 1, 1, 112, 256, 2), dtype, 86),
+        make_varlen_case("d 136, variable length", shape(1, 0, 0, 2, 2, 136, 64, 3), {20, 130, 0, 300},
+                         {0, 150, 9, 300}, dtype, 87),
+        make_case("d 160", shape(1, 300, 300, 2, 1, 160, 32, 4), dtype, 88),
+        make_case("d 192", shape(1, 400, 400, 1, 1, 192, 128, 2), dtype, 89),
+        make_case("d 224", shape(1, 330, 330, 1, 1, 224, 64, 3), dtype, 90),
+        make_case("d 248, large blocks", shape(1, 600, 600, 1, 1, 248, 512, 2), dtype, 91),
+    };
+}
+
 std::vector<Case> standard_cases(const Target& target) {
     const DataType dtype = target.dtype;
     std::vector<Case> cases = {
@@ -120,8 +139,9 @@ std::vector<Case> standard_cases(const Target& target) {
         make_varlen_case("variable length, small blocks", shape(1, 0, 0, 2, 2, 128, 16, 6), {33, 500, 16},
                          {33, 500, 250}, dtype, 12),
     };
-    const std::vector<Case> longer = more_queries_than_keys(dtype);
-    cases.insert(cases.end(), longer.begin(), longer.end());
+    for (const std::vector<Case>& more : {more_queries_than_keys(dtype), odd_head_dims(dtype)}) {
+        cases.insert(cases.end(), more.begin(), more.end());
+    }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     // The double-precision judge is some 30 times slower here; memory errors and races show in the smaller cases.
     std::erase_if(cases, [](const Case& c) { return c.p.seqlen_k > 600; });

@@ -125,8 +125,8 @@ struct Reach {
 };
 
 std::vector<Problem> poisoned_shapes() {
-    return {shape(2, 300, 4, 2, 64, 32, 4), shape(1, 500, 2, 2, 128, 128, 3), shape(1, 900, 1, 1, 64, 16, 30),
-            shape(1, 1100, 1, 1, 256, 256, 2)};
+    return {shape(2, 300, 4, 2, 64, 32, 4),    shape(1, 500, 2, 2, 128, 128, 3), shape(1, 900, 1, 1, 64, 16, 30),
+            shape(1, 1100, 1, 1, 256, 256, 2), shape(2, 300, 4, 2, 40, 32, 4),   shape(1, 500, 2, 2, 160, 128, 3)};
 }
 
 }  // namespace

@@ -226,7 +226,7 @@ def _taken(fw, shapes):
     _, sk, hk, dim = shapes["k"]
     _, sq, hq, _ = shapes.get("q", shapes["k"])
     width = shapes.get("weight", shapes.get("conv_weight", (hk, dim, 1)))[2]
-    dims = (32, 64, 96, 128, 256) if fw.device == "cuda" else range(1, 1000)
+    dims = range(8, 257, 8) if fw.device == "cuda" else range(1, 1000)
     return dim in dims and hk > 0 and hq > 0 and hq % hk == 0 and 1 <= width <= 8
 
 
