@@ -48,7 +48,8 @@ std::string_view to_string(DataType dtype);  ///< "fp32", "bf16", "fp16"
 enum class Backend {
     cpu,            ///< fast multi-threaded fp32 path, the default
     cpu_reference,  ///< plain double-precision loops; the judge
-    cuda,           ///< Hopper (sm_90a), 16-bit dtypes; unsupported_device where there is none
+    cuda,  ///< Hopper (sm_90a), 16-bit dtypes, head_dim a multiple of 8 up to 256, block_size up to 16384; supported()
+           ///< says what else, unsupported_device where there is no device
 };
 
 /// How centroids (a scorer's summaries of keys) are kept between pooling and scoring.

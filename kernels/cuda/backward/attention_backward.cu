@@ -181,6 +181,7 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
     args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     args.block_size = static_cast<std::int32_t>(problem.block_size);
     args.keys_per_list = workspace.plan.lists.keys_per_list;
+    args.block = BlockDivisor(problem.block_size);
     args.scale = static_cast<float>(problem.softmax_scale());
     args.scale_log2 = static_cast<float>(std::numbers::log2e * problem.softmax_scale());
     args.sequences = workspace.plan.lists.sequences;
@@ -219,7 +220,9 @@ struct BlockBackward {
     }
     /// All runs of the lists of one pass.
     Status launch(std::int32_t runs, BlockBackwardArgs args, cudaStream_t stream) const {
+        const std::int32_t keys = keys_per_backward_run(args.head_dim);
         for (args.run = 0; args.run < runs; ++args.run) {
+            args.run_keys = std::min(keys, args.keys_per_list - args.run * keys);
             if (Status s = launch_block_backward<T>(multiprocessors, args, k_map, v_map, stream); !s.ok()) return s;
         }
         return {};

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/backward/gradient_rows.h"
 #include "kernels/cuda/lists/lists.h"
+#include "kernels/cuda/tile/block_divisor.h"
 #include "kernels/kernels.h"
 
 // The heavy half of attention_backward, key-major like block_forward: a thread block holds the keys and values of one
@@ -24,8 +25,8 @@
 //     the order of block_forward.h's partials. They have 32 columns at a time: where head_dim is no multiple of 32,
 //     rows of dq have no place for one, and those of the own block lie in scratch rows of their own.
 //
-// A list of keys_per_list keys has keys_per_list / keys_per_backward_run(head_dim) runs. They are worked on by launches
-// one after the other, of which all but the first add to the partials.
+// A list of keys_per_list keys has keys_per_list / keys_per_backward_run(head_dim) runs, rounded up: the last one may
+// be shorter. They are worked on by launches one after the other, of which all but the first add to the partials.
 namespace mobalab::kernels::cuda {
 
 inline constexpr std::int64_t widest_split_head = 128;  ///< up to here two warpgroups split the keys, above the columns
@@ -100,9 +101,11 @@ struct BlockBackwardArgs {
     std::int32_t query_heads_per_key_head = 1;
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
-    std::int32_t run = 0;     ///< of every list
-    float scale = 0.0f;       ///< of the softmax
-    float scale_log2 = 0.0f;  ///< the same * log2(e)
+    std::int32_t run = 0;       ///< of every list
+    std::int32_t run_keys = 0;  ///< of that run, at most
+    BlockDivisor block;         ///< by block_size
+    float scale = 0.0f;         ///< of the softmax
+    float scale_log2 = 0.0f;    ///< the same * log2(e)
     Sequences sequences;
     ListView lists;
     UnitView units;

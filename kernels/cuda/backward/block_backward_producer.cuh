@@ -100,7 +100,7 @@ private:
                 info.own = own;
                 info.last = last_item && begin + tile_rows >= rows;
             }
-            if constexpr (M == Mode::more) {
+            if constexpr (adds_to_gathered<M>) {
                 const std::int64_t pitch = args_.columns * 2;
                 gather_partials(stage,
                                 own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
@@ -150,9 +150,10 @@ private:
         const int row = 16 * warp_ + lane_;
         RowData<M>& data = shared_.rows[stage];
         const bool exists = row < rows;
-        const int blocks = M == Mode::parts ? args_.keys_per_list / args_.block_size : 1;
+        // Behind the last block of a list: infinite for listed queries, and hidden from own ones by their own key.
+        const int blocks = has_parts<M> ? args_.keys_per_list / args_.block_size + (M == Mode::any ? 1 : 0) : 1;
         for (int block = 0; block < blocks; ++block) {
-            if (exists && (M != Mode::parts || (entry_mask(entry) >> block & 1u) != 0)) {
+            if (exists && (!has_parts<M> || (entry_mask(entry) >> block & 1u) != 0)) {
                 cp_async_4(&data.lse[block][row], &source->x);
             } else {
                 data.lse[block][row] = INFINITY;

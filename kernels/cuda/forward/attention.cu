@@ -29,8 +29,10 @@ constexpr double bytes_per_query_byte = 2.0, long_bytes_per_query_byte = 1.5;
 constexpr double most_bytes = 1.07e9;
 constexpr std::int64_t most_list_rows = std::int64_t{1} << 30;  // of a chunk
 // Windows: whole sequences while they are short, else as long as the cap allows, but not much shorter than this: every
-// window reads the keys before it again.
-constexpr std::int64_t short_window = 8192, long_window = 65536;
+// window reads the keys before it again. Large blocks have many partials a query, and many queries a block: their
+// windows may be shorter.
+constexpr std::int64_t short_window = 8192, long_window = 65536, least_window = 1024;
+constexpr std::int64_t runs_of_long_windows = 4;
 constexpr std::int64_t most_windows_per_launch = 65535;
 // Items: enough of them to share a launch's tiles evenly, long enough to amortise loading keys and values.
 constexpr std::int64_t multiprocessors_planned = 132;
@@ -39,7 +41,7 @@ constexpr std::int64_t least_tiles_per_item = 4, most_tiles_per_item = 8;
 static_assert(most_tiles_per_item <= max_tiles_per_item);
 
 std::int64_t runs_per_list(const Problem& problem) {
-    return std::max<std::int64_t>(1, problem.block_size / keys_per_run);
+    return (keys_of_list(problem.block_size) + keys_per_run - 1) / keys_per_run;
 }
 
 /// Bytes of workspace that everything should fit into.
@@ -61,7 +63,9 @@ std::int64_t choose_window(const Problem& problem) {
         static_cast<double>(problem.heads_q / problem.heads_k * problem.routed() * runs_per_list(problem));
     const double affordable = workspace_cap(problem) / (std::max(rows, 1.0) * partial_row_bytes(problem));
     std::int64_t window = sequence * std::max<std::int64_t>(1, short_window / sequence);
-    while (window > long_window && static_cast<double>(window) > affordable) window = (window + 1) / 2;
+    const std::int64_t least = std::max(
+        least_window, long_window * runs_of_long_windows / std::max(runs_per_list(problem), runs_of_long_windows));
+    while (window > least && static_cast<double>(window) > affordable) window = (window + 1) / 2;
     return window;
 }
 
@@ -141,8 +145,9 @@ public:
         if (Status s = count_multiprocessors(multiprocessors_); !s.ok()) return s;
         if (width_ > widest_wgmma) return {};
         const MapExtents extents = key_extents(problem);
-        if (Status s = make_tensor_map("k", k, dtype_, extents, keys_per_run, k_map_); !s.ok()) return s;
-        return make_tensor_map("v", v, dtype_, extents, keys_per_run, v_map_);
+        const int box = forward_box_keys(keys_of_list(problem.block_size));
+        if (Status s = make_tensor_map("k", k, dtype_, extents, box, k_map_); !s.ok()) return s;
+        return make_tensor_map("v", v, dtype_, extents, box, v_map_);
     }
     Status launch(const BlockForwardArgs& args, cudaStream_t stream) const {
         if (width_ > widest_wgmma) {

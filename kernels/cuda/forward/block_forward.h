@@ -9,10 +9,11 @@
 #include "kernels/cuda/tile/rows.h"
 #include "kernels/kernels.h"
 
-// Attention of queries with one run of 128 keys at a time: the heavy half of attention_forward. Key-major: a thread
-// block holds the keys and values of one run in shared memory and streams the queries that selected it past them.
-// Softmax is exact inside the run; what is left per (query, run) is one *partial*: an output row normalised inside the
-// run, in the dtype of the inputs, and the base-2 logarithm of its sum of exponentials in fp32. combine.h joins them.
+// Attention of queries with one run of 128 keys (or what is left of a list's) at a time: the heavy half of
+// attention_forward. Key-major: a thread block holds the keys and values of one run in shared memory and streams the
+// queries that selected it past them. Softmax is exact inside the run; what is left per (query, run) is one *partial*:
+// an output row normalised inside the run, in the dtype of the inputs, and the base-2 logarithm of its sum of
+// exponentials in fp32. combine.h joins them.
 //
 // A launch works on some consecutive windows of a chunk (lists.h). Where the partials of a query lie: the one of the
 // first run of its own block, which every query has, in its row of the output tensors themselves; the others in scratch
@@ -46,7 +47,7 @@ struct PartialLayout {
     std::int32_t windows = 1;      ///< of a launch
     std::int32_t tokens = 0;       ///< ListPlan::tokens_per_window
     std::int32_t heads = 1;        ///< ListPlan::heads_per_window
-    std::int32_t runs = 1;         ///< runs per list: max(1, block_size / 128)
+    std::int32_t runs = 1;         ///< runs per list: the last one may have fewer than 128 keys
     std::int32_t first_own = 1;    ///< run of the own block whose partials are the first in scratch; 0 or 1
 
     MOBALAB_HOST_DEVICE std::int64_t list_rows() const { return windows * window_rows; }
@@ -99,7 +100,12 @@ struct BlockForwardArgs {
 
 /// Whether the kernels that know head_dim and the place of every block in a run are no use.
 MOBALAB_HOST_DEVICE bool has_shapes_of_any(const BlockForwardArgs& args) {
-    return args.pieces * 16 != args.partial_bytes;
+    return args.pieces * 16 != args.partial_bytes || args.keys_per_list % keys_per_run != 0;
+}
+
+/// Keys that a tensor copy of a run brings: where lists are shorter than a run, theirs.
+MOBALAB_HOST_DEVICE constexpr std::int32_t forward_box_keys(std::int64_t keys_per_list) {
+    return keys_per_list < keys_per_run ? static_cast<std::int32_t>(keys_per_list) : keys_per_run;
 }
 
 /// First head and first token of a window of the chunk, absolute.
@@ -114,8 +120,8 @@ MOBALAB_HOST_DEVICE WindowOrigin window_origin(const BlockForwardArgs& args, std
 }
 
 /// Enqueues the partials of args.windows. wgmma: width 32, 64, 96, 128, T is __nv_bfloat16 or __half; the maps are
-/// make_tensor_map()'s with boxes of keys_per_run tokens. mma (mma.sync): any of those and 256; simpler, and the other
-/// one's judge where head_dim is the width.
+/// make_tensor_map()'s with boxes of forward_box_keys() tokens. mma (mma.sync): any of those and 256; simpler, and the
+/// other one's judge; below 256 only where !has_shapes_of_any().
 template <typename T>
 Status launch_block_forward_wgmma(int width, int multiprocessors, const BlockForwardArgs& args,
                                   const CUtensorMap& k_map, const CUtensorMap& v_map, cudaStream_t stream);

@@ -207,7 +207,10 @@ Status launch(int multiprocessors, const BlockForwardArgs& args, cudaStream_t st
 
 template <typename T>
 Status launch_dtype(int width, int multiprocessors, const BlockForwardArgs& args, cudaStream_t stream) {
-    if (has_shapes_of_any(args)) return launch<T, 256, true>(multiprocessors, args, stream);
+    if (has_shapes_of_any(args)) {
+        if (width == 256) return launch<T, 256, true>(multiprocessors, args, stream);
+        return {StatusCode::unsupported, "block_forward (mma): shapes of any kind at width 256 alone"};
+    }
     switch (width) {
         case 32:
             return launch<T, 32>(multiprocessors, args, stream);

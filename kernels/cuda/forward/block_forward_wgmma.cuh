@@ -84,11 +84,12 @@ __device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<He
     bulk_load(shared.entries[slot], args.lists.entries + unit.list_begin, bytes, &shared.announced[slot]);
 }
 
+/// box: keys that come with a copy.
 template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, int stage, const WorkUnit& unit,
-                                                     const CUtensorMap& k_map, const CUtensorMap& v_map,
+                                                     const CUtensorMap& k_map, const CUtensorMap& v_map, int box,
                                                      std::uint64_t* barrier) {
-    mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::tile_bytes);
+    mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::panels * panel_columns * 2 * box);
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
         tensor_load_4d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, unit.key_head, unit.key.token,
@@ -101,7 +102,7 @@ __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, in
     }
 }
 
-/// Values past the end of the sequence belong to the next one: 0 * inf must not reach this one.
+/// Values past the end of the list or the sequence belong to the next one: 0 * inf must not reach this one.
 template <int HeadDim>
 __device__ __forceinline__ void clear_values_from(Shared<HeadDim>& shared, int stage, int keys, int lane) {
     const int pieces = (keys_per_run - keys) * (panel_columns * 2 / 16);
@@ -113,10 +114,23 @@ __device__ __forceinline__ void clear_values_from(Shared<HeadDim>& shared, int s
     }
 }
 
+/// Where lists are shorter than a run, the rows of a stage that no copy writes: zeros for the products.
 template <int HeadDim>
+__device__ __forceinline__ void clear_keys_behind_boxes(const BlockForwardArgs& args, Shared<HeadDim>& shared) {
+    if (forward_box_keys(args.keys_per_list) == keys_per_run) return;
+    constexpr int pieces = stages * Shared<HeadDim>::tile_bytes / 16;
+    for (int i = static_cast<int>(threadIdx.x); i < pieces; i += threads_per_block) {
+        reinterpret_cast<uint4*>(shared.k)[i] = make_uint4(0, 0, 0, 0);
+        reinterpret_cast<uint4*>(shared.v)[i] = make_uint4(0, 0, 0, 0);
+    }
+    fence_async_proxy();
+}
+
+template <int HeadDim, Shapes S>
 __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, const CUtensorMap& k_map,
                         const CUtensorMap& v_map, int lane) {
     const int count = unit_count(args);
+    const int box = S == Shapes::any ? forward_box_keys(args.keys_per_list) : keys_per_run;
     int drawn = lane == 0 ? atomicAdd(args.next_unit, 1) : 0;
     std::uint32_t tails = 0;
     for (std::uint32_t n = 0;;) {
@@ -134,9 +148,10 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
         if (lane == 0) announce(args, shared, n % unit_slots, unit);
         const std::uint32_t stage = n % stages;
         if (n >= stages) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
-        const bool tail = unit.keys < keys_per_run;
+        const bool tail = unit.keys < box;
         if (lane == 0) {
-            load_keys_and_values(shared, stage, unit, k_map, v_map, tail ? &shared.tail_loaded : &shared.loaded[stage]);
+            load_keys_and_values(shared, stage, unit, k_map, v_map, box,
+                                 tail ? &shared.tail_loaded : &shared.loaded[stage]);
         }
         if (tail) {
             mbarrier_wait(&shared.tail_loaded, tails++ & 1);
@@ -336,12 +351,13 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         fence_mbarrier_init();
         fence_async_proxy();
     }
+    if constexpr (S == Shapes::any) clear_keys_behind_boxes(args, shared);
     __syncthreads();
     wait_for_previous_kernel();
     let_next_kernel_launch();
     if (warp >= consumer_warps) {
         set_registers_down<producer_registers>();
-        if (warp == consumer_warps) produce<HeadDim>(args, shared, k_map, v_map, lane);
+        if (warp == consumer_warps) produce<HeadDim, S>(args, shared, k_map, v_map, lane);
     } else {
         set_registers_up<consumer_registers>();
         consume<T, HeadDim, S>(args, shared, warp, lane);

@@ -20,12 +20,11 @@ namespace {
 
 constexpr std::int64_t head_dim_step = 8, widest_head_dim = 256;  // rows are read in pieces of 16 bytes
 constexpr std::int64_t widest_head_dim_of_ranges = 128;           // two sets of queries in registers
-constexpr std::array<std::int64_t, 6> block_sizes = {16, 32, 64, 128, 256, 512};
+constexpr std::int64_t largest_block = 16384;
 constexpr std::int64_t most_grid = 65535;      // second and third extent of a grid
 constexpr std::int64_t most_lists = 7000;      // per sequence: their tables live in shared memory
-constexpr std::int64_t keys_per_list = 128;    // or a block, if that is larger
 constexpr std::int64_t most_columns = 0xffff;  // short lists keep the number of a column of scores in 16 bits
-static_assert(most_lists * keys_per_list / block_sizes.front() < most_columns);
+static_assert(most_lists * most_blocks_per_list < most_columns);
 constexpr std::array<std::int64_t, 5> sub_block_counts = {1, 2, 4, 8, 16};
 constexpr std::int64_t most_tokens = std::int64_t{1} << 30;  // 32-bit token arithmetic never overflows
 
@@ -113,7 +112,7 @@ Status check_limits(Operation operation, const Problem& problem) {
     if (Status s = check_most("heads_k", problem.heads_k, most_grid); !s.ok()) return s;
     if (Status s = check_most("tokens of k", problem.tokens_k(), most_tokens); !s.ok()) return s;
     if (is_conv(operation)) return {};
-    if (Status s = check_one_of("block_size", problem.block_size, block_sizes); !s.ok()) return s;
+    if (Status s = check_most("block_size", problem.block_size, largest_block); !s.ok()) return s;
     if (routes(operation) || summarises(operation)) {
         if (Status s = check_scorer(operation, problem); !s.ok()) return s;
     }
@@ -126,7 +125,7 @@ Status check_limits(Operation operation, const Problem& problem) {
                             problem.topk, max_routed_cuda + 1, problem.longest_blocks(), max_routed_cuda + 1)};
     }
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
-    return check_most("seqlen_k", problem.seqlen_k, most_lists * std::max(problem.block_size, keys_per_list));
+    return check_most("seqlen_k", problem.seqlen_k, most_lists * keys_of_list(problem.block_size));
 }
 
 Status check_rows_aligned(const char* name, const ConstTensor& tensor) {

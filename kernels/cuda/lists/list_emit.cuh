@@ -171,9 +171,11 @@ __device__ __forceinline__ void write_items(const ListParams& p, const ListPart&
         item.list = list;
         item.first_row = first_row + tile * list_tile_rows;
         item.rows = max(min(rows, tile_end * list_tile_rows) - tile * list_tile_rows, 0);
-        item.own_begin = i == 0 ? own_begin : 0;
-        item.own_end = i == 0 ? own_end : 0;
-        item.list_rows = rows;
+        const int own_row = own_begin + i * p.plan.tiles_per_item * list_tile_rows;
+        const bool has_own = own_row < own_end;
+        item.own_begin = has_own ? own_row : 0;
+        item.own_end = has_own ? min(own_row + p.plan.tiles_per_item * list_tile_rows, own_end) : 0;
+        item.list_tiles = own_tiles + tiles_of(rows);
         p.items[at + i] = item;
     }
 }

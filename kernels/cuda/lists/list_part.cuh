@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/lists/lists.h"
+#include "kernels/cuda/tile/block_divisor.h"
 
 namespace mobalab::kernels::cuda {
 
@@ -12,7 +13,7 @@ struct ListParams {
     ListChunk chunk;
     const std::int32_t* selection;
     std::int32_t list_shift;   // log2 of blocks per list
-    std::int32_t block_shift;  // log2 of the block size
+    BlockDivisor block;        // by the block size
     std::int32_t* counts;      // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
     std::int32_t* list_begin;  // [head][token window][lists_per_head]
     std::int32_t* list_count;  // likewise

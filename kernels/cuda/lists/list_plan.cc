@@ -5,7 +5,8 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr std::int64_t least_keys_per_list = 128;
+// Of an item, where options ask for fewer: the own queries of a block of 512 keys stay together, beside its keys.
+constexpr std::int64_t most_own_tiles = 8;
 constexpr std::int64_t least_tokens = 1024;  // of a chunk; smaller ones would waste their lists' padding
 // Thread blocks of a chunk: two for every multiprocessor are in work at a time, and each begins with a chain of loads.
 constexpr std::int64_t target_segments = 256;
@@ -107,13 +108,13 @@ ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
     plan.tokens_q = static_cast<std::int32_t>(problem.tokens_q());
     plan.slots = static_cast<std::int32_t>(problem.routed());
     plan.block_size = static_cast<std::int32_t>(problem.block_size);
-    const std::int64_t keys = std::max(problem.block_size, least_keys_per_list);
+    const std::int64_t keys = keys_of_list(problem.block_size);
     plan.keys_per_list = static_cast<std::int32_t>(keys);
-    plan.blocks_per_list = static_cast<std::int32_t>(keys / problem.block_size);
+    plan.blocks_per_list = static_cast<std::int32_t>(blocks_of_list(problem.block_size));
     plan.lists_max = static_cast<std::int32_t>(ceil_div(problem.seqlen_k, keys));
     plan.lists_per_head = static_cast<std::int32_t>(padded_pieces(problem.tokens_k(), problem.batch, keys));
-    // The first item of a list has all its own queries: keys / 64 tiles at most.
-    plan.tiles_per_item = std::max(options.tiles_per_item, plan.keys_per_list / list_tile_rows);
+    plan.tiles_per_item =
+        std::max(options.tiles_per_item, static_cast<std::int32_t>(std::min(keys / list_tile_rows, most_own_tiles)));
 
     const std::int64_t heads = heads_that_fit(plan, options.max_rows);
     plan.heads_per_chunk = static_cast<std::int32_t>(std::max<std::int64_t>(heads, 1));

@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -14,10 +16,10 @@
 //
 // Vocabulary
 //
-// list: the queries of one head of one sequence that selected at least one block of one run of `keys_per_list` =
-// max(block_size, 128) keys. Blocks smaller than 128 share a list: bit s of an entry's mask says that block
-// list * blocks_per_list + s was selected. List j of a sequence covers its positions
-// [j * keys_per_list, (j + 1) * keys_per_list). The own block of a query is in no list.
+// list: the queries of one head of one sequence that selected at least one block of one run of `keys_per_list` keys:
+// those of one block, or of several smaller than 128 keys, as many as fit 128 keys and bits of a mask, rounded down to
+// a power of two. Bit s of an entry's mask says that block list * blocks_per_list + s was selected. List j of a
+// sequence covers its positions [j * keys_per_list, (j + 1) * keys_per_list). The own block of a query is in no list.
 //
 // row: one entry of a list, which is one partial result of attention. Lists begin at multiples of list_tile_rows rows
 // and are padded to such a multiple with `list_padding`, so whole tiles can be stored without a test.
@@ -38,13 +40,25 @@
 // that scratch memory of ListPlan::rows rows serves every chunk in turn. Chunks depend on the integers of the problem
 // only.
 //
-// item: a piece of one list small enough to balance the load: some of its tiles and, in the first item of a list, the
-// queries whose own block lies in the list's keys.
+// item: a piece of a list small enough to balance the load: some of the tiles of the queries whose own block lies in
+// the list's keys, which come first, and of the list itself.
 namespace mobalab::kernels::cuda {
 
 inline constexpr int list_tile_rows = 64;
 inline constexpr std::uint32_t list_padding = 0xffffffffu;
+inline constexpr std::int64_t most_blocks_per_list = 8;                        ///< bits of an entry's mask
 inline constexpr std::int64_t max_list_queries = (std::int64_t{1} << 24) - 1;  ///< queries of a sequence: 24 bits
+
+/// Blocks that share a list, and the keys of these.
+constexpr std::int64_t blocks_of_list(std::int64_t block_size) {
+    constexpr std::int64_t run = 128;
+    if (block_size >= run) return 1;
+    return std::min(most_blocks_per_list,
+                    static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(run / block_size))));
+}
+constexpr std::int64_t keys_of_list(std::int64_t block_size) {
+    return blocks_of_list(block_size) * block_size;
+}
 
 MOBALAB_HOST_DEVICE std::int32_t tiles_of(std::int32_t rows) {
     return (rows + list_tile_rows - 1) / list_tile_rows;
@@ -62,13 +76,13 @@ MOBALAB_HOST_DEVICE std::uint32_t entry_mask(std::uint32_t entry) {
 /// rows), so all users of one run of keys in a window follow one another.
 struct alignas(16) ListItem {
     std::int32_t sequence;
-    std::int32_t head;       ///< query head, absolute
-    std::int32_t list;       ///< in its sequence: keys [list * keys_per_list, ...) of it
-    std::int32_t first_row;  ///< in the chunk, multiple of list_tile_rows
-    std::int32_t rows;       ///< entries to process, padding not counted; 0 when the item has only own queries
-    std::int32_t own_begin;  ///< query rows [own_begin, own_end) of the sequence have their own block in these keys;
-    std::int32_t own_end;    ///< empty in all but the first item of a list
-    std::int32_t list_rows;  ///< entries of the whole list
+    std::int32_t head;        ///< query head, absolute
+    std::int32_t list;        ///< in its sequence: keys [list * keys_per_list, ...) of it
+    std::int32_t first_row;   ///< in the chunk, multiple of list_tile_rows
+    std::int32_t rows;        ///< entries to process, padding not counted; 0 when the item has only own queries
+    std::int32_t own_begin;   ///< query rows [own_begin, own_end) of the sequence have their own block in these keys,
+    std::int32_t own_end;     ///< the part of them that this item has; whole tiles, but for the last ones
+    std::int32_t list_tiles;  ///< of all items of the list
 };
 
 struct ListOptions {

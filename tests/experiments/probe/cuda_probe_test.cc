@@ -64,6 +64,8 @@ std::vector<ProbeShape> shapes(DataType dtype) {
         }
     }
     all.push_back({.head_dim = 80, .block_size = 64, .seq_len = 9000, .dtype = dtype});
+    all.push_back({.head_dim = 64, .block_size = 48, .seq_len = 9000, .dtype = dtype});
+    all.push_back({.head_dim = 128, .block_size = 4096, .seq_len = 70000, .dtype = dtype});
     all.push_back({.head_dim = 128, .block_size = 16, .seq_len = 131072, .dtype = dtype});
     all.push_back({.head_dim = 256, .block_size = 512, .seq_len = 100001, .dtype = dtype});
     return all;

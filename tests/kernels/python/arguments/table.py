@@ -365,8 +365,8 @@ NO_NUMBERS = [
 
 
 def _good_number(fw, function, name, value):
-    """CUDA takes some block sizes only."""
-    if fw.device == "cuda" and name == "block_size" and value not in (16, 32, 64, 128, 256, 512):
+    """CUDA takes blocks of up to 16384 keys."""
+    if fw.device == "cuda" and name == "block_size" and value > 16384:
         return refused() if "selection" in ARRAYS[function] else refused("block_size")
     return RIGHT
 
