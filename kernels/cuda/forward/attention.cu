@@ -29,9 +29,9 @@ constexpr double bytes_per_query_byte = 2.0, long_bytes_per_query_byte = 1.5;
 constexpr double most_bytes = 1.07e9;
 constexpr std::int64_t most_list_rows = std::int64_t{1} << 30;  // of a chunk
 // Windows: whole sequences while they are short, else as long as the cap allows, but not much shorter than this: every
-// window reads the keys before it again. Large blocks have many partials a query, and many queries a block: their
-// windows may be shorter.
-constexpr std::int64_t short_window = 8192, long_window = 65536, least_window = 1024;
+// window reads the keys before it again. Queries of large blocks have many partials, and such blocks many queries:
+// their windows may be shorter.
+constexpr std::int64_t short_window = 8192, long_window = 65536, shortest_window = 1024;
 constexpr std::int64_t runs_of_long_windows = 4;
 constexpr std::int64_t most_windows_per_launch = 65535;
 // Items: enough of them to share a launch's tiles evenly, long enough to amortise loading keys and values.
@@ -56,6 +56,14 @@ double partial_row_bytes(const Problem& problem) {
                                static_cast<std::int64_t>(sizeof(float)));
 }
 
+/// Query tokens that a window should have, however much memory it takes.
+std::int64_t least_window(const Problem& problem) {
+    const std::int64_t runs = runs_per_list(problem);
+    if (runs <= runs_of_long_windows) return long_window;
+    const std::int64_t group = problem.heads_q / problem.heads_k;
+    return std::max(shortest_window, long_window * runs_of_long_windows / (runs * group));
+}
+
 /// Query tokens of a window.
 std::int64_t choose_window(const Problem& problem) {
     const std::int64_t sequence = std::max<std::int64_t>(problem.seqlen_q, 1);
@@ -63,8 +71,7 @@ std::int64_t choose_window(const Problem& problem) {
         static_cast<double>(problem.heads_q / problem.heads_k * problem.routed() * runs_per_list(problem));
     const double affordable = workspace_cap(problem) / (std::max(rows, 1.0) * partial_row_bytes(problem));
     std::int64_t window = sequence * std::max<std::int64_t>(1, short_window / sequence);
-    const std::int64_t least = std::max(
-        least_window, long_window * runs_of_long_windows / std::max(runs_per_list(problem), runs_of_long_windows));
+    const std::int64_t least = least_window(problem);
     while (window > least && static_cast<double>(window) > affordable) window = (window + 1) / 2;
     return window;
 }
