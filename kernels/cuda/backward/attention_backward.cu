@@ -36,7 +36,7 @@ constexpr std::int32_t items_per_unit = 8;  // so that units end near their plan
 void widen_segments(ListPlan& plan) {
     const auto fits = [&](std::int32_t rows) {  // entries and lists of a segment, in shared memory
         return 6 * static_cast<std::int64_t>(rows) * plan.slots <=
-               std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_max));
+               std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_per_range));
     };
     while (plan.segments_max > most_segments && fits(2 * plan.segment_rows)) {
         plan.segment_rows *= 2;

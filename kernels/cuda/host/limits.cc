@@ -22,9 +22,7 @@ constexpr std::int64_t head_dim_step = 8, widest_head_dim = 256;  // rows are re
 constexpr std::int64_t widest_head_dim_of_ranges = 128;           // two sets of queries in registers
 constexpr std::int64_t largest_block = 16384;
 constexpr std::int64_t most_grid = 65535;      // second and third extent of a grid
-constexpr std::int64_t most_lists = 7000;      // per sequence: their tables live in shared memory
 constexpr std::int64_t most_columns = 0xffff;  // short lists keep the number of a column of scores in 16 bits
-static_assert(most_lists * most_blocks_per_list < most_columns);
 constexpr std::array<std::int64_t, 5> sub_block_counts = {1, 2, 4, 8, 16};
 constexpr std::int64_t most_tokens = std::int64_t{1} << 30;  // 32-bit token arithmetic never overflows
 
@@ -70,6 +68,17 @@ Status check_columns(const Problem& p) {
         fmt::format("seqlen_k = {}: backend cuda routes over at most {} blocks of {} sub-blocks (of block_size {}); "
                     "nearest valid choice: {}",
                     p.seqlen_k, blocks, p.scorer.sub_blocks, p.block_size, blocks * p.block_size)};
+}
+
+/// Those of a sequence, whose numbers lists and scores keep in 16 bits; the last one is never a candidate.
+Status check_blocks(const Problem& p) {
+    if (p.longest_blocks() <= most_columns + 1) return {};
+    const std::int64_t keys = (most_columns + 1) * p.block_size;
+    return {
+        StatusCode::unsupported,
+        fmt::format("seqlen_k = {}: backend cuda takes at most {} blocks a sequence (of block_size {}); nearest valid "
+                    "choice: {}",
+                    p.seqlen_k, most_columns + 1, p.block_size, keys)};
 }
 
 Status check_scorer(Operation operation, const Problem& p) {
@@ -125,7 +134,7 @@ Status check_limits(Operation operation, const Problem& problem) {
                             problem.topk, max_routed_cuda + 1, problem.longest_blocks(), max_routed_cuda + 1)};
     }
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
-    return check_most("seqlen_k", problem.seqlen_k, most_lists * keys_of_list(problem.block_size));
+    return check_blocks(problem);
 }
 
 Status check_rows_aligned(const char* name, const ConstTensor& tensor) {

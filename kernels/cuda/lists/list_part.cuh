@@ -101,6 +101,17 @@ struct ListPart {
     __device__ int own_end(const ListParams& p, int list) const { return own_begin(p, list + 1); }
 };
 
+/// The lists of a part that a thread block counts or emits: all, or where there are several ranges those of its own.
+struct ListRange {
+    int first, count;
+
+    __device__ __forceinline__ ListRange(const ListParams& p, const ListPart& part, int number)
+        : first(number * p.plan.lists_per_range), count(max(min(part.lists - first, p.plan.lists_per_range), 0)) {}
+    __device__ __forceinline__ bool holds(int list) const {
+        return static_cast<unsigned>(list - first) < static_cast<unsigned>(count);
+    }
+};
+
 __device__ __forceinline__ int items_of(const ListParams& p, int own_rows, int list_rows) {
     return (tiles_of(own_rows) + tiles_of(list_rows) + p.plan.tiles_per_item - 1) / p.plan.tiles_per_item;
 }

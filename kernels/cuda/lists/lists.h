@@ -27,6 +27,10 @@
 // window: a part of a chunk whose lists stand alone: `heads_per_window` query heads and `tokens_per_window` query
 // tokens. Without ListOptions::window a chunk is one window and its lists hold every query of it.
 //
+// range: lists [i * lists_per_range, (i + 1) * lists_per_range) of a sequence. A thread block that counts or emits
+// entries has the tables of one range in shared memory; sequences of very many lists have several, and their selection
+// is read once for each.
+//
 // piece: a window of tokens w meeting a sequence b that has queries in it, numbered w + b. Along the tokens one of the
 // two always moves on, so no two pieces share a number. For windows of 100 tokens and sequences of 150 and 100 queries:
 //
@@ -105,7 +109,8 @@ struct ListPlan {
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
     std::int32_t blocks_per_list = 1;
-    std::int32_t lists_max = 0;       ///< lists of the longest sequence
+    std::int32_t lists_max = 0;  ///< lists of the longest sequence
+    std::int32_t lists_per_range = 0;
     std::int32_t lists_per_head = 0;  ///< list numbers of a head lie below this (gaps between sequences possible)
     std::int32_t heads_per_chunk = 1, tokens_per_chunk = 0;
     std::int32_t head_groups = 1, token_groups = 1;  ///< chunks: head groups outermost
@@ -122,6 +127,7 @@ struct ListPlan {
     std::int64_t rows = 0;             ///< of all windows of a chunk: scratch rows to reserve
 
     std::int32_t chunks() const { return head_groups * token_groups; }
+    std::int32_t ranges() const { return lists_max == 0 ? 1 : (lists_max + lists_per_range - 1) / lists_per_range; }
     MOBALAB_HOST_DEVICE std::int32_t windows() const { return head_windows * token_windows; }  ///< of a chunk
     ListChunk chunk(std::int32_t index) const;
 };

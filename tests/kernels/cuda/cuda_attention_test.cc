@@ -101,6 +101,14 @@ TEST_P(CudaAttention, VeryLargeBlocks) {
     }
 }
 
+/// Their tables do not fit in shared memory at once.
+TEST_P(CudaAttention, ListsInRanges) {
+    Problem p = shape(60000, 2, 1, 64, 1, 12);
+    p.seqlen_q = 200;
+    const Case c = make_case("60000 blocks of one key", p, dtype(), 160);
+    judge(c, draw_selection(c, Draw::uniform, 161), 200);
+}
+
 TEST_P(CudaAttention, LongAndSkewedLists) {
     for (const Draw draw : {Draw::uniform, Draw::sink, Draw::skewed, Draw::recent}) {
         for (const std::int64_t block_size : {32, 128, 100, 8}) {

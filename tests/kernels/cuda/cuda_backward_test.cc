@@ -73,6 +73,14 @@ TEST_P(CudaBackward, VeryLargeBlocks) {
     }
 }
 
+/// Their tables do not fit in shared memory at once.
+TEST_P(CudaBackward, ListsInRanges) {
+    Problem p = shape(60000, 2, 1, 64, 1, 12);
+    p.seqlen_q = 200;
+    const Case c = make_case("60000 blocks of one key", p, dtype(), 1180);
+    judge(c, draw_selection(c, Draw::uniform, 1181));
+}
+
 /// Block 0 is attended to by everyone: more tiles than one thread block takes.
 TEST_P(CudaBackward, SplitRuns) {
     for (const std::int64_t block_size : {32, 128, 100, 200}) {
