@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
@@ -60,12 +61,7 @@ Status check_lengths(const Problem& problem, Side side) {
     if (Status s = check_range("batch", problem.batch, 1, max_extent); !s.ok()) return s;
     if (Status s = check_range("seqlen_k", problem.seqlen_k, 0, max_extent); !s.ok()) return s;
     if (side == Side::keys) return {};
-    if (Status s = check_range("seqlen_q", problem.seqlen_q, 0, max_extent); !s.ok()) return s;
-    if (problem.seqlen_q <= problem.seqlen_k) return {};
-    return invalid(
-        fmt::format("seqlen_q = {}: must be at most seqlen_k = {} (rows are bottom-right aligned); nearest "
-                    "valid choice: {}",
-                    problem.seqlen_q, problem.seqlen_k, problem.seqlen_k));
+    return check_range("seqlen_q", problem.seqlen_q, 0, max_extent);
 }
 
 Status check_heads(const Problem& problem, Side side) {
@@ -92,7 +88,8 @@ Status check_longest(const char* name, std::int64_t longest, const char* total_n
 
 Status check_totals(const Problem& problem, Side side, bool blocks) {
     if (problem.cu_seqlens_k == nullptr) {
-        return check_range("batch * seqlen_k", problem.tokens_k(), 0, max_extent);
+        if (Status s = check_range("batch * seqlen_k", problem.tokens_k(), 0, max_extent); !s.ok()) return s;
+        return side == Side::keys ? Status{} : check_range("batch * seqlen_q", problem.tokens_q(), 0, max_extent);
     }
     if (Status s = check_range("total_k", problem.total_k, 0, max_extent); !s.ok()) return s;
     if (Status s = check_longest("seqlen_k", problem.seqlen_k, "total_k", problem.total_k, problem.batch); !s.ok()) {
@@ -105,7 +102,7 @@ Status check_totals(const Problem& problem, Side side, bool blocks) {
         if (Status s = check_range("total_blocks", problem.total_blocks, least, most); !s.ok()) return s;
     }
     if (side == Side::keys) return {};
-    if (Status s = check_range("total_q", problem.total_q, 0, problem.total_k); !s.ok()) return s;
+    if (Status s = check_range("total_q", problem.total_q, 0, max_extent); !s.ok()) return s;
     return check_longest("seqlen_q", problem.seqlen_q, "total_q", problem.total_q, problem.batch);
 }
 
@@ -156,21 +153,7 @@ Status check_boundary_contents(const Problem& problem, Side side, bool blocks) {
                         problem.total_blocks, sum));
     }
     if (side == Side::keys) return {};
-    const std::int32_t* cu_q = problem.cu_seqlens_q;
-    if (Status s = check_boundaries("cu_seqlens_q", cu_q, problem.batch, problem.seqlen_q, problem.total_q); !s.ok()) {
-        return s;
-    }
-    for (std::int64_t b = 0; b < problem.batch; ++b) {
-        const std::int32_t sq = cu_q[b + 1] - cu_q[b];
-        const std::int32_t sk = cu_k[b + 1] - cu_k[b];
-        if (sq > sk) {
-            return invalid(
-                fmt::format("sequence {} has {} queries: must have at most as many as its {} keys; nearest "
-                            "valid choice: {}",
-                            b, sq, sk, sk));
-        }
-    }
-    return {};
+    return check_boundaries("cu_seqlens_q", problem.cu_seqlens_q, problem.batch, problem.seqlen_q, problem.total_q);
 }
 
 Status check_volumes(const Problem& p, Side side) {
@@ -235,6 +218,18 @@ bool uses_scorer(Operation operation) {
            operation == Operation::moba_forward;
 }
 
+bool attends(Operation operation) {
+    return operation == Operation::attention_forward || operation == Operation::moba_forward ||
+           operation == Operation::attention_backward;
+}
+
+Status check_scale(const Problem& p) {
+    if (!p.scale.has_value() || (*p.scale >= min_scale && *p.scale <= max_scale)) return {};
+    const double nearest = *p.scale > 0.0 ? std::clamp(*p.scale, min_scale, max_scale) : default_scale(p.head_dim);
+    return invalid(fmt::format("scale = {}: must be in [{}, {}]; nearest valid choice: {}", *p.scale, min_scale,
+                               max_scale, nearest));
+}
+
 bool is_conv(Operation operation) {
     return operation == Operation::key_conv_forward || operation == Operation::key_conv_backward;
 }
@@ -290,6 +285,10 @@ Status overlapping_rows(const char* name, const Shape& shape, const Footprint& f
 
 }  // namespace
 
+double default_scale(std::int64_t head_dim) {
+    return 1.0 / std::sqrt(static_cast<double>(head_dim));
+}
+
 Status check_problem(Operation operation, const Problem& problem, bool host_memory) {
     const Side side = side_of(operation);
     const bool blocks = !is_conv(operation);
@@ -307,6 +306,9 @@ Status check_problem(Operation operation, const Problem& problem, bool host_memo
     if (Status s = check_volumes(problem, side); !s.ok()) return s;
     if (uses_scorer(operation)) {
         if (Status s = check_scorer(problem); !s.ok()) return s;
+    }
+    if (attends(operation)) {
+        if (Status s = check_scale(problem); !s.ok()) return s;
     }
     if (problem.cu_seqlens_k == nullptr) return {};
     if (Status s = check_aligned("cu_seqlens_k", problem.cu_seqlens_k, sizeof(std::int32_t)); !s.ok()) return s;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,8 +16,12 @@ namespace mobalab::kernels {
 //
 // Semantics (those of the official FlashMoBA kernel, on every backend):
 //   - blocks of B keys never cross a sequence; the last one of a sequence may be partial;
-//   - query row r of a sequence with sq queries and sk keys stands at position p = r + sk - sq (bottom-right aligned,
-//     sq <= sk), its own block is p / B, its candidates are the blocks entirely before its own: [0, p / B);
+//   - query row r of a sequence with sq queries and sk keys stands at position p = r + sk - sq (bottom-right aligned),
+//   its
+//     own block is p / B, its candidates are the blocks entirely before its own: [0, p / B);
+//   - with sq > sk the first sq - sk rows stand before every key (p < 0): they have no block and no candidate, out is
+//   0,
+//     lse +inf, their gradients are 0, and they add to nobody's;
 //   - it keeps its own block plus its best topk - 1 candidates (all of them when there are fewer); with
 //     Problem::keep_first block 0 of its sequence, where that is a candidate, and its best topk - 2 of the others;
 //   - the score of a block is that of Problem::scorer (kernels/scorer.h), accumulated in fp32 and unscaled. By default
@@ -25,7 +30,8 @@ namespace mobalab::kernels {
 //   - equal scores: the higher block index wins; a score that is NaN ranks above every number, +inf included (as in
 //     torch.topk), so a NaN key is kept and shows in the rows that could see it; among NaN the higher block; a score of
 //     -inf is no candidate;
-//   - attention is one exact softmax over all kept keys at positions <= p, scale head_dim^-1/2;
+//   - attention is one exact softmax over all kept keys at positions <= p, of q . key times Problem::scale, which is
+//     head_dim^-1/2 unless it is given;
 //   - no gradient flows through routing or centroids.
 //
 // NaN and infinity: a row depends on its own query and on what it may look at, nothing else. A key that is NaN changes
@@ -42,7 +48,8 @@ std::string_view to_string(DataType dtype);  ///< "fp32", "bf16", "fp16"
 enum class Backend {
     cpu,            ///< fast multi-threaded fp32 path, the default
     cpu_reference,  ///< plain double-precision loops; the judge
-    cuda,           ///< Hopper (sm_90a), 16-bit dtypes; unsupported_device where there is none
+    cuda,  ///< Hopper (sm_90a), 16-bit dtypes, head_dim a multiple of 8 up to 256, block_size up to 16384; supported()
+           ///< says what else, unsupported_device where there is no device
 };
 
 /// How centroids (a scorer's summaries of keys) are kept between pooling and scoring.
@@ -60,7 +67,14 @@ struct [[nodiscard]] Status {
     bool ok() const { return code == StatusCode::ok; }
 };
 
-/// Every integer of one problem.
+/// What a softmax scale may be: with these, fp32 holds it, and its product with log2(e), as normal numbers. 0 and below
+/// are refused: 0 weighs all kept keys alike without a look at the queries, and a negative one is negated queries.
+inline constexpr double min_scale = 1e-30, max_scale = 1e30;
+
+/// The softmax scale that is not given: head_dim^-1/2 (Attention Is All You Need, 2017, section 3.2.1).
+double default_scale(std::int64_t head_dim);
+
+/// Every number of one problem.
 ///
 /// Tensors are [batch, seqlen, heads, head_dim]. With cu_seqlens they are [total, heads, head_dim] (a batch of 1), and
 /// sequence b owns tokens [cu_seqlens[b], cu_seqlens[b + 1]); seqlen_* is then the longest sequence and total_* =
@@ -88,6 +102,10 @@ struct Problem {
     /// others ignore it.
     bool keep_first = false;
 
+    /// What q . key is multiplied with before the softmax, in [min_scale, max_scale]; none: head_dim^-1/2. Of the
+    /// operations that attend; routing scores are unscaled.
+    std::optional<double> scale;
+
     /// [batch + 1], backend's memory; both or neither. Operations on keys alone look at cu_seqlens_k only.
     const std::int32_t* cu_seqlens_q = nullptr;
     const std::int32_t* cu_seqlens_k = nullptr;
@@ -104,6 +122,7 @@ struct Problem {
     std::int64_t sub_blocks() const { return blocks() * scorer.sub_blocks; }
     /// Elements of `centroids` (see compute_centroids); 0 where the scorer keeps none.
     std::int64_t centroid_elements() const { return parts_of(scorer.kind) * sub_blocks() * heads_k * head_dim; }
+    double softmax_scale() const { return scale.value_or(default_scale(head_dim)); }
     DataType centroid_dtype() const { return centroids == Centroids::fp32 ? DataType::fp32 : dtype; }
     /// Slots of a row of `selection`: the blocks it keeps beside its own, at most.
     std::int64_t routed() const { return std::min(topk, std::max<std::int64_t>(1, longest_blocks())) - 1; }
@@ -183,7 +202,7 @@ Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t*
              const Execution& execution);
 
 /// route() with the centroids that compute_centroids() wrote for the same keys: one pooling serves many chunks of
-/// queries (seqlen_q < seqlen_k; with the same seqlen_k, block_size, dtype, Centroids and scorer the selection equals
+/// queries (with the same seqlen_k, block_size, dtype, Centroids and scorer the selection equals
 /// route()'s bit for bit).
 Status route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
                             float* scores, const Execution& execution);
@@ -191,7 +210,7 @@ Status route_with_centroids(const Problem& problem, ConstTensor q, const void* c
 /// Attention over the own and the selected blocks. `selection` is shaped as route() writes it; each row is a set of
 /// blocks: the order is free, a block named twice counts once, and entries that are no candidate of their row (negative
 /// ones, its own block, later ones, none of the sequence) are ignored. out: like q. lse: fp32 [heads_q, tokens_q],
-/// natural log of the sum of exponentials; +inf and out = 0 for a row that sees no key.
+/// natural log of the sum of exponentials; +inf and out = 0 for a row before every key.
 Status attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                          const std::int32_t* selection, Tensor out, float* lse, const Execution& execution);
 

@@ -2,7 +2,7 @@
 // rows at random against double precision over the same selection.
 //
 //   cuda_attention_bench                      the table of tests/perf/NOTES_cuda_attention.md
-//   cuda_attention_bench NAME ...             some of its cases
+//   cuda_attention_bench NAME ...             some of its cases, or of those of other shapes
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -42,6 +42,24 @@ constexpr Setting settings[] = {
     {"128K", 131072, 16, 128, 128, 8},
     {"256K-B64", 262144, 16, 128, 64, 8},
     {"512K", 524288, 16, 128, 128, 8},
+};
+
+/// Beside the table: blocks and widths without kernels of their own, and their neighbours; very long sequences.
+constexpr Setting other_shapes[] = {
+    {"64K-B512", 65536, 16, 128, 512, 8},
+    {"64K-B1024", 65536, 16, 128, 1024, 8},
+    {"64K-B4096-k12", 65536, 4, 128, 4096, 12},
+    {"64K-B1000", 65536, 16, 128, 1000, 8},
+    {"64K-B100", 65536, 16, 128, 100, 8},
+    {"64K-B96", 65536, 16, 128, 96, 8},
+    {"64K-B48", 65536, 16, 128, 48, 8},
+    {"64K-d112", 65536, 16, 112, 128, 8},
+    {"64K-d80", 65536, 16, 80, 128, 8},
+    {"64K-d96", 65536, 16, 96, 128, 8},
+    {"64K-d192", 65536, 8, 192, 128, 8},
+    {"64K-d256", 65536, 8, 256, 128, 8},
+    {"1M", 1048576, 1, 128, 128, 8},
+    {"1M-B4096-k12", 1048576, 1, 128, 4096, 12},
 };
 
 /// Distinct past blocks per query: at random; two sinks and the rest at random; or own * u^4.
@@ -235,6 +253,12 @@ private:
     Tensors tensors_;
 };
 
+void run(const Setting& setting) {
+    const Bench bench(setting);
+    bench.attention();
+    if (setting.draw == Draw::uniform) bench.moba();
+}
+
 }  // namespace
 }  // namespace mobalab::kernels
 
@@ -246,11 +270,14 @@ int main(int argc, char** argv) {
     }
     const std::vector<std::string> names(argv + 1, argv + argc);
     try {
+        const auto named = [&](const Setting& setting) {
+            return std::find(names.begin(), names.end(), setting.name) != names.end();
+        };
         for (const Setting& setting : settings) {
-            if (!names.empty() && std::find(names.begin(), names.end(), setting.name) == names.end()) continue;
-            const Bench bench(setting);
-            bench.attention();
-            if (setting.draw == Draw::uniform) bench.moba();
+            if (names.empty() || named(setting)) run(setting);
+        }
+        for (const Setting& setting : other_shapes) {
+            if (named(setting)) run(setting);
         }
     } catch (const std::exception& error) {
         std::printf("%s\n", error.what());

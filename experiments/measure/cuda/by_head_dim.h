@@ -10,7 +10,7 @@
 
 namespace mobalab::experiments::cuda {
 
-/// body(T{}, width) with T the 16-bit element type and width an integral_constant of one of the kernels' head sizes
+/// body(T{}, width) with T the 16-bit element type and width an integral_constant of one of the measured head sizes
 /// (32, 64, 96, 128, 256); cudaErrorInvalidValue where there is no such kernel.
 template <typename Body>
 cudaError_t by_head_dim(kernels::DataType dtype, int head_dim, const Body& body) {

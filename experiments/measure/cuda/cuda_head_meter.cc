@@ -1,6 +1,11 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <optional>
 
@@ -190,7 +195,25 @@ private:
                 return status.message;
             }
         }
-        return "";
+        if (std::string why = not_one_of("head_dim", head_dim, measured_head_dims); !why.empty()) {
+            return why;
+        }
+        return not_one_of("block_size", setting.score.block_size, measured_block_sizes);
+    }
+
+    /// The passes of this room are made for fewer shapes than the kernels.
+    static constexpr std::array<std::int64_t, 5> measured_head_dims = {32, 64, 96, 128, 256};
+    static constexpr std::array<std::int64_t, 6> measured_block_sizes = {16, 32, 64, 128, 256, 512};
+
+    template <std::size_t Count>
+    static std::string not_one_of(const char* name, std::int64_t value, const std::array<std::int64_t, Count>& valid) {
+        if (std::ranges::find(valid, value) != valid.end()) {
+            return "";
+        }
+        const std::int64_t nearest =
+            *std::ranges::min_element(valid, {}, [&](std::int64_t x) { return std::abs(x - value); });
+        return fmt::format("{} = {}: measuring on cuda takes {}; nearest valid choice: {}", name, value,
+                           fmt::join(valid, ", "), nearest);
     }
 
     int device_ = 0;

@@ -10,7 +10,7 @@ struct WindowRows {
     std::int32_t position = 0;
 };
 
-/// The finest block that sums are kept for. Every block size of the kernels is a power of two times it.
+/// The finest block that sums are kept for. Every block size that is measured is a power of two times it.
 inline constexpr int unit_keys = 16;
 
 /// A needle is distant where it is more than this many keys before the row.

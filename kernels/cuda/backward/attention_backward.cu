@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/backward/block_backward.h"
 #include "kernels/cuda/backward/gradient_rows.h"
+#include "kernels/cuda/host/fill.h"
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/host/tensor_map.h"
@@ -35,7 +36,7 @@ constexpr std::int32_t items_per_unit = 8;  // so that units end near their plan
 void widen_segments(ListPlan& plan) {
     const auto fits = [&](std::int32_t rows) {  // entries and lists of a segment, in shared memory
         return 6 * static_cast<std::int64_t>(rows) * plan.slots <=
-               std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_max));
+               std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_per_range));
     };
     while (plan.segments_max > most_segments && fits(2 * plan.segment_rows)) {
         plan.segment_rows *= 2;
@@ -72,7 +73,7 @@ std::int64_t choose_window(const Problem& problem) {
 Plan make_plan(const Problem& problem) {
     const std::int64_t group = problem.heads_q / problem.heads_k;
     const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
-    const double row_bytes = static_cast<double>(problem.head_dim) * 2.0;
+    const double row_bytes = static_cast<double>(partial_columns(problem.head_dim)) * 2.0;
     ListOptions options;
     options.max_rows = everything;
     const std::int64_t group_rows = make_list_plan(problem, options).rows_per_head * group;
@@ -101,6 +102,7 @@ Plan make_plan(const Problem& problem) {
 }
 
 struct BackwardWorkspace {
+    RowTensor own;  ///< partials of the own block: dq, unless its rows are too short
     Plan plan;
     void* boundaries = nullptr;  ///< of checked_sequences()
     float2* lse_dot = nullptr;   ///< of the heads of a chunk
@@ -110,7 +112,8 @@ struct BackwardWorkspace {
     char* partials = nullptr;  ///< of a pass
     std::size_t bytes = 0;
 
-    BackwardWorkspace(const Problem& problem, void* workspace) : plan(make_plan(problem)) {
+    BackwardWorkspace(const Problem& problem, const Tensor& dq, void* workspace)
+        : own(rows_of(dq)), plan(make_plan(problem)) {
         WorkspaceCarver carver(workspace);
         boundaries = carver.take_bytes(checked_sequences_size(problem));
         lse_dot = carver.take<float2>(plan.lists.heads_per_chunk * problem.tokens_q());
@@ -119,7 +122,12 @@ struct BackwardWorkspace {
         units.splits = carver.take<SplitRun>(static_cast<std::int64_t>(plan.units.passes) * plan.units.slots_max);
         lists = carver.take_bytes(list_workspace_size(plan.lists));
         slots = carver.take<float>(plan.units.slots_max * slot_elements(problem.head_dim));
-        partials = carver.take<char>(plan.partial_rows() * problem.head_dim * element_bytes);
+        const std::int64_t row_bytes = partial_columns(problem.head_dim) * element_bytes;
+        partials = carver.take<char>(plan.partial_rows() * row_bytes);
+        if (partial_columns(problem.head_dim) != problem.head_dim) {  // [heads_q, tokens_q, columns]
+            own.data = carver.take<char>(problem.heads_q * problem.tokens_q() * row_bytes);
+            own.stride = {problem.seqlen_q * row_bytes, row_bytes, problem.tokens_q() * row_bytes};
+        }
         bytes = carver.used();
     }
 };
@@ -163,17 +171,19 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
     BlockBackwardArgs args;
     args.q = rows_of(tensors.q);
     args.d_out = rows_of(tensors.d_out);
-    args.dq = rows_of(tensors.dq);
+    args.dq = workspace.own;
     args.dk = rows_of(tensors.dk);
     args.dv = rows_of(tensors.dv);
     args.tokens_q = problem.tokens_q();
     args.slots = workspace.slots;
     args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    args.columns = partial_columns(problem.head_dim);
     args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     args.block_size = static_cast<std::int32_t>(problem.block_size);
     args.keys_per_list = workspace.plan.lists.keys_per_list;
-    args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(problem.head_dim)));
-    args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.block = BlockDivisor(problem.block_size);
+    args.scale = static_cast<float>(problem.softmax_scale());
+    args.scale_log2 = static_cast<float>(std::numbers::log2e * problem.softmax_scale());
     args.sequences = workspace.plan.lists.sequences;
     return args;
 }
@@ -184,12 +194,14 @@ LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, 
     args.sequences = workspace.plan.lists.sequences;
     args.out = rows_of(tensors.out);
     args.d_out = rows_of(tensors.d_out);
+    args.own = workspace.own;
     args.lse = tensors.lse;
     args.lse_dot = workspace.lse_dot - chunk.head_begin * problem.tokens_q();
     args.tokens_q = problem.tokens_q();
     args.head_begin = chunk.head_begin;
     args.head_count = chunk.head_count;
     args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    args.columns = partial_columns(problem.head_dim);
     return args;
 }
 
@@ -208,7 +220,9 @@ struct BlockBackward {
     }
     /// All runs of the lists of one pass.
     Status launch(std::int32_t runs, BlockBackwardArgs args, cudaStream_t stream) const {
+        const std::int32_t keys = keys_per_backward_run(args.head_dim);
         for (args.run = 0; args.run < runs; ++args.run) {
+            args.run_keys = std::min(keys, args.keys_per_list - args.run * keys);
             if (Status s = launch_block_backward<T>(multiprocessors, args, k_map, v_map, stream); !s.ok()) return s;
         }
         return {};
@@ -234,10 +248,17 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
             if (queries.count == 0) break;
             args.units = workspace.units.pass(plan.units, pass);
             args.partials =
-                workspace.partials - queries.first * plan.lists.rows_per_window * problem.head_dim * element_bytes;
+                workspace.partials - queries.first * plan.lists.rows_per_window * args.columns * element_bytes;
             if (Status s = block_backward.launch(plan.units.runs, args, stream); !s.ok()) return s;
-            const CombineGradientArgs combine = {args.sequences,       queries,       args.dq,         args.partials,
-                                                 args.lists.positions, args.head_dim, plan.lists.slots};
+            const CombineGradientArgs combine = {.sequences = args.sequences,
+                                                 .queries = queries,
+                                                 .own = workspace.own,
+                                                 .dq = rows_of(tensors.dq),
+                                                 .partials = args.partials,
+                                                 .positions = args.lists.positions,
+                                                 .head_dim = args.head_dim,
+                                                 .columns = args.columns,
+                                                 .slots = plan.lists.slots};
             if (Status s = launch_combine_gradient(problem.dtype, combine, stream); !s.ok()) return s;
         }
     }
@@ -247,21 +268,22 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
 }  // namespace
 
 std::size_t attention_backward_workspace(const Problem& problem) {
-    if (problem.tokens_q() == 0) return 0;
-    return BackwardWorkspace(problem, nullptr).bytes;
+    if (problem.tokens_q() == 0 || problem.tokens_k() == 0) return 0;
+    return BackwardWorkspace(problem, {}, nullptr).bytes;
 }
 
 Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,
                                   cudaStream_t stream) {
     if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
-    const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q == problem.seqlen_k;
+    const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q >= problem.seqlen_k;
     if (!all_keys_are_seen) {
         // Runs of keys that no query attends to are in no list.
-        if (Status s = launch_clear(problem, rows_of(tensors.dk), stream); !s.ok()) return s;
-        if (Status s = launch_clear(problem, rows_of(tensors.dv), stream); !s.ok()) return s;
+        if (Status s = launch_clear(rows_of(tensors.dk), key_extents(problem), stream); !s.ok()) return s;
+        if (Status s = launch_clear(rows_of(tensors.dv), key_extents(problem), stream); !s.ok()) return s;
     }
     if (problem.tokens_q() == 0) return {};
-    BackwardWorkspace scratch(problem, workspace);
+    if (problem.tokens_k() == 0) return launch_clear(rows_of(tensors.dq), query_extents(problem), stream);
+    BackwardWorkspace scratch(problem, tensors.dq, workspace);
     if (Status s = checked_sequences(problem, scratch.boundaries, stream, scratch.plan.lists.sequences); !s.ok())
         return s;
     return problem.dtype == DataType::bf16 ? enqueue<__nv_bfloat16>(problem, tensors, scratch, stream)

@@ -19,7 +19,8 @@ struct BackwardTensors {
 
 /// Workspace of attention_backward: lists (lists.h) and 8 bytes per query of a chunk of heads, 1/16 of the bytes of q
 /// or 24 MB; partials of dq and split sums of one pass over some windows of these heads (block_backward.h), half of the
-/// bytes of q or 240 MB; whichever is more, and the query heads of one key head at least.
+/// bytes of q or 240 MB (and where head_dim is no multiple of 32, once more the bytes of q, rounded up to that);
+/// whichever is more, and the query heads of one key head at least.
 std::size_t attention_backward_workspace(const Problem& problem);
 
 Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,

@@ -25,10 +25,6 @@ struct Params {
     UnitView out;
 };
 
-/// Of the whole list; `item` is its first one.
-__device__ __forceinline__ int tiles_of_list(const ListItem& item) {
-    return tiles_of(item.own_end - item.own_begin) + tiles_of(item.list_rows);
-}
 __device__ __forceinline__ bool same_run(const Params& p, const ListItem& a, const ListItem& b) {
     return a.sequence == b.sequence && a.list == b.list && a.head / p.group == b.head / p.group;
 }
@@ -40,8 +36,8 @@ struct Run {
     __device__ Run(const Params& p, int first_item, int end) : first(first_item), items(0), tiles(0) {
         const ListItem head = p.items[first_item];
         for (ListItem item = head; same_run(p, head, item); item = p.items[first + items]) {
-            tiles += tiles_of_list(item);
-            items += (tiles_of_list(item) + p.tiles_per_item - 1) / p.tiles_per_item;
+            tiles += item.list_tiles;
+            items += (item.list_tiles + p.tiles_per_item - 1) / p.tiles_per_item;
             if (first + items >= end) break;
         }
     }
@@ -151,7 +147,7 @@ UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, st
     UnitPlan plan;
     plan.windows_per_pass = windows_per_pass;
     plan.passes = (lists.windows() + windows_per_pass - 1) / windows_per_pass;
-    plan.runs = lists.keys_per_list / keys_per_backward_run(head_dim);
+    plan.runs = (lists.keys_per_list + keys_per_backward_run(head_dim) - 1) / keys_per_backward_run(head_dim);
     plan.tiles_per_unit = static_cast<std::int32_t>(per_unit);
     plan.slots_max = static_cast<std::int32_t>(tiles / (items_per_unit * lists.tiles_per_item) +
                                                ((group + items_per_unit - 2) / items_per_unit + 1) * most_split_runs);

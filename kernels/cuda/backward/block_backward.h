@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/backward/gradient_rows.h"
 #include "kernels/cuda/lists/lists.h"
+#include "kernels/cuda/tile/block_divisor.h"
 #include "kernels/kernels.h"
 
 // The heavy half of attention_backward, key-major like block_forward: a thread block holds the keys and values of one
@@ -21,10 +22,11 @@
 //     order;
 //   - per (query, list) one *partial* dQ row in the dtype of the inputs: that of the own block in the query's row of dq
 //     itself, those of list rows in scratch row r. gradient_rows.h adds them. Elements inside a partial row are in
-//     the order of block_forward.h's partials.
+//     the order of block_forward.h's partials. They have 32 columns at a time: where head_dim is no multiple of 32,
+//     rows of dq have no place for one, and those of the own block lie in scratch rows of their own.
 //
-// A list of keys_per_list keys has keys_per_list / keys_per_backward_run(head_dim) runs. They are worked on by launches
-// one after the other, of which all but the first add to the partials.
+// A list of keys_per_list keys has keys_per_list / keys_per_backward_run(head_dim) runs, rounded up: the last one may
+// be shorter. They are worked on by launches one after the other, of which all but the first add to the partials.
 namespace mobalab::kernels::cuda {
 
 inline constexpr std::int64_t widest_split_head = 128;  ///< up to here two warpgroups split the keys, above the columns
@@ -35,6 +37,10 @@ MOBALAB_HOST_DEVICE constexpr std::int32_t keys_per_backward_run(std::int64_t he
 /// Columns of a row in shared memory and in slots: head_dim padded with zeros.
 MOBALAB_HOST_DEVICE constexpr std::int32_t padded_head_dim(std::int64_t head_dim) {
     return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256;
+}
+/// Columns of a partial dQ row.
+MOBALAB_HOST_DEVICE constexpr std::int32_t partial_columns(std::int64_t head_dim) {
+    return static_cast<std::int32_t>((head_dim + 31) / 32 * 32);
 }
 /// fp32 numbers of one slot: dK, then dV, of one run.
 MOBALAB_HOST_DEVICE constexpr std::int64_t slot_elements(std::int64_t head_dim) {
@@ -86,25 +92,29 @@ Status launch_units(const ListPlan& plan, const UnitPlan& unit_plan, const ListV
                     cudaStream_t stream);
 
 struct BlockBackwardArgs {
-    RowTensor q, d_out, dq, dk, dv;
+    RowTensor q, d_out, dk, dv;
+    RowTensor dq;                     ///< of partials of the own block: the output itself or scratch
     const float2* lse_dot = nullptr;  ///< [heads_q, tokens_q], those of the pass: log2(e) lse, d_out . out
     std::int64_t tokens_q = 0;
     std::int32_t head_dim = 0;
+    std::int32_t columns = 0;  ///< partial_columns()
     std::int32_t query_heads_per_key_head = 1;
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
-    std::int32_t run = 0;     ///< of every list
-    float scale = 0.0f;       ///< head_dim^-1/2
-    float scale_log2 = 0.0f;  ///< head_dim^-1/2 * log2(e)
+    std::int32_t run = 0;       ///< of every list
+    std::int32_t run_keys = 0;  ///< of that run, at most
+    BlockDivisor block;         ///< by block_size
+    float scale = 0.0f;         ///< of the softmax
+    float scale_log2 = 0.0f;    ///< the same * log2(e)
     Sequences sequences;
     ListView lists;
     UnitView units;
-    char* partials = nullptr;  ///< of row 0 of the chunk: [rows, head_dim] in the dtype of the inputs
+    char* partials = nullptr;  ///< of row 0 of the chunk: [rows, columns] in the dtype of the inputs
     float* slots = nullptr;    ///< [slots_max, slot_elements()]
 };
 
-/// Enqueues one run of every list of a pass. head_dim 32, 64, 96, 128, 256; T is __nv_bfloat16 or __half; the maps are
-/// make_tensor_map()'s with boxes of keys_per_backward_run() tokens.
+/// Enqueues one run of every list of a pass. head_dim: a multiple of 8 up to 256; T is __nv_bfloat16 or __half; the
+/// maps are make_tensor_map()'s with boxes of keys_per_backward_run() tokens.
 template <typename T>
 Status launch_block_backward(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
                              const CUtensorMap& v_map, cudaStream_t stream);

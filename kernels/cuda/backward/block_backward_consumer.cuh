@@ -22,7 +22,7 @@ template <typename T, int P, Mode M>
 class Consumer {
     using S = Shape<P, M>;
     static constexpr int columns = S::key_gradient_columns;
-    static constexpr int early = M == Mode::more ? 0 : 4;  // pairs of offsets
+    static constexpr int early = adds_to_gathered<M> || M == Mode::any ? 0 : 4;  // pairs of offsets
 
 public:
     __device__ Consumer(const BlockBackwardArgs& args, Shared<P, M>& shared) : args_(args), shared_(shared) {}
@@ -146,7 +146,12 @@ private:
             wgmma_wait<1>();
             wgmma_keep(scores);
             if (own) mask_own(last_key, scores);
-            probabilities(offsets, lse, scores);
+            if constexpr (M == Mode::last) hide_behind_run(scores);
+            if constexpr (M == Mode::any) {
+                probabilities_of_blocks(scores);
+            } else {
+                probabilities(offsets, lse, scores);
+            }
             std::uint32_t packed[4][4];
             pack_fragments(scores, packed);
             wgmma_fence();
@@ -264,6 +269,28 @@ private:
             }
         }
     }
+    /// The same where the thread's two keys may lie in different blocks.
+    __device__ __forceinline__ void probabilities_of_blocks(float (&scores)[32]) const {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const float* const lse = shared_.rows[stage()].lse[block_of(key_of_list(h))];
+#pragma unroll
+            for (int j = 0; j < 8; ++j) {
+                const float2 offset = Consumer::offset(lse, j);
+                float* const pair = scores + 4 * j + 2 * h;
+                pair[0] = exp2_approx(fmaf(pair[0], args_.scale_log2, -offset.x));
+                pair[1] = exp2_approx(fmaf(pair[1], args_.scale_log2, -offset.y));
+            }
+        }
+    }
+    /// Of the thread's accumulator rows lane / 4 + 8 h.
+    __device__ __forceinline__ int key_of_list(int h) const {
+        return args_.run * S::keys + first_key() + 16 * warp() + lane() / 4 + 8 * h;
+    }
+    /// Of the list; their number for a key behind the last one.
+    __device__ __forceinline__ int block_of(int key) const {
+        return args_.block.divide(min(key, args_.keys_per_list));
+    }
     /// Of the queries 8 j + 2 (lane % 4) + {0, 1}.
     static __device__ __forceinline__ float2 offset(const float* of_rows, int j) {
         return *reinterpret_cast<const float2*>(of_rows + 8 * j + 2 * (lane() % 4));
@@ -281,12 +308,34 @@ private:
     /// A query sees the keys up to its own one, of its own block.
     __device__ __forceinline__ void mask_own(int last_key, float (&scores)[32]) const {
         const int warp_key = first_key() + 16 * warp(), key0 = warp_key + lane() / 4;
-        const int block_end = (warp_key | (args_.block_size - 1)) + 1;
         const int first = last_key + 2 * (lane() % 4);
+        if constexpr (M == Mode::any) {
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+                const int block_end = (block_of(key_of_list(h)) + 1) * args_.block_size - args_.run * S::keys;
+#pragma unroll
+                for (int i = 2 * h; i < 32; i += i % 2 == 0 ? 1 : 3) {
+                    const int own_key = first + 8 * (i / 4) + i % 2;
+                    if (own_key < key0 + 8 * h || own_key >= block_end) scores[i] = -INFINITY;
+                }
+            }
+        } else {
+            const int block_end = (warp_key | (args_.block_size - 1)) + 1;
+#pragma unroll
+            for (int i = 0; i < 32; ++i) {
+                const int own_key = first + 8 * (i / 4) + i % 2;
+                if (own_key < key0 + 8 * (i / 2 % 2) || (M == Mode::parts && own_key >= block_end)) {
+                    scores[i] = -INFINITY;
+                }
+            }
+        }
+    }
+    /// Keys that are not the list's: zeros in shared memory, whose P need not be finite.
+    __device__ __forceinline__ void hide_behind_run(float (&scores)[32]) const {
+        const int key0 = first_key() + 16 * warp() + lane() / 4;
 #pragma unroll
         for (int i = 0; i < 32; ++i) {
-            const int own_key = first + 8 * (i / 4) + i % 2;
-            if (own_key < key0 + 8 * (i / 2 % 2) || (M == Mode::parts && own_key >= block_end)) scores[i] = -INFINITY;
+            if (key0 + 8 * (i / 2 % 2) >= args_.run_keys) scores[i] = -INFINITY;
         }
     }
     /// dP -> dS = P (dP - D). P is what dV gets, rounded: in fp32 it would take 16 registers more than there are.
@@ -344,10 +393,10 @@ private:
 #pragma unroll
             for (int m = 0; m < S::dq_part / 32; ++m) {
                 const int column = first_column + 32 * m;
-                if (column >= args_.head_dim) continue;
+                if (column >= args_.columns) continue;
                 uint4* const place = reinterpret_cast<uint4*>(pieces + column * 2);
                 float before[8] = {};
-                if constexpr (M == Mode::more) {
+                if constexpr (adds_to_gathered<M>) {
                     const std::byte* const panel = shared_.partials[stage] + column / panel_columns * row_panel_bytes;
                     const int piece = column % panel_columns / 8 + lane() % 4;
                     unpack_piece(*reinterpret_cast<const uint4*>(panel + row * 128 + (piece ^ (row % 8)) * 16), before);

@@ -91,7 +91,7 @@ private:
             const int stage = wait_for_stage();
             if (leads()) {
                 TileInfo& info = shared_.tiles[stage];
-                const std::int64_t pitch = args_.head_dim * 2;
+                const std::int64_t pitch = args_.columns * 2;
                 info.dq = own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
                               : args_.partials + (first_row + begin) * pitch;
                 info.pitch = pieces_of(own ? args_.dq.stride.token : pitch);
@@ -100,8 +100,8 @@ private:
                 info.own = own;
                 info.last = last_item && begin + tile_rows >= rows;
             }
-            if constexpr (M == Mode::more) {
-                const std::int64_t pitch = args_.head_dim * 2;
+            if constexpr (adds_to_gathered<M>) {
+                const std::int64_t pitch = args_.columns * 2;
                 gather_partials(stage,
                                 own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
                                     : args_.partials + (first_row + begin) * pitch,
@@ -150,9 +150,10 @@ private:
         const int row = 16 * warp_ + lane_;
         RowData<M>& data = shared_.rows[stage];
         const bool exists = row < rows;
-        const int blocks = M == Mode::parts ? args_.keys_per_list / args_.block_size : 1;
+        // Behind the last block of a list: infinite for listed queries, and hidden from own ones by their own key.
+        const int blocks = has_parts<M> ? args_.keys_per_list / args_.block_size + (M == Mode::any ? 1 : 0) : 1;
         for (int block = 0; block < blocks; ++block) {
-            if (exists && (M != Mode::parts || (entry_mask(entry) >> block & 1u) != 0)) {
+            if (exists && (!has_parts<M> || (entry_mask(entry) >> block & 1u) != 0)) {
                 cp_async_4(&data.lse[block][row], &source->x);
             } else {
                 data.lse[block][row] = INFINITY;
@@ -168,7 +169,7 @@ private:
         const int piece = lane_ % pieces;
         const auto row = static_cast<std::uint32_t>(min(16 * warp_ + lane_ % 16, rows - 1));
         gather_rows(shared_.partials[stage] + piece / 8 * row_panel_bytes + warp_ * (16 * 128), first + piece * 16,
-                    row * pieces_of(pitch), piece < args_.head_dim / 8);
+                    row * pieces_of(pitch), piece < args_.columns / 8);
     }
     static __device__ __forceinline__ std::uint32_t pieces_of(std::int64_t bytes) {
         return static_cast<std::uint32_t>(bytes / 16);

@@ -25,9 +25,16 @@ constexpr std::uint32_t all_blocks = 0xff000000u;  // mask of an entry
 
 enum class Mode {
     whole,  ///< blocks of 128 keys or more
-    parts,  ///< smaller ones
+    parts,  ///< of 16, 32 or 64 keys
     more,   ///< runs after the first one of larger ones, up to head_dim 128: adds to partials, gathered like the rest
+    last,   ///< of these the last one, where it is shorter
+    any,    ///< smaller ones whatever their size; above head_dim 128 also the shorter last run of larger ones
 };
+template <Mode M>
+constexpr bool adds_to_gathered = M == Mode::more || M == Mode::last;
+/// Blocks of a list stand apart.
+template <Mode M>
+constexpr bool has_parts = M == Mode::parts || M == Mode::any;
 
 /// P: head_dim padded to 64, 128 or 256.
 template <int P, Mode M = Mode::whole>
@@ -37,7 +44,7 @@ struct Shape {
     static constexpr int panels = P / panel_columns;
     static constexpr int key_panel_bytes = keys * panel_columns * 2;
     static constexpr int producer_registers = P <= 64 ? 56 : 40, consumer_registers = P <= 64 ? 224 : 232;
-    static constexpr int stages = P <= 128 && M != Mode::more ? 3 : 2;
+    static constexpr int stages = P <= 128 && !adds_to_gathered<M> ? 3 : 2;
     static constexpr int key_gradient_columns = split_keys ? P : P / 2;  // of one warpgroup
     static constexpr int dq_columns = P / 2;                             // of one warpgroup
     static constexpr int dq_part = P == 128 ? 64 : 32;                   // at a time: registers
@@ -56,7 +63,10 @@ struct TileInfo {
 
 template <Mode M>
 struct alignas(16) RowData {
-    static constexpr int blocks = M == Mode::parts ? 8 : 1;  ///< of a list, at most
+    /// Of a list, at most; Mode::any: and what is behind the last one.
+    static constexpr int blocks = M == Mode::any     ? most_blocks_per_list + 1
+                                  : M == Mode::parts ? most_blocks_per_list
+                                                     : 1;
     float lse[blocks][tile_rows];  ///< times log2(e); infinite where the query did not select the block
     float dot[tile_rows];          ///< d_out . out
 };
@@ -68,8 +78,8 @@ struct Shared {
     alignas(1024) std::byte v[S::panels * S::key_panel_bytes];
     alignas(1024) std::byte q[S::stages][S::panels * row_panel_bytes];
     alignas(1024) std::byte d_out[S::stages][S::panels * row_panel_bytes];
-    alignas(
-        128) std::byte partials[M == Mode::more ? S::stages : 1][M == Mode::more ? S::panels * row_panel_bytes : 128];
+    alignas(128) std::byte
+        partials[adds_to_gathered<M> ? S::stages : 1][adds_to_gathered<M> ? S::panels * row_panel_bytes : 128];
     alignas(1024) std::byte d_scores[2][S::score_panels * row_panel_bytes];
     RowData<M> rows[S::stages];
     TileInfo tiles[S::stages];
@@ -86,15 +96,14 @@ struct Shared {
 struct KeyRun {
     std::int32_t key_head;
     Place key;          ///< the first one
-    std::int32_t keys;  ///< inside the sequence; not positive: none
+    std::int32_t keys;  ///< inside the list and the sequence; not positive: none
 };
 
 template <int P>
 __device__ __forceinline__ KeyRun key_run(const BlockBackwardArgs& args, const ListItem& item) {
     const Sequence sequence = args.sequences.at(item.sequence);
     const int first = item.list * args.keys_per_list + args.run * Shape<P>::keys;
-    return {item.head / args.query_heads_per_key_head, sequence.k.from(first),
-            min(Shape<P>::keys, sequence.sk - first)};
+    return {item.head / args.query_heads_per_key_head, sequence.k.from(first), min(args.run_keys, sequence.sk - first)};
 }
 
 }  // namespace

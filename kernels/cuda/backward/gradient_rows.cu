@@ -3,6 +3,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <bit>
+
 #include "kernels/cuda/host/launch.h"
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/ptx/grid.cuh"
@@ -15,9 +17,9 @@ namespace {
 
 constexpr int threads_per_block = 256;
 
-/// Lanes that share a row: one 16-byte piece each; a power of two, so head_dim 96 idles a quarter.
-constexpr int lanes_per_row(int head_dim) {
-    return head_dim == 96 ? 16 : head_dim / chunk_elements;
+/// Lanes that share a row: one 16-byte piece each; a power of two, so 96 columns idle a quarter.
+constexpr int lanes_per_row(int columns) {
+    return static_cast<int>(std::bit_ceil(static_cast<unsigned>(columns / chunk_elements)));
 }
 
 template <typename T, int Lanes>
@@ -28,20 +30,24 @@ __global__ void __launch_bounds__(threads_per_block) lse_dot_kernel(const __grid
     const int piece = static_cast<int>(threadIdx.x) % Lanes;
     const std::int64_t token = row / args.head_count, head = args.head_begin + row % args.head_count;
     const bool exists = token < args.tokens_q;
+    const std::int64_t at = head * args.tokens_q + token;
+    const float lse = exists ? args.lse[at] : 0.0f;
     float dot = 0.0f;
+    const Place place = args.sequences.query(static_cast<std::int32_t>(token));
     if (exists && piece < args.head_dim / chunk_elements) {
         float a[chunk_elements], b[chunk_elements];
-        const Place place = args.sequences.query(static_cast<std::int32_t>(token));
         unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.out.row(head, place)) + piece), a);
         unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.d_out.row(head, place)) + piece), b);
 #pragma unroll
         for (int e = 0; e < chunk_elements; ++e) dot = fmaf(a[e], b[e], dot);
     }
+    if (lse == INFINITY && piece < args.columns / chunk_elements) {
+        reinterpret_cast<uint4*>(args.own.row(head, place))[piece] = uint4{0, 0, 0, 0};
+    }
 #pragma unroll
     for (int distance = Lanes / 2; distance > 0; distance /= 2) dot += __shfl_xor_sync(full_warp, dot, distance);
     if (!exists || piece > 0) return;
-    const std::int64_t at = head * args.tokens_q + token;
-    args.lse_dot[at] = make_float2(args.lse[at] * 1.4426950408889634f, dot);
+    args.lse_dot[at] = make_float2(lse * 1.4426950408889634f, dot);
 }
 
 /// Volatile, so that the loads of a round stay together and are all in flight at once; zeros where !valid.
@@ -73,14 +79,15 @@ __global__ void __launch_bounds__(threads_per_block, 4)
     // Whole warps go on, for the shuffles.
     const WindowQueries::Query query = args.queries.at(blockIdx.x * (threads_per_block / Lanes) + threadIdx.x / Lanes);
     const int piece = static_cast<int>(threadIdx.x) % Lanes;
-    const bool has_piece = piece < args.head_dim / chunk_elements, moves = query.exists && has_piece;
-    char* const row = args.dq.row(query.head, args.sequences.query(query.token)) + piece * 16;
+    const bool has_piece = piece < args.columns / chunk_elements;
+    const Place place = args.sequences.query(query.token);
+    const char* const own_piece = args.own.row(query.head, place) + piece * 16;
     const std::int64_t listed =
         static_cast<std::int64_t>(query.head - chunk.head_begin) * chunk.token_count + query.token - chunk.token_begin;
     const std::int32_t* const positions = args.positions + listed * args.slots;
 
     float sum[chunk_elements];
-    const uint4 own = load_streaming(row, moves);
+    const uint4 own = load_streaming(own_piece, query.exists && has_piece);
     for (int first = 0; first == 0 || first < args.slots; first += batch) {
         const bool asks = query.exists && piece < batch && first + piece < args.slots;
         const std::int32_t position = asks ? __ldg(positions + first + piece) : -1;
@@ -88,7 +95,7 @@ __global__ void __launch_bounds__(threads_per_block, 4)
 #pragma unroll
         for (int i = 0; i < batch; ++i) {
             const std::int32_t from = __shfl_sync(full_warp, position, i, Lanes);
-            const std::int64_t offset = static_cast<std::int64_t>(from) * (args.head_dim * 2) + piece * 16;
+            const std::int64_t offset = static_cast<std::int64_t>(from) * (args.columns * 2) + piece * 16;
             values[i] = load_streaming(args.partials + offset, from >= 0 && has_piece);
         }
         if (first == 0) unpack<T>(own, sum);
@@ -101,20 +108,8 @@ __global__ void __launch_bounds__(threads_per_block, 4)
         }
     }
     const uint4 result = quad_transpose(pack<T>(sum), piece % 4);
-    if (moves) *reinterpret_cast<uint4*>(row) = result;
-}
-
-struct ClearArgs {
-    RowTensor rows;
-    std::int64_t tokens = 0, heads = 0, pieces = 0, count = 0;  ///< count: 16-byte pieces of all rows
-};
-__global__ void __launch_bounds__(threads_per_block) clear_kernel(const ClearArgs args) {
-    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads_per_block + threadIdx.x;
-    if (i >= args.count) return;
-    const std::int64_t row = i / args.pieces, head = row % args.heads, token = row / args.heads;
-    const Place place = {static_cast<std::int32_t>(token / args.tokens),
-                         static_cast<std::int32_t>(token % args.tokens)};
-    reinterpret_cast<uint4*>(args.rows.row(head, place))[i % args.pieces] = uint4{0, 0, 0, 0};
+    if (!query.exists || piece >= args.head_dim / chunk_elements) return;
+    reinterpret_cast<uint4*>(args.dq.row(query.head, place))[piece] = result;
 }
 
 template <typename T>
@@ -136,7 +131,7 @@ struct CombineGradient {
 
 template <template <typename> typename Kernel, typename T, typename Args>
 Status launch_lanes(const Args& args, cudaStream_t stream) {
-    const int lanes = lanes_per_row(args.head_dim);
+    const int lanes = lanes_per_row(args.columns);
     const std::int64_t rows = args.rows(), per_block = threads_per_block / lanes;
     if (rows == 0) return {};
     const dim3 blocks(static_cast<unsigned>((rows + per_block - 1) / per_block));
@@ -159,19 +154,6 @@ Status launch_dtype(DataType dtype, const Args& args, cudaStream_t stream) {
 }
 
 }  // namespace
-
-Status launch_clear(const Problem& p, const RowTensor& tensor, cudaStream_t stream) {
-    ClearArgs args;
-    args.rows = tensor;
-    args.tokens = p.cu_seqlens_k != nullptr ? p.total_k : p.seqlen_k;
-    args.heads = p.heads_k;
-    args.pieces = p.head_dim / chunk_elements;
-    args.count = p.tokens_k() * args.heads * args.pieces;
-    if (args.count == 0) return {};
-    const auto blocks = static_cast<unsigned>((args.count + threads_per_block - 1) / threads_per_block);
-    clear_kernel<<<blocks, threads_per_block, 0, stream>>>(args);
-    return launch_status("clear_kernel");
-}
 
 Status launch_lse_dot(DataType dtype, const LseDotArgs& args, cudaStream_t stream) {
     return launch_dtype<LseDot>(dtype, args, stream);

@@ -42,32 +42,32 @@ struct WindowQueries {
 struct LseDotArgs {
     Sequences sequences;
     RowTensor out, d_out;
+    RowTensor own;  ///< of CombineGradientArgs: zeros in rows before every key, which have an infinite lse: nobody else
+                    ///< visits them
     const float* lse = nullptr;  ///< [heads_q, tokens_q]
     float2* lse_dot = nullptr;   ///< [heads_q, tokens_q], the given heads of it: log2(e) lse, d_out . out
     std::int64_t tokens_q = 0;
     std::int32_t head_begin = 0, head_count = 0;
-    std::int32_t head_dim = 0;
+    std::int32_t head_dim = 0, columns = 0;  ///< partial_columns()
 
     std::int64_t rows() const { return tokens_q * head_count; }
 };
 Status launch_lse_dot(DataType dtype, const LseDotArgs& args, cudaStream_t stream);
 
-/// Adds the listed partials of every query to the own one in its row of dq, in fp32 and in the order of the keys, and
-/// brings the row into the order of the columns.
+/// Adds the listed partials of every query to the own one, in fp32 and in the order of the keys, and brings the sum
+/// into the order of the columns, in its row of dq.
 struct CombineGradientArgs {
     Sequences sequences;
     WindowQueries queries;
+    RowTensor own;  ///< partials of the own block, as BlockBackwardArgs::dq
     RowTensor dq;
-    const char* partials = nullptr;           ///< of row 0 of the chunk: [rows, head_dim]
+    const char* partials = nullptr;           ///< of row 0 of the chunk: [rows, columns]
     const std::int32_t* positions = nullptr;  ///< ListView::positions
-    std::int32_t head_dim = 0;
-    std::int32_t slots = 0;  ///< topk - 1
+    std::int32_t head_dim = 0, columns = 0;   ///< partial_columns()
+    std::int32_t slots = 0;                   ///< topk - 1
 
     std::int64_t rows() const { return queries.places(); }
 };
 Status launch_combine_gradient(DataType dtype, const CombineGradientArgs& args, cudaStream_t stream);
-
-/// Zeros in every row of a tensor of keys.
-Status launch_clear(const Problem& problem, const RowTensor& tensor, cudaStream_t stream);
 
 }  // namespace mobalab::kernels::cuda

@@ -78,7 +78,8 @@ __device__ __forceinline__ void store_rows(const RowTensor& tensor, const KeyRun
             }
             const uint4 piece = quad_transpose(make_uint4(word[0], word[1], word[2], word[3]), lane);
             const int column = place.first_column + 32 * m;
-            if (key < run.keys && column < head_dim) *reinterpret_cast<uint4*>(row + column * 2) = piece;
+            const bool exists = column + lane % 4 * 8 < head_dim;
+            if (key < run.keys && exists) *reinterpret_cast<uint4*>(row + column * 2) = piece;
         }
     }
 }

@@ -4,11 +4,12 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "kernels/cuda/forward/block_forward.h"
 #include "kernels/cuda/forward/combine.h"
+#include "kernels/cuda/host/fill.h"
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/host/tensor_map.h"
@@ -20,7 +21,7 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t element_bytes = 2;
-constexpr std::int64_t widest_wgmma_head = 128;
+constexpr int widest_wgmma = 128;
 
 // Workspace: partials of a launch should be many, to amortise its beginning and its last, uneven wave of work; memory
 // stays near that of the outputs, about 1 GB, or one and a half times that of very large outputs.
@@ -28,8 +29,10 @@ constexpr double bytes_per_query_byte = 2.0, long_bytes_per_query_byte = 1.5;
 constexpr double most_bytes = 1.07e9;
 constexpr std::int64_t most_list_rows = std::int64_t{1} << 30;  // of a chunk
 // Windows: whole sequences while they are short, else as long as the cap allows, but not much shorter than this: every
-// window reads the keys before it again.
-constexpr std::int64_t short_window = 8192, long_window = 65536;
+// window reads the keys before it again. Queries of large blocks have many partials, and such blocks many queries:
+// their windows may be shorter.
+constexpr std::int64_t short_window = 8192, long_window = 65536, shortest_window = 1024;
+constexpr std::int64_t runs_of_long_windows = 4;
 constexpr std::int64_t most_windows_per_launch = 65535;
 // Items: enough of them to share a launch's tiles evenly, long enough to amortise loading keys and values.
 constexpr std::int64_t multiprocessors_planned = 132;
@@ -38,7 +41,7 @@ constexpr std::int64_t least_tiles_per_item = 4, most_tiles_per_item = 8;
 static_assert(most_tiles_per_item <= max_tiles_per_item);
 
 std::int64_t runs_per_list(const Problem& problem) {
-    return std::max<std::int64_t>(1, problem.block_size / keys_per_run);
+    return (keys_of_list(problem.block_size) + keys_per_run - 1) / keys_per_run;
 }
 
 /// Bytes of workspace that everything should fit into.
@@ -49,7 +52,16 @@ double workspace_cap(const Problem& problem) {
 }
 
 double partial_row_bytes(const Problem& problem) {
-    return static_cast<double>(problem.head_dim * element_bytes + static_cast<std::int64_t>(sizeof(float)));
+    return static_cast<double>(forward_width(problem.head_dim) * element_bytes +
+                               static_cast<std::int64_t>(sizeof(float)));
+}
+
+/// Query tokens that a window should have, however much memory it takes.
+std::int64_t least_window(const Problem& problem) {
+    const std::int64_t runs = runs_per_list(problem);
+    if (runs <= runs_of_long_windows) return long_window;
+    const std::int64_t group = problem.heads_q / problem.heads_k;
+    return std::max(shortest_window, long_window * runs_of_long_windows / (runs * group));
 }
 
 /// Query tokens of a window.
@@ -59,7 +71,8 @@ std::int64_t choose_window(const Problem& problem) {
         static_cast<double>(problem.heads_q / problem.heads_k * problem.routed() * runs_per_list(problem));
     const double affordable = workspace_cap(problem) / (std::max(rows, 1.0) * partial_row_bytes(problem));
     std::int64_t window = sequence * std::max<std::int64_t>(1, short_window / sequence);
-    while (window > long_window && static_cast<double>(window) > affordable) window = (window + 1) / 2;
+    const std::int64_t least = least_window(problem);
+    while (window > least && static_cast<double>(window) > affordable) window = (window + 1) / 2;
     return window;
 }
 
@@ -70,6 +83,7 @@ PartialLayout partial_layout(const Problem& problem, const ListPlan& lists, std:
     partials.tokens = lists.tokens_per_window;
     partials.heads = lists.heads_per_window;
     partials.runs = static_cast<std::int32_t>(runs_per_list(problem));
+    partials.first_own = forward_width(problem.head_dim) == problem.head_dim ? 1 : 0;
     return partials;
 }
 
@@ -87,7 +101,7 @@ struct AttentionWorkspace {
         boundaries = carver.take_bytes(checked_sequences_size(problem));
         next_unit = carver.take<std::int32_t>(static_cast<std::int64_t>(plan.lists.chunks()) * plan.launches());
         partials.lse = carver.take<float>(partials.rows());
-        partials.out = carver.take<std::uint16_t>(partials.rows() * problem.head_dim);
+        partials.out = carver.take<std::uint16_t>(partials.rows() * forward_width(problem.head_dim));
         lists = carver.take_bytes(list_workspace_size(plan.lists));
         bytes = carver.used();
     }
@@ -113,7 +127,8 @@ BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, Const
                                     const OutputTensors& output, const AttentionWorkspace& workspace) {
     BlockForwardArgs args;
     args.output = output;
-    args.partial_bytes = static_cast<std::int32_t>(problem.head_dim * element_bytes);
+    args.partial_bytes = static_cast<std::int32_t>(forward_width(problem.head_dim) * element_bytes);
+    args.pieces = static_cast<std::int32_t>(problem.head_dim * element_bytes / 16);
     args.q = rows_of(q);
     args.k = rows_of(k);
     args.v = rows_of(v);
@@ -122,37 +137,38 @@ BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, Const
     args.keys_per_list = workspace.plan.lists.keys_per_list;
     args.slots = static_cast<std::int32_t>(problem.routed());
     args.windows.token_windows = workspace.plan.lists.token_windows;
-    args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.scale_log2 = static_cast<float>(std::numbers::log2e * problem.softmax_scale());
     args.sequences = workspace.plan.lists.sequences;
     args.partials = workspace.partials;
     return args;
 }
 
-/// The kernel for the head size, with what it needs beyond the arguments.
+/// The kernel for the width, with what it needs beyond the arguments.
 class BlockForward {
 public:
     Status prepare(const Problem& problem, ConstTensor k, ConstTensor v) {
         dtype_ = problem.dtype;
-        head_dim_ = static_cast<int>(problem.head_dim);
+        width_ = forward_width(problem.head_dim);
         if (Status s = count_multiprocessors(multiprocessors_); !s.ok()) return s;
-        if (problem.head_dim > widest_wgmma_head) return {};
+        if (width_ > widest_wgmma) return {};
         const MapExtents extents = key_extents(problem);
-        if (Status s = make_tensor_map("k", k, dtype_, extents, keys_per_run, k_map_); !s.ok()) return s;
-        return make_tensor_map("v", v, dtype_, extents, keys_per_run, v_map_);
+        const int box = forward_box_keys(keys_of_list(problem.block_size));
+        if (Status s = make_tensor_map("k", k, dtype_, extents, box, k_map_); !s.ok()) return s;
+        return make_tensor_map("v", v, dtype_, extents, box, v_map_);
     }
     Status launch(const BlockForwardArgs& args, cudaStream_t stream) const {
-        if (head_dim_ > widest_wgmma_head) {
-            return launch_block_forward_mma(dtype_, head_dim_, multiprocessors_, args, stream);
+        if (width_ > widest_wgmma) {
+            return launch_block_forward_mma(dtype_, width_, multiprocessors_, args, stream);
         }
         if (dtype_ == DataType::bf16) {
-            return launch_block_forward_wgmma<__nv_bfloat16>(head_dim_, multiprocessors_, args, k_map_, v_map_, stream);
+            return launch_block_forward_wgmma<__nv_bfloat16>(width_, multiprocessors_, args, k_map_, v_map_, stream);
         }
-        return launch_block_forward_wgmma<__half>(head_dim_, multiprocessors_, args, k_map_, v_map_, stream);
+        return launch_block_forward_wgmma<__half>(width_, multiprocessors_, args, k_map_, v_map_, stream);
     }
 
 private:
     DataType dtype_ = DataType::bf16;
-    int head_dim_ = 0;
+    int width_ = 0;
     int multiprocessors_ = 0;
     CUtensorMap k_map_{}, v_map_{};
 };
@@ -189,6 +205,7 @@ ForwardPlan make_forward_plan(const Problem& problem) {
 }
 
 std::size_t attention_forward_workspace(const Problem& problem) {
+    if (problem.tokens_k() == 0) return 0;
     return AttentionWorkspace(problem, nullptr).bytes;
 }
 
@@ -196,6 +213,10 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
                                  const std::int32_t* selection, Tensor out, float* lse, void* workspace,
                                  cudaStream_t stream) {
     if (Status s = check_alignment(q, k, v, out); !s.ok()) return s;
+    if (problem.tokens_k() == 0) {
+        if (Status s = launch_clear(rows_of(out), query_extents(problem), stream); !s.ok()) return s;
+        return launch_fill(lse, problem.tokens_q() * problem.heads_q, std::numeric_limits<float>::infinity(), stream);
+    }
     BlockForward block_forward;
     if (Status s = block_forward.prepare(problem, k, v); !s.ok()) return s;
     AttentionWorkspace scratch(problem, workspace);
@@ -215,7 +236,7 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
             args.windows.first = first;
             args.windows.count = std::min(plan.windows_per_launch, plan.lists.windows() - first);
             if (Status s = block_forward.launch(args, stream); !s.ok()) return s;
-            if (Status s = launch_combine(problem.dtype, static_cast<int>(problem.head_dim), args, stream); !s.ok())
+            if (Status s = launch_combine(problem.dtype, forward_width(problem.head_dim), args, stream); !s.ok())
                 return s;
             ++args.next_unit;
         }

@@ -33,7 +33,8 @@ struct Shared {
     std::int32_t drawn;
 };
 
-template <int HeadDim>
+/// Any: whatever block size and, up to HeadDim, head_dim are; here and below.
+template <int HeadDim, bool Any>
 __device__ __forceinline__ void load_keys_and_values(const BlockForwardArgs& args, const WorkUnit& unit,
                                                      Shared<HeadDim>& shared) {
     constexpr int pieces = HeadDim / 8;
@@ -41,11 +42,13 @@ __device__ __forceinline__ void load_keys_and_values(const BlockForwardArgs& arg
     const char* const v = args.v.row(unit.key_head, unit.key);
     for (int i = static_cast<int>(threadIdx.x); i < keys_per_run * pieces; i += threads_per_block) {
         const int key = i / pieces, piece = i % pieces;
+        const bool exists = key < unit.keys && (!Any || piece < args.pieces);
         const int source = min(key, unit.keys - 1);  // a real address also where nothing is read
-        cp_async_16(shared.k + key * Shared<HeadDim>::pitch + piece * 16, k + source * args.k.stride.token + piece * 16,
-                    key < unit.keys);
-        cp_async_16(shared.v + key * Shared<HeadDim>::pitch + piece * 16, v + source * args.v.stride.token + piece * 16,
-                    key < unit.keys);
+        const int source_piece = Any ? min(piece, args.pieces - 1) : piece;
+        cp_async_16(shared.k + key * Shared<HeadDim>::pitch + piece * 16,
+                    k + source * args.k.stride.token + source_piece * 16, exists);
+        cp_async_16(shared.v + key * Shared<HeadDim>::pitch + piece * 16,
+                    v + source * args.v.stride.token + source_piece * 16, exists);
     }
 }
 
@@ -92,21 +95,18 @@ __device__ __forceinline__ void add_values_of_step(const Shared<HeadDim>& shared
     }
 }
 
-template <typename T, int HeadDim>
+/// hide(scores, first_key): -inf for keys that a row must not see, of a step from first_key on.
+template <typename T, int HeadDim, typename Hide>
 __device__ __forceinline__ void process_rows(const BlockForwardArgs& args, const WorkUnit& unit, const TileRows& rows,
-                                             const ScoreMask& mask, const Shared<HeadDim>& shared,
-                                             const std::byte* q_rows, int lane) {
+                                             const Hide& hide, const Shared<HeadDim>& shared, const std::byte* q_rows,
+                                             int lane) {
     float out[HeadDim / 2] = {};
     float maximum[2] = {-INFINITY, -INFINITY}, offset[2] = {}, sum[2] = {};
 #pragma unroll 1
     for (int first_key = 0; first_key < keys_per_run; first_key += keys_per_step) {
         float scores[4 * key_groups];
         scores_of_step<T, HeadDim>(shared, q_rows, first_key, lane, scores);
-        if (rows.own) {
-            mask.apply_own<key_groups>(scores, first_key, args.block_size, lane);
-        } else if (args.block_size < keys_per_run) {
-            mask.apply_selected<key_groups>(scores, first_key);
-        }
+        hide(scores, first_key);
         float highest[2] = {maximum[0], maximum[1]};
 #pragma unroll
         for (int i = 0; i < 4 * key_groups; ++i) {
@@ -138,7 +138,7 @@ __device__ __forceinline__ void process_rows(const BlockForwardArgs& args, const
     store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, rows.own), rows, out, offset, sum, lane);
 }
 
-template <typename T, int HeadDim>
+template <typename T, int HeadDim, bool Any>
 __global__ void __launch_bounds__(threads_per_block, 1)
     block_forward_mma_kernel(const __grid_constant__ BlockForwardArgs args) {
     extern __shared__ std::byte dynamic[];
@@ -156,12 +156,13 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         if (index >= count) return;
         const WorkUnit unit = make_unit(args, index);
         if (unit.tiles == 0 || unit.keys <= 0) continue;
-        load_keys_and_values<HeadDim>(args, unit, shared);
+        load_keys_and_values<HeadDim, Any>(args, unit, shared);
         for (int tile = 0; tile < unit.tiles; ++tile) {
             const TileRows rows = tile_rows(unit, tile, warp);
             const std::uint32_t entry = tile_entry(rows, args.lists.entries, 0, lane % 16);
             __syncwarp();  // the last tile's queries are no longer read
-            gather_queries<HeadDim>(unit.q_rows, args.q.stride.token, entry, q_rows, rows.limit - rows.first, lane);
+            gather_queries<HeadDim, Any>(unit.q_rows, args.q.stride.token, entry, q_rows, rows.limit - rows.first, lane,
+                                         args.pieces);
             cp_async_commit();
             cp_async_wait<0>();
             if (tile == 0) {
@@ -169,15 +170,31 @@ __global__ void __launch_bounds__(threads_per_block, 1)
             } else {
                 __syncwarp();
             }
-            const ScoreMask mask = rows.own ? own_mask(unit, entry, lane) : listed_mask(entry, args.block_size, lane);
-            process_rows<T, HeadDim>(args, unit, rows, mask, shared, q_rows, lane);
+            if constexpr (Any) {
+                const VisibleKeys visible = visible_keys(args, unit, rows.own, entry, lane);
+                const auto hide = [&](float(&scores)[4 * key_groups], int first_key) {
+                    visible.apply<key_groups>(scores, first_key);
+                };
+                process_rows<T, HeadDim>(args, unit, rows, hide, shared, q_rows, lane);
+            } else {
+                const ScoreMask mask =
+                    rows.own ? own_mask(unit, entry, lane) : listed_mask(entry, args.block_size, lane);
+                const auto hide = [&](float(&scores)[4 * key_groups], int first_key) {
+                    if (rows.own) {
+                        mask.apply_own<key_groups>(scores, first_key, args.block_size, lane);
+                    } else if (args.block_size < keys_per_run) {
+                        mask.apply_selected<key_groups>(scores, first_key);
+                    }
+                };
+                process_rows<T, HeadDim>(args, unit, rows, hide, shared, q_rows, lane);
+            }
         }
     }
 }
 
-template <typename T, int HeadDim>
+template <typename T, int HeadDim, bool Any = false>
 Status launch(int multiprocessors, const BlockForwardArgs& args, cudaStream_t stream) {
-    const auto kernel = block_forward_mma_kernel<T, HeadDim>;
+    const auto kernel = block_forward_mma_kernel<T, HeadDim, Any>;
     constexpr std::size_t bytes = sizeof(Shared<HeadDim>);
     constexpr int blocks_per_multiprocessor = static_cast<int>(227 * 1024 / (bytes + 1024));
     const cudaError_t error =
@@ -189,8 +206,12 @@ Status launch(int multiprocessors, const BlockForwardArgs& args, cudaStream_t st
 }
 
 template <typename T>
-Status launch_dtype(int head_dim, int multiprocessors, const BlockForwardArgs& args, cudaStream_t stream) {
-    switch (head_dim) {
+Status launch_dtype(int width, int multiprocessors, const BlockForwardArgs& args, cudaStream_t stream) {
+    if (has_shapes_of_any(args)) {
+        if (width == 256) return launch<T, 256, true>(multiprocessors, args, stream);
+        return {StatusCode::unsupported, "block_forward (mma): shapes of any kind at width 256 alone"};
+    }
+    switch (width) {
         case 32:
             return launch<T, 32>(multiprocessors, args, stream);
         case 64:
@@ -206,10 +227,10 @@ Status launch_dtype(int head_dim, int multiprocessors, const BlockForwardArgs& a
 
 }  // namespace
 
-Status launch_block_forward_mma(DataType dtype, int head_dim, int multiprocessors, const BlockForwardArgs& args,
+Status launch_block_forward_mma(DataType dtype, int width, int multiprocessors, const BlockForwardArgs& args,
                                 cudaStream_t stream) {
-    return dtype == DataType::bf16 ? launch_dtype<__nv_bfloat16>(head_dim, multiprocessors, args, stream)
-                                   : launch_dtype<__half>(head_dim, multiprocessors, args, stream);
+    return dtype == DataType::bf16 ? launch_dtype<__nv_bfloat16>(width, multiprocessors, args, stream)
+                                   : launch_dtype<__half>(width, multiprocessors, args, stream);
 }
 
 }  // namespace mobalab::kernels::cuda

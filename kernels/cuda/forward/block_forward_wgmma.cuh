@@ -47,6 +47,12 @@ constexpr int unit_slots = 4;
 constexpr int panel_columns = 64;  // 128 bytes: the widest row of the swizzle
 constexpr int panel_bytes = keys_per_run * panel_columns * 2;
 
+enum class Shapes {
+    whole,  ///< blocks of whole runs
+    parts,  ///< of 16, 32 or 64 keys
+    any,    ///< whatever block size and, up to HeadDim, head_dim are
+};
+
 template <int HeadDim>
 struct Shared {
     static constexpr int panels = (HeadDim + panel_columns - 1) / panel_columns;  // the last one padded with zeros
@@ -78,11 +84,12 @@ __device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<He
     bulk_load(shared.entries[slot], args.lists.entries + unit.list_begin, bytes, &shared.announced[slot]);
 }
 
+/// box: keys that come with a copy.
 template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, int stage, const WorkUnit& unit,
-                                                     const CUtensorMap& k_map, const CUtensorMap& v_map,
+                                                     const CUtensorMap& k_map, const CUtensorMap& v_map, int box,
                                                      std::uint64_t* barrier) {
-    mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::tile_bytes);
+    mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::panels * panel_columns * 2 * box);
 #pragma unroll
     for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
         tensor_load_4d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, unit.key_head, unit.key.token,
@@ -95,7 +102,7 @@ __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, in
     }
 }
 
-/// Values past the end of the sequence belong to the next one: 0 * inf must not reach this one.
+/// Values past the end of the list or the sequence belong to the next one: 0 * inf must not reach this one.
 template <int HeadDim>
 __device__ __forceinline__ void clear_values_from(Shared<HeadDim>& shared, int stage, int keys, int lane) {
     const int pieces = (keys_per_run - keys) * (panel_columns * 2 / 16);
@@ -107,10 +114,23 @@ __device__ __forceinline__ void clear_values_from(Shared<HeadDim>& shared, int s
     }
 }
 
+/// Where lists are shorter than a run, the rows of a stage that no copy writes: zeros for the products.
 template <int HeadDim>
+__device__ __forceinline__ void clear_keys_behind_boxes(const BlockForwardArgs& args, Shared<HeadDim>& shared) {
+    if (forward_box_keys(args.keys_per_list) == keys_per_run) return;
+    constexpr int pieces = stages * Shared<HeadDim>::tile_bytes / 16;
+    for (int i = static_cast<int>(threadIdx.x); i < pieces; i += threads_per_block) {
+        reinterpret_cast<uint4*>(shared.k)[i] = make_uint4(0, 0, 0, 0);
+        reinterpret_cast<uint4*>(shared.v)[i] = make_uint4(0, 0, 0, 0);
+    }
+    fence_async_proxy();
+}
+
+template <int HeadDim, Shapes S>
 __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, const CUtensorMap& k_map,
                         const CUtensorMap& v_map, int lane) {
     const int count = unit_count(args);
+    const int box = S == Shapes::any ? forward_box_keys(args.keys_per_list) : keys_per_run;
     int drawn = lane == 0 ? atomicAdd(args.next_unit, 1) : 0;
     std::uint32_t tails = 0;
     for (std::uint32_t n = 0;;) {
@@ -128,9 +148,10 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
         if (lane == 0) announce(args, shared, n % unit_slots, unit);
         const std::uint32_t stage = n % stages;
         if (n >= stages) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
-        const bool tail = unit.keys < keys_per_run;
+        const bool tail = unit.keys < box;
         if (lane == 0) {
-            load_keys_and_values(shared, stage, unit, k_map, v_map, tail ? &shared.tail_loaded : &shared.loaded[stage]);
+            load_keys_and_values(shared, stage, unit, k_map, v_map, box,
+                                 tail ? &shared.tail_loaded : &shared.loaded[stage]);
         }
         if (tail) {
             mbarrier_wait(&shared.tail_loaded, tails++ & 1);
@@ -214,7 +235,7 @@ __device__ __forceinline__ void softmax(float (&scores)[64], float scale_log2, s
     }
 }
 
-template <typename T, int HeadDim, bool Blocks>
+template <typename T, int HeadDim, Shapes S>
 __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, int warp, int lane) {
     constexpr int steps = HeadDim / 16;
     const int group = warp / 4;
@@ -235,7 +256,8 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         const WorkUnit& unit = shared.units[slot];
         rows = tile_rows(unit, cursor.tile, warp % 4);
         entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
-        gather_queries<HeadDim>(unit.q_rows, args.q.stride.token, entry, shared.q[warp], rows.limit - rows.first, lane);
+        gather_queries<HeadDim, S == Shapes::any>(unit.q_rows, args.q.stride.token, entry, shared.q[warp],
+                                                  rows.limit - rows.first, lane, args.pieces);
         cp_async_commit();
     };
 
@@ -274,10 +296,15 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         wgmma_wait<0>();
         wgmma_keep(scores);
 
-        if (current.own) {
+        if constexpr (S == Shapes::any) {
+            if (current.own || args.block_size % keys_per_run != 0) {
+                const WorkUnit& unit = shared.units[unit_number % unit_slots];
+                visible_keys(args, unit, current.own, current_entry, lane).template apply<16>(scores, 0);
+            }
+        } else if (current.own) {
             const ScoreMask mask = own_mask(shared.units[unit_number % unit_slots], current_entry, lane);
             mask.apply_own<16>(scores, 0, args.block_size, lane);
-        } else if constexpr (Blocks) {
+        } else if constexpr (S == Shapes::parts) {
             listed_mask(current_entry, args.block_size, lane).template apply_selected<16>(scores, 0);
         }
         std::uint32_t probabilities[8][4];
@@ -307,7 +334,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
     }
 }
 
-template <typename T, int HeadDim, bool Blocks>
+template <typename T, int HeadDim, Shapes S>
 __global__ void __launch_bounds__(threads_per_block, 1)
     block_forward_kernel(const __grid_constant__ BlockForwardArgs args, const __grid_constant__ CUtensorMap k_map,
                          const __grid_constant__ CUtensorMap v_map) {
@@ -324,49 +351,52 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         fence_mbarrier_init();
         fence_async_proxy();
     }
+    if constexpr (S == Shapes::any) clear_keys_behind_boxes(args, shared);
     __syncthreads();
     wait_for_previous_kernel();
     let_next_kernel_launch();
     if (warp >= consumer_warps) {
         set_registers_down<producer_registers>();
-        if (warp == consumer_warps) produce<HeadDim>(args, shared, k_map, v_map, lane);
+        if (warp == consumer_warps) produce<HeadDim, S>(args, shared, k_map, v_map, lane);
     } else {
         set_registers_up<consumer_registers>();
-        consume<T, HeadDim, Blocks>(args, shared, warp, lane);
+        consume<T, HeadDim, S>(args, shared, warp, lane);
     }
 }
 
-template <typename T, int HeadDim, bool Blocks>
+template <typename T, int HeadDim, Shapes S>
 Status launch(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map, const CUtensorMap& v_map,
               cudaStream_t stream) {
     constexpr std::size_t bytes = sizeof(Shared<HeadDim>) + 1024;  // dynamic memory may begin anywhere
     static_assert(bytes <= 227 * 1024, "more than a thread block can have");
     static_assert(128 * (consumer_groups * consumer_registers + producer_registers) <= 65536);
-    return launch_persistent("block_forward (wgmma)", block_forward_kernel<T, HeadDim, Blocks>, multiprocessors,
+    return launch_persistent("block_forward (wgmma)", block_forward_kernel<T, HeadDim, S>, multiprocessors,
                              threads_per_block, bytes, stream, args, k_map, v_map);
 }
 
 template <typename T, int HeadDim>
-Status launch_blocks(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map,
+Status launch_shapes(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map,
                      const CUtensorMap& v_map, cudaStream_t stream) {
-    return args.block_size < keys_per_run ? launch<T, HeadDim, true>(multiprocessors, args, k_map, v_map, stream)
-                                          : launch<T, HeadDim, false>(multiprocessors, args, k_map, v_map, stream);
+    if (has_shapes_of_any(args)) return launch<T, HeadDim, Shapes::any>(multiprocessors, args, k_map, v_map, stream);
+    return args.block_size < keys_per_run
+               ? launch<T, HeadDim, Shapes::parts>(multiprocessors, args, k_map, v_map, stream)
+               : launch<T, HeadDim, Shapes::whole>(multiprocessors, args, k_map, v_map, stream);
 }
 
 }  // namespace
 
 template <typename T>
-Status launch_block_forward_wgmma(int head_dim, int multiprocessors, const BlockForwardArgs& args,
+Status launch_block_forward_wgmma(int width, int multiprocessors, const BlockForwardArgs& args,
                                   const CUtensorMap& k_map, const CUtensorMap& v_map, cudaStream_t stream) {
-    switch (head_dim) {
+    switch (width) {
         case 32:
-            return launch_blocks<T, 32>(multiprocessors, args, k_map, v_map, stream);
+            return launch_shapes<T, 32>(multiprocessors, args, k_map, v_map, stream);
         case 64:
-            return launch_blocks<T, 64>(multiprocessors, args, k_map, v_map, stream);
+            return launch_shapes<T, 64>(multiprocessors, args, k_map, v_map, stream);
         case 96:
-            return launch_blocks<T, 96>(multiprocessors, args, k_map, v_map, stream);
+            return launch_shapes<T, 96>(multiprocessors, args, k_map, v_map, stream);
         default:
-            return launch_blocks<T, 128>(multiprocessors, args, k_map, v_map, stream);
+            return launch_shapes<T, 128>(multiprocessors, args, k_map, v_map, stream);
     }
 }
 

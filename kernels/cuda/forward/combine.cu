@@ -37,8 +37,8 @@ __device__ __forceinline__ int position_of(const Sequences& sequences, int token
     return max(-1, token - sequence.q_begin + sequence.shift());
 }
 
-/// The partials of one query beside the one in its output row: further runs of its own block, then those of every list
-/// it is in.
+/// The partials of one query beside the first one of its own block: further runs of that, then those of every list it
+/// is in.
 struct QueryPartials {
     std::int32_t own_row = 0;  ///< of run 1
     const std::int32_t* positions = nullptr;
@@ -101,7 +101,8 @@ __device__ __forceinline__ void unpack_piece(uint4 piece, float (&element)[8]) {
     }
 }
 
-template <typename T, int HeadDim>
+/// Padded: head_dim is below HeadDim, and the first partial in scratch.
+template <typename T, int HeadDim, bool Padded>
 __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __grid_constant__ BlockForwardArgs args) {
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();
@@ -129,8 +130,17 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
     const int rounds = __reduce_max_sync(full_warp, static_cast<unsigned>(query.count + batch - 1) / batch);
     float sum[8], maximum = -INFINITY, weight_sum = 0.0f;
     {
-        const uint4 first = load_streaming(out_row + piece * 16, query.sees_keys && piece < pieces);
-        if (query.sees_keys && piece == 0) maximum = *lse;
+        const char* first_row = out_row + piece * 16;
+        const float* first_lse = lse;
+        if constexpr (Padded) {
+            const std::int64_t row =
+                query.sees_keys ? args.partials.own_row(window_of_launch, head - origin.head, 0, token - origin.token)
+                                : 0;
+            first_row = partial_piece + row * (HeadDim * 2);
+            first_lse = args.partials.lse + row;
+        }
+        const uint4 first = load_streaming(first_row, query.sees_keys && piece < pieces);
+        if (query.sees_keys && piece == 0) maximum = *first_lse;
         maximum = __shfl_sync(full_warp, maximum, 0, lanes);
         if (query.sees_keys) weight_sum = 1.0f;
         unpack_piece<T>(first, sum);
@@ -180,22 +190,28 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
                               pack<T>(sum[4] * inverse, sum[5] * inverse), pack<T>(sum[6] * inverse, sum[7] * inverse));
     result = quad_transpose(result, piece % 4);
     if (!exists) return;
-    if (piece < pieces) *reinterpret_cast<uint4*>(out_row + piece * 16) = result;
+    if (piece < (Padded ? args.pieces : pieces)) *reinterpret_cast<uint4*>(out_row + piece * 16) = result;
     if (piece == 0) *lse = weight_sum != 0.0f ? (maximum + __log2f(weight_sum)) * ln2 : INFINITY;
+}
+
+template <typename T, int HeadDim, bool Padded>
+Status launch_kernel(const BlockForwardArgs& args, cudaStream_t stream) {
+    constexpr int queries_per_block = threads_per_block / lanes_per_query<HeadDim>;
+    const std::int32_t queries = args.partials.heads * args.partials.tokens;
+    const auto blocks = static_cast<unsigned>((queries + queries_per_block - 1) / queries_per_block);
+    return launch_early("combine", combine_kernel<T, HeadDim, Padded>,
+                        dim3(blocks, static_cast<unsigned>(args.windows.count)), threads_per_block, 0, stream, args);
 }
 
 template <typename T, int HeadDim>
 Status launch(const BlockForwardArgs& args, cudaStream_t stream) {
-    constexpr int queries_per_block = threads_per_block / lanes_per_query<HeadDim>;
-    const std::int32_t queries = args.partials.heads * args.partials.tokens;
-    const auto blocks = static_cast<unsigned>((queries + queries_per_block - 1) / queries_per_block);
-    return launch_early("combine", combine_kernel<T, HeadDim>, dim3(blocks, static_cast<unsigned>(args.windows.count)),
-                        threads_per_block, 0, stream, args);
+    return args.partials.first_own == 0 ? launch_kernel<T, HeadDim, true>(args, stream)
+                                        : launch_kernel<T, HeadDim, false>(args, stream);
 }
 
 template <typename T>
-Status launch_dtype(int head_dim, const BlockForwardArgs& args, cudaStream_t stream) {
-    switch (head_dim) {
+Status launch_dtype(int width, const BlockForwardArgs& args, cudaStream_t stream) {
+    switch (width) {
         case 32:
             return launch<T, 32>(args, stream);
         case 64:
@@ -211,9 +227,9 @@ Status launch_dtype(int head_dim, const BlockForwardArgs& args, cudaStream_t str
 
 }  // namespace
 
-Status launch_combine(DataType dtype, int head_dim, const BlockForwardArgs& args, cudaStream_t stream) {
-    return dtype == DataType::bf16 ? launch_dtype<__nv_bfloat16>(head_dim, args, stream)
-                                   : launch_dtype<__half>(head_dim, args, stream);
+Status launch_combine(DataType dtype, int width, const BlockForwardArgs& args, cudaStream_t stream) {
+    return dtype == DataType::bf16 ? launch_dtype<__nv_bfloat16>(width, args, stream)
+                                   : launch_dtype<__half>(width, args, stream);
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -26,29 +26,35 @@ struct QueryRows {
 /// One warp asks for its 16 query rows: cp.async, 16 bytes a lane and step. It then commits and waits like for any
 /// cp.async. Bulk copies would need one instruction a row, but the copy engine takes its addresses from uniform
 /// registers, so the lanes would issue them one after the other.
-/// `q_rows`: query row 0; `entry`: tile_entry() of lane % 16. Rows from `count` on are filled with zeros.
-template <int HeadDim>
+/// `q_rows`: query row 0; `entry`: tile_entry() of lane % 16. Rows from `count` on are filled with zeros; Padded: also
+/// the pieces of 16 bytes from `real_pieces` on, which the tensor does not have.
+template <int HeadDim, bool Padded = false>
 __device__ __forceinline__ void gather_queries(const char* q_rows, std::int64_t stride_token, std::uint32_t entry,
-                                               std::byte* rows, int count, int lane) {
+                                               std::byte* rows, int count, int lane,
+                                               [[maybe_unused]] int real_pieces = 0) {
     using Rows = QueryRows<HeadDim>;
+    const auto exists = [&](int piece) { return !Padded || piece < real_pieces; };
+    const auto source_piece = [&](int piece) { return exists(piece) ? piece : 0; };  // a real address all the same
     constexpr int pieces = HeadDim / 8, steps = 16 * pieces / 32;
     const std::uint32_t query = entry_query(entry);
     if constexpr (32 % pieces == 0) {
         constexpr int rows_per_step = 32 / pieces;
         const int first_row = lane / pieces, piece = lane % pieces;
-        const char* const source = q_rows + piece * 16;
+        const char* const source = q_rows + source_piece(piece) * 16;
 #pragma unroll
         for (int step = 0; step < steps; ++step) {
             const int row = first_row + step * rows_per_step;
             const std::uint32_t from = __shfl_sync(0xffffffffu, query, row);
-            ptx::cp_async_16(rows + Rows::offset(row, piece), source + from * stride_token, row < count);
+            ptx::cp_async_16(rows + Rows::offset(row, piece), source + from * stride_token,
+                             row < count && exists(piece));
         }
     } else {
 #pragma unroll 2
         for (int step = 0; step < steps; ++step) {
             const int index = step * 32 + lane, row = index / pieces, piece = index % pieces;
             const std::int64_t from = __shfl_sync(0xffffffffu, query, row);
-            ptx::cp_async_16(rows + Rows::offset(row, piece), q_rows + from * stride_token + piece * 16, row < count);
+            ptx::cp_async_16(rows + Rows::offset(row, piece), q_rows + from * stride_token + source_piece(piece) * 16,
+                             row < count && exists(piece));
         }
     }
 }

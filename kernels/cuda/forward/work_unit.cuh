@@ -15,7 +15,7 @@ struct alignas(16) WorkUnit {
     std::int64_t own_pitch = 0;    ///< bytes to the next one
     float* own_lse = nullptr;      ///< of own query row 0
     Place key;                     ///< first key of the run
-    std::int32_t keys = 0;         ///< keys of the run inside the sequence, at most 128
+    std::int32_t keys = 0;         ///< keys of the run inside its list and the sequence, at most 128
     std::int32_t key_head = 0;
     std::int32_t tiles = 0;  ///< own tiles, then those of the list; negative: no more work
     std::int32_t own_tiles = 0;
@@ -30,8 +30,8 @@ __device__ __forceinline__ int unit_count(const BlockForwardArgs& args) {
     return (__ldg(begin + args.windows.count) - __ldg(begin)) * args.partials.runs;
 }
 
-/// Scratch row of run > 0 of the own block of token 0 of a sequence under a head, for the window that query row `row`
-/// of the sequence is in.
+/// Scratch row of run >= first_own of the own block of token 0 of a sequence under a head, for the window that query
+/// row `row` of the sequence is in.
 __device__ __forceinline__ std::int64_t own_partial_row(const BlockForwardArgs& args, const Sequence& sequence,
                                                         int head, int row, int run) {
     const PartialLayout& partials = args.partials;
@@ -53,7 +53,7 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
     WorkUnit unit;
     unit.q_rows = args.q.row(item.head, sequence.q);
     unit.key = sequence.k.from(first_key);
-    unit.keys = min(keys_per_run, sequence.sk - first_key);
+    unit.keys = min(min(keys_per_run, args.keys_per_list - run * keys_per_run), sequence.sk - first_key);
     unit.key_head = item.head / args.query_heads_per_key_head;
     unit.diagonal = first_key - sequence.shift();
     unit.own_begin = max(item.own_begin, unit.diagonal);
@@ -62,7 +62,7 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
     unit.list_begin = item.first_row;
     unit.list_end = item.first_row + item.rows;
     unit.tiles = unit.own_tiles + tiles_of(item.rows);
-    if (run == 0) {
+    if (run < partials.first_own) {
         unit.own_out = args.output.out.row(item.head, sequence.q);
         unit.own_pitch = args.output.out.stride.token;
         unit.own_lse = args.output.lse_of(item.head, sequence.q_begin);
@@ -154,6 +154,56 @@ struct ScoreMask {
         }
     }
 };
+
+/// Of this lane's keys of a run, those before `key` (0 to 128): bit 2 j + e is key 8 j + 2 (lane % 4) + e, as an
+/// accumulator fragment holds them.
+__device__ __forceinline__ std::uint32_t keys_before(int key, int lane) {
+    const int count = key / 8 * 2 + min(max(key % 8 - 2 * (lane % 4), 0), 2);
+    return count >= 32 ? 0xffffffffu : (1u << count) - 1;
+}
+
+/// Which of this lane's keys the rows lane / 4 and lane / 4 + 8 of a warp's 16 see, whatever the block size is.
+struct VisibleKeys {
+    std::uint32_t row[2];  ///< bits of keys_before()
+
+    /// -inf for the others. `scores`: accumulator fragment of Groups groups of 8 keys from first_key on.
+    template <int Groups>
+    __device__ __forceinline__ void apply(float (&scores)[4 * Groups], int first_key) const {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            const std::uint32_t seen = row[h] >> (first_key / 4);
+#pragma unroll
+            for (int i = 0; i < 2 * Groups; ++i) {
+                if ((seen >> i & 1u) == 0) scores[i / 2 * 4 + 2 * h + i % 2] = -INFINITY;
+            }
+        }
+    }
+};
+
+/// `entry`: of lane (warp lane % 16). A list has blocks that its queries have behind them, whole ones.
+__device__ __forceinline__ VisibleKeys visible_keys(const BlockForwardArgs& args, const WorkUnit& unit, bool own,
+                                                    std::uint32_t entry, int lane) {
+    VisibleKeys visible;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const std::uint32_t of_row = __shfl_sync(0xffffffffu, entry, lane / 4 + 8 * h);
+        if (own) {
+            const int last = min(static_cast<int>(of_row) - unit.diagonal, keys_per_run - 1);
+            const int first = args.block_size < keys_per_run ? last - last % args.block_size : 0;
+            visible.row[h] = keys_before(last + 1, lane) & ~keys_before(first, lane);
+        } else if (args.block_size >= keys_per_run) {
+            visible.row[h] = keys_before(unit.keys, lane);
+        } else {
+            visible.row[h] = 0;
+            int block = 0;
+            for (int first = 0; first < args.keys_per_list; first += args.block_size, ++block) {
+                if ((entry_mask(of_row) >> block & 1u) == 0) continue;
+                visible.row[h] |= keys_before(first + args.block_size, lane) & ~keys_before(first, lane);
+            }
+        }
+    }
+    return visible;
+}
 
 /// `entry` is tile_entry() of lane (warp lane % 16).
 __device__ __forceinline__ ScoreMask own_mask(const WorkUnit& unit, std::uint32_t entry, int lane) {

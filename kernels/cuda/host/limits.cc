@@ -18,15 +18,12 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr std::array<std::int64_t, 5> head_dims = {32, 64, 96, 128, 256};
-constexpr std::array<std::int64_t, 6> block_sizes = {16, 32, 64, 128, 256, 512};
+constexpr std::int64_t head_dim_step = 8, widest_head_dim = 256;  // rows are read in pieces of 16 bytes
+constexpr std::int64_t widest_head_dim_of_ranges = 128;           // two sets of queries in registers
+constexpr std::int64_t largest_block = 16384;
 constexpr std::int64_t most_grid = 65535;      // second and third extent of a grid
-constexpr std::int64_t most_lists = 7000;      // per sequence: their tables live in shared memory
-constexpr std::int64_t keys_per_list = 128;    // or a block, if that is larger
 constexpr std::int64_t most_columns = 0xffff;  // short lists keep the number of a column of scores in 16 bits
-static_assert(most_lists * keys_per_list / block_sizes.front() < most_columns);
 constexpr std::array<std::int64_t, 5> sub_block_counts = {1, 2, 4, 8, 16};
-constexpr std::array<std::int64_t, 4> head_dims_of_ranges = {32, 64, 96, 128};  // two sets of queries in registers
 constexpr std::int64_t most_tokens = std::int64_t{1} << 30;  // 32-bit token arithmetic never overflows
 
 template <std::size_t Count>
@@ -37,6 +34,14 @@ Status check_one_of(const char* name, std::int64_t value, const std::array<std::
     });
     return {StatusCode::unsupported, fmt::format("{} = {}: backend cuda supports {}; nearest valid choice: {}", name,
                                                  value, fmt::join(valid, ", "), nearest)};
+}
+
+Status check_head_dim(const std::string& name, std::int64_t value, std::int64_t widest) {
+    if (value % head_dim_step == 0 && value <= widest) return {};
+    const std::int64_t nearest = std::min((value + head_dim_step / 2) / head_dim_step * head_dim_step, widest);
+    return {StatusCode::unsupported,
+            fmt::format("{} = {}: backend cuda supports multiples of {} up to {}; nearest valid choice: {}", name,
+                        value, head_dim_step, widest, std::max(nearest, head_dim_step))};
 }
 
 Status check_most(const char* name, std::int64_t value, std::int64_t most) {
@@ -65,6 +70,17 @@ Status check_columns(const Problem& p) {
                     p.seqlen_k, blocks, p.scorer.sub_blocks, p.block_size, blocks * p.block_size)};
 }
 
+/// Those of a sequence, whose numbers lists and scores keep in 16 bits; the last one is never a candidate.
+Status check_blocks(const Problem& p) {
+    if (p.longest_blocks() <= most_columns + 1) return {};
+    const std::int64_t keys = (most_columns + 1) * p.block_size;
+    return {
+        StatusCode::unsupported,
+        fmt::format("seqlen_k = {}: backend cuda takes at most {} blocks a sequence (of block_size {}); nearest valid "
+                    "choice: {}",
+                    p.seqlen_k, most_columns + 1, p.block_size, keys)};
+}
+
 Status check_scorer(Operation operation, const Problem& p) {
     const ScorePath path = score_path(p.scorer);
     const std::string_view name = find_scorer(p.scorer.kind)->name;
@@ -84,7 +100,7 @@ Status check_scorer(Operation operation, const Problem& p) {
     if (!routes(operation)) return {};
     if (path == ScorePath::ranges) {
         const std::string of_head_dim = fmt::format("scorer {}: head_dim", name);
-        if (Status s = check_one_of(of_head_dim.c_str(), p.head_dim, head_dims_of_ranges); !s.ok()) return s;
+        if (Status s = check_head_dim(of_head_dim, p.head_dim, widest_head_dim_of_ranges); !s.ok()) return s;
     }
     return check_columns(p);
 }
@@ -100,24 +116,25 @@ Status check_limits(Operation operation, const Problem& problem) {
         return {StatusCode::unsupported,
                 "dtype = fp32: backend cuda supports bf16 and fp16; nearest valid choice: bf16, or backend cpu"};
     }
-    if (Status s = check_one_of("head_dim", problem.head_dim, head_dims); !s.ok()) return s;
+    if (Status s = check_head_dim("head_dim", problem.head_dim, widest_head_dim); !s.ok()) return s;
     if (Status s = check_most("batch", problem.batch, most_grid); !s.ok()) return s;
     if (Status s = check_most("heads_k", problem.heads_k, most_grid); !s.ok()) return s;
     if (Status s = check_most("tokens of k", problem.tokens_k(), most_tokens); !s.ok()) return s;
     if (is_conv(operation)) return {};
-    if (Status s = check_one_of("block_size", problem.block_size, block_sizes); !s.ok()) return s;
+    if (Status s = check_most("block_size", problem.block_size, largest_block); !s.ok()) return s;
     if (routes(operation) || summarises(operation)) {
         if (Status s = check_scorer(operation, problem); !s.ok()) return s;
     }
     if (summarises(operation)) return {};
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
+    if (Status s = check_most("tokens of q", problem.tokens_q(), most_tokens); !s.ok()) return s;
     if (problem.routed() > max_routed_cuda) {
         return {StatusCode::unsupported,
                 fmt::format("topk = {}: backend cuda keeps at most {} of the {} blocks; nearest valid choice: {}",
                             problem.topk, max_routed_cuda + 1, problem.longest_blocks(), max_routed_cuda + 1)};
     }
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
-    return check_most("seqlen_k", problem.seqlen_k, most_lists * std::max(problem.block_size, keys_per_list));
+    return check_blocks(problem);
 }
 
 Status check_rows_aligned(const char* name, const ConstTensor& tensor) {

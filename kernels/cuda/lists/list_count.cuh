@@ -7,8 +7,8 @@
 
 namespace mobalab::kernels::cuda {
 
-/// Entries of each list and segment of queries.
-template <int Width>
+/// Entries of each list and segment of queries. Ranged: there are several ranges, blockIdx.z says which.
+template <int Width, bool Ranged>
 __global__ void __launch_bounds__(pair_threads, 1) count_kernel(const ListParams p) {
     using Shape = PairShape<Width>;
     using Query = typename Shape::Query;
@@ -21,7 +21,10 @@ __global__ void __launch_bounds__(pair_threads, 1) count_kernel(const ListParams
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;
     const int t = static_cast<int>(threadIdx.x);
-    for (int j = t; j < part.lists; j += pair_threads) histogram[j] = 0;
+    const ListRange range(p, part, Ranged ? static_cast<int>(blockIdx.z) : 0);
+    const int lists = Ranged ? range.count : part.lists;
+    if (Ranged && lists == 0) return;
+    for (int j = t; j < lists; j += pair_threads) histogram[j] = 0;
     __syncthreads();
     TileQueries<Width> next;
     next.load(p, part, begin, end);
@@ -35,13 +38,15 @@ __global__ void __launch_bounds__(pair_threads, 1) count_kernel(const ListParams
             Query(tile.raw[pass], candidates).leaders(p.list_shift, leader);
 #pragma unroll
             for (int r = 0; r < Query::per_lane; ++r) {
-                if (leader[r].leads) atomicAdd(histogram + leader[r].list, 1);
+                if (leader[r].leads && (!Ranged || range.holds(leader[r].list))) {
+                    atomicAdd(histogram + leader[r].list - (Ranged ? range.first : 0), 1);
+                }
             }
         }
     }
     __syncthreads();
-    std::int32_t* counts = part.segment_counts(p, segment);
-    for (int j = t; j < part.lists; j += pair_threads) counts[j] = histogram[j];
+    std::int32_t* counts = part.segment_counts(p, segment) + (Ranged ? range.first : 0);
+    for (int j = t; j < lists; j += pair_threads) counts[j] = histogram[j];
 }
 
 }  // namespace mobalab::kernels::cuda

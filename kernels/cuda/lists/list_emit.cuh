@@ -47,37 +47,40 @@ struct EmitShared {
 
     __device__ EmitShared(const ListParams& p, unsigned char* raw) {
         bits = reinterpret_cast<Bits*>(raw);
-        next = reinterpret_cast<std::int32_t*>(bits + p.plan.lists_max);
-        shift = next + p.plan.lists_max;
-        staged = reinterpret_cast<std::uint32_t*>(shift + p.plan.lists_max);
+        next = reinterpret_cast<std::int32_t*>(bits + p.plan.lists_per_range);
+        shift = next + p.plan.lists_per_range;
+        staged = reinterpret_cast<std::uint32_t*>(shift + p.plan.lists_per_range);
         list = reinterpret_cast<std::uint16_t*>(staged + p.plan.segment_rows * p.plan.slots);
     }
 };
 
-/// Where the entries of each list of a segment go; returns their number. The caller synchronises.
+/// Where the entries of `lists` lists of a segment from `first` on go; returns their number. The caller synchronises.
 template <int Width>
-__device__ int place_lists(const ListParams& p, const ListPart& part, int segment, const EmitShared<Width>& s) {
+__device__ int place_lists(const ListParams& p, const ListPart& part, int segment, int first, int lists,
+                           const EmitShared<Width>& s) {
     const int segments = (part.row_end - part.row_begin + p.plan.segment_rows - 1) / p.plan.segment_rows;
-    const std::int32_t* offsets = part.segment_counts(p, segment);
+    const std::int32_t* offsets = part.segment_counts(p, segment) + first;
     const std::int32_t* ends =
-        segment + 1 < segments ? part.segment_counts(p, segment + 1) : p.list_count + part.list_index(0);
+        segment + 1 < segments ? part.segment_counts(p, segment + 1) + first : p.list_count + part.list_index(first);
     int placed = 0;
-    for (int j0 = 0; j0 < part.lists; j0 += pair_threads) {
+    for (int j0 = 0; j0 < lists; j0 += pair_threads) {
         const int j = j0 + static_cast<int>(threadIdx.x);
-        const int count = j < part.lists ? ends[j] - offsets[j] : 0;
+        const int count = j < lists ? ends[j] - offsets[j] : 0;
         int all;
         const int at = placed + block_exclusive_sum(count, all);
         placed += all;
-        if (j >= part.lists) continue;
+        if (j >= lists) continue;
         s.bits[j] = {};
         s.next[j] = at;
-        s.shift[j] = p.list_begin[part.list_index(j)] + offsets[j] - at;
+        s.shift[j] = p.list_begin[part.list_index(first + j)] + offsets[j] - at;
     }
     return placed;
 }
 
-template <int Width>
-__device__ void emit_segment(const ListParams& p, const ListPart& part, int segment, unsigned char* raw) {
+/// Ranged: the lists of one of several ranges; positions count those of all.
+template <int Width, bool Ranged>
+__device__ void emit_segment(const ListParams& p, const ListPart& part, int segment, int range_number,
+                             unsigned char* raw) {
     using Shape = PairShape<Width>;
     using Query = typename Shape::Query;
     const int begin = part.row_begin + segment * p.plan.segment_rows;
@@ -87,7 +90,15 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
     const unsigned lanes_before = ((1u << lane) - 1) << (t % 32 - lane);  // of the same query
     const unsigned query_lanes = (Query::lanes == 32 ? full_warp : (1u << (Query::lanes % 32)) - 1) << (t % 32 - lane);
     const EmitShared<Width> s(p, raw);
-    const int entries = place_lists(p, part, segment, s);
+    const ListRange range(p, part, Ranged ? range_number : 0);
+    if (Ranged && range_number > 0 && range.count == 0) return;
+    const int entries = Ranged ? place_lists(p, part, segment, range.first, range.count, s)
+                               : place_lists(p, part, segment, 0, part.lists, s);
+    // Whether an element leads a list of this range, and which of its lists that is.
+    const auto leads_here = [&](const typename Query::Leader& one) {
+        return one.leads && (!Ranged || range.holds(one.list));
+    };
+    const auto list_here = [&](const typename Query::Leader& one) { return one.list - (Ranged ? range.first : 0); };
     __syncthreads();
     const int slots = p.plan.slots;
     std::int32_t* positions = p.positions + static_cast<std::int64_t>(part.local_head) * p.chunk.token_count * slots +
@@ -105,8 +116,8 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
             Query(tile.raw[pass], candidates_of(p, part, row0 + query)).leaders(p.list_shift, leader[pass]);
 #pragma unroll
             for (int r = 0; r < Query::per_lane; ++r) {
-                if (leader[pass][r].leads) {
-                    atomicOr(s.bits[leader[pass][r].list].word + query / 32, 1u << (query % 32));
+                if (leads_here(leader[pass][r])) {
+                    atomicOr(s.bits[list_here(leader[pass][r])].word + query / 32, 1u << (query % 32));
                 }
             }
         }
@@ -121,14 +132,15 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
                 const auto& mine = leader[pass][r];
                 const unsigned leading = __ballot_sync(full_warp, mine.leads);
                 after[pass][r] = -1;
-                if (mine.leads) {
+                if (leads_here(mine)) {
+                    const int list = list_here(mine);
                     int total;
-                    const int rank = rank_in_list(s.bits[mine.list], query, total);
-                    const int at = s.next[mine.list] + rank;
+                    const int rank = rank_in_list(s.bits[list], query, total);
+                    const int at = s.next[list] + rank;
                     s.staged[at] = static_cast<std::uint32_t>(row) | (mine.mask << 24);
-                    s.list[at] = static_cast<std::uint16_t>(mine.list);
+                    s.list[at] = static_cast<std::uint16_t>(list);
                     positions[static_cast<std::int64_t>(row) * slots + leaders + __popc(leading & lanes_before)] =
-                        at + s.shift[mine.list];
+                        at + s.shift[list];
                     if (rank == total - 1) after[pass][r] = at + 1;
                 }
                 leaders += __popc(leading & query_lanes);
@@ -136,7 +148,7 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
 #pragma unroll
             for (int r = 0; r < Query::per_lane; ++r) {
                 const int slot = r * Query::lanes + lane;
-                if (row < end && slot >= leaders && slot < slots)
+                if (row < end && slot >= leaders && slot < slots && (!Ranged || range_number == 0))
                     positions[static_cast<std::int64_t>(row) * slots + slot] = -1;
             }
         }
@@ -147,8 +159,8 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
 #pragma unroll
             for (int r = 0; r < Query::per_lane; ++r) {
                 const auto& mine = leader[pass][r];
-                if (mine.leads) s.bits[mine.list].word[Shape::query(pass) / 32] = 0;
-                if (after[pass][r] >= 0) s.next[mine.list] = after[pass][r];
+                if (leads_here(mine)) s.bits[list_here(mine)].word[Shape::query(pass) / 32] = 0;
+                if (after[pass][r] >= 0) s.next[list_here(mine)] = after[pass][r];
             }
         }
         __syncthreads();
@@ -171,9 +183,11 @@ __device__ __forceinline__ void write_items(const ListParams& p, const ListPart&
         item.list = list;
         item.first_row = first_row + tile * list_tile_rows;
         item.rows = max(min(rows, tile_end * list_tile_rows) - tile * list_tile_rows, 0);
-        item.own_begin = i == 0 ? own_begin : 0;
-        item.own_end = i == 0 ? own_end : 0;
-        item.list_rows = rows;
+        const int own_row = own_begin + i * p.plan.tiles_per_item * list_tile_rows;
+        const bool has_own = own_row < own_end;
+        item.own_begin = has_own ? own_row : 0;
+        item.own_end = has_own ? min(own_row + p.plan.tiles_per_item * list_tile_rows, own_end) : 0;
+        item.list_tiles = own_tiles + tiles_of(rows);
         p.items[at + i] = item;
     }
 }
@@ -206,8 +220,8 @@ __device__ __forceinline__ void emit_items(const ListParams& p, const ListPart& 
     }
 }
 
-/// Entries, positions, items.
-template <int Width>
+/// Entries, positions, items. Ranged: there are several ranges, blockIdx.z says which.
+template <int Width, bool Ranged>
 __global__ void __launch_bounds__(pair_threads, Width <= 16 ? 2 : 1) emit_kernel(const ListParams p) {
     extern __shared__ __align__(16) unsigned char emit_raw[];
     ptx::wait_for_previous_kernel();
@@ -215,10 +229,11 @@ __global__ void __launch_bounds__(pair_threads, Width <= 16 ? 2 : 1) emit_kernel
     const int share = static_cast<int>(blockIdx.x) % (p.plan.segments_max + 1);  // of a piece: its items, its segments
     const int piece = static_cast<int>(blockIdx.x) / (p.plan.segments_max + 1);
     const ListPart part(p, piece, static_cast<int>(blockIdx.y));
+    const int range = Ranged ? static_cast<int>(blockIdx.z) : 0;
     if (share == 0) {
-        emit_items(p, part, piece);
+        if (range == 0) emit_items(p, part, piece);
     } else if (p.plan.slots > 0) {
-        emit_segment<Width>(p, part, share - 1, emit_raw);
+        emit_segment<Width, Ranged>(p, part, share - 1, range, emit_raw);
     }
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/lists/lists.h"
+#include "kernels/cuda/tile/block_divisor.h"
 
 namespace mobalab::kernels::cuda {
 
@@ -12,7 +13,7 @@ struct ListParams {
     ListChunk chunk;
     const std::int32_t* selection;
     std::int32_t list_shift;   // log2 of blocks per list
-    std::int32_t block_shift;  // log2 of the block size
+    BlockDivisor block;        // by the block size
     std::int32_t* counts;      // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
     std::int32_t* list_begin;  // [head][token window][lists_per_head]
     std::int32_t* list_count;  // likewise
@@ -63,7 +64,8 @@ struct ListPart {
         const int before = sequence.q_begin - first_token;  // negative: the window begins inside the sequence
         row_begin = min(max(-before, 0), sequence.sq);
         row_end = min(max(tokens - before, 0), sequence.sq);
-        lists = row_begin < row_end ? (row_end - 1 + sequence.shift()) / plan.keys_per_list + 1 : 0;
+        const int positions = row_begin < row_end ? row_end + sequence.shift() : 0;  // of the keys its last row sees
+        lists = positions > 0 ? (positions - 1) / plan.keys_per_list + 1 : 0;
 
         const int head_window = local_head / plan.heads_per_window, head = local_head % plan.heads_per_window;
         const std::int64_t sequence_lists = piece_base(sequence.k_begin, b, plan.keys_per_list);
@@ -97,6 +99,17 @@ struct ListPart {
         return min(max(list * p.plan.keys_per_list - sequence.shift(), row_begin), row_end);
     }
     __device__ int own_end(const ListParams& p, int list) const { return own_begin(p, list + 1); }
+};
+
+/// The lists of a part that a thread block counts or emits: all, or where there are several ranges those of its own.
+struct ListRange {
+    int first, count;
+
+    __device__ __forceinline__ ListRange(const ListParams& p, const ListPart& part, int number)
+        : first(number * p.plan.lists_per_range), count(max(min(part.lists - first, p.plan.lists_per_range), 0)) {}
+    __device__ __forceinline__ bool holds(int list) const {
+        return static_cast<unsigned>(list - first) < static_cast<unsigned>(count);
+    }
 };
 
 __device__ __forceinline__ int items_of(const ListParams& p, int own_rows, int list_rows) {

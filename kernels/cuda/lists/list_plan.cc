@@ -5,13 +5,15 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr std::int64_t least_keys_per_list = 128;
+// Of an item, where options ask for fewer: the own queries of a block of 512 keys stay together, beside its keys.
+constexpr std::int64_t most_own_tiles = 8;
 constexpr std::int64_t least_tokens = 1024;  // of a chunk; smaller ones would waste their lists' padding
 // Thread blocks of a chunk: two for every multiprocessor are in work at a time, and each begins with a chain of loads.
 constexpr std::int64_t target_segments = 256;
 constexpr std::int64_t least_segment = 64;
 // Thread blocks collect the entries of a segment and 24 bytes per list in shared memory; 6 bytes an entry.
 constexpr std::int64_t shared_bytes = 200 * 1024, most_entry_bytes = 88 * 1024;
+constexpr std::int32_t most_lists_per_range = 7000;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
     return (a + b - 1) / b;
@@ -71,7 +73,7 @@ void divide_into_windows(ListPlan& plan, std::int64_t window) {
 /// Queries per segment: enough thread blocks, and entries that fit.
 std::int64_t segment_size(const ListPlan& plan, std::int64_t queries) {
     const std::int64_t bytes =
-        std::min(most_entry_bytes, shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_max));
+        std::min(most_entry_bytes, shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_per_range));
     const std::int64_t most = bytes / (6 * std::max(plan.slots, 1));
     std::int64_t size = least_segment;
     while (size * 2 <= most && queries / (size * 2) >= target_segments) size *= 2;
@@ -107,13 +109,14 @@ ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
     plan.tokens_q = static_cast<std::int32_t>(problem.tokens_q());
     plan.slots = static_cast<std::int32_t>(problem.routed());
     plan.block_size = static_cast<std::int32_t>(problem.block_size);
-    const std::int64_t keys = std::max(problem.block_size, least_keys_per_list);
+    const std::int64_t keys = keys_of_list(problem.block_size);
     plan.keys_per_list = static_cast<std::int32_t>(keys);
-    plan.blocks_per_list = static_cast<std::int32_t>(keys / problem.block_size);
+    plan.blocks_per_list = static_cast<std::int32_t>(blocks_of_list(problem.block_size));
     plan.lists_max = static_cast<std::int32_t>(ceil_div(problem.seqlen_k, keys));
+    plan.lists_per_range = std::min(plan.lists_max, most_lists_per_range);
     plan.lists_per_head = static_cast<std::int32_t>(padded_pieces(problem.tokens_k(), problem.batch, keys));
-    // The first item of a list has all its own queries: keys / 64 tiles at most.
-    plan.tiles_per_item = std::max(options.tiles_per_item, plan.keys_per_list / list_tile_rows);
+    plan.tiles_per_item =
+        std::max(options.tiles_per_item, static_cast<std::int32_t>(std::min(keys / list_tile_rows, most_own_tiles)));
 
     const std::int64_t heads = heads_that_fit(plan, options.max_rows);
     plan.heads_per_chunk = static_cast<std::int32_t>(std::max<std::int64_t>(heads, 1));

@@ -39,16 +39,18 @@ Status allow_shared(const void* kernel, std::size_t bytes) {
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "lists");
 }
 
-template <int Width>
-Status launch(const ListParams& p, cudaStream_t stream) {
+template <int Width, bool Ranged>
+Status launch_kernels(const ListParams& p, cudaStream_t stream) {
     const ListPlan& plan = p.plan;
     const auto heads = static_cast<unsigned>(p.chunk.head_count), pieces = static_cast<unsigned>(plan.pieces);
     const auto segments = static_cast<unsigned>(plan.segments_max);
-    const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_max) * sizeof(std::int32_t);
+    const auto ranges = static_cast<unsigned>(plan.ranges());
+    const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_per_range) * sizeof(std::int32_t);
     if (plan.slots > 0) {
-        if (Status s = allow_shared(reinterpret_cast<const void*>(count_kernel<Width>), list_bytes); !s.ok()) return s;
-        if (Status s = launch_early("count_kernel", count_kernel<Width>, dim3(segments * pieces, heads), pair_threads,
-                                    list_bytes, stream, p);
+        if (Status s = allow_shared(reinterpret_cast<const void*>(count_kernel<Width, Ranged>), list_bytes); !s.ok())
+            return s;
+        if (Status s = launch_early("count_kernel", count_kernel<Width, Ranged>, dim3(segments * pieces, heads, ranges),
+                                    pair_threads, list_bytes, stream, p);
             !s.ok())
             return s;
     }
@@ -56,12 +58,17 @@ Status launch(const ListParams& p, cudaStream_t stream) {
     if (Status s = launch_early("scan_kernel", scan_kernel, dim3(pieces, heads), threads, 0, stream, p); !s.ok())
         return s;
     if (Status s = launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p); !s.ok()) return s;
-    const std::size_t bytes = static_cast<std::size_t>(plan.lists_max) * EmitShared<Width>::list_bytes +
+    const std::size_t bytes = static_cast<std::size_t>(plan.lists_per_range) * EmitShared<Width>::list_bytes +
                               static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
                                   EmitShared<Width>::pair_bytes;
-    if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width>), bytes); !s.ok()) return s;
-    return launch_early("emit_kernel", emit_kernel<Width>, dim3((segments + 1) * pieces, heads), pair_threads, bytes,
-                        stream, p);
+    if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width, Ranged>), bytes); !s.ok()) return s;
+    return launch_early("emit_kernel", emit_kernel<Width, Ranged>, dim3((segments + 1) * pieces, heads, ranges),
+                        pair_threads, bytes, stream, p);
+}
+
+template <int Width>
+Status launch(const ListParams& p, cudaStream_t stream) {
+    return p.plan.ranges() > 1 ? launch_kernels<Width, true>(p, stream) : launch_kernels<Width, false>(p, stream);
 }
 
 }  // namespace
@@ -78,7 +85,7 @@ Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t*
     p.chunk = plan.chunk(chunk);
     p.selection = selection;
     p.list_shift = std::countr_zero(static_cast<std::uint32_t>(plan.blocks_per_list));
-    p.block_shift = std::countr_zero(static_cast<std::uint32_t>(plan.block_size));
+    p.block = BlockDivisor(plan.block_size);
     if (plan.rows > std::numeric_limits<std::int32_t>::max()) {
         return {StatusCode::unsupported, "lists: " + std::to_string(plan.rows) +
                                              " rows in one chunk do not fit 32-bit row numbers; nearest valid choice: "

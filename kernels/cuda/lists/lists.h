@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -14,16 +16,20 @@
 //
 // Vocabulary
 //
-// list: the queries of one head of one sequence that selected at least one block of one run of `keys_per_list` =
-// max(block_size, 128) keys. Blocks smaller than 128 share a list: bit s of an entry's mask says that block
-// list * blocks_per_list + s was selected. List j of a sequence covers its positions
-// [j * keys_per_list, (j + 1) * keys_per_list). The own block of a query is in no list.
+// list: the queries of one head of one sequence that selected at least one block of one run of `keys_per_list` keys:
+// those of one block, or of several smaller than 128 keys, as many as fit 128 keys and bits of a mask, rounded down to
+// a power of two. Bit s of an entry's mask says that block list * blocks_per_list + s was selected. List j of a
+// sequence covers its positions [j * keys_per_list, (j + 1) * keys_per_list). The own block of a query is in no list.
 //
 // row: one entry of a list, which is one partial result of attention. Lists begin at multiples of list_tile_rows rows
 // and are padded to such a multiple with `list_padding`, so whole tiles can be stored without a test.
 //
 // window: a part of a chunk whose lists stand alone: `heads_per_window` query heads and `tokens_per_window` query
 // tokens. Without ListOptions::window a chunk is one window and its lists hold every query of it.
+//
+// range: lists [i * lists_per_range, (i + 1) * lists_per_range) of a sequence. A thread block that counts or emits
+// entries has the tables of one range in shared memory; sequences of very many lists have several, and their selection
+// is read once for each.
 //
 // piece: a window of tokens w meeting a sequence b that has queries in it, numbered w + b. Along the tokens one of the
 // two always moves on, so no two pieces share a number. For windows of 100 tokens and sequences of 150 and 100 queries:
@@ -38,13 +44,25 @@
 // that scratch memory of ListPlan::rows rows serves every chunk in turn. Chunks depend on the integers of the problem
 // only.
 //
-// item: a piece of one list small enough to balance the load: some of its tiles and, in the first item of a list, the
-// queries whose own block lies in the list's keys.
+// item: a piece of a list small enough to balance the load: some of the tiles of the queries whose own block lies in
+// the list's keys, which come first, and of the list itself.
 namespace mobalab::kernels::cuda {
 
 inline constexpr int list_tile_rows = 64;
 inline constexpr std::uint32_t list_padding = 0xffffffffu;
+inline constexpr std::int64_t most_blocks_per_list = 8;                        ///< bits of an entry's mask
 inline constexpr std::int64_t max_list_queries = (std::int64_t{1} << 24) - 1;  ///< queries of a sequence: 24 bits
+
+/// Blocks that share a list, and the keys of these.
+constexpr std::int64_t blocks_of_list(std::int64_t block_size) {
+    constexpr std::int64_t run = 128;
+    if (block_size >= run) return 1;
+    return std::min(most_blocks_per_list,
+                    static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(run / block_size))));
+}
+constexpr std::int64_t keys_of_list(std::int64_t block_size) {
+    return blocks_of_list(block_size) * block_size;
+}
 
 MOBALAB_HOST_DEVICE std::int32_t tiles_of(std::int32_t rows) {
     return (rows + list_tile_rows - 1) / list_tile_rows;
@@ -62,13 +80,13 @@ MOBALAB_HOST_DEVICE std::uint32_t entry_mask(std::uint32_t entry) {
 /// rows), so all users of one run of keys in a window follow one another.
 struct alignas(16) ListItem {
     std::int32_t sequence;
-    std::int32_t head;       ///< query head, absolute
-    std::int32_t list;       ///< in its sequence: keys [list * keys_per_list, ...) of it
-    std::int32_t first_row;  ///< in the chunk, multiple of list_tile_rows
-    std::int32_t rows;       ///< entries to process, padding not counted; 0 when the item has only own queries
-    std::int32_t own_begin;  ///< query rows [own_begin, own_end) of the sequence have their own block in these keys;
-    std::int32_t own_end;    ///< empty in all but the first item of a list
-    std::int32_t list_rows;  ///< entries of the whole list
+    std::int32_t head;        ///< query head, absolute
+    std::int32_t list;        ///< in its sequence: keys [list * keys_per_list, ...) of it
+    std::int32_t first_row;   ///< in the chunk, multiple of list_tile_rows
+    std::int32_t rows;        ///< entries to process, padding not counted; 0 when the item has only own queries
+    std::int32_t own_begin;   ///< query rows [own_begin, own_end) of the sequence have their own block in these keys,
+    std::int32_t own_end;     ///< the part of them that this item has; whole tiles, but for the last ones
+    std::int32_t list_tiles;  ///< of all items of the list
 };
 
 struct ListOptions {
@@ -91,7 +109,8 @@ struct ListPlan {
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
     std::int32_t blocks_per_list = 1;
-    std::int32_t lists_max = 0;       ///< lists of the longest sequence
+    std::int32_t lists_max = 0;  ///< lists of the longest sequence
+    std::int32_t lists_per_range = 0;
     std::int32_t lists_per_head = 0;  ///< list numbers of a head lie below this (gaps between sequences possible)
     std::int32_t heads_per_chunk = 1, tokens_per_chunk = 0;
     std::int32_t head_groups = 1, token_groups = 1;  ///< chunks: head groups outermost
@@ -108,6 +127,7 @@ struct ListPlan {
     std::int64_t rows = 0;             ///< of all windows of a chunk: scratch rows to reserve
 
     std::int32_t chunks() const { return head_groups * token_groups; }
+    std::int32_t ranges() const { return lists_max == 0 ? 1 : (lists_max + lists_per_range - 1) / lists_per_range; }
     MOBALAB_HOST_DEVICE std::int32_t windows() const { return head_windows * token_windows; }  ///< of a chunk
     ListChunk chunk(std::int32_t index) const;
 };

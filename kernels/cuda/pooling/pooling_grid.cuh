@@ -24,7 +24,7 @@ struct PoolingGrid {
     std::int32_t parts;             // that are kept of a block, one behind the other
     std::int32_t blocks_max;        // of the longest sequence
     std::int32_t chunks;            // 16-byte chunks of a row
-    std::int32_t run;               // keys of a thread
+    std::int32_t run;               // keys of a thread; the last one of a block may have fewer
     std::int32_t split;             // threads that share one chunk column of a block
     std::int32_t blocks_per_group;  // blocks of one thread block
     std::int32_t groups;            // thread blocks per sequence and head
@@ -51,9 +51,10 @@ inline PoolingGrid make_pooling_grid(const Problem& problem, ConstTensor k, cons
     p.parts = find_scorer(problem.scorer.kind)->parts;
     p.blocks_max = static_cast<std::int32_t>(problem.longest_blocks() * problem.scorer.sub_blocks);
     p.chunks = p.head_dim / chunk_elements;
-    const auto run = static_cast<unsigned>(std::max(16, p.block_size * p.chunks / pooling_threads));
-    p.run = std::min(static_cast<std::int32_t>(std::bit_ceil(run)), p.block_size);  // divides the block
-    p.split = p.block_size / p.run;
+    const std::int32_t most_split = pooling_threads / p.chunks;
+    const auto run = static_cast<unsigned>(std::max(16, (p.block_size + most_split - 1) / most_split));
+    p.run = std::min(static_cast<std::int32_t>(std::bit_ceil(run)), p.block_size);
+    p.split = (p.block_size + p.run - 1) / p.run;
     p.blocks_per_group = std::max(1, threads / (p.chunks * p.split));
     p.groups = (p.blocks_max + p.blocks_per_group - 1) / p.blocks_per_group;
     p.block_base = block_base;
@@ -93,7 +94,7 @@ struct PoolingWork {
         chunk = within % p.chunks;
         const int block_begin = (block0 + local) * p.block_size;
         first = block_begin + share * p.run;
-        last = min(first + p.run, sequence.sk);
+        last = min(min(first + p.run, block_begin + p.block_size), sequence.sk);
     }
 
     /// Keys of a block; may be none where Divided.

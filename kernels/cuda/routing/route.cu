@@ -43,7 +43,7 @@ Status launch_path(ScorePath path, RouteArguments& arguments, const Problem& pro
 
 Status launch_route(const Problem& problem, ConstTensor q, const void* high, const void* low,
                     const std::int32_t* block_base, std::int32_t* selection, float* scores, cudaStream_t stream) {
-    if (problem.scored() == 0) {
+    if (problem.scored() == 0 || problem.tokens_k() == 0) {
         if (Status s = check_rows_aligned("q", q); !s.ok()) return s;
         return launch_first_block(problem, selection, scores, stream);
     }
@@ -53,7 +53,9 @@ Status launch_route(const Problem& problem, ConstTensor q, const void* high, con
     p.sequences = make_sequences(problem);
     p.heads_q = static_cast<std::int32_t>(problem.heads_q);
     p.heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
-    p.block_shift = std::countr_zero(static_cast<std::uint32_t>(problem.block_size));
+    p.block = BlockDivisor(problem.block_size);
+    const std::int64_t blocks_of_rows = (route_warp_rows - 1 + problem.block_size - 1) / problem.block_size;
+    p.ragged = static_cast<std::int32_t>((blocks_of_rows - 1) * problem.scorer.sub_blocks);
     p.slots = static_cast<std::int32_t>(problem.scored());
     p.slots_inverse = ((1u << 20) + static_cast<std::uint32_t>(p.slots) - 1) / static_cast<std::uint32_t>(p.slots);
     p.first_block = problem.keep_first ? 1 : 0;

@@ -77,6 +77,8 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
     }
 }
 
+static_assert(route_warp_rows == warp_rows);
+
 /// Columns that are no candidate of their row become -inf.
 template <int Count>
 __device__ __forceinline__ void route_mask(float (&d)[Count], int first_column, int candidates0, int candidates1) {
@@ -179,8 +181,8 @@ private:
 
     __device__ __forceinline__ void find_best(const RouteCursor& cursor, const RouteItem<Shape>& item) {
         const int row0 = item.row0 + warp * warp_rows, sq = item.sequence.sq;
-        // Of the last row. Blocks have at least 16 keys, so no other row of the warp has fewer by more than one block,
-        // except rows without any, which collect nothing.
+        // Of the last row. No other row of the warp has fewer by more than one block and p.ragged columns, except rows
+        // without any, which collect nothing.
         int most = row0 < sq ? item.candidates(p, min(row0 + warp_rows, sq) - 1) : 0;
         asm volatile("" : "+r"(most));  // or it is computed again for every tile
         const int tile_count = item.tiles, passes = item.passes;
@@ -208,7 +210,8 @@ private:
             tiles.draw(p, item, item.row0 + warp * warp_rows + lane / 4, p.first_block + first + 2 * (lane % 4));
         }
         if constexpr (Shape::scoring == Scoring::best_of_group) best_of_groups(tiles.d, p.sub_shift, lane);
-        if (first + Shape::tile_blocks >= most) {  // whole blocks, as tile and block have powers of two of columns
+        if (first + Shape::tile_blocks >=
+            most - p.ragged) {  // whole blocks, as tile and block have powers of two of columns
             const RouteItem<Shape> item = again(cursor);
             const int row = item.row0 + warp * warp_rows + lane / 4;
             route_mask(tiles.d, first + 2 * (lane % 4), item.candidates(p, row), item.candidates(p, row + 8));

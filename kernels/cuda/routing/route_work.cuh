@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/tile/block_divisor.h"
 #include "kernels/cuda/tile/sequences.h"
 
 // What the routing kernel is given, how its shared memory is laid out, and how work is dealt to thread blocks.
@@ -11,7 +12,8 @@ struct RouteParams {
     Sequences sequences;
     std::int32_t heads_q, heads_per_key_head, slots;
     std::int32_t first_block;                   // of those that are scored; 1: block 0 has a slot before the list
-    std::int32_t block_shift;                   // log2 of the block size
+    BlockDivisor block;                         // by the block size
+    std::int32_t ragged;                        // columns by which candidates of a warp's rows differ beyond one block
     std::uint32_t slots_inverse;                // ceil(2^20 / slots): divides up to 2^10 by a multiplication
     std::int32_t columns_max;                   // (sub-)blocks of the longest sequence
     const std::int32_t* column_base;            // null: sequence b starts at column b * columns_max
@@ -26,6 +28,7 @@ struct RouteParams {
 
 inline constexpr int route_box_blocks = 64;  // centroids of one copy
 inline constexpr int route_group_rows = 64;
+inline constexpr int route_warp_rows = 16;
 
 /// What the columns of a tile are, and what they are multiplied with.
 enum class Scoring {
@@ -141,9 +144,9 @@ struct RouteItem {
         tiles = last < row0 ? 0 : (candidates(p, last) + Shape::tile_blocks - 1) / Shape::tile_blocks;
         passes = Shape::TopK::surveys && tiles > 2 ? 2 : 1;  // one that keeps nothing of two tiles is not worth it
     }
-    /// The block of a row's position; 0 of a row past the sequence.
+    /// The block of a row's position; 0 of a row past the sequence or before every key.
     __device__ __forceinline__ int own_block(const RouteParams& p, int row) const {
-        return row < sequence.sq ? (row + sequence.shift()) >> p.block_shift : 0;
+        return row < sequence.sq ? p.block.divide(max(row + sequence.shift(), 0)) : 0;
     }
     /// Columns of the blocks that are scored for a row; column 0 is the first of block p.first_block.
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {

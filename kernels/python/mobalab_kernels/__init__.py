@@ -11,13 +11,16 @@ What all functions share:
   owns the tokens [cu_seqlens[b], cu_seqlens[b + 1]). On CUDA devices their contents are read back and checked; whoever
   gives max_seqlen_q, max_seqlen_k and total_blocks (all of them; see sequence_lengths) saves that wait and vouches for
   them.
-- heads_q is a multiple of heads_k; seqlen_q <= seqlen_k: the queries are the last ones of the sequence.
+- heads_q is a multiple of heads_k. The last query of a sequence stands at its last key, so with fewer queries than keys
+  they are the last ones of the sequence; with more, the first seqlen_q - seqlen_k rows see no key: selection -1, out 0,
+  lse +inf, gradients 0.
 - Any strides are taken, 0 included (expand, broadcast_to), and nothing is copied; only head_dim must be contiguous, on
   CUDA devices with rows at multiples of 16 bytes. Negative strides are refused. selection, lse, weight and cu_seqlens
   must be contiguous. Inputs may be read-only; outputs are new arrays.
 - Arguments of a call are all NumPy arrays or all torch tensors on one device, of one dtype: float32, bfloat16 or
-  float16. CUDA tensors run on the CUDA backend (Hopper, 16-bit dtypes), on torch's current stream of their device,
-  others on the CPU backend; outputs and workspace come from torch (so its caching allocator owns them) or NumPy.
+  float16. CUDA tensors run on the CUDA backend (Hopper; 16-bit dtypes, head_dim a multiple of 8 up to 256, block_size up
+  to 16384, topk up to 64), on torch's current stream of their device, others on the CPU backend; outputs and workspace
+  come from torch (so its caching allocator owns them) or NumPy.
 - topk counts the query's own block; the number of blocks or more means all of them.
 - scorer says how a query scores a block: "mean" (of its keys, MoBA's own), "quest" (an upper bound from the largest and
   smallest key of each channel), "max" (the largest of each channel), "submean-R" (the best of R equal parts of the
@@ -26,6 +29,7 @@ What all functions share:
 - keep_first=True keeps block 0 of its sequence in every row that has it as a candidate, whatever its score: it counts
   as one of the topk (of at least 2) and stands first in the selection. Trained models give their first tokens much of
   the attention.
+- scale is that of q . key in the softmax, None for head_dim ** -0.5; routing does not look at it.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.
 - threads: CPU threads, 0 for all.
 - moba_attention alone is differentiable. The others refuse tensors that require grad while autograd records.

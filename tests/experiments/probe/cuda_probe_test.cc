@@ -63,6 +63,9 @@ std::vector<ProbeShape> shapes(DataType dtype) {
             all.push_back({.head_dim = d, .block_size = block, .seq_len = 9000 + block, .dtype = dtype});
         }
     }
+    all.push_back({.head_dim = 80, .block_size = 64, .seq_len = 9000, .dtype = dtype});
+    all.push_back({.head_dim = 64, .block_size = 48, .seq_len = 9000, .dtype = dtype});
+    all.push_back({.head_dim = 128, .block_size = 4096, .seq_len = 70000, .dtype = dtype});
     all.push_back({.head_dim = 128, .block_size = 16, .seq_len = 131072, .dtype = dtype});
     all.push_back({.head_dim = 256, .block_size = 512, .seq_len = 100001, .dtype = dtype});
     return all;
@@ -175,19 +178,19 @@ TEST_F(CudaProbe, AutoTakesItAndTheFileSaysSo) {
     EXPECT_THAT(results.device, testing::StartsWith("cuda (NVIDIA"));
     EXPECT_THAT(results.settings, AllOf(HasSubstr("device=cuda"), HasSubstr("dtype=bf16")));
 
-    const Captured odd = run_captured(words("route --device auto --block-size 48 --probes 256"));
+    const Captured odd = run_captured(words("route --device auto --head-dim 84 --probes 256"));
     EXPECT_EQ(odd.code, exit_ok);
-    EXPECT_THAT(odd.err, AllOf(HasSubstr("takes cpu"), HasSubstr("block_size = 48")));
+    EXPECT_THAT(odd.err, AllOf(HasSubstr("takes cpu"), HasSubstr("head_dim = 84")));
     EXPECT_THAT(odd.out, HasSubstr("cpu fp32 kernel"));
 }
 
 TEST_F(CudaProbe, RefusesShapesItCannotRun) {
-    const Captured run = run_captured(words("validate --device cuda --block-size 48"));
+    const Captured run = run_captured(words("validate --device cuda --head-dim 84"));
     EXPECT_EQ(run.code, exit_error);
     EXPECT_EQ(run.err,
-              "mobalab validate: error: device = cuda: block_size = 48: backend cuda supports 16, 32, 64, 128, 256, "
-              "512; nearest valid choice: 32\n");
-    EXPECT_EQ(run_captured(words("route --device cuda --head-dim 80")).code, exit_error);
+              "mobalab validate: error: device = cuda: head_dim = 84: backend cuda supports multiples of 8 up to "
+              "256; nearest valid choice: 88\n");
+    EXPECT_EQ(run_captured(words("route --device cuda --head-dim 264")).code, exit_error);
 }
 
 // The CUDA kernel over keys with 5 % more variance than it is told: what validate must notice.

@@ -92,6 +92,60 @@ Case make_varlen_case(const std::string& name, Problem p, const std::vector<std:
     return c;
 }
 
+std::vector<Case> more_queries_than_keys(DataType dtype) {
+    return {
+        make_case("more queries than keys", shape(2, 210, 130, 4, 2, 64, 32, 3), dtype, 70),
+        make_case("many more queries than keys", shape(1, 600, 150, 1, 1, 128, 128, 2), dtype, 71),
+        make_case("more queries than keys, d 256, large blocks", shape(1, 700, 520, 2, 1, 256, 256, 2), dtype, 72),
+        make_varlen_case("variable length, more queries than keys", shape(1, 0, 0, 2, 1, 64, 16, 4),
+                         {150, 40, 5, 0, 1, 70}, {60, 0, 5, 30, 0, 200}, dtype, 73),
+    };
+}
+
+std::vector<Case> odd_head_dims(DataType dtype) {
+    return {
+        make_case("d 8", shape(2, 90, 150, 2, 2, 8, 16, 3), dtype, 80),
+        make_varlen_case("d 24, variable length", shape(1, 0, 0, 2, 1, 24, 32, 3), {40, 0, 200, 3}, {40, 2, 230, 1},
+                         dtype, 81),
+        make_case("d 40", shape(1, 300, 300, 4, 2, 40, 32, 3), dtype, 82),
+        make_case("d 48", shape(1, 260, 260, 1, 1, 48, 128, 2), dtype, 83),
+        make_case("d 72", shape(2, 200, 200, 2, 1, 72, 64, 3), dtype, 84),
+        make_case("d 80", shape(1, 300, 300, 2, 2, 80, 16, 8), dtype, 85),
+        make_case("d 112, large blocks", shape(1, 500, 500, 1, 1, 112, 256, 2), dtype, 86),
+        make_varlen_case("d 136, variable length", shape(1, 0, 0, 2, 2, 136, 64, 3), {20, 130, 0, 300},
+                         {0, 150, 9, 300}, dtype, 87),
+        make_case("d 160", shape(1, 300, 300, 2, 1, 160, 32, 4), dtype, 88),
+        make_case("d 192", shape(1, 400, 400, 1, 1, 192, 128, 2), dtype, 89),
+        make_case("d 224", shape(1, 330, 330, 1, 1, 224, 64, 3), dtype, 90),
+        make_case("d 248, large blocks", shape(1, 600, 600, 1, 1, 248, 512, 2), dtype, 91),
+    };
+}
+
+std::vector<Case> odd_block_sizes(DataType dtype) {
+    return {
+        make_case("blocks of one key", shape(1, 150, 150, 2, 1, 64, 1, 6), dtype, 100),
+        make_varlen_case("blocks of 3 keys, long lists", shape(1, 0, 0, 2, 1, 32, 3, 40), {1, 0, 260, 31},
+                         {1, 4, 260, 90}, dtype, 101),
+        make_case("blocks of 7 keys", shape(1, 330, 330, 1, 1, 128, 7, 17), dtype, 102),
+        make_case("blocks of 8 keys, d 256", shape(1, 40, 300, 2, 1, 256, 8, 9), dtype, 103),
+        make_case("blocks of 12 keys, d 72", shape(2, 200, 200, 2, 2, 72, 12, 4), dtype, 104),
+        make_case("blocks of 15 keys, more queries than keys", shape(1, 300, 250, 1, 1, 64, 15, 5), dtype, 105),
+        make_case("blocks of 20 keys", shape(1, 400, 400, 2, 1, 96, 20, 6), dtype, 106),
+        make_case("blocks of 40 keys, d 256", shape(1, 350, 350, 1, 1, 256, 40, 4), dtype, 107),
+        make_case("blocks of 48 keys", shape(1, 100, 700, 4, 1, 128, 48, 6), dtype, 108),
+        make_case("blocks of 63 keys, d 200", shape(1, 400, 400, 1, 1, 200, 63, 3), dtype, 109),
+        make_case("blocks of 96 keys", shape(2, 350, 350, 2, 1, 64, 96, 3), dtype, 110),
+        make_varlen_case("blocks of 100 keys", shape(1, 0, 0, 2, 2, 128, 100, 3), {250, 99, 0, 333}, {250, 101, 7, 400},
+                         dtype, 111),
+        make_case("blocks of 100 keys, d 256", shape(1, 450, 450, 1, 1, 256, 100, 3), dtype, 112),
+        make_case("blocks of 129 keys", shape(1, 600, 600, 2, 1, 64, 129, 3), dtype, 113),
+        make_case("blocks of 200 keys, d 40", shape(1, 700, 700, 1, 1, 40, 200, 3), dtype, 114),
+        make_case("blocks of 200 keys, d 256", shape(1, 700, 700, 1, 1, 256, 200, 3), dtype, 115),
+        make_case("blocks of 384 keys", shape(1, 900, 900, 1, 1, 64, 384, 2), dtype, 116),
+        make_case("blocks of 1000 keys, more queries than keys", shape(1, 1200, 1100, 1, 1, 64, 1000, 2), dtype, 117),
+    };
+}
+
 std::vector<Case> standard_cases(const Target& target) {
     const DataType dtype = target.dtype;
     std::vector<Case> cases = {
@@ -110,6 +164,10 @@ std::vector<Case> standard_cases(const Target& target) {
         make_varlen_case("variable length, small blocks", shape(1, 0, 0, 2, 2, 128, 16, 6), {33, 500, 16},
                          {33, 500, 250}, dtype, 12),
     };
+    for (const std::vector<Case>& more :
+         {more_queries_than_keys(dtype), odd_head_dims(dtype), odd_block_sizes(dtype)}) {
+        cases.insert(cases.end(), more.begin(), more.end());
+    }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     // The double-precision judge is some 30 times slower here; memory errors and races show in the smaller cases.
     std::erase_if(cases, [](const Case& c) { return c.p.seqlen_k > 600; });

@@ -125,17 +125,18 @@ struct Reach {
 };
 
 std::vector<Problem> poisoned_shapes() {
-    return {shape(2, 300, 4, 2, 64, 32, 4), shape(1, 500, 2, 2, 128, 128, 3), shape(1, 900, 1, 1, 64, 16, 30),
-            shape(1, 1100, 1, 1, 256, 256, 2)};
+    return {shape(2, 300, 4, 2, 64, 32, 4),    shape(1, 500, 2, 2, 128, 128, 3), shape(1, 900, 1, 1, 64, 16, 30),
+            shape(1, 1100, 1, 1, 256, 256, 2), shape(2, 300, 4, 2, 40, 32, 4),   shape(1, 500, 2, 2, 160, 128, 3),
+            shape(1, 400, 2, 1, 64, 1, 20),    shape(1, 600, 2, 2, 128, 96, 3),  shape(1, 1000, 1, 1, 64, 300, 2)};
 }
 
 }  // namespace
 
 TEST_P(MobaConformance, SelectionsAreSetsOfCandidates) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    const std::vector<std::int64_t> block_sizes = {16, 128}, topks = {4};  // 16 pairs take over a minute
+    const std::vector<std::int64_t> block_sizes = {16, 100}, topks = {4};  // 16 pairs take over a minute
 #else
-    const std::vector<std::int64_t> block_sizes = {16, 32, 128, 256}, topks = {2, 4, 12, 40};
+    const std::vector<std::int64_t> block_sizes = {6, 16, 32, 48, 100, 128, 150, 256}, topks = {2, 4, 12, 40};
 #endif
     std::mt19937 engine(2024);
     for (const std::int64_t block_size : block_sizes) {

@@ -27,6 +27,8 @@ std::vector<Case> keep_first_cases(const Target& target) {
         make_case("no slot is scored", shape(2, 200, 2, 1, 64, 16, 2), dtype, 82),
         make_case("one slot is scored", shape(1, 200, 2, 2, 64, 16, 3), dtype, 83),
         make_case("all blocks and more", shape(1, 200, 1, 1, 64, 16, 40), dtype, 84),
+        make_case("blocks of 5 keys", shape(1, 200, 2, 1, 64, 5, 6), dtype, 95),
+        make_case("blocks of 100 keys", shape(1, 450, 2, 1, 40, 100, 3), dtype, 96),
         make_case("shorter than a block", shape(2, 40, 1, 1, 64, 64, 4), dtype, 85),
         make_case("chunk, gqa 8, topk 8", shape(1, 100, 700, 8, 1, 64, 16, 8), dtype, 86),
         make_case("d 128, topk 9", shape(1, 70, 700, 1, 1, 128, 16, 9), dtype, 87),

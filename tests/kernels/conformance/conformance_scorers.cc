@@ -32,6 +32,8 @@ std::vector<Case> scorer_cases(const Target& target) {
         make_case("many sub-blocks", shape(1, 40, 1500, 1, 1, 64, 16, 12), dtype, 64),
         make_varlen_case("variable length, empty sequences", shape(1, 0, 0, 4, 1, 64, 32, 4), {0, 130, 1, 0, 157},
                          {0, 130, 77, 65, 200}, dtype, 65),
+        make_case("blocks of 48 keys, d 80", shape(1, 300, 300, 2, 1, 80, 48, 4), dtype, 69),
+        make_case("blocks of 8 keys", shape(1, 200, 290, 2, 1, 64, 8, 5), dtype, 70),
     };
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     // The definition in double is slow here; what wide tiles touch shows in "a block wider than a tile".

@@ -42,6 +42,7 @@ double largest_difference(const std::vector<float>& got, const std::vector<doubl
     EXPECT_EQ(got.size(), want.size());
     double largest = 0.0;
     for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+        if (got[i] == want[i]) continue;  // infinities too
         const double difference = std::abs(got[i] - want[i]);
         if (!(difference <= largest)) largest = difference;
     }
@@ -125,6 +126,25 @@ void judge_attention(const Target& target, const Case& c, const Attention& got) 
     const reference::Attention want = exact_attention(c, got.selection);
     EXPECT_LE(relative_error(got.out, want.out), tolerance(target).forward);
     EXPECT_LE(largest_difference(got.lse, want.lse), tolerance(target).lse);
+}
+
+/// Of the backward pass over the selection of the forward one.
+void judge_gradients(const Target& target, const Case& c, const Attention& forward) {
+    const Gradients got = run_backward(target, c, forward, forward.selection);
+    ASSERT_TRUE(got.status.ok()) << got.status.message;
+    const Problem p = c.host_problem();
+    const reference::AttentionGradients want = reference::attention_backward(
+        p, rows_of(wide(c.q), p.heads_q, p.head_dim), rows_of(wide(c.k), p.heads_k, p.head_dim),
+        rows_of(wide(c.v), p.heads_k, p.head_dim), rows_of(wide(c.d_out), p.heads_q, p.head_dim),
+        forward.selection.data());
+    // A single key has P = 1 and exactly no gradient through the softmax: there is nothing to be relative to.
+    const auto small = [](const std::vector<double>& values) {
+        return std::all_of(values.begin(), values.end(), [](double x) { return std::abs(x) < 1e-9; });
+    };
+    const double bound = tolerance(target).gradient;
+    EXPECT_LE(relative_error(got.dq, want.dq), small(want.dq) ? 1.0 : bound);
+    EXPECT_LE(relative_error(got.dk, want.dk), small(want.dk) ? 1.0 : bound);
+    EXPECT_LE(relative_error(got.dv, want.dv), bound);
 }
 
 /// Two widths a case; over the cases every width has its turn.
@@ -331,15 +351,84 @@ TEST_P(MobaConformance, HugeQueries) {
     }
 }
 
+/// To the bit: nothing in their rows, and no word of what stood there before.
+TEST_P(MobaConformance, RowsBeforeEveryKeySeeNothing) {
+    std::vector<Case> cases = more_queries_than_keys(GetParam().dtype);
+    cases.push_back(make_case("no keys", shape(2, 30, 0, 2, 1, 64, 32, 3), GetParam().dtype, 74));
+    cases.push_back(make_varlen_case("no keys, variable length", shape(1, 0, 0, 2, 1, 64, 32, 3), {7, 20}, {0, 0},
+                                     GetParam().dtype, 75));
+    cases.back().p.seqlen_k = 100;  // so that there are slots
+    for (Case& c : cases) {
+        for (const bool keep_first : {false, true}) {
+            SCOPED_TRACE(c.name + (keep_first ? ", keep_first" : ""));
+            c.p.keep_first = keep_first;
+            const Attention got = run_moba(GetParam(), c);
+            ASSERT_TRUE(got.status.ok()) << got.status.message;
+            const Routing routing = run_route(GetParam(), c);
+            ASSERT_TRUE(routing.status.ok()) << routing.status.message;
+            EXPECT_EQ(routing.selection, got.selection);
+            const Gradients gradients = run_backward(GetParam(), c, got, got.selection);
+            ASSERT_TRUE(gradients.status.ok()) << gradients.status.message;
+            const Problem p = c.host_problem();
+            std::int64_t blind = 0;
+            for_each_row(p, [&](const cpu::Sequence& s, std::int64_t head, std::int64_t row, std::size_t at) {
+                if (s.position(row) >= 0 || HasFailure()) return;
+                ++blind;
+                const std::int64_t token = s.q_begin + row;
+                SCOPED_TRACE("head " + std::to_string(head) + ", token " + std::to_string(token));
+                EXPECT_EQ(got.lse[static_cast<std::size_t>(head * p.tokens_q() + token)],
+                          std::numeric_limits<float>::infinity());
+                for (std::size_t slot = at; slot < at + static_cast<std::size_t>(p.routed()); ++slot) {
+                    EXPECT_EQ(got.selection[slot], -1);
+                    EXPECT_EQ(routing.scores[slot], -std::numeric_limits<float>::infinity());
+                }
+                for (std::int64_t i = 0; i < p.head_dim; ++i) {
+                    const auto element = static_cast<std::size_t>((token * p.heads_q + head) * p.head_dim + i);
+                    EXPECT_EQ(got.out[element], 0.0F);
+                    EXPECT_EQ(gradients.dq[element], 0.0F);
+                }
+            });
+            EXPECT_GT(blind, 0);
+        }
+    }
+}
+
+/// Flat and sharp softmaxes, forward and backward; the selection does not change with them.
+TEST_P(MobaConformance, AnotherScale) {
+    const std::vector<Problem> problems = {shape(2, 300, 4, 2, 64, 32, 3), shape(1, 400, 2, 1, 256, 64, 3)};
+    for (const Problem& p : problems) {
+        Case c = make_case("scale", p, GetParam().dtype, 34);
+        const Attention plain = run_moba(GetParam(), c);
+        ASSERT_TRUE(plain.status.ok()) << plain.status.message;
+        for (const double scale : {1e-3, 0.5}) {
+            SCOPED_TRACE("head_dim " + std::to_string(p.head_dim) + ", scale " + std::to_string(scale));
+            c.p.scale = scale;
+            const Attention got = run_moba(GetParam(), c);
+            ASSERT_TRUE(got.status.ok()) << got.status.message;
+            EXPECT_EQ(got.selection, plain.selection);
+            EXPECT_FALSE(same_bits(got.out, plain.out));
+            const reference::Attention want = exact_attention(c, got.selection);
+            EXPECT_LE(relative_error(got.out, want.out), tolerance(GetParam()).forward);
+            EXPECT_LE(largest_difference(got.lse, want.lse), 8.0 * tolerance(GetParam()).lse);
+            judge_gradients(GetParam(), c, got);
+        }
+        c.p.scale = 1.0 / std::sqrt(static_cast<double>(p.head_dim));
+        EXPECT_TRUE(same_bits(run_moba(GetParam(), c).out, plain.out));
+    }
+}
+
 TEST_P(MobaConformance, StridedTensors) {
-    const Case c = make_case("strided", standard_cases(GetParam()).front().p, GetParam().dtype, 28);
-    const Attention contiguous = run_moba(GetParam(), c);
-    const Attention strided = run_strided(GetParam(), c);
-    ASSERT_TRUE(contiguous.status.ok()) << contiguous.status.message;
-    ASSERT_TRUE(strided.status.ok()) << strided.status.message;
-    EXPECT_EQ(strided.selection, contiguous.selection);
-    EXPECT_TRUE(same_bits(strided.out, contiguous.out));
-    EXPECT_TRUE(same_bits(strided.lse, contiguous.lse));
+    for (const std::int64_t head_dim : {64, 40, 112, 200}) {
+        SCOPED_TRACE("head_dim " + std::to_string(head_dim));
+        const Case c = make_case("strided", shape(2, 300, 4, 2, head_dim, 32, 3), GetParam().dtype, 28);
+        const Attention contiguous = run_moba(GetParam(), c);
+        const Attention strided = run_strided(GetParam(), c);
+        ASSERT_TRUE(contiguous.status.ok()) << contiguous.status.message;
+        ASSERT_TRUE(strided.status.ok()) << strided.status.message;
+        EXPECT_EQ(strided.selection, contiguous.selection);
+        EXPECT_TRUE(same_bits(strided.out, contiguous.out));
+        EXPECT_TRUE(same_bits(strided.lse, contiguous.lse));
+    }
 }
 
 TEST_P(MobaConformance, GradientsAreThoseOfTheExactSoftmax) {
@@ -347,41 +436,29 @@ TEST_P(MobaConformance, GradientsAreThoseOfTheExactSoftmax) {
         SCOPED_TRACE(c.name);
         const Attention forward = run_moba(GetParam(), c);
         ASSERT_TRUE(forward.status.ok()) << forward.status.message;
-        const Gradients got = run_backward(GetParam(), c, forward, forward.selection);
-        ASSERT_TRUE(got.status.ok()) << got.status.message;
-        const Problem p = c.host_problem();
-        const reference::AttentionGradients want = reference::attention_backward(
-            p, rows_of(wide(c.q), p.heads_q, p.head_dim), rows_of(wide(c.k), p.heads_k, p.head_dim),
-            rows_of(wide(c.v), p.heads_k, p.head_dim), rows_of(wide(c.d_out), p.heads_q, p.head_dim),
-            forward.selection.data());
-        // A single key has P = 1 and exactly no gradient through the softmax: there is nothing to be relative to.
-        const auto small = [](const std::vector<double>& values) {
-            return std::all_of(values.begin(), values.end(), [](double x) { return std::abs(x) < 1e-9; });
-        };
-        const double bound = tolerance(GetParam()).gradient;
-        EXPECT_LE(relative_error(got.dq, want.dq), small(want.dq) ? 1.0 : bound);
-        EXPECT_LE(relative_error(got.dk, want.dk), small(want.dk) ? 1.0 : bound);
-        EXPECT_LE(relative_error(got.dv, want.dv), bound);
+        judge_gradients(GetParam(), c, forward);
     }
 }
 
 TEST_P(MobaConformance, RepeatsAgreeBitForBit) {
-    const Case c = make_case("repeats", shape(1000, 128, 64, 4), GetParam().dtype, 29);
-    const Attention first = run_moba(GetParam(), c);
-    ASSERT_TRUE(first.status.ok()) << first.status.message;
-    const Gradients first_gradients = run_backward(GetParam(), c, first, first.selection);
-    ASSERT_TRUE(first_gradients.status.ok()) << first_gradients.status.message;
-    for (int i = 1; i < GetParam().repeats; ++i) {
-        const Attention again = run_moba(GetParam(), c);
-        ASSERT_TRUE(again.status.ok()) << again.status.message;
-        ASSERT_TRUE(same_bits(again.out, first.out)) << "run " << i;
-        ASSERT_TRUE(same_bits(again.lse, first.lse)) << "run " << i;
-        ASSERT_EQ(again.selection, first.selection) << "run " << i;
-        const Gradients gradients = run_backward(GetParam(), c, first, first.selection);
-        ASSERT_TRUE(gradients.status.ok()) << gradients.status.message;
-        ASSERT_TRUE(same_bits(gradients.dq, first_gradients.dq)) << "run " << i;
-        ASSERT_TRUE(same_bits(gradients.dk, first_gradients.dk)) << "run " << i;
-        ASSERT_TRUE(same_bits(gradients.dv, first_gradients.dv)) << "run " << i;
+    for (const std::int64_t head_dim : {128, 104}) {
+        const Case c = make_case("repeats", shape(1000, head_dim, 64, 4), GetParam().dtype, 29);
+        const Attention first = run_moba(GetParam(), c);
+        ASSERT_TRUE(first.status.ok()) << first.status.message;
+        const Gradients first_gradients = run_backward(GetParam(), c, first, first.selection);
+        ASSERT_TRUE(first_gradients.status.ok()) << first_gradients.status.message;
+        for (int i = 1; i < GetParam().repeats; ++i) {
+            const Attention again = run_moba(GetParam(), c);
+            ASSERT_TRUE(again.status.ok()) << again.status.message;
+            ASSERT_TRUE(same_bits(again.out, first.out)) << "run " << i;
+            ASSERT_TRUE(same_bits(again.lse, first.lse)) << "run " << i;
+            ASSERT_EQ(again.selection, first.selection) << "run " << i;
+            const Gradients gradients = run_backward(GetParam(), c, first, first.selection);
+            ASSERT_TRUE(gradients.status.ok()) << gradients.status.message;
+            ASSERT_TRUE(same_bits(gradients.dq, first_gradients.dq)) << "run " << i;
+            ASSERT_TRUE(same_bits(gradients.dk, first_gradients.dk)) << "run " << i;
+            ASSERT_TRUE(same_bits(gradients.dv, first_gradients.dv)) << "run " << i;
+        }
     }
 }
 

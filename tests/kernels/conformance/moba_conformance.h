@@ -44,7 +44,7 @@ struct Target {
     Backend backend = Backend::cpu;
     DataType dtype = DataType::fp32;
     std::shared_ptr<Memory> memory;
-    bool any_shape = false;  ///< also head sizes and block sizes that are no powers of two
+    bool any_shape = false;  ///< also head sizes that are no multiples of 8
     int repeats = 3;         ///< runs that must agree bit for bit
 };
 
@@ -127,6 +127,12 @@ inline Problem shape(std::int64_t seqlen, std::int64_t head_dim, std::int64_t bl
     return shape(1, seqlen, 1, 1, head_dim, block_size, topk);
 }
 
+/// Some sequences begin with rows before every key.
+std::vector<Case> more_queries_than_keys(DataType dtype);
+/// Multiples of 8 beside the widths that kernels are made for.
+std::vector<Case> odd_head_dims(DataType dtype);
+/// Not a power of two from 16 on.
+std::vector<Case> odd_block_sizes(DataType dtype);
 /// Shapes that every backend takes, plus odd ones for targets with any_shape.
 std::vector<Case> standard_cases(const Target& target);
 Case make_case(const std::string& name, Problem p, DataType dtype, unsigned seed);

@@ -81,8 +81,8 @@ protected:
 
 TEST_P(CudaAttention, EveryHeadAndBlockSize) {
     unsigned seed = 100;
-    for (const std::int64_t head_dim : {32, 64, 96, 128, 256}) {
-        for (const std::int64_t block_size : {16, 32, 64, 128, 256, 512}) {
+    for (const std::int64_t head_dim : {32, 64, 96, 128, 256, 16, 56, 88, 120, 176}) {
+        for (const std::int64_t block_size : {16, 32, 64, 128, 256, 512, 1, 9, 24, 48, 80, 100, 130, 320, 600, 1024}) {
             const std::int64_t tokens = 3 * std::max<std::int64_t>(block_size, 128) + 37;
             const Case c = make_case("d " + std::to_string(head_dim) + ", B " + std::to_string(block_size),
                                      shape(tokens, 2, 1, head_dim, block_size, 4), dtype(), seed++);
@@ -91,9 +91,27 @@ TEST_P(CudaAttention, EveryHeadAndBlockSize) {
     }
 }
 
+/// Many runs a block, own queries of a block in several items, windows of less than a sequence.
+TEST_P(CudaAttention, VeryLargeBlocks) {
+    for (const std::int64_t block_size : {2048, 3000, 4096, 16384}) {
+        const Case c =
+            make_case("B " + std::to_string(block_size),
+                      shape(2 * block_size + 700, 2, 1, block_size == 4096 ? 128 : 64, block_size, 3), dtype(), 150);
+        judge(c, draw_selection(c, Draw::uniform, 151), 40);
+    }
+}
+
+/// Their tables do not fit in shared memory at once.
+TEST_P(CudaAttention, ListsInRanges) {
+    Problem p = shape(60000, 2, 1, 64, 1, 12);
+    p.seqlen_q = 200;
+    const Case c = make_case("60000 blocks of one key", p, dtype(), 160);
+    judge(c, draw_selection(c, Draw::uniform, 161), 200);
+}
+
 TEST_P(CudaAttention, LongAndSkewedLists) {
     for (const Draw draw : {Draw::uniform, Draw::sink, Draw::skewed, Draw::recent}) {
-        for (const std::int64_t block_size : {32, 128}) {
+        for (const std::int64_t block_size : {32, 128, 100, 8}) {
             const Case c = make_case("draw " + std::to_string(static_cast<int>(draw)),
                                      shape(5001, 2, 1, 128, block_size, 6), dtype(), 200);
             judge(c, draw_selection(c, draw, 201), 100);
@@ -111,7 +129,7 @@ TEST_P(CudaAttention, TopKFromOneTo64) {
 TEST_P(CudaAttention, SequencesOfEveryLength) {
     const std::vector<std::int32_t> queries = {1, 0, 127, 128, 129, 5, 300, 0},
                                     keys = {1, 0, 127, 128, 129, 400, 300, 64};
-    for (const std::int64_t block_size : {16, 128, 256}) {
+    for (const std::int64_t block_size : {16, 128, 256, 7, 48, 130}) {
         const Case c = make_varlen_case("B " + std::to_string(block_size), shape(1, 4, 2, 64, block_size, 3), queries,
                                         keys, dtype(), 400);
         judge(c, draw_selection(c, Draw::uniform, 401), 1000);

@@ -54,8 +54,8 @@ protected:
 
 TEST_P(CudaBackward, EveryHeadAndBlockSize) {
     unsigned seed = 1100;
-    for (const std::int64_t head_dim : {32, 64, 96, 128, 256}) {
-        for (const std::int64_t block_size : {16, 32, 64, 128, 256, 512}) {
+    for (const std::int64_t head_dim : {32, 64, 96, 128, 256, 16, 56, 88, 120, 176}) {
+        for (const std::int64_t block_size : {16, 32, 64, 128, 256, 512, 1, 9, 24, 48, 80, 100, 130, 320, 600}) {
             const std::int64_t tokens = 2 * std::max<std::int64_t>(block_size, 128) + 37;
             const Case c = make_case("d " + std::to_string(head_dim) + ", B " + std::to_string(block_size),
                                      shape(tokens, 2, 1, head_dim, block_size, 3), dtype(), seed++);
@@ -64,9 +64,26 @@ TEST_P(CudaBackward, EveryHeadAndBlockSize) {
     }
 }
 
+/// Many runs a block, own queries of a block in several items.
+TEST_P(CudaBackward, VeryLargeBlocks) {
+    for (const std::int64_t block_size : {1024, 1500, 2048}) {
+        const Case c = make_case("B " + std::to_string(block_size), shape(block_size + 700, 2, 1, 64, block_size, 2),
+                                 dtype(), 1170);
+        judge(c, draw_selection(c, Draw::uniform, 1171));
+    }
+}
+
+/// Their tables do not fit in shared memory at once.
+TEST_P(CudaBackward, ListsInRanges) {
+    Problem p = shape(60000, 2, 1, 64, 1, 12);
+    p.seqlen_q = 200;
+    const Case c = make_case("60000 blocks of one key", p, dtype(), 1180);
+    judge(c, draw_selection(c, Draw::uniform, 1181));
+}
+
 /// Block 0 is attended to by everyone: more tiles than one thread block takes.
 TEST_P(CudaBackward, SplitRuns) {
-    for (const std::int64_t block_size : {32, 128}) {
+    for (const std::int64_t block_size : {32, 128, 100, 200}) {
         const Case c =
             make_case("sink, B " + std::to_string(block_size), shape(4001, 2, 1, 64, block_size, 2), dtype(), 1200);
         judge(c, draw_selection(c, Draw::sink, 1201));
@@ -97,8 +114,8 @@ TEST_P(CudaBackward, TopKFromOneTo64) {
 TEST_P(CudaBackward, SequencesOfEveryLength) {
     const std::vector<std::int32_t> queries = {1, 0, 127, 128, 129, 5, 300, 0},
                                     keys = {1, 0, 127, 128, 129, 400, 300, 64};
-    for (const std::int64_t block_size : {16, 128, 256}) {
-        for (const std::int64_t head_dim : {64, 256}) {
+    for (const std::int64_t block_size : {16, 128, 256, 7, 48, 130}) {
+        for (const std::int64_t head_dim : {64, 256, 72}) {
             const Case c = make_varlen_case("B " + std::to_string(block_size), shape(1, 4, 2, head_dim, block_size, 3),
                                             queries, keys, dtype(), 1400);
             judge(c, draw_selection(c, Draw::uniform, 1401));

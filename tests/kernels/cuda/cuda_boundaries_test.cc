@@ -62,8 +62,8 @@ protected:
 };
 
 TEST_P(CudaBoundaries, NothingIsTouchedOutsideTheTensors) {
-    for (const std::int64_t block_size : {16, 128}) {
-        for (const std::int64_t head_dim : {64, 256}) {
+    for (const std::int64_t block_size : {16, 128, 5, 150}) {
+        for (const std::int64_t head_dim : {64, 256, 40}) {
             for (const Hostile& hostile : hostile_boundaries()) {
                 Problem p;
                 p.heads_q = 2;

@@ -514,9 +514,38 @@ std::vector<Shape> shapes() {
             add({"TopK" + std::to_string(k) + suffix, {1500}, {1500}, 2, 2, 64, 16, k, dtype});
         }
     }
-    for (const std::int64_t block : {16, 32, 64, 128, 256, 512}) {
+    for (const std::int64_t block : {16, 32, 64, 128, 256, 512, 20, 48, 96, 100, 130, 384, 1000, 1024}) {
         add({"Block" + std::to_string(block), {3000, 3000}, {3000, 3000}, 4, 2, 128, block, 8});
     }
+    for (const std::int64_t block : {1, 2, 3, 5, 7, 12, 14, 15}) {  // rows of a warp have many numbers of candidates
+        for (const std::int64_t k : {4, 16, 64}) {
+            const std::string name = "SmallBlock" + std::to_string(block) + "TopK" + std::to_string(k);
+            add({name, {700, 700}, {700, 700}, 2, 1, 64, block, k, DataType::fp16});
+        }
+    }
+    for (const std::int64_t d : {8, 24, 40, 72, 120, 136, 160, 200, 248}) {
+        add({"OddHeadDim" + std::to_string(d), {600}, {600}, 2, 1, d, 16, 8});
+    }
+    // More lists than shared memory has tables for: 7500 and 8192 of 8 blocks.
+    for (const std::int64_t k : {3, 12, 20, 64}) {
+        add({"ListsInRangesTopK" + std::to_string(k), {150}, {60000}, 2, 1, 32, 1, k, DataType::fp16});
+    }
+    add({"ListsInRangesVarlen",
+         {90, 0, 40, 3},
+         {65536, 0, 300, 58000},
+         2,
+         2,
+         32,
+         1,
+         8,
+         DataType::bf16,
+         Values::normal,
+         Centroids::input_dtype,
+         true});
+    add({"Block4096", {300, 300}, {9000, 9000}, 2, 1, 64, 4096, 8});
+    add({"OwnQueriesOfSeveralItems", {4500}, {4500}, 2, 1, 32, 2048, 3});
+    add({"SmallBlockTies", {900}, {900}, 2, 1, 32, 2, 16, DataType::bf16, Values::integers});
+    add({"SmallBlockEqualKeys", {900}, {900}, 2, 1, 64, 3, 8, DataType::bf16, Values::equal_keys});
     add({"Block512HeadDim96", {1500}, {1500}, 2, 1, 96, 512, 3});
     add({"WideTopK64", {1100}, {1100}, 2, 1, 256, 16, 64});
     add({"WideTopK16", {1100}, {1100}, 2, 1, 256, 16, 16});
@@ -591,7 +620,8 @@ std::vector<Shape> large_shapes() {
         }
     }
     add_many_items("ManyItemsFullPrecision", 128, 8, Centroids::fp32);
-    all.push_back({"MostBlocks", {40}, {896000}, 1, 1, 32, 16, 8});
+    all.push_back({"MostBlocks", {40}, {1048576}, 1, 1, 32, 16, 8});
+    all.push_back({"MostBlocksOfOneKey", {40}, {65536}, 1, 1, 32, 1, 64});
     return all;
 }
 

@@ -390,7 +390,7 @@ TEST_P(CudaScorer, EveryTopK) {
 }
 
 TEST_P(CudaScorer, EveryBlockSize) {
-    for (const std::int64_t block : {16, 32, 64, 128, 256, 512}) {
+    for (const std::int64_t block : {16, 32, 64, 128, 256, 512, 48, 240, 1024}) {
         expect_all({shape({1700, 1700}, {1700, 1700}, 128, block, 5)});
         if (HasFatalFailure()) return;
     }

@@ -5,6 +5,7 @@ and beyond its limits, cu_seqlens and selections with all that can stand in them
 here, from the rules of kernels.h, not by the module.
 """
 
+from fractions import Fraction
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import mobalab_kernels as mk
 from . import layouts
 from .calls import (
     ARRAYS,
+    ATTENDING,
     BLOCK,
     BLOCKS,
     FP32,
@@ -224,8 +226,8 @@ def _taken(fw, shapes):
     _, sk, hk, dim = shapes["k"]
     _, sq, hq, _ = shapes.get("q", shapes["k"])
     width = shapes.get("weight", shapes.get("conv_weight", (hk, dim, 1)))[2]
-    dims = (32, 64, 96, 128, 256) if fw.device == "cuda" else range(1, 1000)
-    return dim in dims and hk > 0 and hq > 0 and hq % hk == 0 and sq <= sk and 1 <= width <= 8
+    dims = range(8, 257, 8) if fw.device == "cuda" else range(1, 1000)
+    return dim in dims and hk > 0 and hq > 0 and hq % hk == 0 and 1 <= width <= 8
 
 
 def _shape_expectation(function, name):
@@ -363,8 +365,8 @@ NO_NUMBERS = [
 
 
 def _good_number(fw, function, name, value):
-    """CUDA takes some block sizes only."""
-    if fw.device == "cuda" and name == "block_size" and value not in (16, 32, 64, 128, 256, 512):
+    """CUDA takes blocks of up to 16384 keys."""
+    if fw.device == "cuda" and name == "block_size" and value > 16384:
         return refused() if "selection" in ARRAYS[function] else refused("block_size")
     return RIGHT
 
@@ -464,6 +466,30 @@ def keep_first_rows(fw):
     for function in ARRAYS:
         if function not in KEEPS_FIRST:
             yield _row(function, "keyword keep_first", Refused(TypeError, ("keep_first",)), keep_first=True)
+
+
+# ---- scale
+
+
+GOOD_SCALES = [None, 0.125, 1, 0.01, np.float32(0.3), np.float64(0.3), np.float16(0.5), np.int8(1), Fraction(1, 3)]
+BAD_SCALES = [0, 0.0, -0.0, -0.125, -1, float("nan"), float("inf"), -float("inf"), 1e-31, 1.1e30, 2**200, 10**400]
+NO_SCALES = ["0.125", True, np.bool_(True), [0.125], np.array(0.125), np.array([0.125]), 1j, np.complex64(1), "auto"]
+
+
+def scale_rows(fw):
+    for function in ATTENDING:
+        for value in GOOD_SCALES:
+            for packed in (False, True):
+                yield _row(function, f"scale = {value!r}{', packed' * packed}", RIGHT, packed, scale=value)
+        for value in BAD_SCALES:
+            wanted = refused("scale = ", "must be in", "nearest valid choice", kind=ValueError)
+            yield _row(function, f"scale = {str(value)[:20]}", wanted, scale=value)
+        for value in NO_SCALES:
+            wanted = refused("scale = ", "a number or None", kind=TypeError)
+            yield _row(function, f"scale = {value!r}", wanted, scale=value)
+    for function in ARRAYS:
+        if function not in ATTENDING:
+            yield _row(function, "keyword scale", Refused(TypeError, ("scale",)), scale=0.125)
 
 
 def given_centroids_rows(fw):
@@ -675,22 +701,10 @@ def _boundary_pairs(fw, function, names, lengths):
         packed=True,
         cu_seqlens_k=lambda fw: fw.array(np.array([0, 37, SEQ]), "int32"),
     )
-    more_queries = [0, 40, 40, SEQ]
-    yield _row(
-        function,
-        "a sequence of more queries than keys",
-        refused("queries"),
-        packed=True,
-        cu_seqlens_q=lambda fw: fw.array(np.array(more_queries), "int32"),
-    )
-    yield _row(
-        function,
-        "a sequence of more queries than keys, lengths given",
-        ANY if fw.device == "cuda" else refused("queries"),
-        packed=True,
-        cu_seqlens_q=lambda fw: fw.array(np.array(more_queries), "int32"),
-        **lengths,
-    )
+    for label, more_queries in {"more queries than keys": [0, 40, 40, SEQ], "no keys": [0, 37, 40, SEQ]}.items():
+        cu = lambda fw, more_queries=more_queries: fw.array(np.array(more_queries), "int32")  # noqa: E731
+        yield _row(function, f"a sequence of {label}", RIGHT, packed=True, cu_seqlens_q=cu)
+        yield _row(function, f"a sequence of {label}, lengths given", RIGHT, packed=True, cu_seqlens_q=cu, **lengths)
 
 
 def _length_rows(fw, function, lengths):
@@ -846,6 +860,12 @@ def gradient_rows(fw):
         )
         yield Row(
             "moba_attention",
+            f"all require grad, scale{', packed' * packed}",
+            lambda fw, packed=packed: {**all_of_them(fw, packed), "scale": 0.3},
+            RIGHT,
+        )
+        yield Row(
+            "moba_attention",
             f"all require grad, routed by quest{', packed' * packed}",
             lambda fw, packed=packed: {**all_of_them(fw, packed), "scorer": "quest"},
             RIGHT if fw.device == "cpu" else RIGHT_IF_TAKEN,
@@ -870,6 +890,7 @@ def rows(fw):
         number_rows,
         scorer_rows,
         keep_first_rows,
+        scale_rows,
         given_centroids_rows,
         boundary_rows,
         selection_rows,
