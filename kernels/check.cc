@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
@@ -235,6 +236,18 @@ bool uses_scorer(Operation operation) {
            operation == Operation::moba_forward;
 }
 
+bool attends(Operation operation) {
+    return operation == Operation::attention_forward || operation == Operation::moba_forward ||
+           operation == Operation::attention_backward;
+}
+
+Status check_scale(const Problem& p) {
+    if (!p.scale.has_value() || (*p.scale >= min_scale && *p.scale <= max_scale)) return {};
+    const double nearest = *p.scale > 0.0 ? std::clamp(*p.scale, min_scale, max_scale) : default_scale(p.head_dim);
+    return invalid(fmt::format("scale = {}: must be in [{}, {}]; nearest valid choice: {}", *p.scale, min_scale,
+                               max_scale, nearest));
+}
+
 bool is_conv(Operation operation) {
     return operation == Operation::key_conv_forward || operation == Operation::key_conv_backward;
 }
@@ -290,6 +303,10 @@ Status overlapping_rows(const char* name, const Shape& shape, const Footprint& f
 
 }  // namespace
 
+double default_scale(std::int64_t head_dim) {
+    return 1.0 / std::sqrt(static_cast<double>(head_dim));
+}
+
 Status check_problem(Operation operation, const Problem& problem, bool host_memory) {
     const Side side = side_of(operation);
     const bool blocks = !is_conv(operation);
@@ -307,6 +324,9 @@ Status check_problem(Operation operation, const Problem& problem, bool host_memo
     if (Status s = check_volumes(problem, side); !s.ok()) return s;
     if (uses_scorer(operation)) {
         if (Status s = check_scorer(problem); !s.ok()) return s;
+    }
+    if (attends(operation)) {
+        if (Status s = check_scale(problem); !s.ok()) return s;
     }
     if (problem.cu_seqlens_k == nullptr) return {};
     if (Status s = check_aligned("cu_seqlens_k", problem.cu_seqlens_k, sizeof(std::int32_t)); !s.ok()) return s;

@@ -11,7 +11,7 @@
 
 namespace mobalab::kernels {
 
-/// The rules of kernels.h for the integers of a problem. With `host_memory` the contents of cu_seqlens are checked as
+/// The rules of kernels.h for the numbers of a problem. With `host_memory` the contents of cu_seqlens are checked as
 /// well. The message names the value, the rule and the nearest valid choice.
 Status check_problem(Operation operation, const Problem& problem, bool host_memory);
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,7 +26,8 @@ namespace mobalab::kernels {
 //   - equal scores: the higher block index wins; a score that is NaN ranks above every number, +inf included (as in
 //     torch.topk), so a NaN key is kept and shows in the rows that could see it; among NaN the higher block; a score of
 //     -inf is no candidate;
-//   - attention is one exact softmax over all kept keys at positions <= p, scale head_dim^-1/2;
+//   - attention is one exact softmax over all kept keys at positions <= p, of q . key times Problem::scale, which is
+//     head_dim^-1/2 unless it is given;
 //   - no gradient flows through routing or centroids.
 //
 // NaN and infinity: a row depends on its own query and on what it may look at, nothing else. A key that is NaN changes
@@ -60,7 +62,14 @@ struct [[nodiscard]] Status {
     bool ok() const { return code == StatusCode::ok; }
 };
 
-/// Every integer of one problem.
+/// What a softmax scale may be: with these, fp32 holds it, and its product with log2(e), as normal numbers. 0 and below
+/// are refused: 0 weighs all kept keys alike without a look at the queries, and a negative one is negated queries.
+inline constexpr double min_scale = 1e-30, max_scale = 1e30;
+
+/// The softmax scale that is not given: head_dim^-1/2 (Attention Is All You Need, 2017, section 3.2.1).
+double default_scale(std::int64_t head_dim);
+
+/// Every number of one problem.
 ///
 /// Tensors are [batch, seqlen, heads, head_dim]. With cu_seqlens they are [total, heads, head_dim] (a batch of 1), and
 /// sequence b owns tokens [cu_seqlens[b], cu_seqlens[b + 1]); seqlen_* is then the longest sequence and total_* =
@@ -88,6 +97,10 @@ struct Problem {
     /// others ignore it.
     bool keep_first = false;
 
+    /// What q . key is multiplied with before the softmax, in [min_scale, max_scale]; none: head_dim^-1/2. Of the
+    /// operations that attend; routing scores are unscaled.
+    std::optional<double> scale;
+
     /// [batch + 1], backend's memory; both or neither. Operations on keys alone look at cu_seqlens_k only.
     const std::int32_t* cu_seqlens_q = nullptr;
     const std::int32_t* cu_seqlens_k = nullptr;
@@ -104,6 +117,7 @@ struct Problem {
     std::int64_t sub_blocks() const { return blocks() * scorer.sub_blocks; }
     /// Elements of `centroids` (see compute_centroids); 0 where the scorer keeps none.
     std::int64_t centroid_elements() const { return parts_of(scorer.kind) * sub_blocks() * heads_k * head_dim; }
+    double softmax_scale() const { return scale.value_or(default_scale(head_dim)); }
     DataType centroid_dtype() const { return centroids == Centroids::fp32 ? DataType::fp32 : dtype; }
     /// Slots of a row of `selection`: the blocks it keeps beside its own, at most.
     std::int64_t routed() const { return std::min(topk, std::max<std::int64_t>(1, longest_blocks())) - 1; }

@@ -24,8 +24,8 @@ static_assert(static_cast<int>(mk::ScorerKind::mean) == MOBALAB_SCORER_mean);
 static_assert(static_cast<int>(mk::ScorerKind::random) == MOBALAB_SCORER_random);
 
 /// Other languages declare the struct themselves: no hidden padding.
-static_assert(sizeof(MobalabProblem) ==
-              12 * sizeof(int64_t) + 4 * sizeof(int32_t) + sizeof(uint64_t) + 2 * sizeof(const int32_t*));
+static_assert(sizeof(MobalabProblem) == 12 * sizeof(int64_t) + 4 * sizeof(int32_t) + sizeof(uint64_t) +
+                                            2 * sizeof(const int32_t*) + sizeof(double));
 
 MobalabStatus report(MobalabStatus code, std::string_view text, char* message, size_t message_size) {
     if (code != MOBALAB_OK && message != nullptr && message_size > 0) {
@@ -77,6 +77,7 @@ mk::Problem to_problem(const MobalabProblem& c) {
     p.total_q = c.total_q;
     p.total_k = c.total_k;
     p.total_blocks = c.total_blocks;
+    if (c.scale != 0.0) p.scale = c.scale;
     return p;
 }
 

@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or a function below changes. */
-#define MOBALAB_KERNELS_ABI 4
+#define MOBALAB_KERNELS_ABI 5
 
 typedef enum { MOBALAB_FP32 = 0, MOBALAB_BF16 = 1, MOBALAB_FP16 = 2 } MobalabDataType;
 typedef enum { MOBALAB_CPU = 0, MOBALAB_CPU_REFERENCE = 1, MOBALAB_CUDA = 2 } MobalabBackend;
@@ -71,6 +71,7 @@ typedef struct {
     int64_t total_q;
     int64_t total_k;
     int64_t total_blocks;
+    double scale; /* of the softmax, in [1e-30, 1e30]; 0: head_dim^-1/2. Of operations that attend */
 } MobalabProblem;
 
 /* A stride that is not given. Zero is a stride like any other: every entry along that extent is the same memory. */

@@ -1,6 +1,5 @@
 #include "kernels/cpu/block_tile.h"
 
-#include <cmath>
 #include <limits>
 
 #include "kernels/cpu/parallel.h"
@@ -31,7 +30,7 @@ float exp_floor() {
 }  // namespace
 
 BlockTile::BlockTile(const Problem& p)
-    : scale(1.0F / std::sqrt(static_cast<float>(p.head_dim))),
+    : scale(static_cast<float>(p.softmax_scale())),
       keys(round_up(std::min(p.block_size, p.seqlen_k), column_quantum), p.head_dim),
       values(keys.rows(), p.head_dim),
       queries(tile_rows, p.head_dim),

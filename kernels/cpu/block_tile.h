@@ -44,7 +44,7 @@ struct BlockTile {
 
     void load(const Problem& p, ConstTensor k, ConstTensor v, const Sequence& s, Index head, Index block_number);
 
-    /// queries: scaled by head_dim^-1/2; fills `queries` and `scores` = queries . keys, -inf where a key is hidden.
+    /// queries: scaled by the softmax scale; fills `queries` and `scores` = queries . keys, -inf where a key is hidden.
     void score(const Problem& p, ConstTensor q, const Sequence& s, Index head, const RowSpan& span);
 
     auto keys_view() const { return keys.topRows(padded); }

@@ -13,6 +13,7 @@ constexpr std::int64_t queries_per_task = 16;
 /// One key head of one sequence as matrices of doubles.
 struct Head {
     std::int64_t d;
+    double scale;
     std::vector<double> k, v;
     Vector key(std::int64_t i) const { return {k.data() + i * d, d}; }
     Vector value(std::int64_t i) const { return {v.data() + i * d, d}; }
@@ -45,9 +46,8 @@ std::vector<std::int64_t> visible_keys(const Problem& p, const cpu::Sequence& s,
 }
 
 Softmax softmax(const Eigen::VectorXd& query, const Head& head, std::vector<std::int64_t> keys) {
-    const double scale = 1.0 / std::sqrt(static_cast<double>(head.d));
     Softmax result{std::move(keys), {}, 0.0};
-    for (const std::int64_t i : result.keys) result.probability.push_back(scale * query.dot(head.key(i)));
+    for (const std::int64_t i : result.keys) result.probability.push_back(head.scale * query.dot(head.key(i)));
     const double highest = *std::max_element(result.probability.begin(), result.probability.end());
     double sum = 0.0;
     for (double& value : result.probability) sum += value = std::exp(value - highest);
@@ -57,14 +57,13 @@ Softmax softmax(const Eigen::VectorXd& query, const Head& head, std::vector<std:
 }
 
 Head load_head(const Problem& p, const cpu::Sequence& s, const Rows& k, const Rows& v, std::int64_t head, int threads) {
-    return {p.head_dim, gather(k, s.k_begin, s.keys, head, p.head_dim, threads),
+    return {p.head_dim, p.softmax_scale(), gather(k, s.k_begin, s.keys, head, p.head_dim, threads),
             gather(v, s.k_begin, s.keys, head, p.head_dim, threads)};
 }
 
 /// Adds one query's share to the gradients of its head; dk and dv are [keys, d] of one sequence and key head.
 void add_gradients(const Softmax& softmax, const Head& head, const Eigen::VectorXd& query, const Eigen::VectorXd& d_out,
                    Eigen::Map<Eigen::VectorXd> dq, std::vector<double>& dk, std::vector<double>& dv) {
-    const double scale = 1.0 / std::sqrt(static_cast<double>(head.d));
     std::vector<double> d_probability;
     double mean = 0.0;  // sum of p * dp, which is also dout . out
     for (std::size_t i = 0; i < softmax.keys.size(); ++i) {
@@ -73,7 +72,7 @@ void add_gradients(const Softmax& softmax, const Head& head, const Eigen::Vector
     }
     for (std::size_t i = 0; i < softmax.keys.size(); ++i) {
         const std::int64_t key = softmax.keys[i];
-        const double d_score = scale * softmax.probability[i] * (d_probability[i] - mean);
+        const double d_score = head.scale * softmax.probability[i] * (d_probability[i] - mean);
         dq += d_score * head.key(key);
         Eigen::Map<Eigen::VectorXd>(dk.data() + key * head.d, head.d) += d_score * query;
         Eigen::Map<Eigen::VectorXd>(dv.data() + key * head.d, head.d) += softmax.probability[i] * d_out;

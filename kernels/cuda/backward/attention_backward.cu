@@ -172,8 +172,8 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
     args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     args.block_size = static_cast<std::int32_t>(problem.block_size);
     args.keys_per_list = workspace.plan.lists.keys_per_list;
-    args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(problem.head_dim)));
-    args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.scale = static_cast<float>(problem.softmax_scale());
+    args.scale_log2 = static_cast<float>(std::numbers::log2e * problem.softmax_scale());
     args.sequences = workspace.plan.lists.sequences;
     return args;
 }

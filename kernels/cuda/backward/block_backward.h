@@ -94,8 +94,8 @@ struct BlockBackwardArgs {
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
     std::int32_t run = 0;     ///< of every list
-    float scale = 0.0f;       ///< head_dim^-1/2
-    float scale_log2 = 0.0f;  ///< head_dim^-1/2 * log2(e)
+    float scale = 0.0f;       ///< of the softmax
+    float scale_log2 = 0.0f;  ///< the same * log2(e)
     Sequences sequences;
     ListView lists;
     UnitView units;

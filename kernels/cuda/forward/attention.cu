@@ -4,7 +4,6 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
-#include <cmath>
 #include <numbers>
 
 #include "kernels/cuda/forward/block_forward.h"
@@ -122,7 +121,7 @@ BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, Const
     args.keys_per_list = workspace.plan.lists.keys_per_list;
     args.slots = static_cast<std::int32_t>(problem.routed());
     args.windows.token_windows = workspace.plan.lists.token_windows;
-    args.scale_log2 = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(problem.head_dim)));
+    args.scale_log2 = static_cast<float>(std::numbers::log2e * problem.softmax_scale());
     args.sequences = workspace.plan.lists.sequences;
     args.partials = workspace.partials;
     return args;

@@ -76,7 +76,7 @@ struct BlockForwardArgs {
     std::int32_t keys_per_list = 128;
     std::int32_t slots = 0;          ///< topk - 1
     std::int32_t partial_bytes = 0;  ///< of one partial row: head_dim * 2
-    float scale_log2 = 0;            ///< head_dim^-1/2 * log2(e)
+    float scale_log2 = 0;            ///< softmax scale * log2(e)
     Sequences sequences;
     ListView lists;
     WindowRange windows;

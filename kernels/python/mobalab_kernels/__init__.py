@@ -26,6 +26,7 @@ What all functions share:
 - keep_first=True keeps block 0 of its sequence in every row that has it as a candidate, whatever its score: it counts
   as one of the topk (of at least 2) and stands first in the selection. Trained models give their first tokens much of
   the attention.
+- scale is that of q . key in the softmax, None for head_dim ** -0.5; routing does not look at it.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.
 - threads: CPU threads, 0 for all.
 - moba_attention alone is differentiable. The others refuse tensors that require grad while autograd records.

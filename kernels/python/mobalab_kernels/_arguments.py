@@ -6,6 +6,7 @@ others.
 """
 
 import difflib
+import math
 import numbers
 import sys
 from typing import NamedTuple
@@ -20,6 +21,7 @@ INT64_MAX = 2**63 - 1
 UINT64_MAX = 2**64 - 1
 MAX_EXTENT = 2**31 - 1
 MAX_THREADS = 4096
+MIN_SCALE, MAX_SCALE = 1e-30, 1e30
 
 
 class Argument(NamedTuple):
@@ -90,6 +92,23 @@ def check_range(name, value, least, most):
     if not least <= value <= most:
         raise invalid(name, f"= {value}", f"in [{least}, {most}]", min(max(value, least), most))
     return value
+
+
+def softmax_scale(name, value, head_dim):
+    """The float of a softmax scale, 0 (which to the library is head_dim^-1/2) for None; no bool, no array."""
+    if value is None:
+        return 0.0
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        kind = type(value).__name__
+        raise invalid_type(name, f"= {value!r} ({kind})", "a number or None", "None, for head_dim ** -0.5")
+    try:
+        number = float(value)
+    except OverflowError:  # of an int
+        number = math.inf if value > 0 else -math.inf
+    if not MIN_SCALE <= number <= MAX_SCALE:
+        nearest = MAX_SCALE if number > MAX_SCALE else MIN_SCALE if number > 0 else max(head_dim, 1) ** -0.5
+        raise invalid(name, f"= {number}", f"in [{MIN_SCALE}, {MAX_SCALE}]", nearest)
+    return number
 
 
 def scorer(name, value):

@@ -83,6 +83,7 @@ def moba_attention(
     scorer="mean",
     scorer_seed=0,
     keep_first=False,
+    scale=None,
     threads=0,
 ):
     """MoBA attention of torch tensors, causal; differentiable (once) in q, k, v and conv_weight.
@@ -91,8 +92,9 @@ def moba_attention(
     dtype and device. Any strides are taken without a copy as long as rows of head_dim are contiguous (on CUDA devices:
     and start at multiples of 16 bytes); other layouts are copied. Returns out like q.
     conv_weight: float32 [heads_k, head_dim, width] applies the key convolution first; routing and attention both use
-    its output. scorer: how a query scores a block, keep_first: whether block 0 is always kept, see the module. No
-    gradient flows through the routing. Under torch.autocast q, k and v are cast to its dtype, as by
+    its output. scorer: how a query scores a block, keep_first: whether block 0 is always kept, see the module.
+    scale: of q . key in the softmax, a number in [1e-30, 1e30]; None: head_dim ** -0.5. Routing does not look at it, and
+    no gradient flows through it. Under torch.autocast q, k and v are cast to its dtype, as by
     torch.nn.functional.scaled_dot_product_attention; conv_weight stays float32.
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
@@ -126,4 +128,4 @@ def moba_attention(
         "scorer_seed": scorer_seed,
         "keep_first": keep_first,
     }
-    return _MobaAttention.apply(q, k, v, block_size, topk, routing, options)
+    return _MobaAttention.apply(q, k, v, block_size, topk, routing, {**options, "scale": scale})

@@ -21,6 +21,7 @@ class _Call:
         scorer="mean",
         scorer_seed=0,
         keep_first=False,
+        scale=None,
         keys=None,
         cu_seqlens=None,
         lengths=None,
@@ -36,6 +37,7 @@ class _Call:
         self.keep_first = flag("keep_first", keep_first)
         self.block_size, self.topk = integer("block_size", block_size), integer("topk", topk)
         self.threads = integer("threads", threads)
+        self.scale = scale
         check_all_or_none(cu_seqlens, "packed sequences need both")
         check_all_or_none(lengths, "the caller gives all of the lengths or none")
         lengths = {name: integer(name, value) for name, value in given(**lengths).items()}
@@ -67,6 +69,7 @@ class _Call:
         p.dtype, p.centroids = _arguments.DTYPES[self.arrays.dtype], int(fp32_centroids)
         p.scorer, p.sub_blocks, p.scorer_seed = self.scorer.number, self.sub_blocks, self.scorer_seed
         p.keep_first = int(self.keep_first)
+        p.scale = _arguments.softmax_scale("scale", self.scale, p.head_dim)
         if self.arrays.boundaries:
             self._fill_packed(p, lengths)
         elif extents["batch"] == 0:  # to the library one batch of nothing
@@ -322,12 +325,14 @@ def attention_forward(
     max_seqlen_q=None,
     max_seqlen_k=None,
     total_blocks=None,
+    scale=None,
     threads=0,
 ):
     """Attention over each query's own and selected blocks, causal.
 
     q, k: as in route(); v: like k. selection: int32 [heads_q, tokens_q, routed], contiguous, each row a set: the order
     is free, a block named twice counts once, entries that are no candidates of their row are ignored.
+    scale: of q . key in the softmax, a number in [1e-30, 1e30]; None: head_dim ** -0.5.
     Returns (out like q, lse float32 [heads_q, tokens_q]): lse is the natural logarithm of the sum of exponentials, +inf
     (and out 0) for a row that sees no key. Not differentiable: see attention_backward and moba_attention.
     """
@@ -337,6 +342,7 @@ def attention_forward(
         block_size=block_size,
         topk=topk,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        scale=scale,
         threads=threads,
     )
     out = call.empty_like("q")
@@ -368,12 +374,13 @@ def moba_forward(
     scorer="mean",
     scorer_seed=0,
     keep_first=False,
+    scale=None,
     threads=0,
 ):
     """route() and attention_forward() in one call.
 
-    q, k: as in route(); v: like k. Returns (out, lse, selection) as they do. Not differentiable: tensors that require
-    grad are refused while autograd records; moba_attention is differentiable.
+    q, k: as in route(); v: like k; scale: as in attention_forward(). Returns (out, lse, selection) as they do. Not
+    differentiable: tensors that require grad are refused while autograd records; moba_attention is differentiable.
     """
     call = _Call(
         "moba_forward",
@@ -385,6 +392,7 @@ def moba_forward(
         scorer_seed=scorer_seed,
         keep_first=keep_first,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        scale=scale,
         threads=threads,
     )
     out = call.empty_like("q")
@@ -417,12 +425,13 @@ def attention_backward(
     max_seqlen_q=None,
     max_seqlen_k=None,
     total_blocks=None,
+    scale=None,
     threads=0,
 ):
     """Gradients of attention_forward, recomputed from lse.
 
-    q, k, v, selection: what attention_forward was given; out, lse: what it returned; d_out: gradient of the loss by
-    out, like q. Returns (dq, dk, dv) like q, k and v; no gradient flows through the selection. Not itself
+    q, k, v, selection, scale: what attention_forward was given; out, lse: what it returned; d_out: gradient of the loss
+    by out, like q. Returns (dq, dk, dv) like q, k and v; no gradient flows through the selection. Not itself
     differentiable.
     """
     call = _Call(
@@ -431,6 +440,7 @@ def attention_backward(
         block_size=block_size,
         topk=topk,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        scale=scale,
         threads=threads,
     )
     gradients = tuple(call.empty_like(name) for name in ("q", "k", "v"))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ._errors import INVALID_ARGUMENT, Error, InvalidValue, invalid
 
 FILE = "libmobalab_kernels.so"
-ABI = 4
+ABI = 5
 MESSAGE_SIZE = 1024
 
 CPU, CPU_REFERENCE, CUDA = 0, 1, 2
@@ -46,6 +46,7 @@ class Problem(ctypes.Structure):
         ("total_q", ctypes.c_int64),
         ("total_k", ctypes.c_int64),
         ("total_blocks", ctypes.c_int64),
+        ("scale", ctypes.c_double),  # 0: head_dim^-1/2
     ]
 
 

@@ -145,6 +145,10 @@ const std::vector<Row> rows = {
     {"keep_first -1", route, [](CCall& c) { c.problem.keep_first = -1; }, invalid, "keep_first = -1: must be 0.*: 0"},
     {"keep_first max", attention, [](CCall& c) { c.problem.keep_first = int32_max; }, invalid, "keep_first = 21474.*: 1"},
     {"keep_first min", route_given, [](CCall& c) { c.problem.keep_first = int32_min; }, invalid, "keep_first = -2147.*: 0"},
+    {"scale -1", moba, [](CCall& c) { c.problem.scale = -1.0; }, invalid, "scale = -1: must be in \\[1e-30, 1e\\+30\\].*: 0.125"},
+    {"scale nan", attention, [](CCall& c) { c.problem.scale = std::nan(""); }, invalid, "scale = -?nan: must be in.*: 0.125"},
+    {"scale inf", backward, [](CCall& c) { c.problem.scale = INFINITY; }, invalid, "scale = inf: must be in.*: 1e\\+30"},
+    {"scale 1e-31", moba, [](CCall& c) { c.problem.scale = 1e-31; }, invalid, "scale = 1e-31: must be in.*: 1e-30"},
     {"sub_blocks 0", conv_centroids, [](CCall& c) { c.problem.sub_blocks = 0; }, invalid, "sub_blocks = 0: must.*: 1"},
     {"sub_blocks 2 of mean", moba, [](CCall& c) { c.problem.sub_blocks = 2; }, invalid,
      "sub_blocks = 2: must be 1 with scorer mean.*: 1"},
@@ -407,6 +411,12 @@ const std::vector<Row> rows = {
      ok, "", Where::host},
     {"backward looks at no keep_first", backward, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
     {"nor do centroids", centroids, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
+    {"scale", attention, [](CCall& c) { c.problem.scale = 0.75; }, ok, ""},
+    {"scale", moba, [](CCall& c) { c.problem.scale = 0.03; }, ok, ""},
+    {"scale", backward, [](CCall& c) { c.problem.scale = 0.25; }, ok, ""},
+    {"large scale, of exact scores", moba, [](CCall& c) { c.problem.scale = 0x1p90; }, ok, ""},
+    {"smallest scale", moba, [](CCall& c) { c.problem.scale = 1e-30; }, ok, ""},
+    {"routing looks at no scale", route, [](CCall& c) { c.problem.scale = -INFINITY; }, ok, ""},
     {"seed of another scorer", route, [](CCall& c) { c.problem.scorer_seed = ~uint64_t{0}; }, ok, ""},
     {"variable lengths", moba, use_boundaries, ok, ""},
     {"variable lengths", backward, use_boundaries, ok, ""},
@@ -725,7 +735,7 @@ TEST(CInterface, QuestionsAreCheckedToo) {
     char text[256] = "";
     MobalabProblem problem{};
     uint64_t bytes = 7;
-    EXPECT_EQ(mobalab_abi(), 4);
+    EXPECT_EQ(mobalab_abi(), 5);
     EXPECT_EQ(mobalab_workspace_size(99, &problem, MOBALAB_CPU, &bytes, text, sizeof(text)), invalid);
     EXPECT_NE(std::string(text).find("operation = 99"), std::string::npos) << text;
     EXPECT_EQ(mobalab_workspace_size(route, &problem, MOBALAB_CPU, nullptr, text, sizeof(text)), invalid);

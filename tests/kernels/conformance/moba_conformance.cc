@@ -127,6 +127,25 @@ void judge_attention(const Target& target, const Case& c, const Attention& got) 
     EXPECT_LE(largest_difference(got.lse, want.lse), tolerance(target).lse);
 }
 
+/// Of the backward pass over the selection of the forward one.
+void judge_gradients(const Target& target, const Case& c, const Attention& forward) {
+    const Gradients got = run_backward(target, c, forward, forward.selection);
+    ASSERT_TRUE(got.status.ok()) << got.status.message;
+    const Problem p = c.host_problem();
+    const reference::AttentionGradients want = reference::attention_backward(
+        p, rows_of(wide(c.q), p.heads_q, p.head_dim), rows_of(wide(c.k), p.heads_k, p.head_dim),
+        rows_of(wide(c.v), p.heads_k, p.head_dim), rows_of(wide(c.d_out), p.heads_q, p.head_dim),
+        forward.selection.data());
+    // A single key has P = 1 and exactly no gradient through the softmax: there is nothing to be relative to.
+    const auto small = [](const std::vector<double>& values) {
+        return std::all_of(values.begin(), values.end(), [](double x) { return std::abs(x) < 1e-9; });
+    };
+    const double bound = tolerance(target).gradient;
+    EXPECT_LE(relative_error(got.dq, want.dq), small(want.dq) ? 1.0 : bound);
+    EXPECT_LE(relative_error(got.dk, want.dk), small(want.dk) ? 1.0 : bound);
+    EXPECT_LE(relative_error(got.dv, want.dv), bound);
+}
+
 /// Two widths a case; over the cases every width has its turn.
 std::array<int, 2> widths_for(int turn) {
     return {1 + turn % max_conv_width, max_conv_width - turn % max_conv_width};
@@ -331,6 +350,30 @@ TEST_P(MobaConformance, HugeQueries) {
     }
 }
 
+/// Flat and sharp softmaxes, forward and backward; the selection does not change with them.
+TEST_P(MobaConformance, AnotherScale) {
+    const std::vector<Problem> problems = {shape(2, 300, 4, 2, 64, 32, 3), shape(1, 400, 2, 1, 256, 64, 3)};
+    for (const Problem& p : problems) {
+        Case c = make_case("scale", p, GetParam().dtype, 34);
+        const Attention plain = run_moba(GetParam(), c);
+        ASSERT_TRUE(plain.status.ok()) << plain.status.message;
+        for (const double scale : {1e-3, 0.5}) {
+            SCOPED_TRACE("head_dim " + std::to_string(p.head_dim) + ", scale " + std::to_string(scale));
+            c.p.scale = scale;
+            const Attention got = run_moba(GetParam(), c);
+            ASSERT_TRUE(got.status.ok()) << got.status.message;
+            EXPECT_EQ(got.selection, plain.selection);
+            EXPECT_FALSE(same_bits(got.out, plain.out));
+            const reference::Attention want = exact_attention(c, got.selection);
+            EXPECT_LE(relative_error(got.out, want.out), tolerance(GetParam()).forward);
+            EXPECT_LE(largest_difference(got.lse, want.lse), 8.0 * tolerance(GetParam()).lse);
+            judge_gradients(GetParam(), c, got);
+        }
+        c.p.scale = 1.0 / std::sqrt(static_cast<double>(p.head_dim));
+        EXPECT_TRUE(same_bits(run_moba(GetParam(), c).out, plain.out));
+    }
+}
+
 TEST_P(MobaConformance, StridedTensors) {
     const Case c = make_case("strided", standard_cases(GetParam()).front().p, GetParam().dtype, 28);
     const Attention contiguous = run_moba(GetParam(), c);
@@ -347,21 +390,7 @@ TEST_P(MobaConformance, GradientsAreThoseOfTheExactSoftmax) {
         SCOPED_TRACE(c.name);
         const Attention forward = run_moba(GetParam(), c);
         ASSERT_TRUE(forward.status.ok()) << forward.status.message;
-        const Gradients got = run_backward(GetParam(), c, forward, forward.selection);
-        ASSERT_TRUE(got.status.ok()) << got.status.message;
-        const Problem p = c.host_problem();
-        const reference::AttentionGradients want = reference::attention_backward(
-            p, rows_of(wide(c.q), p.heads_q, p.head_dim), rows_of(wide(c.k), p.heads_k, p.head_dim),
-            rows_of(wide(c.v), p.heads_k, p.head_dim), rows_of(wide(c.d_out), p.heads_q, p.head_dim),
-            forward.selection.data());
-        // A single key has P = 1 and exactly no gradient through the softmax: there is nothing to be relative to.
-        const auto small = [](const std::vector<double>& values) {
-            return std::all_of(values.begin(), values.end(), [](double x) { return std::abs(x) < 1e-9; });
-        };
-        const double bound = tolerance(GetParam()).gradient;
-        EXPECT_LE(relative_error(got.dq, want.dq), small(want.dq) ? 1.0 : bound);
-        EXPECT_LE(relative_error(got.dk, want.dk), small(want.dk) ? 1.0 : bound);
-        EXPECT_LE(relative_error(got.dv, want.dv), bound);
+        judge_gradients(GetParam(), c, forward);
     }
 }
 

@@ -39,6 +39,7 @@ BLOCKS = (
 )
 QUERIES = tuple(f for f, arrays in ARRAYS.items() if "q" in arrays)
 ROUTING = tuple(f for f in BLOCKS if not f.startswith("attention"))  # what a scorer changes
+ATTENDING = ("attention_forward", "moba_forward", "attention_backward", "moba_attention")
 KEEPS_FIRST = tuple(f for f in ROUTING if f in QUERIES)
 FP32 = {
     "compute_centroids": "fp32",
@@ -85,6 +86,7 @@ def call(fw, function, packed=False, **changed):
     arguments.update(changed)
     if "selection" in ARRAYS[function]:
         plain = {name: fw.array(fw.double(arguments[name])) for name in ("q", "k", "v")}
+        plain.update((name, arguments[name]) for name in ("scale",) if name in arguments)
         sequences = {name: arguments[name] for name in ("cu_seqlens_q", "cu_seqlens_k") if name in arguments}
         out, lse, selection = mk.moba_forward(
             **plain, block_size=arguments["block_size"], topk=arguments["topk"], **sequences
@@ -124,6 +126,7 @@ class _Sequences:
         self.topk = int(arguments.get("topk", 1))
         self.scorer, self.seed = str(arguments.get("scorer", "mean")), int(arguments.get("scorer_seed", 0))
         self.keep_first = bool(arguments.get("keep_first", False))
+        self.scale = arguments.get("scale")
         cu = {side: arguments.get(f"cu_seqlens_{side}") for side in ("q", "k")}
         self.cu = {side: None if c is None else fw.double(c).astype(int) for side, c in cu.items()}
         self.parts = {}
@@ -254,7 +257,7 @@ def _verify_forward(fw, arguments, s, result, output):
     else:
         selection = output("selection", result[2], "int32").astype(int)
         _check_selection(s, selection, None, s.tolerance)
-    want = [reference.attention(q, k, v, rows, s.block) for (q, k, v), rows in zip(s("q", "k", "v"), s.rows(selection))]
+    want = [reference.attention(q, k, v, rows, s.block, s.scale) for (q, k, v), rows in zip(s("q", "k", "v"), s.rows(selection))]
     _close("out", out, s.tokens([w[0] for w in want], out), s.tolerance)
     _close("lse", lse, np.concatenate([np.zeros((lse.shape[0], 0)), *(w[1] for w in want)], axis=1), s.tolerance)
 
@@ -262,7 +265,7 @@ def _verify_forward(fw, arguments, s, result, output):
 def _verify_backward(fw, arguments, s, result, output):
     lse, selection = (fw.double(arguments[name]) for name in ("lse", "selection"))
     want = [
-        reference.attention_gradients(*tensors, rows, picks.astype(int), s.block)
+        reference.attention_gradients(*tensors, rows, picks.astype(int), s.block, s.scale)
         for tensors, rows, picks in zip(s("q", "k", "v", "out", "d_out"), s.rows(lse), s.rows(selection))
     ]
     for i, name in enumerate(("dq", "dk", "dv")):
@@ -297,13 +300,14 @@ def _verify_attention(fw, arguments, s, result, output):
     keys = s.parts["k"] if weight is None else [reference.convolution(k, fw.double(weight)) for k in s.parts["k"]]
     selection = fw.double(_selection_of(fw, arguments)).astype(int)
     rows = s.rows(selection)
-    wide = [reference.attention(q, k, v, r, s.block) for q, k, v, r in zip(s.parts["q"], keys, s.parts["v"], rows)]
+    wide = [reference.attention(q, k, v, r, s.block, s.scale) for q, k, v, r in zip(s.parts["q"], keys, s.parts["v"], rows)]
     got = output("out", out)
     _close("out", got, s.tokens([w[0] for w in wide], got), s.tolerance)
     d_outs = reference.split(fw.double(d_out), s.cu["q"])
     wanted = {"q": [], "k": [], "v": [], "conv_weight": []}
     for i, (q, v) in enumerate(s("q", "v")):
-        dq, dk, dv = reference.attention_gradients(q, keys[i], v, wide[i][0], d_outs[i], wide[i][1], rows[i], s.block)
+        out, lse = wide[i]
+        dq, dk, dv = reference.attention_gradients(q, keys[i], v, out, d_outs[i], lse, rows[i], s.block, s.scale)
         if weight is not None:
             dk, dw = reference.convolution_gradients(s.parts["k"][i], fw.double(weight), dk)
             wanted["conv_weight"].append(dw)

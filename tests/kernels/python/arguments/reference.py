@@ -89,15 +89,19 @@ def kept_keys(selection, sq, sk, block):
     return kept[..., position // block] & (position[None, :] <= (np.arange(sq) + sk - sq)[:, None])
 
 
-def _masked_scores(q, k, selection, block):
+def _softmax_scale(scale, q):
+    return q.shape[-1] ** -0.5 if scale is None else float(scale)
+
+
+def _masked_scores(q, k, selection, block, scale):
     keys = np.repeat(k, q.shape[1] // k.shape[1], axis=1)
-    s = np.einsum("qhd,khd->hqk", q, keys) * q.shape[-1] ** -0.5
+    s = np.einsum("qhd,khd->hqk", q, keys) * _softmax_scale(scale, q)
     return np.where(kept_keys(selection, len(q), len(k), block), s, -np.inf)
 
 
-def attention(q, k, v, selection, block):
+def attention(q, k, v, selection, block, scale=None):
     """(out [sq, heads_q, d], lse [heads_q, sq])."""
-    s = _masked_scores(q, k, selection, block)
+    s = _masked_scores(q, k, selection, block, scale)
     top = s.max(-1, keepdims=True, initial=-1e30)
     weights = np.exp(s - top)
     total = weights.sum(-1, keepdims=True)
@@ -105,11 +109,12 @@ def attention(q, k, v, selection, block):
     return np.einsum("hqk,khd->qhd", weights / total, values), (top + np.log(total))[..., 0]
 
 
-def attention_gradients(q, k, v, out, d_out, lse, selection, block):
-    group, scale = q.shape[1] // k.shape[1], q.shape[-1] ** -0.5
-    p = np.exp(_masked_scores(q, k, selection, block) - lse[..., None])
+def attention_gradients(q, k, v, out, d_out, lse, selection, block, scale=None):
+    group = q.shape[1] // k.shape[1]
+    p = np.exp(_masked_scores(q, k, selection, block, scale) - lse[..., None])
     keys, values = (np.repeat(x, group, axis=1) for x in (k, v))
-    ds = p * (np.einsum("qhd,khd->hqk", d_out, values) - np.einsum("qhd,qhd->hq", d_out, out)[..., None]) * scale
+    ds = p * (np.einsum("qhd,khd->hqk", d_out, values) - np.einsum("qhd,qhd->hq", d_out, out)[..., None])
+    ds *= _softmax_scale(scale, q)
 
     def over_group(x):
         return x.reshape(len(x), k.shape[1], group, x.shape[-1]).sum(2)

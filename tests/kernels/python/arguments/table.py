@@ -5,6 +5,7 @@ and beyond its limits, cu_seqlens and selections with all that can stand in them
 here, from the rules of kernels.h, not by the module.
 """
 
+from fractions import Fraction
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import mobalab_kernels as mk
 from . import layouts
 from .calls import (
     ARRAYS,
+    ATTENDING,
     BLOCK,
     BLOCKS,
     FP32,
@@ -466,6 +468,30 @@ def keep_first_rows(fw):
             yield _row(function, "keyword keep_first", Refused(TypeError, ("keep_first",)), keep_first=True)
 
 
+# ---- scale
+
+
+GOOD_SCALES = [None, 0.125, 1, 0.01, np.float32(0.3), np.float64(0.3), np.float16(0.5), np.int8(1), Fraction(1, 3)]
+BAD_SCALES = [0, 0.0, -0.0, -0.125, -1, float("nan"), float("inf"), -float("inf"), 1e-31, 1.1e30, 2**200, 10**400]
+NO_SCALES = ["0.125", True, np.bool_(True), [0.125], np.array(0.125), np.array([0.125]), 1j, np.complex64(1), "auto"]
+
+
+def scale_rows(fw):
+    for function in ATTENDING:
+        for value in GOOD_SCALES:
+            for packed in (False, True):
+                yield _row(function, f"scale = {value!r}{', packed' * packed}", RIGHT, packed, scale=value)
+        for value in BAD_SCALES:
+            wanted = refused("scale = ", "must be in", "nearest valid choice", kind=ValueError)
+            yield _row(function, f"scale = {str(value)[:20]}", wanted, scale=value)
+        for value in NO_SCALES:
+            wanted = refused("scale = ", "a number or None", kind=TypeError)
+            yield _row(function, f"scale = {value!r}", wanted, scale=value)
+    for function in ARRAYS:
+        if function not in ATTENDING:
+            yield _row(function, "keyword scale", Refused(TypeError, ("scale",)), scale=0.125)
+
+
 def given_centroids_rows(fw):
     """route_with_centroids: what compute_centroids returned, for these keys, and what it did not."""
     function = "route_with_centroids"
@@ -846,6 +872,12 @@ def gradient_rows(fw):
         )
         yield Row(
             "moba_attention",
+            f"all require grad, scale{', packed' * packed}",
+            lambda fw, packed=packed: {**all_of_them(fw, packed), "scale": 0.3},
+            RIGHT,
+        )
+        yield Row(
+            "moba_attention",
             f"all require grad, routed by quest{', packed' * packed}",
             lambda fw, packed=packed: {**all_of_them(fw, packed), "scorer": "quest"},
             RIGHT if fw.device == "cpu" else RIGHT_IF_TAKEN,
@@ -870,6 +902,7 @@ def rows(fw):
         number_rows,
         scorer_rows,
         keep_first_rows,
+        scale_rows,
         given_centroids_rows,
         boundary_rows,
         selection_rows,
