@@ -29,7 +29,8 @@ What all functions share:
 - scale is that of q . key in the softmax, None for head_dim ** -0.5; routing does not look at it.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.
 - threads: CPU threads, 0 for all.
-- moba_attention alone is differentiable. The others refuse tensors that require grad while autograd records.
+- moba_attention alone is differentiable, and alone needs torch 2.4 or later: torch.compile, CUDA graphs, checkpoints and
+  torch.func take it. The others refuse tensors that require grad while autograd records, and break a compiled graph.
 
 Errors are mobalab_kernels.Error; those about a value are ValueErrors as well, those about a kind or dtype TypeErrors.
 """
@@ -76,7 +77,7 @@ if importlib.util.find_spec("torch") is not None:
 def __getattr__(name):
     # moba_attention needs torch; the rest does not, and waits for no import of it.
     if name == "moba_attention":
-        from ._autograd import moba_attention
+        from ._moba_attention import moba_attention
 
         return moba_attention
     if name == "SCORERS":  # the library's, which is loaded for it

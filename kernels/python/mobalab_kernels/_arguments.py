@@ -72,6 +72,7 @@ _INTEGERS = {  # least, most
     "keys": (0, MAX_EXTENT),
     "scorer_seed": (0, UINT64_MAX),
     "threads": (0, MAX_THREADS),
+    "max_seqlen": (0, MAX_EXTENT),
     "max_seqlen_q": (0, MAX_EXTENT),
     "max_seqlen_k": (0, MAX_EXTENT),
     "total_blocks": (0, MAX_EXTENT),
