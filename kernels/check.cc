@@ -61,12 +61,7 @@ Status check_lengths(const Problem& problem, Side side) {
     if (Status s = check_range("batch", problem.batch, 1, max_extent); !s.ok()) return s;
     if (Status s = check_range("seqlen_k", problem.seqlen_k, 0, max_extent); !s.ok()) return s;
     if (side == Side::keys) return {};
-    if (Status s = check_range("seqlen_q", problem.seqlen_q, 0, max_extent); !s.ok()) return s;
-    if (problem.seqlen_q <= problem.seqlen_k) return {};
-    return invalid(
-        fmt::format("seqlen_q = {}: must be at most seqlen_k = {} (rows are bottom-right aligned); nearest "
-                    "valid choice: {}",
-                    problem.seqlen_q, problem.seqlen_k, problem.seqlen_k));
+    return check_range("seqlen_q", problem.seqlen_q, 0, max_extent);
 }
 
 Status check_heads(const Problem& problem, Side side) {
@@ -93,7 +88,8 @@ Status check_longest(const char* name, std::int64_t longest, const char* total_n
 
 Status check_totals(const Problem& problem, Side side, bool blocks) {
     if (problem.cu_seqlens_k == nullptr) {
-        return check_range("batch * seqlen_k", problem.tokens_k(), 0, max_extent);
+        if (Status s = check_range("batch * seqlen_k", problem.tokens_k(), 0, max_extent); !s.ok()) return s;
+        return side == Side::keys ? Status{} : check_range("batch * seqlen_q", problem.tokens_q(), 0, max_extent);
     }
     if (Status s = check_range("total_k", problem.total_k, 0, max_extent); !s.ok()) return s;
     if (Status s = check_longest("seqlen_k", problem.seqlen_k, "total_k", problem.total_k, problem.batch); !s.ok()) {
@@ -106,7 +102,7 @@ Status check_totals(const Problem& problem, Side side, bool blocks) {
         if (Status s = check_range("total_blocks", problem.total_blocks, least, most); !s.ok()) return s;
     }
     if (side == Side::keys) return {};
-    if (Status s = check_range("total_q", problem.total_q, 0, problem.total_k); !s.ok()) return s;
+    if (Status s = check_range("total_q", problem.total_q, 0, max_extent); !s.ok()) return s;
     return check_longest("seqlen_q", problem.seqlen_q, "total_q", problem.total_q, problem.batch);
 }
 
@@ -157,21 +153,7 @@ Status check_boundary_contents(const Problem& problem, Side side, bool blocks) {
                         problem.total_blocks, sum));
     }
     if (side == Side::keys) return {};
-    const std::int32_t* cu_q = problem.cu_seqlens_q;
-    if (Status s = check_boundaries("cu_seqlens_q", cu_q, problem.batch, problem.seqlen_q, problem.total_q); !s.ok()) {
-        return s;
-    }
-    for (std::int64_t b = 0; b < problem.batch; ++b) {
-        const std::int32_t sq = cu_q[b + 1] - cu_q[b];
-        const std::int32_t sk = cu_k[b + 1] - cu_k[b];
-        if (sq > sk) {
-            return invalid(
-                fmt::format("sequence {} has {} queries: must have at most as many as its {} keys; nearest "
-                            "valid choice: {}",
-                            b, sq, sk, sk));
-        }
-    }
-    return {};
+    return check_boundaries("cu_seqlens_q", problem.cu_seqlens_q, problem.batch, problem.seqlen_q, problem.total_q);
 }
 
 Status check_volumes(const Problem& p, Side side) {

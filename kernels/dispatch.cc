@@ -222,7 +222,7 @@ Status attention_backward(const Problem& p, ConstTensor q, ConstTensor k, ConstT
         arguments.queries("q", q).keys("k", k).keys("v", v).queries("out", out).queries("d_out", d_out).lse(lse, false);
         arguments.selection(selection, false).queries("dq", dq).keys("dk", dk).keys("dv", dv);
         if (Status s = arguments.status(); !s.ok()) return s;
-        if (p.tokens_k() == 0) return {};
+        if (p.tokens_k() == 0 && p.tokens_q() == 0) return {};
         return table->attention_backward(p, q, k, v, out, d_out, lse, selection, dq, dk, dv, execution);
     });
 }

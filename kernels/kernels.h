@@ -16,8 +16,12 @@ namespace mobalab::kernels {
 //
 // Semantics (those of the official FlashMoBA kernel, on every backend):
 //   - blocks of B keys never cross a sequence; the last one of a sequence may be partial;
-//   - query row r of a sequence with sq queries and sk keys stands at position p = r + sk - sq (bottom-right aligned,
-//     sq <= sk), its own block is p / B, its candidates are the blocks entirely before its own: [0, p / B);
+//   - query row r of a sequence with sq queries and sk keys stands at position p = r + sk - sq (bottom-right aligned),
+//   its
+//     own block is p / B, its candidates are the blocks entirely before its own: [0, p / B);
+//   - with sq > sk the first sq - sk rows stand before every key (p < 0): they have no block and no candidate, out is
+//   0,
+//     lse +inf, their gradients are 0, and they add to nobody's;
 //   - it keeps its own block plus its best topk - 1 candidates (all of them when there are fewer); with
 //     Problem::keep_first block 0 of its sequence, where that is a candidate, and its best topk - 2 of the others;
 //   - the score of a block is that of Problem::scorer (kernels/scorer.h), accumulated in fp32 and unscaled. By default
@@ -197,7 +201,7 @@ Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t*
              const Execution& execution);
 
 /// route() with the centroids that compute_centroids() wrote for the same keys: one pooling serves many chunks of
-/// queries (seqlen_q < seqlen_k; with the same seqlen_k, block_size, dtype, Centroids and scorer the selection equals
+/// queries (with the same seqlen_k, block_size, dtype, Centroids and scorer the selection equals
 /// route()'s bit for bit).
 Status route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
                             float* scores, const Execution& execution);
@@ -205,7 +209,7 @@ Status route_with_centroids(const Problem& problem, ConstTensor q, const void* c
 /// Attention over the own and the selected blocks. `selection` is shaped as route() writes it; each row is a set of
 /// blocks: the order is free, a block named twice counts once, and entries that are no candidate of their row (negative
 /// ones, its own block, later ones, none of the sequence) are ignored. out: like q. lse: fp32 [heads_q, tokens_q],
-/// natural log of the sum of exponentials; +inf and out = 0 for a row that sees no key.
+/// natural log of the sum of exponentials; +inf and out = 0 for a row before every key.
 Status attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                          const std::int32_t* selection, Tensor out, float* lse, const Execution& execution);
 

@@ -21,7 +21,7 @@ struct Unit {
 std::vector<Unit> units_of(const Problem& p, ConstTensor k) {
     const std::int64_t per_block = p.scorer.sub_blocks;
     std::vector<Unit> units;
-    for (const Sequence& s : sequences_of(p)) {
+    for (const Sequence& s : key_sequences_of(p)) {
         const ConstTensor keys = keys_of(s, k, p.dtype);
         for (std::int64_t i = 0; i < s.blocks * per_block; ++i) {
             units.push_back({keys, sub_block_keys(s, per_block, i), s.block_begin * per_block + i});

@@ -93,7 +93,7 @@ Eigen::ArrayXXd backward_span(const Problem& p, ConstTensor k, const Columns& we
 
 Status key_conv_forward(const Problem& p, ConstTensor k, const float* weight, int width, Tensor out,
                         const Execution& execution) {
-    const std::vector<Sequence> sequences = sequences_of(p);
+    const std::vector<Sequence> sequences = key_sequences_of(p);
     const std::vector<Span> spans = spans_of(p, sequences);
     parallel_for(static_cast<std::int64_t>(spans.size()), execution.threads, [&](std::int64_t i) {
         const Span& span = spans[static_cast<std::size_t>(i)];
@@ -111,7 +111,7 @@ Status key_conv_forward(const Problem& p, ConstTensor k, const float* weight, in
 
 Status key_conv_backward(const Problem& p, ConstTensor k, const float* weight, int width, ConstTensor d_out, Tensor dk,
                          float* d_weight, const Execution& execution) {
-    const std::vector<Sequence> sequences = sequences_of(p);
+    const std::vector<Sequence> sequences = key_sequences_of(p);
     const std::vector<Span> spans = spans_of(p, sequences);
     std::vector<Eigen::ArrayXXd> shares(spans.size());
     parallel_for(static_cast<std::int64_t>(spans.size()), execution.threads, [&](std::int64_t i) {

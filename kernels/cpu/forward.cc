@@ -70,9 +70,11 @@ private:
         const Tensor out_rows = queries_of(s, out, p.dtype);
         for (Index i = 0; i < chunk.last_row - chunk.first_row; ++i) {
             const Index row = chunk.first_row + i;
-            total_.row(i) /= sum_[i];
+            const bool sees_keys = s.position(row) >= 0;
+            if (sees_keys) total_.row(i) /= sum_[i];
             write_row(row_address(out_rows, p.dtype, row, chunk.head), p.dtype, p.head_dim, total_.row(i).data());
-            lse[chunk.head * p.tokens_q() + s.q_begin + row] = highest_[i] + std::log(sum_[i]);
+            lse[chunk.head * p.tokens_q() + s.q_begin + row] =
+                sees_keys ? highest_[i] + std::log(sum_[i]) : std::numeric_limits<float>::infinity();
         }
     }
 

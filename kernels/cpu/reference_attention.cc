@@ -1,6 +1,7 @@
 // Attention over the own and the selected blocks, and its gradients, in double precision.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/reference_rows.h"
@@ -46,7 +47,8 @@ std::vector<std::int64_t> visible_keys(const Problem& p, const cpu::Sequence& s,
 }
 
 Softmax softmax(const Eigen::VectorXd& query, const Head& head, std::vector<std::int64_t> keys) {
-    Softmax result{std::move(keys), {}, 0.0};
+    Softmax result{std::move(keys), {}, std::numeric_limits<double>::infinity()};
+    if (result.keys.empty()) return result;
     for (const std::int64_t i : result.keys) result.probability.push_back(head.scale * query.dot(head.key(i)));
     const double highest = *std::max_element(result.probability.begin(), result.probability.end());
     double sum = 0.0;

@@ -30,7 +30,7 @@ std::vector<double> key_conv_forward(const Problem& p, const Rows& k, const std:
                                      int threads) {
     const std::int64_t d = p.head_dim;
     std::vector<double> out(static_cast<std::size_t>(p.tokens_k() * p.heads_k * d));
-    for (const cpu::Sequence& s : cpu::sequences_of(p)) {
+    for (const cpu::Sequence& s : cpu::key_sequences_of(p)) {
         cpu::parallel_for(p.heads_k, threads, [&](std::int64_t head) {
             const std::vector<double> keys = gather(k, s.k_begin, s.keys, head, d, 1);
             for (std::int64_t t = 0; t < s.keys; ++t) {
@@ -51,7 +51,7 @@ ConvGradients key_conv_backward(const Problem& p, const Rows& k, const std::vect
     ConvGradients result;
     result.dk.resize(static_cast<std::size_t>(p.tokens_k() * p.heads_k * d));
     result.d_weight.resize(static_cast<std::size_t>(p.heads_k * d * width));
-    const std::vector<cpu::Sequence> sequences = cpu::sequences_of(p);
+    const std::vector<cpu::Sequence> sequences = cpu::key_sequences_of(p);
     // A task owns the weights of its head.
     cpu::parallel_for(p.heads_k, threads, [&](std::int64_t head) {
         for (const cpu::Sequence& s : sequences) {

@@ -116,7 +116,7 @@ std::vector<double> centroids(const Problem& p, const Rows& k, int threads) {
     const std::int64_t per_block = p.scorer.sub_blocks;
     const ScorerDefinition& scorer = *find_scorer(p.scorer.kind);
     std::vector<double> summaries(static_cast<std::size_t>(p.centroid_elements()));
-    for (const cpu::Sequence& s : cpu::sequences_of(p)) {
+    for (const cpu::Sequence& s : cpu::key_sequences_of(p)) {
         cpu::parallel_for(s.blocks * per_block * p.heads_k, threads, [&](std::int64_t task) {
             const std::int64_t sub_block = task / p.heads_k;
             const std::int64_t head = task % p.heads_k;

@@ -17,8 +17,9 @@ struct Sequence {
     std::int64_t queries = 0, keys = 0, blocks = 0;
     std::int64_t block_size = 1;
 
-    std::int64_t position(std::int64_t row) const { return row + keys - queries; }
-    std::int64_t own_block(std::int64_t row) const { return position(row) / block_size; }  ///< also the candidates
+    std::int64_t position(std::int64_t row) const { return row + keys - queries; }  ///< negative: it sees no key
+    /// Also the number of candidates; 0 of a row that sees no key.
+    std::int64_t own_block(std::int64_t row) const { return std::max<std::int64_t>(position(row), 0) / block_size; }
     std::int64_t block_length(std::int64_t block) const { return std::min(block_size, keys - block * block_size); }
 };
 
@@ -43,8 +44,9 @@ BasicTensor<Pointer> keys_of(const Sequence& sequence, const BasicTensor<Pointer
     return from_token(tensor, dtype, sequence.batch, sequence.k_first);
 }
 
-/// One entry per sequence, empty ones included; none where there is no key at all. Without cu_seqlens_q the queries of
-/// a variable-length problem are 0 (operations on keys alone).
+/// One entry per sequence, empty ones included; none where there is no token at all.
 std::vector<Sequence> sequences_of(const Problem& problem);
+/// The same for operations on keys alone, which look at nothing of the queries: there are none.
+std::vector<Sequence> key_sequences_of(const Problem& problem);
 
 }  // namespace mobalab::kernels::cpu

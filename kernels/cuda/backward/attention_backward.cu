@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/backward/block_backward.h"
 #include "kernels/cuda/backward/gradient_rows.h"
+#include "kernels/cuda/host/fill.h"
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/host/tensor_map.h"
@@ -184,6 +185,7 @@ LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, 
     args.sequences = workspace.plan.lists.sequences;
     args.out = rows_of(tensors.out);
     args.d_out = rows_of(tensors.d_out);
+    args.dq = rows_of(tensors.dq);
     args.lse = tensors.lse;
     args.lse_dot = workspace.lse_dot - chunk.head_begin * problem.tokens_q();
     args.tokens_q = problem.tokens_q();
@@ -247,20 +249,21 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
 }  // namespace
 
 std::size_t attention_backward_workspace(const Problem& problem) {
-    if (problem.tokens_q() == 0) return 0;
+    if (problem.tokens_q() == 0 || problem.tokens_k() == 0) return 0;
     return BackwardWorkspace(problem, nullptr).bytes;
 }
 
 Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,
                                   cudaStream_t stream) {
     if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
-    const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q == problem.seqlen_k;
+    const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q >= problem.seqlen_k;
     if (!all_keys_are_seen) {
         // Runs of keys that no query attends to are in no list.
-        if (Status s = launch_clear(problem, rows_of(tensors.dk), stream); !s.ok()) return s;
-        if (Status s = launch_clear(problem, rows_of(tensors.dv), stream); !s.ok()) return s;
+        if (Status s = launch_clear(rows_of(tensors.dk), key_extents(problem), stream); !s.ok()) return s;
+        if (Status s = launch_clear(rows_of(tensors.dv), key_extents(problem), stream); !s.ok()) return s;
     }
     if (problem.tokens_q() == 0) return {};
+    if (problem.tokens_k() == 0) return launch_clear(rows_of(tensors.dq), query_extents(problem), stream);
     BackwardWorkspace scratch(problem, workspace);
     if (Status s = checked_sequences(problem, scratch.boundaries, stream, scratch.plan.lists.sequences); !s.ok())
         return s;

@@ -28,6 +28,8 @@ __global__ void __launch_bounds__(threads_per_block) lse_dot_kernel(const __grid
     const int piece = static_cast<int>(threadIdx.x) % Lanes;
     const std::int64_t token = row / args.head_count, head = args.head_begin + row % args.head_count;
     const bool exists = token < args.tokens_q;
+    const std::int64_t at = head * args.tokens_q + token;
+    const float lse = exists ? args.lse[at] : 0.0f;
     float dot = 0.0f;
     if (exists && piece < args.head_dim / chunk_elements) {
         float a[chunk_elements], b[chunk_elements];
@@ -36,12 +38,12 @@ __global__ void __launch_bounds__(threads_per_block) lse_dot_kernel(const __grid
         unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.d_out.row(head, place)) + piece), b);
 #pragma unroll
         for (int e = 0; e < chunk_elements; ++e) dot = fmaf(a[e], b[e], dot);
+        if (lse == INFINITY) reinterpret_cast<uint4*>(args.dq.row(head, place))[piece] = uint4{0, 0, 0, 0};
     }
 #pragma unroll
     for (int distance = Lanes / 2; distance > 0; distance /= 2) dot += __shfl_xor_sync(full_warp, dot, distance);
     if (!exists || piece > 0) return;
-    const std::int64_t at = head * args.tokens_q + token;
-    args.lse_dot[at] = make_float2(args.lse[at] * 1.4426950408889634f, dot);
+    args.lse_dot[at] = make_float2(lse * 1.4426950408889634f, dot);
 }
 
 /// Volatile, so that the loads of a round stay together and are all in flight at once; zeros where !valid.
@@ -104,19 +106,6 @@ __global__ void __launch_bounds__(threads_per_block, 4)
     if (moves) *reinterpret_cast<uint4*>(row) = result;
 }
 
-struct ClearArgs {
-    RowTensor rows;
-    std::int64_t tokens = 0, heads = 0, pieces = 0, count = 0;  ///< count: 16-byte pieces of all rows
-};
-__global__ void __launch_bounds__(threads_per_block) clear_kernel(const ClearArgs args) {
-    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * threads_per_block + threadIdx.x;
-    if (i >= args.count) return;
-    const std::int64_t row = i / args.pieces, head = row % args.heads, token = row / args.heads;
-    const Place place = {static_cast<std::int32_t>(token / args.tokens),
-                         static_cast<std::int32_t>(token % args.tokens)};
-    reinterpret_cast<uint4*>(args.rows.row(head, place))[i % args.pieces] = uint4{0, 0, 0, 0};
-}
-
 template <typename T>
 struct LseDot {
     template <int Lanes>
@@ -159,19 +148,6 @@ Status launch_dtype(DataType dtype, const Args& args, cudaStream_t stream) {
 }
 
 }  // namespace
-
-Status launch_clear(const Problem& p, const RowTensor& tensor, cudaStream_t stream) {
-    ClearArgs args;
-    args.rows = tensor;
-    args.tokens = p.cu_seqlens_k != nullptr ? p.total_k : p.seqlen_k;
-    args.heads = p.heads_k;
-    args.pieces = p.head_dim / chunk_elements;
-    args.count = p.tokens_k() * args.heads * args.pieces;
-    if (args.count == 0) return {};
-    const auto blocks = static_cast<unsigned>((args.count + threads_per_block - 1) / threads_per_block);
-    clear_kernel<<<blocks, threads_per_block, 0, stream>>>(args);
-    return launch_status("clear_kernel");
-}
 
 Status launch_lse_dot(DataType dtype, const LseDotArgs& args, cudaStream_t stream) {
     return launch_dtype<LseDot>(dtype, args, stream);

@@ -42,6 +42,7 @@ struct WindowQueries {
 struct LseDotArgs {
     Sequences sequences;
     RowTensor out, d_out;
+    RowTensor dq;  ///< zeros in rows before every key, which have an infinite lse: nobody else visits them
     const float* lse = nullptr;  ///< [heads_q, tokens_q]
     float2* lse_dot = nullptr;   ///< [heads_q, tokens_q], the given heads of it: log2(e) lse, d_out . out
     std::int64_t tokens_q = 0;
@@ -66,8 +67,5 @@ struct CombineGradientArgs {
     std::int64_t rows() const { return queries.places(); }
 };
 Status launch_combine_gradient(DataType dtype, const CombineGradientArgs& args, cudaStream_t stream);
-
-/// Zeros in every row of a tensor of keys.
-Status launch_clear(const Problem& problem, const RowTensor& tensor, cudaStream_t stream);
 
 }  // namespace mobalab::kernels::cuda

@@ -4,10 +4,12 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
+#include <limits>
 #include <numbers>
 
 #include "kernels/cuda/forward/block_forward.h"
 #include "kernels/cuda/forward/combine.h"
+#include "kernels/cuda/host/fill.h"
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/host/tensor_map.h"
@@ -188,6 +190,7 @@ ForwardPlan make_forward_plan(const Problem& problem) {
 }
 
 std::size_t attention_forward_workspace(const Problem& problem) {
+    if (problem.tokens_k() == 0) return 0;
     return AttentionWorkspace(problem, nullptr).bytes;
 }
 
@@ -195,6 +198,10 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
                                  const std::int32_t* selection, Tensor out, float* lse, void* workspace,
                                  cudaStream_t stream) {
     if (Status s = check_alignment(q, k, v, out); !s.ok()) return s;
+    if (problem.tokens_k() == 0) {
+        if (Status s = launch_clear(rows_of(out), query_extents(problem), stream); !s.ok()) return s;
+        return launch_fill(lse, problem.tokens_q() * problem.heads_q, std::numeric_limits<float>::infinity(), stream);
+    }
     BlockForward block_forward;
     if (Status s = block_forward.prepare(problem, k, v); !s.ok()) return s;
     AttentionWorkspace scratch(problem, workspace);

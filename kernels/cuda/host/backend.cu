@@ -25,9 +25,9 @@ std::int64_t part_stride(const Problem& problem) {
     return problem.heads_k * problem.head_dim;
 }
 
-/// Routing by a scorer that looks at no tensor, or without any slot that is scored, does not.
+/// Routing by a scorer that looks at no tensor, or without any slot that is scored, or without a key, does not.
 bool scores_summaries(const Problem& problem) {
-    return find_scorer(problem.scorer.kind)->parts > 0 && problem.scored() > 0;
+    return find_scorer(problem.scorer.kind)->parts > 0 && problem.scored() > 0 && problem.tokens_k() > 0;
 }
 
 bool has_two_parts(const Problem& problem) {

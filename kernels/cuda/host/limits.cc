@@ -111,6 +111,7 @@ Status check_limits(Operation operation, const Problem& problem) {
     }
     if (summarises(operation)) return {};
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
+    if (Status s = check_most("tokens of q", problem.tokens_q(), most_tokens); !s.ok()) return s;
     if (problem.routed() > max_routed_cuda) {
         return {StatusCode::unsupported,
                 fmt::format("topk = {}: backend cuda keeps at most {} of the {} blocks; nearest valid choice: {}",

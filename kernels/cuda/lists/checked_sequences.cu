@@ -14,7 +14,7 @@ __device__ bool follows_the_rules(const Sequences& s, int b) {
     const std::int64_t sq = static_cast<std::int64_t>(q) - s.cu_seqlens_q[b - 1];
     const std::int64_t sk = static_cast<std::int64_t>(k) - s.cu_seqlens_k[b - 1];
     const bool ends_well = b < s.batch || (q == s.total_q && k == s.total_k);
-    return sq >= 0 && sq <= s.seqlen_q && sk <= s.seqlen_k && sq <= sk && ends_well;
+    return sq >= 0 && sq <= s.seqlen_q && sk >= 0 && sk <= s.seqlen_k && ends_well;
 }
 
 /// One thread block. checked: [2][batch + 1], queries first.

@@ -63,7 +63,8 @@ struct ListPart {
         const int before = sequence.q_begin - first_token;  // negative: the window begins inside the sequence
         row_begin = min(max(-before, 0), sequence.sq);
         row_end = min(max(tokens - before, 0), sequence.sq);
-        lists = row_begin < row_end ? (row_end - 1 + sequence.shift()) / plan.keys_per_list + 1 : 0;
+        const int positions = row_begin < row_end ? row_end + sequence.shift() : 0;  // of the keys its last row sees
+        lists = positions > 0 ? (positions - 1) / plan.keys_per_list + 1 : 0;
 
         const int head_window = local_head / plan.heads_per_window, head = local_head % plan.heads_per_window;
         const std::int64_t sequence_lists = piece_base(sequence.k_begin, b, plan.keys_per_list);

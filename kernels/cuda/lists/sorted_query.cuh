@@ -144,9 +144,9 @@ __device__ __forceinline__ const std::int32_t* selected_blocks(const ListParams&
     return p.selection + (head * p.plan.tokens_q + part.sequence.q_begin + row) * p.plan.slots;
 }
 
-/// Blocks before the own one of a row.
+/// Blocks before the own one of a row; none of a row before every key.
 __device__ __forceinline__ int candidates_of(const ListParams& p, const ListPart& part, int row) {
-    return (row + part.sequence.shift()) >> p.block_shift;
+    return max(row + part.sequence.shift(), 0) >> p.block_shift;
 }
 
 /// The queries of one tile that this lane takes part in.

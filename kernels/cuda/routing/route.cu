@@ -43,7 +43,7 @@ Status launch_path(ScorePath path, RouteArguments& arguments, const Problem& pro
 
 Status launch_route(const Problem& problem, ConstTensor q, const void* high, const void* low,
                     const std::int32_t* block_base, std::int32_t* selection, float* scores, cudaStream_t stream) {
-    if (problem.scored() == 0) {
+    if (problem.scored() == 0 || problem.tokens_k() == 0) {
         if (Status s = check_rows_aligned("q", q); !s.ok()) return s;
         return launch_first_block(problem, selection, scores, stream);
     }

@@ -28,7 +28,8 @@ struct Sequence {
     std::int32_t sk = 0;       ///< keys
     Place q, k;                ///< its first query and key
 
-    /// Position of query row 0 among the keys: row r stands at position r + shift().
+    /// Position of query row 0 among the keys: row r stands at position r + shift(), before every key if that is
+    /// negative.
     MOBALAB_HOST_DEVICE std::int32_t shift() const { return sk - sq; }
 };
 
@@ -49,8 +50,7 @@ struct Sequences {
             return {b * seqlen_q, seqlen_q, b * seqlen_k, seqlen_k, {b, 0}, {b, 0}};
         }
         const Range k = range(cu_seqlens_k, b, total_k, seqlen_k);
-        Range q = cu_seqlens_q == nullptr ? Range{0, 0} : range(cu_seqlens_q, b, total_q, seqlen_q);
-        q.count = min(q.count, k.count);
+        const Range q = cu_seqlens_q == nullptr ? Range{0, 0} : range(cu_seqlens_q, b, total_q, seqlen_q);
         return {q.begin, q.count, k.begin, k.count, {0, q.begin}, {0, k.begin}};
     }
     /// Of query token t, counted over the batch.

@@ -11,7 +11,9 @@ What all functions share:
   owns the tokens [cu_seqlens[b], cu_seqlens[b + 1]). On CUDA devices their contents are read back and checked; whoever
   gives max_seqlen_q, max_seqlen_k and total_blocks (all of them; see sequence_lengths) saves that wait and vouches for
   them.
-- heads_q is a multiple of heads_k; seqlen_q <= seqlen_k: the queries are the last ones of the sequence.
+- heads_q is a multiple of heads_k. The last query of a sequence stands at its last key, so with fewer queries than keys
+  they are the last ones of the sequence; with more, the first seqlen_q - seqlen_k rows see no key: selection -1, out 0,
+  lse +inf, gradients 0.
 - Any strides are taken, 0 included (expand, broadcast_to), and nothing is copied; only head_dim must be contiguous, on
   CUDA devices with rows at multiples of 16 bytes. Negative strides are refused. selection, lse, weight and cu_seqlens
   must be contiguous. Inputs may be read-only; outputs are new arrays.

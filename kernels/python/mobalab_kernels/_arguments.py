@@ -345,15 +345,3 @@ def check_boundaries(name, boundaries, total):
         )
     if boundaries[-1] != total:
         raise invalid(f"{name}[{len(boundaries) - 1}]", f"= {boundaries[-1]}", f"the number of tokens, {total}", total)
-
-
-def check_queries_fit(lengths_q, lengths_k):
-    longer = np.flatnonzero(lengths_q > lengths_k)
-    if longer.size:
-        at = int(longer[0])
-        raise invalid(
-            f"cu_seqlens_q: sequence {at}",
-            f"has {lengths_q[at]} queries",
-            f"no longer than its {lengths_k[at]} keys",
-            lengths_k[at],
-        )

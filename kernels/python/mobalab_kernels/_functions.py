@@ -3,7 +3,7 @@
 import ctypes
 
 from . import _arguments, _library
-from ._arguments import check_all_or_none, check_boundaries, check_queries_fit, flag, given, integer
+from ._arguments import check_all_or_none, check_boundaries, flag, given, integer
 from ._errors import INVALID_ARGUMENT, InvalidType
 
 
@@ -103,8 +103,6 @@ class _Call:
             side = name[-1]
             check_boundaries(name, boundaries, self.arrays.extents["total_" + side])
             sequences[side] = boundaries[1:] - boundaries[:-1]
-        if "q" in sequences:
-            check_queries_fit(sequences["q"], sequences["k"])
         lengths = {f"max_seqlen_{side}": int(s.max()) for side, s in sequences.items()}
         lengths["total_blocks"] = int((-(-sequences["k"] // self.block_size)).sum())
         return lengths

@@ -92,6 +92,16 @@ Case make_varlen_case(const std::string& name, Problem p, const std::vector<std:
     return c;
 }
 
+std::vector<Case> more_queries_than_keys(DataType dtype) {
+    return {
+        make_case("more queries than keys", shape(2, 210, 130, 4, 2, 64, 32, 3), dtype, 70),
+        make_case("many more queries than keys", shape(1, 600, 150, 1, 1, 128, 128, 2), dtype, 71),
+        make_case("more queries than keys, d 256, large blocks", shape(1, 700, 520, 2, 1, 256, 256, 2), dtype, 72),
+        make_varlen_case("variable length, more queries than keys", shape(1, 0, 0, 2, 1, 64, 16, 4),
+                         {150, 40, 5, 0, 1, 70}, {60, 0, 5, 30, 0, 200}, dtype, 73),
+    };
+}
+
 std::vector<Case> standard_cases(const Target& target) {
     const DataType dtype = target.dtype;
     std::vector<Case> cases = {
@@ -110,6 +120,8 @@ std::vector<Case> standard_cases(const Target& target) {
         make_varlen_case("variable length, small blocks", shape(1, 0, 0, 2, 2, 128, 16, 6), {33, 500, 16},
                          {33, 500, 250}, dtype, 12),
     };
+    const std::vector<Case> longer = more_queries_than_keys(dtype);
+    cases.insert(cases.end(), longer.begin(), longer.end());
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     // The double-precision judge is some 30 times slower here; memory errors and races show in the smaller cases.
     std::erase_if(cases, [](const Case& c) { return c.p.seqlen_k > 600; });

@@ -42,6 +42,7 @@ double largest_difference(const std::vector<float>& got, const std::vector<doubl
     EXPECT_EQ(got.size(), want.size());
     double largest = 0.0;
     for (std::size_t i = 0; i < std::min(got.size(), want.size()); ++i) {
+        if (got[i] == want[i]) continue;  // infinities too
         const double difference = std::abs(got[i] - want[i]);
         if (!(difference <= largest)) largest = difference;
     }
@@ -347,6 +348,48 @@ TEST_P(MobaConformance, HugeQueries) {
     EXPECT_LE(relative_error(got.out, want.out), 1e-2);
     for (std::size_t i = 0; i < want.lse.size(); ++i) {
         ASSERT_LE(std::abs(got.lse[i] - want.lse[i]), 1e-5 * std::abs(want.lse[i]) + 0.05) << i;
+    }
+}
+
+/// To the bit: nothing in their rows, and no word of what stood there before.
+TEST_P(MobaConformance, RowsBeforeEveryKeySeeNothing) {
+    std::vector<Case> cases = more_queries_than_keys(GetParam().dtype);
+    cases.push_back(make_case("no keys", shape(2, 30, 0, 2, 1, 64, 32, 3), GetParam().dtype, 74));
+    cases.push_back(make_varlen_case("no keys, variable length", shape(1, 0, 0, 2, 1, 64, 32, 3), {7, 20}, {0, 0},
+                                     GetParam().dtype, 75));
+    cases.back().p.seqlen_k = 100;  // so that there are slots
+    for (Case& c : cases) {
+        for (const bool keep_first : {false, true}) {
+            SCOPED_TRACE(c.name + (keep_first ? ", keep_first" : ""));
+            c.p.keep_first = keep_first;
+            const Attention got = run_moba(GetParam(), c);
+            ASSERT_TRUE(got.status.ok()) << got.status.message;
+            const Routing routing = run_route(GetParam(), c);
+            ASSERT_TRUE(routing.status.ok()) << routing.status.message;
+            EXPECT_EQ(routing.selection, got.selection);
+            const Gradients gradients = run_backward(GetParam(), c, got, got.selection);
+            ASSERT_TRUE(gradients.status.ok()) << gradients.status.message;
+            const Problem p = c.host_problem();
+            std::int64_t blind = 0;
+            for_each_row(p, [&](const cpu::Sequence& s, std::int64_t head, std::int64_t row, std::size_t at) {
+                if (s.position(row) >= 0 || HasFailure()) return;
+                ++blind;
+                const std::int64_t token = s.q_begin + row;
+                SCOPED_TRACE("head " + std::to_string(head) + ", token " + std::to_string(token));
+                EXPECT_EQ(got.lse[static_cast<std::size_t>(head * p.tokens_q() + token)],
+                          std::numeric_limits<float>::infinity());
+                for (std::size_t slot = at; slot < at + static_cast<std::size_t>(p.routed()); ++slot) {
+                    EXPECT_EQ(got.selection[slot], -1);
+                    EXPECT_EQ(routing.scores[slot], -std::numeric_limits<float>::infinity());
+                }
+                for (std::int64_t i = 0; i < p.head_dim; ++i) {
+                    const auto element = static_cast<std::size_t>((token * p.heads_q + head) * p.head_dim + i);
+                    EXPECT_EQ(got.out[element], 0.0F);
+                    EXPECT_EQ(gradients.dq[element], 0.0F);
+                }
+            });
+            EXPECT_GT(blind, 0);
+        }
     }
 }
 

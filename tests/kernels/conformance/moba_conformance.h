@@ -127,6 +127,8 @@ inline Problem shape(std::int64_t seqlen, std::int64_t head_dim, std::int64_t bl
     return shape(1, seqlen, 1, 1, head_dim, block_size, topk);
 }
 
+/// Some sequences begin with rows before every key.
+std::vector<Case> more_queries_than_keys(DataType dtype);
 /// Shapes that every backend takes, plus odd ones for targets with any_shape.
 std::vector<Case> standard_cases(const Target& target);
 Case make_case(const std::string& name, Problem p, DataType dtype, unsigned seed);

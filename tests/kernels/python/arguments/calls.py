@@ -164,6 +164,7 @@ def _check_selection(s, selection, scores, tolerance):
             if s.keep_first:
                 picks, exact, own, given = _behind_first(picks, exact, own, given)
             if picks.size:
+                exact = np.concatenate([exact, np.full((*exact.shape[:2], 1), -np.inf)], axis=-1)  # a block that is none
                 _check_picks(picks, exact, own, given, exactly)
 
 
@@ -190,7 +191,7 @@ def _check_picks(picks, exact, own, given, tolerance):
     distinct = np.sort(np.where(named, picks, -1 - np.arange(picks.shape[-1])), axis=-1)
     if (np.diff(distinct, axis=-1) == 0).any():
         raise Wrong("selection names a block twice")
-    allowed = tolerance * max(1.0, np.abs(exact).max())
+    allowed = tolerance * np.abs(exact[np.isfinite(exact)]).max(initial=1.0)
     found = np.where(named, np.take_along_axis(exact, np.maximum(picks, 0), axis=-1), -np.inf)
     rest = np.concatenate(
         [np.where(np.arange(exact.shape[-1]) < own[:, None], exact, -np.inf), np.full((*exact.shape[:2], 1), -np.inf)],
@@ -257,7 +258,10 @@ def _verify_forward(fw, arguments, s, result, output):
     else:
         selection = output("selection", result[2], "int32").astype(int)
         _check_selection(s, selection, None, s.tolerance)
-    want = [reference.attention(q, k, v, rows, s.block, s.scale) for (q, k, v), rows in zip(s("q", "k", "v"), s.rows(selection))]
+    want = [
+        reference.attention(q, k, v, rows, s.block, s.scale)
+        for (q, k, v), rows in zip(s("q", "k", "v"), s.rows(selection))
+    ]
     _close("out", out, s.tokens([w[0] for w in want], out), s.tolerance)
     _close("lse", lse, np.concatenate([np.zeros((lse.shape[0], 0)), *(w[1] for w in want)], axis=1), s.tolerance)
 
@@ -300,7 +304,9 @@ def _verify_attention(fw, arguments, s, result, output):
     keys = s.parts["k"] if weight is None else [reference.convolution(k, fw.double(weight)) for k in s.parts["k"]]
     selection = fw.double(_selection_of(fw, arguments)).astype(int)
     rows = s.rows(selection)
-    wide = [reference.attention(q, k, v, r, s.block, s.scale) for q, k, v, r in zip(s.parts["q"], keys, s.parts["v"], rows)]
+    wide = [
+        reference.attention(q, k, v, r, s.block, s.scale) for q, k, v, r in zip(s.parts["q"], keys, s.parts["v"], rows)
+    ]
     got = output("out", out)
     _close("out", got, s.tokens([w[0] for w in wide], got), s.tolerance)
     d_outs = reference.split(fw.double(d_out), s.cu["q"])

@@ -84,7 +84,7 @@ def kept_keys(selection, sq, sk, block):
     candidate = (selection >= 0) & (selection < own[None, :, None])
     kept = np.zeros((*selection.shape[:2], blocks + 1), dtype=bool)
     np.put_along_axis(kept, np.where(candidate, selection, blocks), True, axis=2)
-    kept[:, np.arange(sq), own] = True
+    kept[:, np.arange(sq), np.maximum(own, 0)] = True
     position = np.arange(sk)
     return kept[..., position // block] & (position[None, :] <= (np.arange(sq) + sk - sq)[:, None])
 
@@ -105,8 +105,11 @@ def attention(q, k, v, selection, block, scale=None):
     top = s.max(-1, keepdims=True, initial=-1e30)
     weights = np.exp(s - top)
     total = weights.sum(-1, keepdims=True)
+    blind = np.arange(len(q)) < len(q) - len(k)  # rows before every key
+    total[:, blind] = 1
     values = np.repeat(v, q.shape[1] // v.shape[1], axis=1)
-    return np.einsum("hqk,khd->qhd", weights / total, values), (top + np.log(total))[..., 0]
+    lse = np.where(blind, np.inf, (top + np.log(total))[..., 0])
+    return np.einsum("hqk,khd->qhd", weights / total, values), lse
 
 
 def attention_gradients(q, k, v, out, d_out, lse, selection, block, scale=None):
