@@ -30,8 +30,18 @@ class Install(unittest.TestCase):
     def test_examples_build_against_an_installed_copy(self):
         prefix, build = self.folder / "prefix", self.folder / "build"
         self.run_command(CMAKE, "--install", BUILD, "--prefix", prefix, "--component", "development")
-        self.run_command(CMAKE, "-S", HERE / "installed", "-B", build, "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}",
-                         f"-DCMAKE_CXX_COMPILER={COMPILER}", f"-DEXAMPLES={KERNELS / 'examples'}")
+        self.run_command(
+            CMAKE,
+            "-S",
+            HERE / "installed",
+            "-B",
+            build,
+            "-G",
+            "Ninja",
+            f"-DCMAKE_PREFIX_PATH={prefix}",
+            f"-DCMAKE_CXX_COMPILER={COMPILER}",
+            f"-DEXAMPLES={KERNELS / 'examples'}",
+        )
         self.assertNotIn(str(HERE.parents[1]), "".join(p.read_text() for p in prefix.rglob("*.cmake")))
         self.run_command(CMAKE, "--build", build)
         section = (KERNELS / "README.md").read_text().split("## From C and C++")[1].split("\n## ")[0]

@@ -17,14 +17,19 @@ import zipfile
 
 BUILD = pathlib.Path(sys.argv[1])
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NO_INDEX = "No matching distribution found|Could not find a version|Failed to establish a new connection|ConnectionError"
+NO_INDEX = (
+    "No matching distribution found|Could not find a version|Failed to establish a new connection|ConnectionError"
+)
 
 
 def run(*command, **options):
     """(exit code, what it printed); without what would lend it this clone or another environment."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MOBALAB", "CMAKE"))}
-    ran = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=500,
-                         env=environment, **options)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MOBALAB", "CMAKE"))
+    }
+    ran = subprocess.run(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=500, env=environment, **options
+    )
     return ran.returncode, ran.stdout
 
 
@@ -45,7 +50,9 @@ class Wheel(unittest.TestCase):
         except subprocess.CalledProcessError as failed:
             raise unittest.SkipTest(f"no virtual environment can be made here (python3-venv): {failed}") from failed
         cls.python = cls.folder / "venv/bin/python"
-        code, text = run(cls.python, "-m", "pip", "download", "--no-deps", "-d", cls.folder / "index", "scikit-build-core")
+        code, text = run(
+            cls.python, "-m", "pip", "download", "--no-deps", "-d", cls.folder / "index", "scikit-build-core"
+        )
         if code != 0 and re.search(NO_INDEX, text):
             print("skipped: pip reaches no package index here", flush=True)
             raise unittest.SkipTest("pip reaches no package index here")
@@ -55,8 +62,15 @@ class Wheel(unittest.TestCase):
         self.assertEqual(code, 0, text)
 
     def test_readme_examples_run_after_one_command(self):
-        self.pip("wheel", "--no-deps", "-w", self.folder / "wheels", "--config-settings",
-                 f"cmake.define.MOBALAB_PREBUILT={BUILD}", ROOT)
+        self.pip(
+            "wheel",
+            "--no-deps",
+            "-w",
+            self.folder / "wheels",
+            "--config-settings",
+            f"cmake.define.MOBALAB_PREBUILT={BUILD}",
+            ROOT,
+        )
         (wheel,) = (self.folder / "wheels").iterdir()
         self.assertRegex(wheel.name, r"^mobalab-[\d.]+-py3-none-linux_\w+\.whl$")  # of any Python, for this platform
         names = zipfile.ZipFile(wheel).namelist()
@@ -72,8 +86,18 @@ class Wheel(unittest.TestCase):
             self.assertEqual(code, 0, text)
 
     def test_a_folder_without_the_library_is_refused(self):
-        code, text = run(self.python, "-m", "pip", "wheel", "--no-deps", "-w", self.folder / "none", "--config-settings",
-                         f"cmake.define.MOBALAB_PREBUILT={self.folder}", ROOT)
+        code, text = run(
+            self.python,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-deps",
+            "-w",
+            self.folder / "none",
+            "--config-settings",
+            f"cmake.define.MOBALAB_PREBUILT={self.folder}",
+            ROOT,
+        )
         self.assertNotEqual(code, 0)
         self.assertIn("must be a build folder with lib/libmobalab_kernels.so", " ".join(text.split()))
 

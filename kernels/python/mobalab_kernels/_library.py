@@ -93,8 +93,8 @@ def _candidates(path):
 
 
 def load(path=None):
-    """Loads the shared library: `path`, else $MOBALAB_KERNELS_LIBRARY, else the one installed in this package, else that
-    in build/lib of this clone."""
+    """Loads the shared library: `path`, else $MOBALAB_KERNELS_LIBRARY, else the one installed in this package, else
+    that in build/lib of this clone."""
     global _library, _scorers
     if _library is not None and path is None:
         return _library
@@ -102,8 +102,8 @@ def load(path=None):
     found = next((c for c in candidates if c.exists()), None)
     if found is None:
         raise FileNotFoundError(
-            f"{FILE} not found (looked at {', '.join(map(str, candidates))}); pip install the project, build its target "
-            "mobalab_kernels_c, or set MOBALAB_KERNELS_LIBRARY"
+            f"{FILE} not found (looked at {', '.join(map(str, candidates))}); pip install the project, build its "
+            "target mobalab_kernels_c, or set MOBALAB_KERNELS_LIBRARY"
         )
     library = ctypes.CDLL(str(found))
     if not hasattr(library, "mobalab_abi"):

@@ -35,16 +35,16 @@ def moba_attention(
     before it that score best.
 
     Tensors
-      q            [batch, seqlen_q, heads_q, head_dim]; float32, bfloat16 or float16 on the CPU, the 16-bit ones on CUDA
-                   devices. The queries are the last ones of the sequence (seqlen_q <= seqlen_k).
+      q            [batch, seqlen_q, heads_q, head_dim]; float32, bfloat16 or float16 on the CPU, the 16-bit ones on
+                   CUDA devices. The last query stands at the last key; rows before every key give 0.
       k, v         [batch, seqlen_k, heads_k, head_dim], dtype and device of q; heads_q is a multiple of heads_k.
       conv_weight  float32 [heads_k, head_dim, width], width 1 to 8, or None. The key convolution
-                   k'_t = k_t + silu(sum_l weight[head, dim, l] k_{t-l}) comes first (FlashMoBA, section 3; zero before a
-                   sequence); routing and attention both read k'.
-      selection    int32 [heads_q, tokens_q, routed] with routed = min(topk, blocks of the longest sequence) - 1, or None.
-                   Given, nothing is routed: these blocks are attended to beside the own one, as sets (see
+                   k'_t = k_t + silu(sum_l weight[head, dim, l] k_{t-l}) comes first (FlashMoBA, section 3; zero before
+                   a sequence); routing and attention both read k'.
+      selection    int32 [heads_q, tokens_q, routed] with routed = min(topk, blocks of the longest sequence) - 1, or
+                   None. Given, nothing is routed: these blocks are attended to beside the own one, as sets (see
                    attention_forward); scorer, scorer_seed, keep_first and fp32_centroids must then keep their defaults.
-                   A batch of [batch, ...] tensors has tokens_q = batch * seqlen_q.
+                   tokens_q is batch * seqlen_q, or total_q.
     Any strides are taken as they are while rows of head_dim are contiguous (on CUDA devices: and start at multiples of
     16 bytes); other layouts are copied.
 
@@ -52,13 +52,14 @@ def moba_attention(
       cu_seqlens   int32 [batch + 1] on the device of q, from 0 to total: sequence b owns tokens
                    [cu_seqlens[b], cu_seqlens[b + 1]), of queries and keys alike.
       max_seqlen   the length of the longest, or more. Without it the contents of cu_seqlens are read back and checked,
-                   on CUDA devices a wait; with it they are the caller's word there. torch.compile and CUDA graphs need it.
-      cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks   the same for fewer queries than keys; the
-                   last three are what sequence_lengths() returns, all or none.
+                   on CUDA devices a wait; with it they are the caller's word there. torch.compile and CUDA graphs need
+                   it.
+      cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks   where queries are not as many as
+                   keys; the last three are what sequence_lengths() returns, all or none.
 
     Integers and flags
       block_size, topk   keys of a block; blocks of a query, its own included.
-      scale              of q . key in the softmax, in [1e-30, 1e30]; None: head_dim ** -0.5. Routing does not look at it.
+      scale              of q . key in the softmax, in [1e-30, 1e30]; None: head_dim ** -0.5. Routing does not see it.
       scorer, scorer_seed, keep_first, fp32_centroids   how blocks are scored and chosen, see the module.
       threads            CPU threads, 0 for all.
 
@@ -119,8 +120,8 @@ def _both_sides(cu_seqlens, max_seqlen, packed, lengths):
         if max_seqlen is not None:
             raise InvalidType(
                 INVALID_ARGUMENT,
-                "max_seqlen given without cu_seqlens: it is the length of packed sequences; nearest valid choice: leave "
-                "it out",
+                "max_seqlen given without cu_seqlens: it is the length of packed sequences; nearest valid choice: "
+                "leave it out",
             )
         return packed, lengths
     others = [name for name, value in zip(("cu_seqlens_q", "cu_seqlens_k"), packed) if value is not None]
@@ -150,7 +151,7 @@ def _autocast(tensor):
     return tensor
 
 
-# ------------------------------------------------------------------ checks: what no operator could be given, or say well
+# ----------------------------------------------------------------- checks: what no operator could be given, or say well
 
 
 def check_tensors(arrays):
@@ -187,8 +188,8 @@ def _plain_routing(routing):
 
 def _check_together(q, k, v, conv_weight, block_size, packed, lengths):
     """Keys are checked beside q and v before the convolution sees them alone; packed sequences are read back once for
-    all operators. Returns the lengths. Tensors inside transforms of torch.func have no memory to look at, and are left to
-    the operators."""
+    all operators. Returns the lengths. Tensors inside transforms of torch.func have no memory to look at, and are left
+    to the operators."""
     cu_seqlens = _arguments.given(cu_seqlens_q=packed[0], cu_seqlens_k=packed[1])
     unread = cu_seqlens and not _arguments.given(**lengths)
     arrays = _arguments.given(q=q, k=k, v=v, conv_weight=conv_weight)

@@ -1,8 +1,8 @@
 """The differentiable functions as operators of torch, torch.ops.mobalab.*: what torch.compile puts into a graph,
 torch.func and checkpoints see, and torch.library.opcheck checks.
 
-An operator takes what the function of the same name in _functions.py takes, which checks it when the operator runs. Fake
-tensors, by which torch.compile finds shapes, have no contents to check.
+An operator takes what the function of the same name in _functions.py takes, which checks it when the operator runs.
+Fake tensors, by which torch.compile finds shapes, have no contents to check.
 """
 
 import torch
@@ -123,7 +123,23 @@ def _fake_attention(q, k, cu_seqlens_k, max_seqlen_k):
     return q.new_empty(q.shape), q.new_empty((heads, tokens), dtype=torch.float32)
 
 
-# ---------------------------------------------------------------------------------------------------------- attention
+# ---------------------------------------------------------------------------------------------- routing and attention
+
+
+def _route(q, k, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, threads, scorer_seed, **options):
+    lengths = {name: options.pop(name) for name in ("max_seqlen_q", "max_seqlen_k", "total_blocks")}
+    q, k = _torch_arrays.readable(q), _torch_arrays.readable(k)
+    sequences = _sequences(cu_seqlens_q, cu_seqlens_k, q, k, block_size, **lengths)
+    seed = scorer_seed % (_arguments.UINT64_MAX + 1)
+    return f.route(q, k, block_size, topk, **sequences, **options, scorer_seed=seed, threads=threads)
+
+
+def _fake_selection(q, k, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, max_seqlen_k, scorer, **options):
+    _arguments.scorer("scorer", scorer)
+    _arguments.check_range("block_size", block_size, 1, _arguments.MAX_EXTENT)
+    heads, tokens, longest = _fake_rows(q, k, cu_seqlens_k, max_seqlen_k)
+    blocks = torch.sym_max(1, (longest + block_size - 1) // block_size)
+    return q.new_empty((heads, tokens, torch.sym_min(topk, blocks) - 1), dtype=torch.int32)
 
 
 def _moba_forward(q, k, v, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, scale, threads, scorer_seed, **options):
@@ -136,12 +152,8 @@ def _moba_forward(q, k, v, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, scal
     )
 
 
-def _moba_forward_fake(q, k, v, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, max_seqlen_k, scorer, **options):
-    _arguments.scorer("scorer", scorer)
-    _arguments.check_range("block_size", block_size, 1, _arguments.MAX_EXTENT)
-    heads, tokens, longest = _fake_rows(q, k, cu_seqlens_k, max_seqlen_k)
-    blocks = torch.sym_max(1, (longest + block_size - 1) // block_size)
-    selection = q.new_empty((heads, tokens, torch.sym_min(topk, blocks) - 1), dtype=torch.int32)
+def _moba_forward_fake(q, k, v, cu_seqlens_q, cu_seqlens_k, *, max_seqlen_k, **options):
+    selection = _fake_selection(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_k=max_seqlen_k, **options)
     return *_fake_attention(q, k, cu_seqlens_k, max_seqlen_k), selection
 
 
@@ -208,8 +220,17 @@ _attention_backward_operator = _operator(
     _attention_backward_fake,
     *_refused("attention_backward"),
 )
+route = _operator(
+    f"route(Tensor q, Tensor k, {_SEQUENCES}, *, SymInt block_size, SymInt topk, {_LENGTHS}, {_ROUTING}, int threads) "
+    "-> Tensor",
+    _route,
+    _fake_selection,
+    lambda ctx, inputs, keyword_only_inputs, output: ctx.mark_non_differentiable(output),
+    lambda ctx, d_selection: (None, None, None, None),
+)
 moba_forward = _operator(
-    f"moba_forward(Tensor q, Tensor k, Tensor v, {_SEQUENCES}, *, {_ATTENTION}, {_ROUTING}) -> (Tensor, Tensor, Tensor)",
+    f"moba_forward(Tensor q, Tensor k, Tensor v, {_SEQUENCES}, *, {_ATTENTION}, {_ROUTING}) "
+    "-> (Tensor, Tensor, Tensor)",
     _moba_forward,
     _moba_forward_fake,
     _save_moba_forward,
@@ -248,8 +269,8 @@ def _key_conv_backward(k, weight, d_out, cu_seqlens_k, *, max_seqlen_k, threads)
 
 
 _key_conv_backward_operator = _operator(
-    "key_conv_backward(Tensor k, Tensor weight, Tensor d_out, Tensor? cu_seqlens_k, *, SymInt? max_seqlen_k, int threads) "
-    "-> (Tensor, Tensor)",
+    "key_conv_backward(Tensor k, Tensor weight, Tensor d_out, Tensor? cu_seqlens_k, *, SymInt? max_seqlen_k, "
+    "int threads) -> (Tensor, Tensor)",
     _key_conv_backward,
     lambda k, weight, d_out, cu_seqlens_k, **options: (k.new_empty(k.shape), weight.new_empty(weight.shape)),
     *_refused("key_conv_backward"),

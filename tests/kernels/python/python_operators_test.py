@@ -1,8 +1,8 @@
 """moba_attention in what torch makes of programs: torch.compile, CUDA graphs, checkpoints, torch.func, torch.library.
 
-Usage: python_operators_test.py LIBRARY; skipped without torch 2.4. Everything runs on the CPU, and on the GPU where there
-is one. Compiled with the backend aot_eager, which traces as inductor does and compiles nothing, results have the bits of
-eager mode.
+Usage: python_operators_test.py LIBRARY; skipped without torch 2.4. Everything runs on the CPU, and on the GPU where
+there is one. Compiled with the backend aot_eager, which traces as inductor does and compiles nothing, results have the
+bits of eager mode.
 """
 
 import os
@@ -73,20 +73,41 @@ class Operators:
             "plain": (lambda q, k, v, w: mk.moba_attention(q, k, v, BLOCK, TOPK, w), False),
             "options": (lambda q, k, v, w: mk.moba_attention(q, k, v, BLOCK, TOPK, w, **options), False),
             "between other operations": (
-                lambda q, k, v, w: mk.moba_attention(q * 2, k.sin(), v + 1, BLOCK, TOPK, w.exp()).cos(), False),
+                lambda q, k, v, w: mk.moba_attention(q * 2, k.sin(), v + 1, BLOCK, TOPK, w.exp()).cos(),
+                False,
+            ),
             "heads before tokens": (
                 lambda q, k, v, w: mk.moba_attention(
-                    *(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)), BLOCK, TOPK, w), False),
+                    *(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)), BLOCK, TOPK, w
+                ),
+                False,
+            ),
             "head_dim that is not contiguous": (
                 lambda q, k, v, w: mk.moba_attention(
-                    *(x.transpose(1, 3).contiguous().transpose(1, 3) for x in (q, k, v)), BLOCK, TOPK, w), False),
+                    *(x.transpose(1, 3).contiguous().transpose(1, 3) for x in (q, k, v)), BLOCK, TOPK, w
+                ),
+                False,
+            ),
             "packed": (
-                lambda q, k, v, w: mk.moba_attention(
-                    q, k, v, BLOCK, TOPK, w, cu_seqlens=cu, max_seqlen=LONGEST), True),
+                lambda q, k, v, w: mk.moba_attention(q, k, v, BLOCK, TOPK, w, cu_seqlens=cu, max_seqlen=LONGEST),
+                True,
+            ),
             "packed, lengths of both sides": (
                 lambda q, k, v, w: mk.moba_attention(
-                    q, k, v, BLOCK, TOPK, w, cu_seqlens_q=cu, cu_seqlens_k=cu, max_seqlen_q=LONGEST,
-                    max_seqlen_k=LONGEST, total_blocks=9), True),
+                    q,
+                    k,
+                    v,
+                    BLOCK,
+                    TOPK,
+                    w,
+                    cu_seqlens_q=cu,
+                    cu_seqlens_k=cu,
+                    max_seqlen_q=LONGEST,
+                    max_seqlen_k=LONGEST,
+                    total_blocks=9,
+                ),
+                True,
+            ),
             "selection given": (given_selection, False),
         }
 
@@ -190,8 +211,14 @@ class Operators:
 
         def program(q, k, v, w):
             return checkpoint.checkpoint(
-                lambda *x: mk.moba_attention(*x[:3], BLOCK, TOPK, x[3]).sin(), q, k, v, w, use_reentrant=False,
-                context_fn=lambda: checkpoint.create_selective_checkpoint_contexts(policy))
+                lambda *x: mk.moba_attention(*x[:3], BLOCK, TOPK, x[3]).sin(),
+                q,
+                k,
+                v,
+                w,
+                use_reentrant=False,
+                context_fn=lambda: checkpoint.create_selective_checkpoint_contexts(policy),
+            )
 
         leaves = self.leaves()
         with Count():
@@ -217,8 +244,15 @@ class Operators:
             q, k, v, w = self.leaves(packed=packed)
             cu = self.boundaries() if packed else None
             longest = LONGEST if packed else None
-            options = {"block_size": BLOCK, "topk": TOPK, "max_seqlen_q": longest, "max_seqlen_k": longest,
-                       "total_blocks": None, "scale": None, "threads": 0}
+            options = {
+                "block_size": BLOCK,
+                "topk": TOPK,
+                "max_seqlen_q": longest,
+                "max_seqlen_k": longest,
+                "total_blocks": None,
+                "scale": None,
+                "threads": 0,
+            }
             routing = {"fp32_centroids": False, "scorer": "quest", "scorer_seed": 1, "keep_first": True}
             conv = {"max_seqlen_k": longest, "threads": 0}
             operators = torch.ops.mobalab
@@ -227,6 +261,7 @@ class Operators:
             plain = [x.detach() for x in (q, k, v, w)]
             d_out = torch.ones_like(out)
             for operator, arguments, keywords in (
+                (operators.route, (q, k, cu, cu), {**{n: o for n, o in options.items() if n != "scale"}, **routing}),
                 (operators.moba_forward, (q, k, v, cu, cu), {**options, **routing}),
                 (operators.attention_forward, (q, k, v, selection, cu, cu), options),
                 (operators.attention_backward, (*plain[:3], out, d_out, lse, selection, cu, cu), options),
@@ -240,7 +275,8 @@ class Operators:
     def test_packed_sequences_are_those_alone_with_every_gradient(self):
         leaves = self.leaves(packed=True)
         whole = self.gradients(
-            lambda q, k, v, w: mk.moba_attention(q, k, v, BLOCK, TOPK, w, cu_seqlens=self.boundaries()), leaves)
+            lambda q, k, v, w: mk.moba_attention(q, k, v, BLOCK, TOPK, w, cu_seqlens=self.boundaries()), leaves
+        )
         d_out = torch.linspace(-1, 1, whole[0].numel(), device=self.device).reshape(whole[0].shape).to(self.dtype)
         d_weight = torch.zeros_like(leaves[3])
         for a, b in ((0, 37), (37, 120)):
@@ -257,7 +293,8 @@ class Operators:
         q, k, v, w = self.leaves(packed=True)
         cu = self.boundaries()
         call = lambda n: mk.moba_attention(  # noqa: E731
-            q, k, v, BLOCK, 20, w, cu_seqlens=cu, max_seqlen=n, return_selection=True)
+            q, k, v, BLOCK, 20, w, cu_seqlens=cu, max_seqlen=n, return_selection=True
+        )
         out, selection = call(None)
         self.assertEqual(selection.shape[2], 5)  # the longest sequence has 6 blocks
         longer, slots = call(120)
@@ -268,12 +305,12 @@ class Operators:
     def test_a_selection_is_attended_to_as_it_was_routed(self):
         leaves = self.leaves()
         out, selection = mk.moba_attention(*leaves[:3], BLOCK, TOPK, leaves[3], return_selection=True)
-        again, same = mk.moba_attention(
-            *leaves[:3], BLOCK, TOPK, leaves[3], selection=selection, return_selection=True)
+        again, same = mk.moba_attention(*leaves[:3], BLOCK, TOPK, leaves[3], selection=selection, return_selection=True)
         self.assertIs(same, selection)
         d_out = torch.ones_like(out)
-        self.assert_all_equal((again, *torch.autograd.grad(again, leaves, d_out)),
-                              (out, *torch.autograd.grad(out, leaves, d_out)))
+        self.assert_all_equal(
+            (again, *torch.autograd.grad(again, leaves, d_out)), (out, *torch.autograd.grad(out, leaves, d_out))
+        )
 
     def test_arguments_that_contradict_each_other(self):
         q, k, v, _ = (x.detach() for x in self.leaves(packed=True))
@@ -281,8 +318,11 @@ class Operators:
         selection = mk.moba_attention(q, k, v, BLOCK, TOPK, cu_seqlens=cu, return_selection=True)[1]
         for kind, text, options in (
             (TypeError, "cu_seqlens given with cu_seqlens_q", {"cu_seqlens": cu, "cu_seqlens_q": cu}),
-            (TypeError, "cu_seqlens given with max_seqlen_q",
-             {"cu_seqlens": cu, "max_seqlen_q": 83, "max_seqlen_k": 83, "total_blocks": 9}),
+            (
+                TypeError,
+                "cu_seqlens given with max_seqlen_q",
+                {"cu_seqlens": cu, "max_seqlen_q": 83, "max_seqlen_k": 83, "total_blocks": 9},
+            ),
             (TypeError, "max_seqlen given without cu_seqlens", {"max_seqlen": 83}),
             (TypeError, "max_seqlen = 1.5", {"cu_seqlens": cu, "max_seqlen": 1.5}),
             (ValueError, "max_seqlen = -1", {"cu_seqlens": cu, "max_seqlen": -1}),
@@ -291,10 +331,16 @@ class Operators:
             (TypeError, "return_selection = 1", {"cu_seqlens": cu, "return_selection": 1}),
             (TypeError, "selection is a list", {"cu_seqlens": cu, "selection": [1]}),
             (ValueError, "selection has shape", {"cu_seqlens": cu, "selection": selection[..., :1].contiguous()}),
-            (ValueError, "selection given with scorer = 'max'",
-             {"cu_seqlens": cu, "selection": selection, "scorer": "max"}),
-            (ValueError, "selection given with keep_first = True",
-             {"cu_seqlens": cu, "selection": selection, "keep_first": True}),
+            (
+                ValueError,
+                "selection given with scorer = 'max'",
+                {"cu_seqlens": cu, "selection": selection, "scorer": "max"},
+            ),
+            (
+                ValueError,
+                "selection given with keep_first = True",
+                {"cu_seqlens": cu, "selection": selection, "keep_first": True},
+            ),
         ):
             with self.subTest(text), self.assertRaisesRegex(kind, text) as raised:
                 mk.moba_attention(q, k, v, BLOCK, TOPK, **options)
