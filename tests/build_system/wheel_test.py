@@ -81,9 +81,11 @@ class Wheel(unittest.TestCase):
         for example in numpy_examples():
             code, text = run(self.python, "-c", example, cwd=self.folder)
             self.assertEqual(code, 0, text)
-        if any(n.endswith("scripts/mobalab") for n in names):
-            code, text = run(self.python.with_name("mobalab"), "info", cwd=self.folder)
-            self.assertEqual(code, 0, text)
+        if (BUILD / "bin" / "mobalab").exists():
+            self.assertTrue({"mobalab/program/mobalab", "notebooks_export/__main__.py"} <= {*names})
+            code, text = run(self.python.with_name("mobalab"), "theory", "--topk", "none", cwd=self.folder)
+            self.assertEqual(code, 2, text)  # the program's own words, and its exit code
+            self.assertIn("topk = none", text)
 
     def test_a_folder_without_the_library_is_refused(self):
         code, text = run(
