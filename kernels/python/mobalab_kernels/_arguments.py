@@ -79,9 +79,10 @@ _INTEGERS = {  # least, most
 }
 
 
-def integer(name, value):
-    """The Python int of an integer of the table: an int or a NumPy integer, no bool, no float, no array."""
-    return _checked_integer(name, value, *_INTEGERS[name])
+def integer(name, value, shown=None):
+    """The Python int of an integer of the table: an int or a NumPy integer, no bool, no float, no array. shown: what the
+    caller calls it."""
+    return _checked_integer(shown or name, value, *_INTEGERS[name])
 
 
 def _checked_integer(name, value, least, most):

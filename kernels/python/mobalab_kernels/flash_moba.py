@@ -101,6 +101,7 @@ def flash_moba_attn_varlen_func(
         1,
         causal,
         scale=softmax_scale,
+        block_size_name="lg_block_n",
     )
     _moba_attention.check_tensors(lists)
     selection = _selection_of(*lists.values(), call)
@@ -117,11 +118,23 @@ class _Call:
     """Arguments that all functions have, checked, as the operators take them."""
 
     def __init__(
-        self, arrays, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, block_size, topk, causal, scale=None
+        self,
+        arrays,
+        cu_seqlens_q,
+        cu_seqlens_k,
+        max_seqlen_q,
+        max_seqlen_k,
+        block_size,
+        topk,
+        causal,
+        scale=None,
+        block_size_name="moba_chunk_size",
     ):
         _moba_attention.check_tensors({**arrays, "cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k})
         if not _arguments.flag("causal", causal):
             raise invalid("causal", "= False", "True: every backend attends to keys up to the query's own", True)
+        block_size = _arguments.integer("block_size", block_size, block_size_name)
+        topk = _arguments.integer("topk", topk, "moba_topk")
         options = {"block_size": block_size, "topk": topk, "scale": scale, "threads": 0}
         lengths = {"max_seqlen_q": max_seqlen_q, "max_seqlen_k": max_seqlen_k}
         lengths = {name: _arguments.integer(name, length) for name, length in lengths.items()}

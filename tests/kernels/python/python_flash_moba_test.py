@@ -203,8 +203,8 @@ class DropIn:
         for function, arguments, kind, text in (
             ("flash_moba_varlen_func", {**moba, "causal": False}, ValueError, "causal = False"),
             ("flash_moba_varlen_func", {**moba, "causal": 1}, TypeError, "causal = 1"),
-            ("flash_moba_varlen_func", {**moba, "moba_topk": 0}, ValueError, "topk = 0"),
-            ("flash_moba_varlen_func", {**moba, "moba_chunk_size": 1.0}, TypeError, "block_size = 1.0"),
+            ("flash_moba_varlen_func", {**moba, "moba_topk": 0}, ValueError, "moba_topk = 0"),
+            ("flash_moba_varlen_func", {**moba, "moba_chunk_size": 1.0}, TypeError, "moba_chunk_size = 1.0"),
             ("flash_moba_varlen_func", {**moba, "max_seqlen_q": None}, TypeError, "max_seqlen_q = None"),
             ("flash_moba_varlen_func", {**moba, "q": [1]}, TypeError, "q is a list"),
             (
@@ -215,6 +215,7 @@ class DropIn:
             ),
             ("flash_moba_varlen_func", {**moba, "k": k.double()}, TypeError, "k has dtype float64"),
             ("flash_moba_attn_varlen_func", {**attend, "causal": False}, ValueError, "causal = False"),
+            ("flash_moba_attn_varlen_func", {**attend, "lg_block_n": 0}, ValueError, "lg_block_n = 0"),
             ("flash_moba_attn_varlen_func", {**attend, "dropout_p": 0.1}, ValueError, "dropout_p = 0.1"),
             ("flash_moba_attn_varlen_func", {**attend, "softcap": 30.0}, ValueError, "softcap = 30.0"),
             ("flash_moba_attn_varlen_func", {**attend, "alibi_slopes": q}, ValueError, "alibi_slopes"),
