@@ -37,8 +37,8 @@ def _operator(signature, run, fake, setup_context, backward):
     function = _function(operator, setup_context, backward)
 
     def call(*tensors, **options):
-        direct = torch.compiler.is_compiling() or not torch.is_grad_enabled()
-        if direct and not torch._C._are_functorch_transforms_active():
+        recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors if x is not None)
+        if (torch.compiler.is_compiling() or not recorded) and not torch._C._are_functorch_transforms_active():
             return operator(*tensors, **options)
         return function.apply(*tensors, options)
 
