@@ -10,7 +10,7 @@ needed=(
     libeigen3-dev libboost-dev libboost-program-options-dev libhdf5-dev librandom123-dev libfmt-dev
     nlohmann-json3-dev libcsv-dev zlib1g-dev
     # tests and benchmarks
-    libgtest-dev libgmock-dev libbenchmark-dev
+    libgtest-dev libgmock-dev libbenchmark-dev python3-venv
     # figures, notebook, page
     python3 python3-numpy python3-pandas python3-h5py python3-h5netcdf python3-xarray python3-matplotlib
     python3-nbformat python3-nbconvert python3-ipykernel python3-jinja2

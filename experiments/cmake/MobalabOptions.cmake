@@ -49,9 +49,9 @@ target_compile_options(mobalab_options INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:${cxx_flags};${sanitize_flags};${test_flags}>")
 target_link_options(mobalab_options INTERFACE ${sanitize_flags})
 
-# mobalab_library(name SOURCES ... LINK ...): a static library of one room.
+# mobalab_library(name SOURCES ... LINK ...): a static library of one room. Who installs one gets none of the options.
 function(mobalab_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
-  target_link_libraries(${name} PUBLIC mobalab_options ${ARG_LINK} PRIVATE ${ARG_PRIVATE})
+  target_link_libraries(${name} PUBLIC $<BUILD_INTERFACE:mobalab_options> ${ARG_LINK} PRIVATE ${ARG_PRIVATE})
 endfunction()

@@ -20,22 +20,22 @@ std::string environment_or(const char* name, const std::string& otherwise) {
     return value != nullptr && *value != '\0' ? value : otherwise;
 }
 
-/// Folder that holds the Python package: the source tree this program was built from, or share/mobalab beside the
-/// installed program.
+/// Folder that holds the Python package: the source tree this program was built from, share/mobalab beside the
+/// installed program, or what a Python wheel was unpacked to, where this is mobalab/program/mobalab.
 std::string package_root() {
     std::error_code ignored;
-    const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-    const std::filesystem::path roots[] = {build_info().source_dir,
-                                           program.parent_path().parent_path() / "share/mobalab"};
+    const std::filesystem::path above =
+        std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path().parent_path();
+    const std::filesystem::path roots[] = {build_info().source_dir, above / "share/mobalab", above.parent_path()};
     for (const std::filesystem::path& root : roots) {
         if (std::filesystem::exists(root / "notebooks_export/__main__.py", ignored)) {
             return root.string();
         }
     }
     throw FileError(
-        fmt::format("notebooks_export: the Python package is neither in {} nor in {}; put the source tree "
+        fmt::format("notebooks_export: the Python package is neither in {} nor in {} nor in {}; put the source tree "
                     "back, or build or install again",
-                    roots[0].string(), roots[1].string()));
+                    roots[0].string(), roots[1].string(), roots[2].string()));
 }
 
 /// What the package is called with: the files, the folder and the options that were given.

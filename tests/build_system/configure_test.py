@@ -67,6 +67,17 @@ class Configure(unittest.TestCase):
         for name in ("CMakeCache.txt", "build.ninja"):
             self.assertNotIn(str(conda), (self.folder / "build" / name).read_text())
 
+    def test_the_kernels_alone_need_none_of_the_programs_libraries(self):
+        absent = [f"-DCMAKE_DISABLE_FIND_PACKAGE_{package}=ON" for package in ("HDF5", "Boost", "nlohmann_json", "ZLIB")]
+        for program, words in (("AUTO", "Program: OFF (not found: Boost, HDF5, nlohmann_json, ZLIB)"),
+                               ("OFF", "Program: OFF (MOBALAB_PROGRAM=OFF)")):
+            run = self.configure("-DMOBALAB_CUDA=OFF", f"-DMOBALAB_PROGRAM={program}", *absent)
+            self.assertEqual(run.returncode, 0, run.stdout)
+            self.assertIn(words, run.stdout)
+        run = self.configure("-DMOBALAB_CUDA=OFF", "-DMOBALAB_PROGRAM=MAYBE")
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn("MOBALAB_PROGRAM=MAYBE: must be ON, OFF or AUTO", " ".join(run.stdout.split()))
+
     def test_cuda_asked_for_with_an_old_nvcc_is_an_error(self):
         nvcc_of(self.folder / "old", "12.4")
         run = self.configure("-DMOBALAB_CUDA=ON", PATH=f"{self.folder}/old:{os.environ['PATH']}")

@@ -32,7 +32,7 @@ class Block(nn.Module):
         batch, seq, _ = x.shape
         heads = self.project(self.norm(x)).view(batch, seq, -1, HEAD_DIM).to(self.dtype)
         q, k, v = heads.split([HEADS, HEADS_K, HEADS_K], dim=2)
-        y = mk.moba_attention(q, k, v, BLOCK_SIZE, TOPK, self.conv)
+        y = mk.moba_attention(q, k, v, BLOCK_SIZE, TOPK, conv_weight=self.conv)
         return x + self.out(y.reshape(batch, seq, -1).to(x.dtype))
 
 

@@ -32,11 +32,14 @@ What all functions share:
 - scale is that of q . key in the softmax, None for head_dim ** -0.5; routing does not look at it.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.
 - threads: CPU threads, 0 for all.
-- moba_attention alone is differentiable. The others refuse tensors that require grad while autograd records.
+- moba_attention alone is differentiable, and alone needs torch 2.4 or later: torch.compile, CUDA graphs, checkpoints
+  and torch.func take it. The others refuse tensors that require grad while autograd records, and break a compiled
+  graph.
 
 Errors are mobalab_kernels.Error; those about a value are ValueErrors as well, those about a kind or dtype TypeErrors.
 """
 
+import importlib
 import importlib.util
 
 from ._arguments import scorer_names
@@ -72,16 +75,15 @@ __all__ = [
     "route_with_centroids",
     "sequence_lengths",
 ]
+_OF_TORCH = {"moba_attention": "_moba_attention", "MobaAttention": "_module"}  # the files that define them
 if importlib.util.find_spec("torch") is not None:
-    __all__.append("moba_attention")
+    __all__ += _OF_TORCH
 
 
 def __getattr__(name):
-    # moba_attention needs torch; the rest does not, and waits for no import of it.
-    if name == "moba_attention":
-        from ._autograd import moba_attention
-
-        return moba_attention
+    # What needs torch; the rest does not, and waits for no import of it.
+    if name in _OF_TORCH:
+        return getattr(importlib.import_module(f".{_OF_TORCH[name]}", __name__), name)
     if name == "SCORERS":  # the library's, which is loaded for it
         return scorer_names()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

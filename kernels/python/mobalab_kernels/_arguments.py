@@ -72,20 +72,31 @@ _INTEGERS = {  # least, most
     "keys": (0, MAX_EXTENT),
     "scorer_seed": (0, UINT64_MAX),
     "threads": (0, MAX_THREADS),
+    "max_seqlen": (0, MAX_EXTENT),
     "max_seqlen_q": (0, MAX_EXTENT),
     "max_seqlen_k": (0, MAX_EXTENT),
     "total_blocks": (0, MAX_EXTENT),
 }
 
 
-def integer(name, value):
-    """The Python int of an integer of the table: an int or a NumPy integer, no bool, no float, no array."""
+def integer(name, value, shown=None):
+    """The Python int of an integer of the table: an int or a NumPy integer, no bool, no float, no array. shown: what the
+    caller calls it."""
+    return _checked_integer(shown or name, value, *_INTEGERS[name])
+
+
+def _checked_integer(name, value, least, most):
     if type(value) is not int:
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
             nearest = int(value) if isinstance(value, (bool, numbers.Real)) and value == value // 1 else "an int"
             raise invalid_type(name, f"= {value!r} ({type(value).__name__})", "an integer", nearest)
         value = int(value)
-    return check_range(name, value, *_INTEGERS[name])
+    return check_range(name, value, least, most)
+
+
+def positive(name, value):
+    """An extent: the same for what is in no table."""
+    return _checked_integer(name, value, 1, MAX_EXTENT)
 
 
 def check_range(name, value, least, most):

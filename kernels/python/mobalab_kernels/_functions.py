@@ -1,10 +1,25 @@
 """The functions of kernels.h on arrays."""
 
 import ctypes
+import functools
+import sys
 
 from . import _arguments, _library
 from ._arguments import check_all_or_none, check_boundaries, flag, given, integer
 from ._errors import INVALID_ARGUMENT, InvalidType
+
+
+def _untraced(function):
+    """The function, which torch.compile leaves out of its graphs: it would trace ctypes, and wrongly."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        torch = sys.modules.get("torch")  # who compiles has imported it
+        if torch is not None and torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
 
 
 class _Call:
@@ -177,6 +192,7 @@ def _both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_bl
     }
 
 
+@_untraced
 def compute_centroids(
     k,
     block_size,
@@ -214,6 +230,7 @@ def compute_centroids(
     return out
 
 
+@_untraced
 def route(
     q,
     k,
@@ -268,6 +285,7 @@ def _routed(call, return_scores, keys):
     return (selection, scores) if return_scores else selection
 
 
+@_untraced
 def route_with_centroids(
     q,
     centroids,
@@ -310,6 +328,7 @@ def route_with_centroids(
     return _routed(call, return_scores, call.pointer("centroids"))
 
 
+@_untraced
 def attention_forward(
     q,
     k,
@@ -356,6 +375,7 @@ def attention_forward(
     return out, lse
 
 
+@_untraced
 def moba_forward(
     q,
     k,
@@ -407,6 +427,7 @@ def moba_forward(
     return out, lse, selection
 
 
+@_untraced
 def attention_backward(
     q,
     k,
@@ -451,6 +472,7 @@ def attention_backward(
     return gradients
 
 
+@_untraced
 def key_conv_forward(k, weight, *, cu_seqlens_k=None, max_seqlen_k=None, threads=0):
     """The key convolution k'_t = k_t + silu(sum_l weight[head, dim, l] k_{t-l}), zero before a sequence.
 
@@ -470,6 +492,7 @@ def key_conv_forward(k, weight, *, cu_seqlens_k=None, max_seqlen_k=None, threads
     return out
 
 
+@_untraced
 def key_conv_centroids(
     k,
     weight,
@@ -500,6 +523,7 @@ def key_conv_centroids(
     return out, centroids
 
 
+@_untraced
 def key_conv_backward(k, weight, d_out, *, cu_seqlens_k=None, max_seqlen_k=None, threads=0):
     """Gradients of key_conv_forward: (dk like k, d_weight float32 like weight); d_out: like k. Not differentiable."""
     call = _Call(
@@ -525,6 +549,7 @@ def _width(weight):
     return ctypes.c_int32(weight.shape[-1])
 
 
+@_untraced
 def sequence_lengths(q, k, block_size, cu_seqlens_q, cu_seqlens_k):
     """The lengths of packed sequences, {"max_seqlen_q", "max_seqlen_k", "total_blocks"}, from checked cu_seqlens.
 

@@ -2,11 +2,13 @@
 
 import ctypes
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from ._errors import INVALID_ARGUMENT, Error, InvalidValue, invalid
 
+FILE = "libmobalab_kernels.so"
 ABI = 5
 MESSAGE_SIZE = 1024
 
@@ -85,12 +87,14 @@ def _candidates(path):
         return [Path(path)]
     if os.environ.get("MOBALAB_KERNELS_LIBRARY"):
         return [Path(os.environ["MOBALAB_KERNELS_LIBRARY"])]
-    root = Path(__file__).resolve().parents[3]
-    return [root / "build" / "lib" / "libmobalab_kernels.so", Path(__file__).with_name("libmobalab_kernels.so")]
+    # A package that is installed editable has two folders: the sources and what was built.
+    installed = [Path(folder) / FILE for folder in sys.modules[__package__].__path__]
+    return [*installed, Path(__file__).resolve().parents[3] / "build" / "lib" / FILE]
 
 
 def load(path=None):
-    """Loads the shared library: `path`, else $MOBALAB_KERNELS_LIBRARY, else build/lib of this checkout."""
+    """Loads the shared library: `path`, else $MOBALAB_KERNELS_LIBRARY, else the one installed in this package, else
+    that in build/lib of this clone."""
     global _library, _scorers
     if _library is not None and path is None:
         return _library
@@ -98,14 +102,14 @@ def load(path=None):
     found = next((c for c in candidates if c.exists()), None)
     if found is None:
         raise FileNotFoundError(
-            f"libmobalab_kernels.so not found (looked at {', '.join(map(str, candidates))}); build the project or set "
-            "MOBALAB_KERNELS_LIBRARY"
+            f"{FILE} not found (looked at {', '.join(map(str, candidates))}); pip install the project, build its "
+            "target mobalab_kernels_c, or set MOBALAB_KERNELS_LIBRARY"
         )
     library = ctypes.CDLL(str(found))
     if not hasattr(library, "mobalab_abi"):
         raise Error(
             INVALID_ARGUMENT,
-            f"{found} is another library: must be libmobalab_kernels.so; nearest valid choice: the one in build/lib",
+            f"{found} is another library: must be {FILE}; nearest valid choice: the one in build/lib",
         )
     if library.mobalab_abi() != ABI:
         raise Error(

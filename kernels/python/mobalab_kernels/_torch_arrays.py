@@ -17,14 +17,20 @@ def takes(array):
     return isinstance(array, torch.Tensor)
 
 
-def view(name, tensor):
-    """Its View; raises for tensors whose memory does not hold their values as elements with strides."""
+def check_kind(name, tensor):
+    """Raises for what is no strided tensor on a device that has kernels."""
     if tensor.layout is not torch.strided or tensor.is_nested:
         kind = "nested" if tensor.is_nested else str(tensor.layout)
         raise invalid_type(name, f"is a {kind} tensor", "a dense (strided) one", f"{name}.to_dense()")
     device = tensor.device
     if device.type not in ("cpu", "cuda"):
         raise invalid(name, f"is on device {device}", "on a CPU or CUDA device", f"{name}.cpu()")
+
+
+def view(name, tensor):
+    """Its View; raises for tensors whose memory does not hold their values as elements with strides."""
+    check_kind(name, tensor)
+    device = tensor.device
     if tensor.is_neg() or tensor.is_conj():
         raise invalid(
             name,
@@ -80,6 +86,15 @@ def call_on_device(like, call):
 
 def stream(tensor):
     return torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else None
+
+
+def has_memory(tensor):
+    """Not so inside transforms of torch.func."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 def contiguous(tensor):

@@ -1,4 +1,5 @@
-"""The examples of kernels/python/README.md run as they stand; those that import torch only where it is installed.
+"""The examples of kernels/python/README.md run as they stand; those that import torch or transformers only where these
+are installed.
 
 Usage: python_readme_test.py LIBRARY
 """
@@ -18,11 +19,14 @@ LIBRARY = sys.argv.pop(1)
 class Readme(unittest.TestCase):
     def test_examples_run(self):
         examples = re.findall(r"^```python\n(.*?)^```$", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-        self.assertEqual(len(examples), 4)
-        environment = dict(os.environ, PYTHONPATH=str(FOLDER), MOBALAB_KERNELS_LIBRARY=LIBRARY)
+        self.assertEqual(len(examples), 7)
+        path = os.pathsep.join([str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = dict(os.environ, PYTHONPATH=path, MOBALAB_KERNELS_LIBRARY=LIBRARY)
         for example in examples:
-            if "import torch" in example and importlib.util.find_spec("torch") is None:
-                print("skipped the example with torch: it is not installed")
+            needed = [name for name in ("torch", "transformers") if f"import {name}" in example]
+            missing = [name for name in needed if importlib.util.find_spec(name) is None]
+            if missing:
+                print(f"skipped the example with {', '.join(needed)}: {missing[0]} is not installed")
                 continue
             ran = subprocess.run(
                 [sys.executable, "-"],

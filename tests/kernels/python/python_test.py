@@ -9,8 +9,11 @@ import copy
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -251,6 +254,33 @@ class PythonModule(unittest.TestCase):
         self.assertIn("exit code -11", found[1])
         self.assertEqual(found[3], "wrong")
         self.assertIn("ZeroDivisionError", found[4])
+
+    def test_where_the_library_is_looked_for(self):
+        """In $MOBALAB_KERNELS_LIBRARY, else in the package, else in build/lib of the clone."""
+        with tempfile.TemporaryDirectory(prefix="mobalab_test_") as folder:
+            package = Path(folder, "kernels", "python", "mobalab_kernels")
+            shutil.copytree(Path(mk.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+            library = os.environ["MOBALAB_KERNELS_LIBRARY"]
+
+            def loads(**environment):
+                others = {name: value for name, value in os.environ.items() if not name.startswith("MOBALAB")}
+                ran = subprocess.run(
+                    [sys.executable, "-c", "import mobalab_kernels as mk; print(mk.abi())"],
+                    env={**others, "PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1", **environment},
+                    text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100)
+                return ran.stdout.strip().split("\n")[-1]
+
+            inside, built = package / "libmobalab_kernels.so", Path(folder, "build", "lib", "libmobalab_kernels.so")
+            self.assertRegex(loads(), f"FileNotFoundError.*{inside}, {built}")
+            built.parent.mkdir(parents=True)
+            shutil.copy(library, built)
+            self.assertEqual(loads(), str(mk.abi()))
+            inside.write_text("no library")
+            self.assertIn(str(inside), loads())
+            self.assertEqual(loads(MOBALAB_KERNELS_LIBRARY=library), str(mk.abi()))
+            shutil.copy(library, inside)
+            built.write_text("no library")
+            self.assertEqual(loads(), str(mk.abi()))
 
     def test_star_import_gives_all_that_can_run(self):
         names = {}

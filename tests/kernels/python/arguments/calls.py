@@ -332,7 +332,7 @@ def _selection_of(fw, arguments):
     sequences = {n: arguments[n] for n in ("cu_seqlens_q", "cu_seqlens_k") if n in arguments}
     if arguments.get("conv_weight") is not None:
         only_k = {n: c for n, c in sequences.items() if n.endswith("k")}
-        k = mk.key_conv_forward(k, arguments["conv_weight"].detach().contiguous(), **only_k)
+        k = mk.key_conv_forward(k, arguments["conv_weight"].detach().resolve_neg().contiguous(), **only_k)
     return mk.route(
         q,
         k,

@@ -178,7 +178,7 @@ def layout_rows(fw):
                 axes = 3 if packed or not tensor else 4
                 axes = 2 if name == "lse" else axes
                 for label, layout, wanted in _tensor_layouts(fw, packed) if tensor else _dense_layouts(fw, axes):
-                    if function == "moba_attention" and _copied(name, label):
+                    if function == "moba_attention" and _copied(label):
                         wanted = RIGHT
 
                     def made(fw, name=name, layout=layout, function=function, packed=packed):
@@ -189,9 +189,9 @@ def layout_rows(fw):
                     yield _row(function, f"{name} {'packed ' if packed else ''}{label}", wanted, packed, **{name: made})
 
 
-def _copied(name, label):
+def _copied(label):
     """moba_attention copies what the kernels cannot read as it lies."""
-    return label not in ("sparse", "on the meta device") and not (name == "conv_weight" and label == "lazily negated")
+    return label not in ("sparse", "on the meta device")
 
 
 # ---- shapes
@@ -872,7 +872,7 @@ def gradient_rows(fw):
         )
         for name in ("q", "k", "v"):
             for label, layout, _ in _tensor_layouts(fw, packed):
-                if _copied(name, label):
+                if _copied(label):
 
                     def laid_out(fw, name=name, layout=layout, packed=packed):
                         array = layout(fw, values(fw, "moba_attention", packed)[name]).detach().requires_grad_()

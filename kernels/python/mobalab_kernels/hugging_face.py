@@ -1,0 +1,201 @@
+"""MoBA as an attention function of Hugging Face transformers (4.53 and later), for training, prefill and decoding:
+
+    from mobalab_kernels import hugging_face
+    hugging_face.register(block_size=128, topk=8)
+    model = AutoModelForCausalLM.from_pretrained(name, attn_implementation="mobalab")
+
+Blocks are counted from the first token of each sequence that is no padding, so padding on either side changes nothing.
+Where a batch has none, nothing is copied; where it has some, and with caches of fixed length, keys and values are
+packed for every layer and the host reads the mask once for each forward pass. What is no causal attention over all
+tokens is refused: windows shorter than the text, chunks, other masks, dropout, soft caps, sinks.
+
+Under torch.compile there must be no mask (or one that transformers drops) and a cache that grows, as models make by
+default with use_cache=True: without a cache transformers takes every text that is traced for a packed one.
+"""
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import causal_mask_function
+
+from . import _arguments
+from ._errors import invalid
+from ._moba_attention import moba_attention
+
+__all__ = ["register"]
+
+# A mask as attention gets it: uint8 [batch, keys], these added up.
+_KEY, _QUERY, _OTHER = 1, 2, 4  # a token; a place of the queries; _OTHER: the model wants more than a causal mask
+
+
+def register(block_size, topk, *, name="mobalab", scorer="mean", scorer_seed=0, keep_first=False, fp32_centroids=False):
+    """Makes attn_implementation=name known to transformers. The arguments are those of moba_attention; another call
+    with the same name replaces them, another name stands beside it. topk counts the query's own block. Raises what
+    moba_attention raises."""
+    if not isinstance(name, str) or not name:
+        raise invalid("name", f"= {name!r}", "a string that is not empty", "'mobalab'")
+    _arguments.integer("block_size", block_size)
+    _arguments.integer("topk", topk)
+    _arguments.scorer("scorer", scorer)
+    _arguments.integer("scorer_seed", scorer_seed)
+    options = {
+        "block_size": block_size,
+        "topk": topk,
+        "scorer": scorer,
+        "scorer_seed": scorer_seed,
+        "keep_first": _arguments.flag("keep_first", keep_first),
+        "fp32_centroids": _arguments.flag("fp32_centroids", fp32_centroids),
+    }
+
+    def attend(module, query, key, value, attention_mask, **settings):
+        return _attend(module, query, key, value, attention_mask, options, settings), None
+
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, _mask)
+
+
+# --------------------------------------------------------------------------------------------------------------- mask
+
+
+def _mask(
+    batch_size,
+    q_length=None,
+    kv_length=None,
+    q_offset=0,
+    kv_offset=0,
+    mask_function=causal_mask_function,
+    attention_mask=None,
+    cache_position=None,
+    device=None,
+    **settings,
+):
+    """What transformers calls once a forward pass: None where all keys are tokens, queries the last."""
+    if cache_position is not None:  # before version 5
+        q_length, q_offset = cache_position.shape[0], cache_position[0]
+    plain = mask_function is causal_mask_function
+    if plain and attention_mask is None and isinstance(q_offset, int) and q_offset + q_length == kv_offset + kv_length:
+        return None
+    end = int(q_offset) + q_length - kv_offset  # of the keys that have been written
+    tokens = None if attention_mask is None else attention_mask[:, kv_offset : kv_offset + kv_length].bool()
+    if tokens is not None and bool(tokens[:, end:].any()):
+        rule = "no keys behind the queries"
+        raise invalid("attention_mask", f"names tokens behind position {end}", rule, "a cache for what comes before")
+    if plain and kv_length == end and (tokens is None or bool(tokens.all())):
+        return None
+    device = attention_mask.device if device is None and attention_mask is not None else device
+    mask = torch.zeros(batch_size, kv_length, dtype=torch.uint8, device=device)
+    mask[:, :end] = _KEY if tokens is None else tokens[:, :end] * _KEY
+    mask[:, end - q_length : end] += _QUERY
+    return mask if plain else mask + _OTHER
+
+
+class _Places:
+    """Where the tokens of a mask are, read from it once."""
+
+    last = None  # (mask, its _Places): every layer of a pass gets the same one
+
+    def __init__(self, mask):
+        on_host = mask.cpu()
+        self.other = bool((on_host & _OTHER).any())
+        keys = (on_host & _KEY) != 0
+        places = ((on_host[0] & _QUERY) != 0).nonzero()  # one behind the other, the same in all rows
+        first, end = int(places[0]), int(places[-1]) + 1
+        self.keys = self._packed(keys, mask.device)
+        self.queries = self._packed(keys[:, first:end], mask.device)
+        self.end = end if bool(keys[:, :end].all()) else None  # of the keys, where there is no padding
+
+    @staticmethod
+    def _packed(tokens, device):
+        """(places among [batch * tokens], cu_seqlens, length of the longest)"""
+        counts = tokens.sum(1)
+        cu_seqlens = torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
+        places = tokens.flatten().nonzero().flatten()
+        return places.to(device), cu_seqlens.to(device), int(counts.max())
+
+    @classmethod
+    def of(cls, mask):
+        if cls.last is None or cls.last[0] is not mask:
+            cls.last = (mask, cls(mask))
+        return cls.last[1]
+
+
+# ---------------------------------------------------------------------------------------------------------- attention
+
+
+def _attend(module, query, key, value, mask, options, settings):
+    """[batch, queries, heads, head_dim] of query [batch, heads, queries, head_dim], key and value alike."""
+    places = _places(mask)
+    _check_settings(module, key.shape[2], places, settings)
+    options = {**options, "scale": settings.get("scaling")}
+    q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    if settings.get("cu_seq_lens_q") is not None:
+        return _attend_packed(q, k, v, options, settings)
+    if places is None:
+        return moba_attention(q, k, v, **options)
+    if places.end is not None:
+        return moba_attention(q, k[:, : places.end], v[:, : places.end], **options)
+    return _attend_unpadded(q, k, v, places, options)
+
+
+def _attend_packed(q, k, v, options, settings):
+    """Sequences one behind the other in a batch of one, as transformers' collators without padding make them."""
+    if q.shape[0] != 1:
+        raise invalid("cu_seq_lens_q", f"given with a batch of {q.shape[0]}", "given with a batch of 1", "one row")
+    sequences = {
+        "cu_seqlens_q": settings["cu_seq_lens_q"],
+        "cu_seqlens_k": settings.get("cu_seq_lens_k"),
+    }
+    sequences = {name: None if cu is None else cu.int() for name, cu in sequences.items()}
+    return moba_attention(q[0], k[0], v[0], **options, **sequences)[None]
+
+
+def _attend_unpadded(q, k, v, places, options):
+    """Tokens packed, attended to, and put back; rows of padding are 0."""
+    where, cu_q, longest_q = places.queries
+    keys, cu_k, longest_k = places.keys
+    packed = [tensor.flatten(0, 1)[at] for tensor, at in ((q, where), (k, keys), (v, keys))]
+    blocks = int((-(-(cu_k[1:] - cu_k[:-1]) // options["block_size"])).sum())
+    out = moba_attention(
+        *packed,
+        **options,
+        cu_seqlens_q=cu_q,
+        cu_seqlens_k=cu_k,
+        max_seqlen_q=longest_q,
+        max_seqlen_k=longest_k,
+        total_blocks=blocks,
+    )
+    rows = out.new_zeros((q.shape[0] * q.shape[1], *out.shape[1:]))
+    return rows.index_copy(0, where, out).reshape(q.shape)
+
+
+def _places(mask):
+    if mask is None:
+        return None
+    if mask.dim() != 2 or mask.dtype != torch.uint8:
+        value = f"is a {mask.dtype} tensor of shape {tuple(mask.shape)}"
+        raise invalid(
+            "attention_mask", value, "0 or 1 for each token: [batch, tokens]", "no mask, for causal attention"
+        )
+    return _Places.of(mask)
+
+
+def _check_settings(module, keys, places, settings):
+    """Raises where the model wants more than softmax(scale q.k) over the tokens up to the query's own."""
+    layer = f"layer {getattr(module, 'layer_idx', '?')}"
+    window = settings.get("sliding_window")
+    if window is not None and window < keys:
+        rule = "attention to all tokens before"
+        raise invalid(layer, f"has a sliding window of {window} tokens of {keys}", rule, f"at most {window} tokens")
+    packed = settings.get("cu_seq_lens_q") is not None
+    if places is not None and places.other and window is None and not packed:
+        rule = "a causal one, with or without padding; packed sequences are named by cu_seq_lens_q and cu_seq_lens_k"
+        raise invalid(layer, "has a mask of its own", rule, "another attn_implementation")
+    for name in ("softcap", "s_aux", "sinks", "position_bias"):
+        if settings.get(name) is not None:
+            raise invalid(layer, f"has {name}", "attention whose scores are scale times q.k alone", "another model")
+    if settings.get("dropout"):
+        raise invalid("dropout", f"= {settings['dropout']}", "0: MoBA attention has none", "attention_dropout = 0")
+    if settings.get("output_attentions"):
+        raise invalid("output_attentions", "= True", "False: weights are never made", "attn_implementation 'eager'")
+    causal = settings.get("is_causal")
+    if not (getattr(module, "is_causal", True) if causal is None else causal):
+        raise invalid(layer, "is not causal", "causal", "another attn_implementation")

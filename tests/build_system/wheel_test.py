@@ -1,0 +1,108 @@
+"""`pip install .`: one command, and the Python examples run in a fresh virtual environment that has nothing else.
+
+Usage: wheel_test.py BUILD_DIR
+The wheel takes its library from BUILD_DIR, which is what a wheel would compile again. Skipped with a message where pip
+reaches no package index.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+import venv
+import zipfile
+
+BUILD = pathlib.Path(sys.argv[1])
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NO_INDEX = (
+    "No matching distribution found|Could not find a version|Failed to establish a new connection|ConnectionError"
+)
+
+
+def run(*command, **options):
+    """(exit code, what it printed); without what would lend it this clone or another environment."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MOBALAB", "CMAKE"))
+    }
+    ran = subprocess.run(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=500, env=environment, **options
+    )
+    return ran.returncode, ran.stdout
+
+
+def numpy_examples():
+    text = (ROOT / "kernels/python/README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    return [example for example in examples if "import torch" not in example]
+
+
+class Wheel(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory(prefix="mobalab_test_")
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        try:
+            venv.create(cls.folder / "venv", with_pip=True)
+        except subprocess.CalledProcessError as failed:
+            raise unittest.SkipTest(f"no virtual environment can be made here (python3-venv): {failed}") from failed
+        cls.python = cls.folder / "venv/bin/python"
+        code, text = run(
+            cls.python, "-m", "pip", "download", "--no-deps", "-d", cls.folder / "index", "scikit-build-core"
+        )
+        if code != 0 and re.search(NO_INDEX, text):
+            print("skipped: pip reaches no package index here", flush=True)
+            raise unittest.SkipTest("pip reaches no package index here")
+
+    def pip(self, *arguments):
+        code, text = run(self.python, "-m", "pip", *arguments, cwd=self.folder)
+        self.assertEqual(code, 0, text)
+
+    def test_readme_examples_run_after_one_command(self):
+        self.pip(
+            "wheel",
+            "--no-deps",
+            "-w",
+            self.folder / "wheels",
+            "--config-settings",
+            f"cmake.define.MOBALAB_PREBUILT={BUILD}",
+            ROOT,
+        )
+        (wheel,) = (self.folder / "wheels").iterdir()
+        self.assertRegex(wheel.name, r"^mobalab-[\d.]+-py3-none-linux_\w+\.whl$")  # of any Python, for this platform
+        names = zipfile.ZipFile(wheel).namelist()
+        self.assertIn("mobalab_kernels/libmobalab_kernels.so", names)
+        self.assertEqual([n for n in names if n.endswith((".h", ".a", ".cmake"))], [])
+        self.pip("install", wheel)
+        self.assertEqual(len(numpy_examples()), 3)
+        for example in numpy_examples():
+            code, text = run(self.python, "-c", example, cwd=self.folder)
+            self.assertEqual(code, 0, text)
+        if (BUILD / "bin" / "mobalab").exists():
+            self.assertTrue({"mobalab/program/mobalab", "notebooks_export/__main__.py"} <= {*names})
+            code, text = run(self.python.with_name("mobalab"), "theory", "--topk", "none", cwd=self.folder)
+            self.assertEqual(code, 2, text)  # the program's own words, and its exit code
+            self.assertIn("topk = none", text)
+
+    def test_a_folder_without_the_library_is_refused(self):
+        code, text = run(
+            self.python,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-deps",
+            "-w",
+            self.folder / "none",
+            "--config-settings",
+            f"cmake.define.MOBALAB_PREBUILT={self.folder}",
+            ROOT,
+        )
+        self.assertNotEqual(code, 0)
+        self.assertIn("must be a build folder with lib/libmobalab_kernels.so", " ".join(text.split()))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])

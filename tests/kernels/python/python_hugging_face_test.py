@@ -1,0 +1,238 @@
+"""attn_implementation="mobalab" of Hugging Face transformers, on small random models: training, prefill, decoding.
+
+Usage: python_hugging_face_test.py LIBRARY; skipped with a message without torch 2.4 or transformers. Everything runs on
+the CPU, and on the GPU where there is one.
+"""
+
+import os
+import sys
+import unittest
+from pathlib import Path
+
+os.environ["MOBALAB_KERNELS_LIBRARY"] = sys.argv.pop(1)
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "kernels" / "python"))
+
+import mobalab_kernels as mk  # noqa: E402
+
+try:
+    import torch
+    import transformers
+    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+except ImportError:
+    print("skipped: needs torch and transformers")
+    sys.exit(0)
+if not hasattr(torch.library, "register_autograd"):
+    print("skipped: needs torch 2.4")
+    sys.exit(0)
+from mobalab_kernels import hugging_face  # noqa: E402
+
+SEED = 64
+BLOCK, TOPK = 16, 3
+hugging_face.register(block_size=BLOCK, topk=TOPK)
+hugging_face.register(BLOCK, 1000, name="mobalab_all")
+
+
+def gap(got, want):
+    """The relative error that three quarters of the tokens stay below: in 16 bits blocks of nearly equal scores may
+    change places with what else is in the call, and a token that reads another block is another one."""
+    return ((got - want).float().norm(dim=-1) / want.float().norm(dim=-1)).quantile(0.75).item()
+
+
+class Models:
+    device, dtype = "cpu", None
+    limit = 1e-4  # of a relative error
+
+    def model(self, attention="mobalab", kind="Llama", **options):
+        torch.manual_seed(SEED)
+        configs = {"Llama": (LlamaConfig, LlamaForCausalLM), "Mistral": (MistralConfig, MistralForCausalLM)}
+        config, model = configs[kind]
+        config = config(
+            vocab_size=64,
+            hidden_size=128,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=32,
+            max_position_embeddings=1024,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=None,
+            attn_implementation=attention,
+            initializer_range=0.2,
+            **options,
+        )
+        return model(config).to(self.device, self.dtype).eval()
+
+    def text(self, batch=2, tokens=100):
+        g = torch.Generator().manual_seed(SEED)
+        return torch.randint(2, 64, (batch, tokens), generator=g).to(self.device)
+
+    def padded(self, lengths, left):
+        """(ids, mask) of texts padded to one length."""
+        ids = torch.zeros(len(lengths), max(lengths), dtype=torch.long, device=self.device)
+        for row, text, n in zip(ids, self.text(len(lengths), max(lengths)), lengths):
+            row[-n if left else 0 : None if left else n] = text[:n]
+        return ids, (ids != 0).long()
+
+    def test_all_blocks_are_dense_attention(self):
+        ids = self.text()
+        got, want = (self.model(name)(ids, labels=ids) for name in ("mobalab_all", "sdpa"))
+        self.assertLess(gap(got.logits, want.logits), self.limit)
+        sparse = self.model()(ids).logits
+        self.assertGreater(gap(sparse, want.logits), 0.3)
+
+    def test_gradients_are_those_of_dense_attention(self):
+        ids, gradients = self.text(), []
+        for name in ("mobalab_all", "sdpa"):
+            model = self.model(name).train()
+            model.gradient_checkpointing_enable()
+            model(ids, labels=ids).loss.backward()
+            gradients.append({n: p.grad for n, p in model.named_parameters()})
+        for name, want in gradients[1].items():
+            error = ((gradients[0][name] - want).float().norm() / want.float().norm()).item()
+            self.assertLess(error, 3 * self.limit, name)
+
+    def test_padding_on_either_side_changes_no_token(self):
+        model, lengths = self.model(), (100, 37, 61)
+        for left in (False, True):
+            ids, mask = self.padded(lengths, left)
+            with torch.no_grad():
+                together = model(ids, attention_mask=mask).logits
+            for row, n in enumerate(lengths):
+                real = mask[row] == 1
+                with torch.no_grad():
+                    alone = model(ids[row][real][None]).logits[0]
+                self.assertLess(gap(together[row][real], alone), self.limit, f"{n} tokens, left {left}")
+
+    def test_equal_padding_of_all_rows(self):
+        model, ids = self.model(), self.text(2, 50)
+        padding = torch.zeros(2, 7, dtype=torch.long, device=self.device)
+        with torch.no_grad():
+            want = model(ids).logits
+            for left in (False, True):
+                wide = torch.cat([padding, ids] if left else [ids, padding], dim=1)
+                got = model(wide, attention_mask=(wide != 0).long()).logits
+                self.assertLess(gap(got[:, 7:] if left else got[:, :50], want), self.limit)
+
+    def test_decoding_token_by_token_is_the_prefill(self):
+        model, ids = self.model(), self.text()
+        with torch.no_grad():
+            whole = model(ids).logits
+            cache, steps = None, []
+            for part in (ids[:, :40], ids[:, 40:71], *ids[:, 71:].split(1, dim=1)):  # a prefill, a chunk, then tokens
+                step = model(part, past_key_values=cache, use_cache=True)
+                cache = step.past_key_values
+                steps.append(step.logits)
+        self.assertLess(gap(torch.cat(steps, dim=1), whole), self.limit)
+
+    def generated(self, model, ids, mask=None, **options):
+        mask = torch.ones_like(ids) if mask is None else mask
+        made = model.generate(
+            ids,
+            attention_mask=mask,
+            max_new_tokens=12,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+            **options,
+        )
+        return made.sequences[:, ids.shape[1] :], torch.stack(made.logits, dim=1)
+
+    def test_generation_of_a_padded_batch_is_that_of_each_text(self):
+        model, lengths = self.model(), (70, 33, 51)
+        ids, mask = self.padded(lengths, left=True)
+        tokens, logits = self.generated(model, ids, mask)
+        for row, n in enumerate(lengths):
+            alone, wanted = self.generated(model, ids[row, -n:][None])
+            same = self.until_they_part(tokens[row], alone[0])
+            self.assertLess(gap(logits[row, :same], wanted[0, :same]), self.limit)
+
+    def until_they_part(self, one, other):
+        """Steps that have the same text before them: in 16 bits two tokens may be as good as each other."""
+        different = (one != other).nonzero()
+        steps = int(different[0]) + 1 if different.numel() else one.shape[0]
+        self.assertGreater(steps, 1 if self.device == "cuda" else 11)
+        return steps
+
+    def test_a_cache_of_fixed_length_is_one_that_grows(self):
+        model, ids = self.model(), self.text(2, 40)
+        tokens, logits = self.generated(model, ids)
+        fixed, others = self.generated(model, ids, cache_implementation="static", disable_compile=True)
+        for row in range(2):
+            same = self.until_they_part(tokens[row], fixed[row])
+            self.assertLess(gap(others[row, :same], logits[row, :same]), self.limit)
+
+    def test_packed_texts_are_those_alone(self):
+        model, ids = self.model(), self.text(1, 100)
+        cu = torch.tensor([0, 37, 100], dtype=torch.int32, device=self.device)
+        positions = torch.cat([torch.arange(37), torch.arange(63)])[None].to(self.device)
+        with torch.no_grad():
+            packed = model(
+                ids,
+                position_ids=positions,
+                cu_seq_lens_q=cu,
+                cu_seq_lens_k=cu,
+                max_length_q=63,
+                max_length_k=63,
+                use_cache=False,
+            ).logits
+            alone = torch.cat([model(ids[:, :37]).logits, model(ids[:, 37:]).logits], dim=1)
+            self.assertLess(gap(packed, alone), self.limit)
+            with self.assertRaisesRegex(ValueError, "cu_seq_lens_q"):  # or else they would see each other
+                model(ids, position_ids=positions, use_cache=False)
+
+    def test_one_graph(self):
+        model, ids = self.model(), self.text()
+        torch._dynamo.reset()
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        with torch.no_grad():
+            self.assertLess(gap(compiled(ids, use_cache=True).logits, model(ids).logits), self.limit)
+
+    def test_windows_that_hold_the_whole_text_are_none(self):
+        ids = self.text()
+        with torch.no_grad():
+            want = self.model(kind="Mistral", sliding_window=None)(ids).logits
+            self.assertLess(gap(self.model(kind="Mistral", sliding_window=100)(ids).logits, want), self.limit)
+        with self.assertRaisesRegex(ValueError, "layer 0 has a sliding window of 50 tokens"):
+            self.model(kind="Mistral", sliding_window=50)(ids)
+
+    def test_what_is_refused(self):
+        ids = self.text()
+        with self.assertRaisesRegex(ValueError, "dropout = 0.5: must be 0"):
+            self.model(attention_dropout=0.5).train()(ids)
+        square = torch.ones(2, 1, 100, 100, dtype=self.dtype, device=self.device)
+        with self.assertRaisesRegex(ValueError, "attention_mask is a"):
+            self.model()(ids, attention_mask=square)
+        for kind, text, options in (
+            (ValueError, "topk = 0", {"topk": 0}),
+            (TypeError, "block_size = 16.0", {"block_size": 16.0}),
+            (ValueError, "name = ''", {"name": ""}),
+            (ValueError, "scorer = 'men'", {"scorer": "men"}),
+            (TypeError, "keep_first = 1", {"keep_first": 1}),
+        ):
+            with self.assertRaisesRegex(kind, text) as raised:
+                hugging_face.register(**{"block_size": 16, "topk": 3, "name": "refused", **options})
+            self.assertIsInstance(raised.exception, mk.Error)
+
+
+class OnCpu(Models, unittest.TestCase):
+    def setUp(self):
+        self.dtype = torch.float32
+
+
+@unittest.skipIf(
+    not torch.cuda.is_available() or mk.backend_available("cuda") is not None,
+    "needs torch with CUDA and the CUDA backend",
+)
+class OnCuda(Models, unittest.TestCase):
+    device = "cuda"
+    limit = 5e-2
+
+    def setUp(self):
+        self.dtype = torch.bfloat16
+
+
+if __name__ == "__main__":
+    print("transformers", transformers.__version__, "torch", torch.__version__)
+    unittest.main()
