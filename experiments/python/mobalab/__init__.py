@@ -4,9 +4,13 @@ The program `mobalab` computes; here are its commands as functions with xarray d
 this package.
 """
 
+from mobalab.combining import Combination, combine
 from mobalab.commands import Measurement, Validation, measure, route, simulate, theory, validate
 from mobalab.datasets import open_results
 from mobalab.errors import MobalabError, MobalabWarning
+from mobalab.plotting import Plot, figures, plot
+from mobalab.counts import Interval, Statistics, Stream, intervals, statistics
 
-__all__ = ["Measurement", "MobalabError", "MobalabWarning", "Validation", "measure", "open_results", "route", "simulate",
-           "theory", "validate"]
+__all__ = ["Combination", "Interval", "Measurement", "MobalabError", "MobalabWarning", "Plot", "Statistics", "Stream",
+           "Validation", "combine", "figures", "intervals", "measure", "open_results", "plot", "route", "simulate",
+           "statistics", "theory", "validate"]
