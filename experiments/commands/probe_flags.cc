@@ -17,7 +17,7 @@ std::vector<Flag> probe_flags() {
                {"probes", "N", "32768", "probes a point, over all its key sets"},
                {"key-sets", "N", "0", "independent sets of keys; 0 chooses so many that probes hardly share keys"},
                {"confidence", "P", "0.95", "confidence of the intervals"}} +
-           engine_flags("1") + resumable_output_flags() + table_flags();
+           engine_flags("1") + resumable_output_flags() + progress_flag() + table_flags();
 }
 
 DeviceDemand probe_demand(const Arguments& arguments) {

@@ -8,9 +8,10 @@ from mobalab.combining import Combination, combine
 from mobalab.commands import Measurement, Validation, measure, route, simulate, theory, validate
 from mobalab.datasets import open_results
 from mobalab.errors import MobalabError, MobalabWarning
+from mobalab.live import LiveStatistics, iter_simulate
 from mobalab.plotting import Plot, figures, plot
 from mobalab.counts import Interval, Statistics, Stream, intervals, statistics
 
-__all__ = ["Combination", "Interval", "Measurement", "MobalabError", "MobalabWarning", "Plot", "Statistics", "Stream",
-           "Validation", "combine", "figures", "intervals", "measure", "open_results", "plot", "route", "simulate",
+__all__ = ["Combination", "Interval", "LiveStatistics", "Measurement", "MobalabError", "MobalabWarning", "Plot", "Statistics", "Stream",
+           "Validation", "combine", "figures", "intervals", "iter_simulate", "measure", "open_results", "plot", "route", "simulate",
            "statistics", "theory", "validate"]

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Optional, Unpack
@@ -12,6 +13,7 @@ from mobalab.datasets import open_results
 from mobalab.errors import MobalabError
 from mobalab.points import Points, settings_of
 from mobalab.program import Program
+from mobalab.progress import Progress, display_of
 from mobalab.settings import (MeasureSettings, Paths, RouteSettings, SimulateSettings, TheorySettings, ValidateSettings,
                               flags, paths_of)
 
@@ -53,64 +55,64 @@ class Measurement:
     """routed blocks and mass by how far back they lie; `setting` is the row of `settings`. None for scorer random"""
 
 
-def theory(points: Points = None, **settings: Unpack[TheorySettings]) -> xr.Dataset:
+def theory(points: Points = None, *, progress: Progress = None, **settings: Unpack[TheorySettings]) -> xr.Dataset:
     """The exact probability of a hit (`hit_probability`, `miss_probability`) beside the paper's formulas, at every point.
 
     `points` is a dict (the same as keyword arguments), a list of dicts or a pandas frame (a point in each row; what it has
     no column of comes from the keyword arguments). Keyword arguments are the flags of `mobalab theory --help`; lists make a
-    grid. With `solve` the columns are the answers; `reached` is "no" where none reaches `wanted_hit`. Raises MobalabError.
+    grid. `progress` shows a bar, or not, or calls a function (progress.Progress). With `solve` the columns are the answers; `reached` is "no" where none reaches `wanted_hit`. Raises MobalabError.
 
     >>> mobalab.theory(head_dim=[64, 128], block_size="16:512:x2", cluster_size=4).hit_probability
     """
-    return _run("theory", points, settings).tables["theory"]
+    return _run("theory", points, progress, settings).tables["theory"]
 
 
-def simulate(points: Points = None, **settings: Unpack[SimulateSettings]) -> xr.Dataset:
+def simulate(points: Points = None, *, progress: Progress = None, **settings: Unpack[SimulateSettings]) -> xr.Dataset:
     """Monte Carlo at every point: `trials`, `misses`, `miss` and its interval `low`, `high`, beside `miss_probability`.
 
     Points as for theory(). A point stops at the first of `trials`, `max_misses`, `target_relative_error`, `max_seconds`. The
     same seed gives the same counts. Ctrl-C stops the program in order; with `out` the run goes on with `resume=True`. Raises
     MobalabError.
     """
-    return _run("simulate", points, settings).tables["simulate"]
+    return _run("simulate", points, progress, settings).tables["simulate"]
 
 
-def route(points: Points = None, **settings: Unpack[RouteSettings]) -> xr.Dataset:
+def route(points: Points = None, *, progress: Progress = None, **settings: Unpack[RouteSettings]) -> xr.Dataset:
     """Planted needles through the real kernel: `trials`, `misses`, `miss` and its interval, clustered by key set, beside
     `expected_miss`, the exact probability over the same numbers of candidates.
 
     Points as for theory(). Raises MobalabError.
     """
-    return _run("route", points, settings).tables["route"]
+    return _run("route", points, progress, settings).tables["route"]
 
 
-def validate(points: Points = None, **settings: Unpack[ValidateSettings]) -> Validation:
+def validate(points: Points = None, *, progress: Progress = None, **settings: Unpack[ValidateSettings]) -> Validation:
     """Theory, simulation and the real kernel at the same points: do they agree?
 
     Points as for theory(); `traces` compares with what is predicted of a model's own heads instead. A disagreement is no
     exception: `if not mobalab.validate(...)`. Raises MobalabError.
     """
-    outcome = _run("validate", points, settings)
+    outcome = _run("validate", points, progress, settings)
     tables = outcome.tables
     return Validation(outcome.code == 0, tables["validate"], tables["validate_comparisons"],
                       tables.get("validate_by_candidates"), outcome.report)
 
 
-def measure(traces: Paths, **settings: Unpack[MeasureSettings]) -> Measurement:
+def measure(traces: Paths, *, progress: Progress = None, **settings: Unpack[MeasureSettings]) -> Measurement:
     """What block routing finds in a model's own queries and keys, from traces that `mobalab_kernels.record` wrote.
 
     `traces` is a path or several. Raises MobalabError.
     """
-    tables = _run("measure", None, {**settings, "traces": traces}).tables
+    tables = _run("measure", None, progress, {**settings, "traces": traces}).tables
     return Measurement(tables["measure"], tables.get("measure_distance"))
 
 
-def _run(command: str, points: Points, settings: Mapping[str, Any]) -> Outcome:
+def _run(command: str, points: Points, progress: Progress, settings: Mapping[str, Any]) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="mobalab-") as folder:
         words, out = command_words(command, points, settings, FilePath(folder))
-        with Program(words) as program:
-            for _ in program.events():
-                pass
+        with Program(words) as program, closing(display_of(command, progress)) as display:
+            for event in program.events():
+                display.update(event)
             return Outcome(open_results(out), program.code(), program.printed())
 
 
@@ -125,5 +127,5 @@ def command_words(command: str, points: Points, settings: Mapping[str, Any],
     if out is None and (asked.get("force") or asked.get("resume")):
         raise MobalabError("force, resume: are about a results file; name it with out")
     path = FilePath(folder / "results.h5" if out is None else paths_of("out", out)[0])
-    words = [command, *flags(command, asked), f"--out={path}"]
+    words = [command, *flags(command, asked), f"--out={path}", "--json-progress"]
     return words if rows is None else [*words, f"--points={rows}"], path

@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Union
 
@@ -14,7 +14,7 @@ import mobalab._notebooks_export  # noqa: F401
 from mobalab.errors import MobalabError
 from mobalab.program import output_of
 from mobalab.settings import word_of
-from notebooks_export.axes import AXES
+from notebooks_export.axes import AXES, number
 
 Value = Union[int, float, str]
 
@@ -133,13 +133,25 @@ def statistics(dataset: xr.Dataset) -> list[Statistics]:
     if dataset.attrs.get("subcommand") != "simulate":
         raise MobalabError(f"a dataset of {dataset.attrs.get('subcommand', 'something else')} has no counts that add: take one "
                            "of simulate")
-    settings = dict(word.split("=", 1) for word in str(dataset.attrs["settings"]).split(" ") if "=" in word)
-    rules = [(rule, settings[rule]) for rule in RULES_ON_COUNTS if settings.get(rule, "0") not in ("0", "0.0")]
+    rules = rules_of(dict(word.split("=", 1) for word in str(dataset.attrs["settings"]).split(" ") if "=" in word))
     rows: list[Any] = dataset.reset_coords(drop=True).to_dataframe().to_dict("records")
-    return [_of_row(row, rules) for row in rows]
+    return [statistics_of_row(row, rules) for row in rows]
 
 
-def _of_row(row: Mapping[str, Any], rules: Sequence[tuple[str, str]]) -> Statistics:
+def rules_of(settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Stop rules that look at counts, by flag, those that are rules; numbers as they are written by `number`."""
+    written = ((rule, number(_value_of(settings.get(rule) or 0))) for rule in RULES_ON_COUNTS)
+    return tuple((rule, text) for rule, text in written if text != "0")
+
+
+def _value_of(value: Any) -> float:
+    text = str(value)
+    scale = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:], 1)
+    return float(text[:-1] if scale > 1 else text) * scale
+
+
+def statistics_of_row(row: Mapping[str, Any], rules: tuple[tuple[str, str], ...]) -> Statistics:
+    """Statistics of a row of the table of simulate, drawn under these rules. Raises MobalabError."""
     if math.isnan(row["misses"]):
         raise MobalabError(f"method = {row['method']}: keeps weights or the exact value, no counts that add; ask one run for "
                            "more trials")
