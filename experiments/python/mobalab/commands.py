@@ -14,6 +14,7 @@ from mobalab.errors import MobalabError
 from mobalab.points import Points, settings_of
 from mobalab.program import Program
 from mobalab.progress import Progress, display_of
+from mobalab.routers import Router, RouterServer
 from mobalab.settings import (MeasureSettings, Paths, RouteSettings, SimulateSettings, TheorySettings, ValidateSettings,
                               flags, paths_of)
 
@@ -77,22 +78,27 @@ def simulate(points: Points = None, *, progress: Progress = None, **settings: Un
     return _run("simulate", points, progress, settings).tables["simulate"]
 
 
-def route(points: Points = None, *, progress: Progress = None, **settings: Unpack[RouteSettings]) -> xr.Dataset:
+def route(points: Points = None, *, router: Optional[Router] = None, progress: Progress = None,
+          **settings: Unpack[RouteSettings]) -> xr.Dataset:
     """Planted needles through the real kernel: `trials`, `misses`, `miss` and its interval, clustered by key set, beside
     `expected_miss`, the exact probability over the same numbers of candidates.
 
-    Points as for theory(). Raises MobalabError.
+    Points as for theory(). `router` is a function that routes the same keys and queries in the kernel's place
+    (routers.Router says what it gets and gives); `expected_miss` is NaN then, `miss_probability` stays that of `scorer`, to
+    compare with. What the function raises is raised here. Raises MobalabError, also for a selection that cannot be.
     """
-    return _run("route", points, progress, settings).tables["route"]
+    return _run("route", points, progress, settings, router).tables["route"]
 
 
-def validate(points: Points = None, *, progress: Progress = None, **settings: Unpack[ValidateSettings]) -> Validation:
+def validate(points: Points = None, *, router: Optional[Router] = None, progress: Progress = None,
+             **settings: Unpack[ValidateSettings]) -> Validation:
     """Theory, simulation and the real kernel at the same points: do they agree?
 
-    Points as for theory(); `traces` compares with what is predicted of a model's own heads instead. A disagreement is no
-    exception: `if not mobalab.validate(...)`. Raises MobalabError.
+    Points as for theory(); `traces` compares with what is predicted of a model's own heads instead. `router` takes the kernel's
+    place as in route(): does it find what `scorer` finds, with the kernels' rule of ties? A disagreement is no exception: `if
+    not mobalab.validate(...)`. Raises MobalabError.
     """
-    outcome = _run("validate", points, progress, settings)
+    outcome = _run("validate", points, progress, settings, router)
     tables = outcome.tables
     return Validation(outcome.code == 0, tables["validate"], tables["validate_comparisons"],
                       tables.get("validate_by_candidates"), outcome.report)
@@ -107,10 +113,12 @@ def measure(traces: Paths, *, progress: Progress = None, **settings: Unpack[Meas
     return Measurement(tables["measure"], tables.get("measure_distance"))
 
 
-def _run(command: str, points: Points, progress: Progress, settings: Mapping[str, Any]) -> Outcome:
+def _run(command: str, points: Points, progress: Progress, settings: Mapping[str, Any],
+         router: Optional[Router] = None) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="mobalab-") as folder:
         words, out = command_words(command, points, settings, FilePath(folder))
-        with Program(words) as program, closing(display_of(command, progress)) as display:
+        server = None if router is None else RouterServer(router)
+        with Program(words if server is None else [*words, f"--router={server.path}"], server) as program, closing(display_of(command, progress)) as display:
             for event in program.events():
                 display.update(event)
             return Outcome(open_results(out), program.code(), program.printed())

@@ -13,7 +13,7 @@ import xarray as xr
 import mobalab._notebooks_export  # noqa: F401
 from mobalab.errors import MobalabError
 from mobalab.program import output_of
-from mobalab.settings import word_of
+from mobalab.settings import Number, word_of
 from notebooks_export.axes import AXES, number
 
 Value = Union[int, float, str]
@@ -80,7 +80,7 @@ class Statistics:
         """misses / trials; NaN where nothing was tried."""
         return self.misses / self.trials if self.trials else math.nan
 
-    def interval(self, confidence: float = 0.95) -> Interval:
+    def interval(self, confidence: Number = 0.95) -> Interval:
         """Clopper-Pearson of the miss probability, as the program computes it. Raises MobalabError."""
         return intervals([self], confidence)[0]
 
@@ -108,7 +108,7 @@ def _refuse_other_point(one: Statistics, other: Statistics) -> None:
                            "do not add")
 
 
-def intervals(statistics: Iterable[Statistics], confidence: float = 0.95) -> list[Interval]:
+def intervals(statistics: Iterable[Statistics], confidence: Number = 0.95) -> list[Interval]:
     """Interval of each, with few calls of the program. Raises MobalabError."""
     counts = [(one.misses, one.trials) for one in statistics]
     found: list[Interval] = []

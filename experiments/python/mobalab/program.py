@@ -56,16 +56,19 @@ class Program:
     """
 
     def __init__(self, arguments: Sequence[str], source: Optional[Source] = None) -> None:
-        program = find_program()
         self._command = arguments[0]
         self._source = source
-        self._stdout = tempfile.TemporaryFile()
         self._rest = b""
         self._errors: list[str] = []
-        # In a session of its own a Ctrl-C of the terminal reaches Python alone, which passes it on once: the program takes
-        # a second signal as an order to die at once.
-        self._process = subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, stdout=self._stdout,
-                                         stderr=subprocess.PIPE, start_new_session=True)
+        self._stdout = tempfile.TemporaryFile()
+        try:
+            # In a session of its own a Ctrl-C of the terminal reaches Python alone, which passes it on once: the program
+            # takes a second signal as an order to die at once.
+            self._process = subprocess.Popen([find_program(), *arguments], stdin=subprocess.DEVNULL, stdout=self._stdout,
+                                             stderr=subprocess.PIPE, start_new_session=True)
+        except BaseException:
+            self._close()
+            raise
 
     def __enter__(self) -> "Program":
         return self
@@ -75,6 +78,9 @@ class Program:
             self._stop(signal.SIGINT if kind is KeyboardInterrupt else signal.SIGTERM)
         if self._process.stderr is not None:
             self._process.stderr.close()
+        self._close()
+
+    def _close(self) -> None:
         self._stdout.close()
         if self._source is not None:
             self._source.close()

@@ -165,9 +165,14 @@ POINT_NAMES = frozenset({*GridSettings.__annotations__, *NeedleSettings.__annota
 """What a column of a frame of points may be called."""
 
 
+def names_of(command: str) -> list[str]:
+    """Keyword arguments of a command."""
+    return list(get_type_hints(SETTINGS[command]))
+
+
 def check_names(command: str, names: Iterable[object]) -> None:
     """Raises MobalabError naming what is no keyword argument of the command."""
-    known = list(get_type_hints(SETTINGS[command]))
+    known = names_of(command)
     for name in names:
         if name not in known:
             hint = nearest_hint(str(name), known) or f"; it takes {', '.join(known)}"
