@@ -120,18 +120,22 @@ class _Conversation:
         return selection
 
     def _tensor(self, rows: int, columns: int) -> npt.NDArray[np.float32]:
-        data = self._received(4 * rows * columns)
-        if data is None:
+        tensor = np.empty((rows, columns), np.float32)
+        if not self._fill(memoryview(tensor).cast("B") if tensor.size else memoryview(b"")):
             raise MobalabError("router: the program has ended in the middle of a request")
-        return np.frombuffer(data, np.float32).reshape(rows, columns)  # of bytes: read-only
+        tensor.flags.writeable = False
+        return tensor
 
-    def _received(self, size: int) -> Optional[bytes]:
+    def _received(self, size: int) -> Optional[bytearray]:
         """None where the other side has hung up."""
-        parts = []
-        while size > 0:
-            part = self._connection.recv(min(size, 1 << 20))
-            if not part:
-                return None
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+        data = bytearray(size)
+        return data if self._fill(memoryview(data)) else None
+
+    def _fill(self, view: memoryview) -> bool:
+        """False where the other side has hung up before."""
+        while len(view) > 0:
+            count = self._connection.recv_into(view)
+            if count == 0:
+                return False
+            view = view[count:]
+        return True
