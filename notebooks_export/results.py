@@ -141,9 +141,16 @@ def open_results(path):
     """Reads a results file. Raises ExportError: one line on what is wrong and what would be right."""
     path = Path(path)
     groups, attributes = _inspect(path)
+    return results_of(path, attributes, ((group, load_table(path, group)) for group in groups))
+
+
+def results_of(path, attributes, datasets):
+    """The same of tables that are read already: (name, xarray dataset as a file holds it) one after the other. `path` is
+    what errors and figures call them by. Raises ExportError.
+    """
     tables, definitions, group_attributes = {}, {}, {}
-    for group in groups:
-        dataset = _with_long_names(_load(path, group), group)
+    for group, dataset in datasets:
+        dataset = _with_long_names(dataset, group)
         missing = [column for column in REQUIRED_COLUMNS[group] if column not in dataset.variables]
         if missing:
             raise ExportError(f"{path}: table '{group}' lacks the column{'s' if len(missing) > 1 else ''} "
@@ -159,6 +166,18 @@ def open_results(path):
 
 
 def _inspect(path):
+    found, groups, attributes = read_root(path, POINT_TABLES + OTHER_TABLES)
+    if not groups:
+        raise ExportError(f"{path}: holds no table (found: {', '.join(found) or 'nothing'}); expected one of "
+                          f"{', '.join(POINT_TABLES + ('bench', 'measure', 'advise', 'training'))}")
+    return groups, attributes
+
+
+def read_root(path, looked_at=None):
+    """(names of all that lies in the root, those that are tables, the root's attributes as text) of a results file that is
+    whole. Only what `looked_at` names is taken for a table; without it everything. Raises ExportError.
+    """
+    path = Path(path)
     _check_file(path)
     _check_seal(path)
     if not h5py.is_hdf5(path):
@@ -166,18 +185,16 @@ def _inspect(path):
     try:
         with h5py.File(path, "r") as file:
             attributes = {key: _text(value) for key, value in file.attrs.items()}
-            groups = [name for name in POINT_TABLES + OTHER_TABLES if isinstance(file.get(name), h5py.Group)]
             found = sorted(file)
+            groups = [name for name in (found if looked_at is None else looked_at)
+                      if isinstance(file.get(name), h5py.Group)]
             for name in groups:
                 _check_shapes(path, file[name])
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{path}: is damaged or cut short ({_first_line(error)}); run the command that wrote it "
                           "again, with --resume if it has that flag") from error
     _check_schema(path, attributes)
-    if not groups:
-        raise ExportError(f"{path}: holds no table (found: {', '.join(found) or 'nothing'}); expected one of "
-                          f"{', '.join(POINT_TABLES + ('bench', 'measure', 'advise', 'training'))}")
-    return groups, attributes
+    return found, groups, attributes
 
 
 def _check_file(path):
@@ -268,7 +285,8 @@ def _check_schema(path, attributes):
         raise ExportError(f"{path}: schema version {version} is not known here; this version reads {accepted}")
 
 
-def _load(path, group):
+def load_table(path, group):
+    """One table of a file as an xarray dataset in memory. Raises ExportError."""
     try:
         # phony_dims: columns that another program left without a dimension are read, and _frame refuses what is wrong.
         with xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort") as dataset:

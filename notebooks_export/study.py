@@ -83,10 +83,14 @@ def open_study(paths, *, x=None, colour=None, panels=None, where=None):
     Raises ExportError: one line on what is wrong and what would be right.
     """
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    conditions = parse_where(where)
+    parse_where(where)
     _refuse_twice(paths)
-    files = tuple(open_results(path) for path in paths)
-    labels = tuple(file_labels(paths))
+    return study_of([open_results(path) for path in paths], file_labels(paths), x=x, colour=colour, panels=panels, where=where)
+
+
+def study_of(files, labels, *, x=None, colour=None, panels=None, where=None):
+    """The same of results in memory; each is called by its label. Raises ExportError."""
+    files, labels, conditions = tuple(files), tuple(labels), parse_where(where)
     tables = {"points": _together(files, labels, _points), "bench": _together(files, labels, _bench),
               **{name: _together(files, labels, lambda results, name=name: with_router(results.tables.get(name)))
                  for name in MODEL_TABLES},
@@ -94,7 +98,7 @@ def open_study(paths, *, x=None, colour=None, panels=None, where=None):
                  for name in TRAINING_TABLES}}
     rows_before = {name: len(table) for name, table in tables.items() if table is not None}
     if not any(rows_before.values()):
-        raise ExportError(f"{', '.join(map(str, paths))}: no row to draw; a table of the file must hold one")
+        raise ExportError(f"{', '.join(str(results.path) for results in files)}: no row to draw; a table of the file must hold one")
     view = _view(x, colour, panels, where, [table for table in tables.values() if table is not None])
     narrowed = _narrowed(tables, conditions)
     trained = {name: narrowed.pop(name) for name in TRAINING_TABLES if name in narrowed}

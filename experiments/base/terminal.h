@@ -13,7 +13,8 @@ inline constexpr int exit_error = 2;     ///< bad input, a file or a device that
 struct Terminal {
     std::ostream& out;
     std::ostream& err;
-    bool err_is_tty = false;  ///< true: progress may redraw one line
+    bool err_is_tty = false;     ///< true: progress may redraw one line
+    bool json_progress = false;  ///< true: progress is for a program, a JSON object a line
 };
 
 }  // namespace mobalab::experiments

@@ -123,8 +123,9 @@ std::vector<std::string> Arguments::choices(const std::string& name, const std::
 std::string Arguments::settings() const {
     std::string line;
     for (const auto& [name, value] : values_) {
-        const bool about_files = name == "config" || name == "out" || name == "force" || name == "resume";
-        if (!about_files && !value.text.empty()) {
+        const bool about_run =
+            name == "config" || name == "out" || name == "force" || name == "resume" || name == "json-progress";
+        if (!about_run && !value.text.empty()) {
             line += fmt::format("{}{}={}", line.empty() ? "" : " ", name, value.text);
         }
     }
@@ -147,6 +148,10 @@ std::vector<Flag> table_flags() {
 std::vector<Flag> output_flags() {
     return {{"out", "PATH", "", "also write a results file (HDF5); an existing file is refused"},
             {"force", "", "", "replace what is at --out"}};
+}
+
+std::vector<Flag> progress_flag() {
+    return {{"json-progress", "", "", "progress for a program: on stderr, a JSON object a line"}};
 }
 
 std::vector<Flag> engine_flags(const std::string& seed) {

@@ -89,7 +89,7 @@ std::string quoted(const std::string& word) {
 std::string command_line_text(const Subcommand& command, const std::vector<std::string>& args) {
     std::string line = "mobalab " + command.name;
     for (const std::string& arg : args) {
-        if (arg != "--force" && arg != "--resume") {
+        if (arg != "--force" && arg != "--resume" && arg != "--json-progress") {
             line += " " + quoted(arg);
         }
     }
@@ -289,6 +289,7 @@ int run_command(const Subcommand& command, const std::vector<std::string>& args,
     }
     set_speaker("mobalab " + command.name);
     const Arguments arguments = parse_arguments(command, args);
+    terminal.json_progress = arguments.has("json-progress") && arguments.on("json-progress");
     const StopAdvice advice(arguments.has("resume") ? "with --out a run can be resumed" : "nothing was written");
     this_rank().task = command.name + " " + arguments.settings();
     if (!this_rank().helps) {

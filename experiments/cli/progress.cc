@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "experiments/base/this_rank.h"
@@ -17,6 +18,22 @@ using std::chrono::seconds;
 
 double in_seconds(ProgressDisplay::Clock::duration time) {
     return duration<double>(time).count();
+}
+
+std::string json_line(double fraction, const std::string& text, double elapsed, std::optional<double> left,
+                      const std::optional<PointState>& state) {
+    nlohmann::ordered_json line = {
+        {"progress", fraction}, {"text", text}, {"seconds", elapsed}, {"seconds_left", nullptr}};
+    if (left) {
+        line["seconds_left"] = *left;
+    }
+    if (state) {
+        line["point"] = state->point;
+        line["trials"] = state->trials;
+        line["misses"] = state->misses ? nlohmann::ordered_json(*state->misses) : nullptr;
+        line["finished"] = state->finished;
+    }
+    return line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -34,22 +51,36 @@ ProgressDisplay::~ProgressDisplay() {
     }
 }
 
-void ProgressDisplay::update(double fraction, const std::string& text) {
+bool ProgressDisplay::is_early(Clock::time_point now, const std::optional<PointState>& state) const {
+    if (terminal_.json_progress && state && state->finished) {
+        return false;
+    }
+    const Clock::duration pause = terminal_.json_progress ? Clock::duration(milliseconds(100))
+                                  : terminal_.err_is_tty  ? Clock::duration(milliseconds(200))
+                                                          : Clock::duration(seconds(5));
+    return now - last_shown_ < pause;
+}
+
+void ProgressDisplay::update(double fraction, const std::string& text, const std::optional<PointState>& state) {
     const Clock::time_point now = now_();
-    if (now - last_shown_ < (terminal_.err_is_tty ? Clock::duration(milliseconds(200)) : Clock::duration(seconds(5)))) {
+    if (is_early(now, state)) {
         return;
     }
     last_shown_ = now;
     const double elapsed = in_seconds(now - start_);
     const double here = fraction - first_fraction_;
-    const std::string eta =
-        here > 0.0 ? "about " + duration_text(elapsed * (1.0 - fraction) / here) + " left" : "time left unknown";
-    show(fmt::format("{}: {:3.0f} %  {}  {}, {}", title_, 100.0 * std::clamp(fraction, 0.0, 1.0), text,
-                     duration_text(elapsed), eta));
+    const std::optional<double> left = here > 0.0 ? std::optional(elapsed * (1.0 - fraction) / here) : std::nullopt;
+    const double done = std::clamp(fraction, 0.0, 1.0);
+    if (terminal_.json_progress) {
+        show(json_line(done, text, elapsed, left, state));
+        return;
+    }
+    const std::string eta = left ? "about " + duration_text(*left) + " left" : "time left unknown";
+    show(fmt::format("{}: {:3.0f} %  {}  {}, {}", title_, 100.0 * done, text, duration_text(elapsed), eta));
 }
 
 void ProgressDisplay::show(const std::string& line) {
-    if (!terminal_.err_is_tty) {
+    if (terminal_.json_progress || !terminal_.err_is_tty) {
         terminal_.err << line << std::endl;
         return;
     }

@@ -1,15 +1,29 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "experiments/base/terminal.h"
 
 namespace mobalab::experiments {
 
+/// Where a point of a simulation is, for programs that watch it.
+struct PointState {
+    std::int64_t point;  ///< row of the table
+    std::int64_t trials;
+    std::optional<std::int64_t> misses;  ///< none where the method counts none
+    bool finished;
+};
+
 /// Progress of a long command on stderr: one redrawn line on a terminal, a plain line every few seconds elsewhere.
 /// Nothing is written in the first moments, so short commands stay silent.
+///
+/// For a program (Terminal::json_progress) a line is a JSON object, ten a second at most: `progress` in [0, 1], `text`,
+/// `seconds` since the start, `seconds_left` (null: unknown), and where the update says it `point`, `trials`, `misses`
+/// (null: none are counted), `finished`. No point that is finished is left out.
 class ProgressDisplay {
 public:
     using Clock = std::chrono::steady_clock;
@@ -21,12 +35,13 @@ public:
     ProgressDisplay& operator=(const ProgressDisplay&) = delete;
 
     /// `fraction` of the whole work done, in [0, 1]; `text` says where it is ("point 3 of 12, 1200 misses").
-    void update(double fraction, const std::string& text);
+    void update(double fraction, const std::string& text, const std::optional<PointState>& state = {});
 
     /// Work already done before this run: left out of the speed the ETA is computed from.
     void start_at(double fraction) { first_fraction_ = fraction; }
 
 private:
+    bool is_early(Clock::time_point now, const std::optional<PointState>& state) const;
     void show(const std::string& line);
 
     Terminal& terminal_;

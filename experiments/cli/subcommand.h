@@ -55,13 +55,14 @@ public:
     std::string choice(const std::string& name, const std::vector<std::string>& accepted) const;
     std::vector<std::string> choices(const std::string& name, const std::vector<std::string>& accepted) const;
 
-    /// The full command as typed, quoted for a shell, without --force and --resume (they do not change a result).
+    /// The full command as typed, quoted for a shell, without --force, --resume and --json-progress (they do not change
+    /// a result).
     const std::string& command_line() const { return command_line_; }
 
     /// The same, as if no output file was asked for.
     Arguments without_output() const;
 
-    /// Every flag with a value, config file and defaults included, except --config and those about the output file;
+    /// Every flag with a value, config file and defaults included, except --config and those about output and progress;
     /// what a reader needs when the config file is gone.
     std::string settings() const;
 
@@ -97,6 +98,7 @@ std::vector<Flag> operator+(std::vector<Flag> first, const std::vector<Flag>& se
 std::vector<Flag> json_flag();
 std::vector<Flag> table_flags();                          ///< --json, --csv: of commands that print a table
 std::vector<Flag> output_flags();                         ///< --out, --force
+std::vector<Flag> progress_flag();                        ///< --json-progress
 std::vector<Flag> engine_flags(const std::string& seed);  ///< --seed, --threads
 
 /// --threads; by default this rank's share of its host's cores, 0 (all) when alone.

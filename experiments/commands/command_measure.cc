@@ -47,7 +47,7 @@ std::vector<Flag> measure_flags() {
                 "trace of the same model to predict from; without it rows of the trace itself"},
                {"confidence", "P", "0.95", "confidence of the intervals"},
                {"skip-impossible", "", "", "leave out settings that cannot be, instead of an error"}} +
-           engine_flags("1") + resumable_output_flags() + table_flags();
+           engine_flags("1") + resumable_output_flags() + progress_flag() + table_flags();
 }
 
 MeasureRequest request_of(const Arguments& arguments) {

@@ -54,7 +54,8 @@ void print(const Table& table, std::uint64_t seed, const Arguments& arguments, T
 int run_route(const Arguments& arguments, Terminal& terminal, const KernelUnderTest& kernel) {
     const PointGrid grid = routing_grid(arguments);
     const std::vector<RoutingPoint>& points = grid.points;
-    const ProbeSettings settings = probe_settings(arguments);
+    ProbeSettings settings = probe_settings(arguments);
+    settings.has_law = !arguments.given("router");
     const double confidence = interval_confidence(arguments);
     const ProbePlan plan = plan_probes(points, settings);
     const ResumableOutput::Mode mode = output_mode(arguments);
@@ -100,7 +101,11 @@ Subcommand route_command() {
         "what "
         "miss must be compared with. low and high are clustered by key set, because probes share keys. Probes whose "
         "random "
-        "cluster allows no query with these affinities are dropped.",
+        "cluster allows no query with these affinities are dropped.\n"
+        "\n"
+        "With --router another process routes the same keys and queries. expected_miss is then a missing value, as "
+        "theory "
+        "knows the kernels' scorers only; exact_miss stays that of --scorer, to compare with.",
         probe_flags(),
         {{"route", "one point with the default flags on the CPU kernel"},
          {"route --block-size 32:512:x2 --mu-signal 0.9", "five block sizes"},

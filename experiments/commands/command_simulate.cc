@@ -116,12 +116,35 @@ std::optional<Journal::Records> records_of_shorter_run(const Results& found, con
     return records;
 }
 
+/// For a program that watches: the table as it stands before the first trial, on one line.
+void announce(const Plan& plan, const std::vector<PointProgress>& points, Terminal& terminal) {
+    Table table{.name = "simulate", .columns = point_columns(plan.points)};
+    for (Column& column : simulation_columns(plan, points)) {
+        table.columns.push_back(std::move(column));
+    }
+    std::string rows = json_table(table);
+    std::replace(rows.begin(), rows.end(), '\n', ' ');
+    terminal.err << "{\"rows\": " << rows << "}" << std::endl;
+}
+
 std::vector<PointProgress> simulated(const Plan& plan, ResumableOutput* output, Terminal& terminal) {
-    ProgressDisplay display(terminal, "simulate");
     std::vector<PointProgress> points = recorded_points(plan, output);
+    if (terminal.json_progress) {
+        announce(plan, points, terminal);
+    }
+    ProgressDisplay display(terminal, "simulate");
     display.start_at(fraction_done(plan, points));
-    return run_simulation(plan, std::move(points), output,
-                          [&](double fraction, const std::string& text) { display.update(fraction, text); });
+    return run_simulation(plan, std::move(points), output, [&](const RunProgress& at) {
+        display.update(
+            at.fraction,
+            fmt::format("point {} of {}: {} trials, {} misses", at.point + 1, plan.points.size(), at.counts.trials,
+                        at.counts.misses),
+            PointState{
+                .point = static_cast<std::int64_t>(at.point),
+                .trials = static_cast<std::int64_t>(at.counts.trials),
+                .misses = at.counts_misses ? std::optional(static_cast<std::int64_t>(at.counts.misses)) : std::nullopt,
+                .finished = at.finished});
+    });
 }
 
 int run_simulate(const Arguments& arguments, Terminal& terminal) {
@@ -174,7 +197,7 @@ Subcommand simulate_command() {
                                   {"device", "NAME", "cpu",
                                    "where to draw: cpu, cuda, or auto (cuda where it can); the counts are the same"},
                                   {"confidence", "P", "0.95", "confidence of the intervals"}} +
-                resumable_output_flags() + table_flags(),
+                resumable_output_flags() + progress_flag() + table_flags(),
             {{"simulate --trials 1e6", "one point with the default flags, a million trials"},
              {"simulate --head-dim 2048 --block-size 16 --target-relative-error 0.01",
               "a miss of one in 10^15, to one percent in a fraction of a second"},

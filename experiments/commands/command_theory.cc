@@ -317,7 +317,7 @@ Subcommand theory_command() {
             std::vector<Flag>{{"solve", "FLAG", "", "solve for head-dim, block-size, topk or mu-signal"},
                               {"wanted-hit", "P", "0.99", "hit probability --solve must reach"}} +
             std::vector<Flag>{{"threads", "N", "", "worker threads, without it all; results do not depend on it"}} +
-            output_flags() + table_flags(),
+            output_flags() + progress_flag() + table_flags(),
         {{"theory", "one point with the default flags"},
          {"theory --budget 1024 --block-size 16:512:x2", "block sizes at the same number of keys a query attends to"},
          {"theory --seq-len 1K:128K:x2 --block-size 16:512:x2 --skip-impossible --csv",

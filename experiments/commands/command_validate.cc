@@ -270,6 +270,8 @@ Subcommand validate_command() {
         "them; "
         "all its probes stand in the last block, and the kernel is held against the simulation.\n"
         "\n"
+        "With --router another process takes the kernel's place: does it route as --scorer does?\n"
+        "\n"
         "With traces (`mobalab measure --help`): does the kernel find on a model's own queries and keys what a law "
         "predicts from statistics of other rows, or of another text? Each setting, and their mean error, must be "
         "within "

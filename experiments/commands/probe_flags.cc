@@ -2,11 +2,29 @@
 
 #include <fmt/format.h>
 
+#include "experiments/base/this_rank.h"
 #include "experiments/commands/output_flags.h"
 #include "experiments/points/point_grid.h"
+#include "experiments/probe/socket_router.h"
 #include "experiments/results/resumable_output.h"
 
 namespace mobalab::experiments {
+namespace {
+
+using analysis::InputError;
+
+// Throws InputError for what only a kernel can do.
+void check_router(const Arguments& arguments) {
+    if (arguments.given("device")) {
+        throw InputError("router, device: --device chooses a kernel and --router takes its place; give one of the two");
+    }
+    if (this_rank().ranks > 1) {
+        throw InputError(
+            fmt::format("router: answers one process, here are {} ranks; run it without mpirun", this_rank().ranks));
+    }
+}
+
+}  // namespace
 
 std::vector<Flag> probe_flags() {
     return std::vector<Flag>{{"model", "LIST", "sphere",
@@ -16,8 +34,11 @@ std::vector<Flag> probe_flags() {
            std::vector<Flag>{
                {"probes", "N", "32768", "probes a point, over all its key sets"},
                {"key-sets", "N", "0", "independent sets of keys; 0 chooses so many that probes hardly share keys"},
-               {"confidence", "P", "0.95", "confidence of the intervals"}} +
-           engine_flags("1") + resumable_output_flags() + table_flags();
+               {"confidence", "P", "0.95", "confidence of the intervals"},
+               {"router", "PATH", "",
+                "route in another process that listens on this Unix socket, instead of a kernel "
+                "(experiments/probe/socket_router.h; Python: mobalab.route(router=...))"}} +
+           engine_flags("1") + resumable_output_flags() + progress_flag() + table_flags();
 }
 
 DeviceDemand probe_demand(const Arguments& arguments) {
@@ -33,6 +54,11 @@ DeviceDemand probe_demand(const Arguments& arguments) {
 
 int run_on_device(const Arguments& arguments, Terminal& terminal, ProbeCommand* run) {
     const int threads = worker_threads(arguments);
+    if (arguments.given("router")) {
+        check_router(arguments);
+        return run(resolve_device(arguments, probe_demand(arguments), terminal).with("device", "router"), terminal,
+                   *socket_router(arguments.text("router")));
+    }
     const Arguments resolved = resolve_device(arguments, probe_demand(arguments), terminal);
     return run(resolved, terminal, *kernel_for_device(resolved.text("device"), threads));
 }
@@ -44,6 +70,7 @@ ProbeSettings probe_settings(const Arguments& arguments) {
     settings.key_sets = arguments.integer("key-sets", 0, settings.trials / 2);
     settings.seed = static_cast<std::uint64_t>(arguments.integer("seed", 0));
     settings.threads = worker_threads(arguments);
+    settings.best_first = !arguments.given("router");
     return settings;
 }
 

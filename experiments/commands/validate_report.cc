@@ -64,7 +64,7 @@ std::string command_of_point(const RoutingPoint& point, const Arguments& argumen
         command += " --scorer " + analysis::to_string(point.scorer);
     }
     command += flags_of_text(point);
-    for (const char* flag : {"seed", "probes", "key-sets", "trials", "dtype", "device"}) {
+    for (const char* flag : {"seed", "probes", "key-sets", "trials", "dtype", "device", "router"}) {
         if (arguments.given(flag)) {
             command += fmt::format(" --{} {}", flag, arguments.text(flag));
         }

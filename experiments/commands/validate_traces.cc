@@ -29,9 +29,9 @@ constexpr std::size_t worst_shown = 5;
 constexpr const char* default_alpha = "0.05";  // a text is few clusters of rows; a smaller one would find little
 
 /// Flags that both modes have, beside those of traces alone.
-const std::vector<std::string> shared_flags = {"block-size", "topk", "budget",  "skip-impossible", "scorer", "device",
-                                               "dtype",      "seed", "threads", "alpha",           "out",    "force",
-                                               "resume",     "json", "csv"};
+const std::vector<std::string> shared_flags = {
+    "block-size", "topk",  "budget", "skip-impossible", "scorer", "device",        "dtype", "seed",
+    "threads",    "alpha", "out",    "force",           "resume", "json-progress", "json",  "csv"};
 
 /// Where none are asked for: half of those of the shortest trace, so that the other half is there to predict from.
 std::int64_t rows_of(const Arguments& arguments, const MeasurePlan& plan) {

@@ -15,6 +15,12 @@ void narrow(std::span<const float> values, void* out) {
     Eigen::Map<Elements<Element>>(static_cast<Element*>(out), std::ssize(values)) = from.template cast<Element>();
 }
 
+template <typename Element>
+void round_through(std::span<float> values) {
+    Eigen::Map<Elements<float>> all(values.data(), std::ssize(values));
+    all = all.template cast<Element>().template cast<float>().eval();
+}
+
 }  // namespace
 
 void store_as(kernels::DataType dtype, std::span<const float> values, void* out) {
@@ -26,6 +32,17 @@ void store_as(kernels::DataType dtype, std::span<const float> values, void* out)
             return narrow<Eigen::bfloat16>(values, out);
         case kernels::DataType::fp16:
             return narrow<Eigen::half>(values, out);
+    }
+}
+
+void round_to(kernels::DataType dtype, std::span<float> values) {
+    switch (dtype) {
+        case kernels::DataType::fp32:
+            return;
+        case kernels::DataType::bf16:
+            return round_through<Eigen::bfloat16>(values);
+        case kernels::DataType::fp16:
+            return round_through<Eigen::half>(values);
     }
 }
 

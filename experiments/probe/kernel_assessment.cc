@@ -69,9 +69,10 @@ KernelAssessment assess_kernel(const std::vector<RoutingPoint>& points, const Pr
         cells[i] = point.all();
         groups[i] = point.all_groups();
         const auto prior = [&](const ClusterCell& total, std::int64_t fewest, std::int64_t most) {
-            return job.text ? DesignEffectPrior{}
-                            : design_effect_prior(job.shape.head_dim, fewest, most, points[i].routed(),
-                                                  total.trials / static_cast<double>(job.budget.key_sets));
+            return job.text || !job.has_law
+                       ? DesignEffectPrior{}
+                       : design_effect_prior(job.shape.head_dim, fewest, most, points[i].routed(),
+                                             total.trials / static_cast<double>(job.budget.key_sets));
         };
         const std::int64_t last = job.shape.last_candidates();
         KernelAssessment::Point& assessed = result.points[i];

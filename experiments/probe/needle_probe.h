@@ -60,6 +60,7 @@ struct ProbeJob {
     std::uint64_t seed = 0;
     std::vector<NeedleKind> kinds;
     std::optional<TextFields> text = {};  ///< keys along a text (text_source.h); none: independent unit keys
+    bool has_law = true;                  ///< false: the router follows none of the scorers, so theory expects nothing
 
     std::int64_t largest_topk() const;
 };

@@ -38,7 +38,8 @@ NeedleSource::NeedleSource(ProbeJob job, std::shared_ptr<analysis::MissCurves> c
         curves_.emplace_back();
         for (const std::int64_t topk : kind.topks) {
             const analysis::RoutingPoint question = question_of(job_.shape, kind, topk);
-            curves_.back().push_back(analysis::has_exact_probability(question) ? &all_curves_->of(question) : nullptr);
+            const bool known = job_.has_law && analysis::has_exact_probability(question);
+            curves_.back().push_back(known ? &all_curves_->of(question) : nullptr);
         }
     }
 }

@@ -197,11 +197,18 @@ ProbePlan plan_probes(const std::vector<analysis::RoutingPoint>& points, const P
     for (const analysis::RoutingPoint& point : points) {
         check_model(point);
         const ProbeShape shape = probe_shape(point, settings.dtype, settings.seed);
-        ProbeJob job{.shape = shape, .budget = {}, .seed = settings.seed, .kinds = {}, .text = text_of(point)};
+        ProbeJob job{.shape = shape,
+                     .budget = {},
+                     .seed = settings.seed,
+                     .kinds = {},
+                     .text = text_of(point),
+                     .has_law = settings.has_law};
         const std::size_t j = find_or_add(
             plan.jobs, job, [](const auto& a, const auto& b) { return a.shape == b.shape && a.text == b.text; });
         std::vector<NeedleKind>& kinds = plan.jobs[j].kinds;
-        const std::size_t k = find_or_add(kinds, kind_of(point), same_needles);
+        const std::size_t k = find_or_add(kinds, kind_of(point), [&](const NeedleKind& a, const NeedleKind& b) {
+            return same_needles(a, b) && (settings.best_first || b.topks.front() == point.topk);
+        });
         const std::size_t t = find_or_add(kinds[k].topks, point.topk, std::equal_to<>());
         plan.places.push_back({j, k, t});
     }

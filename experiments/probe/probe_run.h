@@ -18,6 +18,8 @@ struct ProbeSettings {
     std::int64_t key_sets = 0;    ///< 0: chosen (split_probes)
     std::uint64_t seed = 1;
     int threads = 0;
+    bool best_first = true;  ///< selections are: a smaller topk's begins a larger one's; else each is routed by itself
+    bool has_law = true;     ///< the router follows the points' scorer
 };
 
 /// The kernels' scorer of this name; `seed` is that of scorer random. Throws analysis::InputError where they have none.

@@ -47,6 +47,10 @@ double budget_used(const sim::Progress& progress, const sim::StopRule& stop) {
     return std::min(fraction, 1.0);
 }
 
+double share_done(const SimulationPlan& plan, const PointProgress& point) {
+    return point.finished ? 1.0 : budget_used(point.progress, plan.budget.stop);
+}
+
 /// The other ranks' side of a point dealt in chunks.
 class ChunkComputers {
 public:
@@ -85,7 +89,12 @@ class Run {
 public:
     Run(const SimulationPlan& plan, std::vector<PointProgress> points, ResumableOutput* output,
         const RunObserver& observer)
-        : plan_(plan), points_(std::move(points)), output_(output), observer_(observer) {}
+        : plan_(plan), points_(std::move(points)), output_(output), observer_(observer) {
+        for (const PointProgress& point : points_) {
+            shares_.push_back(share_done(plan_, point));
+            done_ += shares_.back();
+        }
+    }
 
     std::vector<PointProgress> finish() {
         deal_points();
@@ -118,7 +127,6 @@ private:
             const std::lock_guard lock(mutex);
             points_[index] = std::move(point);
             settle(index);
-            show(index);
         });
     }
 
@@ -185,6 +193,7 @@ private:
     /// Records what has become of a point; an unfinished one ends the run.
     void settle(std::size_t index) {
         record(index);
+        show(index);
         if (!points_[index].finished) {
             stop_here(index);
         }
@@ -201,9 +210,14 @@ private:
     }
 
     void show(std::size_t index) {
-        const sim::TrialStats& stats = points_[index].progress.stats;
-        observer_(fraction_done(plan_, points_), fmt::format("point {} of {}: {} trials, {} misses", index + 1,
-                                                             points_.size(), stats.trials, stats.misses));
+        const PointProgress& point = points_[index];
+        const double share = share_done(plan_, point);
+        done_ += share - std::exchange(shares_[index], share);
+        observer_({.fraction = done_ / static_cast<double>(points_.size()),
+                   .point = index,
+                   .finished = point.finished,
+                   .counts_misses = sim::counts_trials(*plan_.budget_of(index).method),
+                   .counts = point.progress.stats});
     }
 
     void record(std::size_t index) {
@@ -222,6 +236,8 @@ private:
     std::vector<PointProgress> points_;
     ResumableOutput* output_;
     const RunObserver& observer_;
+    std::vector<double> shares_;  ///< of each point's work that is done
+    double done_ = 0.0;           ///< their sum
     WorkDealer& dealer_ = work_dealer();
     Clock::time_point last_look_ = Clock::now();
 };
@@ -231,7 +247,7 @@ private:
 double fraction_done(const SimulationPlan& plan, const std::vector<PointProgress>& points) {
     double sum = 0.0;
     for (const PointProgress& point : points) {
-        sum += point.finished ? 1.0 : budget_used(point.progress, plan.budget.stop);
+        sum += share_done(plan, point);
     }
     return sum / static_cast<double>(points.size());
 }

@@ -7,11 +7,21 @@
 #include "experiments/results/resumable_output.h"
 #include "experiments/simulation/simulation_plan.h"
 #include "experiments/simulation/simulation_record.h"
+#include "sim/engine/engine.h"
 
 namespace mobalab::experiments {
 
-/// Told how much of the whole work is done, in [0, 1], and where it is ("point 3 of 12: 100 trials, 7 misses").
-using RunObserver = std::function<void(double fraction, const std::string& text)>;
+/// How far a run is, and the point at work.
+struct RunProgress {
+    double fraction;     ///< of the whole work, in [0, 1]
+    std::size_t point;   ///< its number, from 0
+    bool finished;       ///< this point
+    bool counts_misses;  ///< its method does
+    const sim::TrialStats& counts;
+};
+
+/// Called several times a second within a point and once when it is finished.
+using RunObserver = std::function<void(const RunProgress& progress)>;
 
 /// How much of the plan these points have done.
 double fraction_done(const SimulationPlan& plan, const std::vector<PointProgress>& points);

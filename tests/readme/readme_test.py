@@ -7,7 +7,7 @@ a clone does and else nothing:
   console   lines "$ command" are run; the lines below each are its output. Numbers agree within 2 %; a line "..."
             stands for any lines; no output shown means any output. With --update the outputs shown are
             replaced by those of the program.
-  python    run as one script
+  python    run as one script, with the package mobalab on PYTHONPATH
   sh        set-up and scripts of the repository: checked to exist, not run here
 Links to files of the repository are checked to exist, in every README.
 """
@@ -30,7 +30,7 @@ NUMBER = re.compile(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?")
 
 ROOTS = [ROOT / name for name in ("analysis", "sim", "kernels", "experiments", "notebooks_export", "tests")]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "experiments/commands/README.md",
-                                      "experiments/results/README.md")]
+                                      "experiments/results/README.md", "experiments/python/README.md")]
 
 
 def blocks(document):
@@ -53,7 +53,8 @@ def commands(text):
 
 def shell(command, folder):
     """Exit code and stdout of a command, `mobalab` being the program under test."""
-    environment = dict(os.environ, PATH=f"{Path(PROGRAM).parent}:{os.environ['PATH']}", LC_ALL="C.UTF-8")
+    environment = dict(os.environ, PATH=f"{Path(PROGRAM).parent}:{os.environ['PATH']}", LC_ALL="C.UTF-8",
+                       MOBALAB_PROGRAM=os.path.abspath(PROGRAM), PYTHONPATH=str(ROOT / "experiments" / "python"))
     ran = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE, timeout=300)
     return ran.returncode, ran.stdout, ran.stderr

@@ -113,6 +113,32 @@ TEST_F(Progress, ALogGetsALineEveryFewSeconds) {
               "simulate:  75 %  point 2 of 2  10 s, about 10 s left\n");
 }
 
+TEST_F(Progress, AProgramGetsAnObjectALine) {
+    terminal_.json_progress = true;
+    ProgressDisplay shown = display(true);
+    now_ += std::chrono::milliseconds(99);
+    shown.update(0.25, "early");
+    shown.update(0.25, "point 1", PointState{.point = 0, .trials = 9, .misses = 2, .finished = true});
+    now_ += std::chrono::milliseconds(99);
+    shown.update(0.5, "early", PointState{.point = 1, .trials = 5, .misses = 2, .finished = false});
+    now_ += std::chrono::milliseconds(802);
+    shown.update(0.5, "\"B\" 16\n", PointState{.point = 1, .trials = 7, .misses = {}, .finished = false});
+    std::istringstream lines(err_.str());
+    std::vector<nlohmann::json> read;
+    for (std::string line; std::getline(lines, line);) {
+        read.push_back(nlohmann::json::parse(line));
+    }
+    ASSERT_EQ(read.size(), 2U) << err_.str();
+    EXPECT_EQ(read[0]["progress"], 0.25);
+    EXPECT_EQ(read[0]["text"], "point 1");
+    EXPECT_NEAR(read[0]["seconds_left"].get<double>(), 0.297, 1e-12);
+    EXPECT_EQ(read[0]["trials"], 9);
+    EXPECT_EQ(read[0]["misses"], 2);
+    EXPECT_EQ(read[0]["finished"], true);
+    EXPECT_EQ(read[1], nlohmann::json::parse(R"({"progress": 0.5, "text": "\"B\" 16\n", "seconds": 1.0,
+        "seconds_left": 1.0, "point": 1, "trials": 7, "misses": null, "finished": false})"));
+}
+
 TEST_F(Progress, Durations) {
     EXPECT_EQ(duration_text(0.2), "0 s");
     EXPECT_EQ(duration_text(59.4), "59 s");
