@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include "analysis/routing_point.h"
 #include "experiments/base/interrupt.h"
@@ -44,18 +45,22 @@ std::vector<std::string> audit_arguments(const Arguments& arguments) {
     return words;
 }
 
-/// The kernels' library that was built or installed beside this program, unless the user names one.
-std::vector<std::string> library_variable() {
-    const char* named = std::getenv("MOBALAB_KERNELS_LIBRARY");
-    if (named != nullptr && *named != '\0') {
-        return {};
-    }
+/// What the package finds beside this program, unless the user names another: the kernels' library, and the program
+/// itself, which knows the theory.
+std::vector<std::string> neighbours() {
     std::error_code ignored;
     const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
-    const std::filesystem::path library = program.parent_path().parent_path() / "lib/libmobalab_kernels.so";
-    return std::filesystem::exists(library, ignored)
-               ? std::vector<std::string>{"MOBALAB_KERNELS_LIBRARY=" + library.string()}
-               : std::vector<std::string>{};
+    const std::pair<const char*, std::filesystem::path> files[] = {
+        {"MOBALAB_KERNELS_LIBRARY", program.parent_path().parent_path() / "lib/libmobalab_kernels.so"},
+        {"MOBALAB_PROGRAM", program}};
+    std::vector<std::string> variables;
+    for (const auto& [name, file] : files) {
+        const char* named = std::getenv(name);
+        if ((named == nullptr || *named == '\0') && std::filesystem::exists(file, ignored)) {
+            variables.push_back(fmt::format("{}={}", name, file.string()));
+        }
+    }
+    return variables;
 }
 
 int run_audit(const Arguments& arguments, Terminal& terminal) {
@@ -70,7 +75,7 @@ int run_audit(const Arguments& arguments, Terminal& terminal) {
     }
     const std::string package = "kernels/python";
     const std::string root = package_root(package + "/mobalab_kernels/audit/__main__.py");
-    const int code = run_python(words, root + "/" + package, library_variable(), terminal);
+    const int code = run_python(words, root + "/" + package, neighbours(), terminal);
     if (interrupted() && (code == 128 + SIGTERM || code == 128 + SIGINT)) {
         throw Interrupted("interrupted; no result was written");
     }
@@ -91,7 +96,8 @@ Subcommand audit_command() {
         "summaries, gradients; kernels/python/mobalab_kernels/audit/README.md has the contract. It is held against "
         "float64: centroids, the top-k with the score gap of every difference, ties, causality, NaN and infinity, "
         "repeats, packed sequences, outputs, gradients, hits on planted needles. How many rows the format of centroids "
-        "changes is reported and not judged. What a subject does not offer is said, and is never a success.\n"
+        "changes is reported beside what theory expects, and not judged. What a subject does not offer is said, and is "
+        "never a success.\n"
         "\n"
         "The folder gets results.json, index.html and worst/, the worst input of each check; --replay runs one of them "
         "again. Exit code 1 when a check failed.\n"

@@ -49,6 +49,33 @@ class Command(unittest.TestCase):
         self.assertEqual((found["seq_len"], found["seed"]), (1024, 9))
         self.assertIn("Audit of ours", (self.folder / "audit/index.html").read_text())
 
+    def test_rounding_is_measured_beside_what_theory_expects(self):
+        """Eight heads with seed 1. Their mean has a spread of some 5 % of itself, so that a factor of 1.4 either way is
+        beyond chance (1e-9); twice the error on centroids, or half of it, is found."""
+        ran = self.run_program("ours", "--dtype=float16")
+        self.assertEqual(ran.returncode, 0, ran.stdout)
+        found = json.loads((self.folder / "audit/results.json").read_text())["checks"][-1]
+        self.assertEqual((found["check"], found["status"], len(found["table"])), ("rounding", "reported", 4))
+        for row in found["table"]:
+            theory = subprocess.run(
+                [PROGRAM, "theory", "--csv", "--head-dim=64", "--block-size=64", "--seq-len=2048", "--topk=4",
+                 f"--shared-mean={row['shared_mean']}"], text=True, capture_output=True, check=True).stdout.splitlines()
+            expected = float(dict(zip(theory[0].split(","), theory[1].split(",")))["changed_fp16"])
+            self.assertEqual(row["predicted"], expected)
+            if row["shared_mean"] >= 10:
+                self.assertLess(row["changed"], 1.4 * expected)
+                self.assertGreater(row["changed"], expected / 1.4)
+        self.assertIn("predicted)", ran.stdout)
+        page = (self.folder / "audit/index.html").read_text()
+        self.assertIn("<th>predicted", page)
+
+    def test_without_the_program_nothing_is_predicted(self):
+        ran = self.run_program("ours", "--dtype=float16", *SMALL, MOBALAB_PROGRAM="/nonexistent/mobalab")
+        self.assertEqual(ran.returncode, 0, ran.stdout)
+        self.assertIn("/nonexistent/mobalab", ran.stdout)
+        found = json.loads((self.folder / "audit/results.json").read_text())["checks"][-1]
+        self.assertEqual({row["predicted"] for row in found["table"]}, {None})
+
     def test_a_bad_router_of_this_folder_fails_and_its_worst_input_runs_again(self):
         (self.folder / "lazy.py").write_text(LAZY)
         ran = self.run_program("lazy:route", "--out", "lazy out", *SMALL)

@@ -1,6 +1,6 @@
 """How many rows keep other blocks because centroids are rounded: a property of their format, reported and not judged.
 
-Rows of the subject beside the exact top-k of exact centroids, for keys whose channels have a common mean, normal of so
+Rows of the subject beside the exact top-k of exact centroids, and beside what theory expects of the format; for keys whose channels have a common mean, normal of so
 many spreads of the keys for each channel and head. Eight heads with keys of their own; the interval is Student's, over
 these (95 %).
 """
@@ -10,6 +10,7 @@ import numpy as np
 from .. import reference
 from ..case import Case, generator, tensors
 from ..finding import Finding
+from ..prediction import changed_rows
 from .common import judge_selection
 
 NAME = "rounding"
@@ -37,6 +38,7 @@ def judge(subject, case):
     selection = subject.route(q, k, s.block_size, s.topk)
     shares = np.array([_changed(selection[[h]], q[:, [h]], exact[:, [h]], s) for h in range(_HEADS)])
     mean, error = shares.mean(), _T_QUANTILE * shares.std(ddof=1) / np.sqrt(_HEADS)
+    expected, unknown = changed_rows(s, case.numbers["mean"], subject.centroid_format)
     row = {
         "shared_mean": case.numbers["mean"],
         "format": subject.centroid_format,
@@ -44,8 +46,10 @@ def judge(subject, case):
         "changed": float(mean),
         "low": float(max(mean - error, 0.0)),
         "high": float(mean + error),
+        "predicted": expected,
     }
-    said = f"mean {row['shared_mean']}: {100 * mean:.2g} %"
+    beside = f"({100 * expected:.2g} predicted)" if expected is not None else f"({unknown})"
+    said = f"mean {row['shared_mean']}: {100 * mean:.2g} % {beside}"
     return Finding(False, float(mean), said, case.name, (row,))
 
 
