@@ -91,7 +91,9 @@ Subcommand audit_command() {
     return {
         "audit",
         "any router or MoBA attention through the checks that ours must pass",
-        "The subject is ours (the kernels of this project), flash_moba (the official package) or MODULE:NAME, a Python "
+        "The subject is ours (the kernels of this project), ours_centred (the same with the mean of block 0 subtracted "
+        "from "
+        "centroids before they are rounded), flash_moba (the official package) or MODULE:NAME, a Python "
         "function or object of the user's own: route(q, k, block_size, topk), attention(q, k, v, block_size, topk), "
         "summaries, gradients; kernels/python/mobalab_kernels/audit/README.md has the contract. It is held against "
         "float64: centroids, the top-k with the score gap of every difference, ties, causality, NaN and infinity, "

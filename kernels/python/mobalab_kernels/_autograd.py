@@ -80,6 +80,7 @@ def moba_attention(
     max_seqlen_k=None,
     total_blocks=None,
     fp32_centroids=False,
+    centred_centroids=False,
     scorer="mean",
     scorer_seed=0,
     keep_first=False,
@@ -122,6 +123,7 @@ def moba_attention(
         )
     routing = {
         "fp32_centroids": fp32_centroids,
+        "centred_centroids": centred_centroids,
         "scorer": scorer,
         "scorer_seed": scorer_seed,
         "keep_first": keep_first,

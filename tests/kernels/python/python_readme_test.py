@@ -18,7 +18,7 @@ LIBRARY = sys.argv.pop(1)
 class Readme(unittest.TestCase):
     def test_examples_run(self):
         examples = re.findall(r"^```python\n(.*?)^```$", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-        self.assertEqual(len(examples), 4)
+        self.assertEqual(len(examples), 5)
         environment = dict(os.environ, PYTHONPATH=str(FOLDER), MOBALAB_KERNELS_LIBRARY=LIBRARY)
         for example in examples:
             if "import torch" in example and importlib.util.find_spec("torch") is None:

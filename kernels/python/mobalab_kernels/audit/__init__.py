@@ -19,8 +19,9 @@ passed. Arrays are NumPy arrays or torch tensors (--arrays, --device, --dtype), 
 cu_seqlens: int32 [sequences + 1], where packed sequences begin and end; a function that has no such parameter does not
 offer packed sequences. A function alone is a router if its parameters begin with q, k, and an attention if with q, k, v.
 
-Two attributes of the object or function say what it promises: `ties` = "higher" (the default: of equal scores the higher
-block is kept) or "any"; `centroids` = "input" (the default: kept in the dtype of the keys) or "fp32".
+Two attributes of the object or function say what it promises: `ties` = "higher" (the default: of equal scores the
+higher block is kept) or "any"; `centroids` = "input" (the default: kept in the dtype of the keys), "fp32", or "centred"
+(the mean of block 0 is subtracted before they are rounded to the dtype of the keys).
 """
 
 from .finding import Finding, Verdict

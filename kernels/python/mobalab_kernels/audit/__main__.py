@@ -36,7 +36,7 @@ def _parser():
         epilog="Exit code: 0 nothing failed, 1 a check failed or nothing could be checked, 2 bad input.",
         allow_abbrev=False,
     )
-    parser.add_argument("subject", help="ours, flash_moba (the official package), or MODULE:NAME of your own")
+    parser.add_argument("subject", help="ours, ours_centred, flash_moba (the official package), or MODULE:NAME of your own")
     parser.add_argument("--out", default="audit", help="folder of results.json, index.html, worst/ (default: audit)")
     parser.add_argument("--replay", metavar="FILE", help="run one input again that an audit wrote; writes nothing")
     parser.add_argument("--arrays", choices=("numpy", "torch"), default="numpy", help="what the subject gets (default: numpy)")
@@ -90,13 +90,15 @@ def _subject(given, dtype):
 def _run_replay(given):
     for name, plain in Settings()._asdict().items():
         if getattr(given, name) != plain:
-            raise invalid(f"--{name.replace('_', '-')}", f"= {getattr(given, name)}", "left out with --replay: the file has it", "no flag")
+            flag = f"--{name.replace('_', '-')}"
+            raise invalid(flag, f"= {getattr(given, name)}", "left out with --replay: the file has it", "no flag")
     case = cases.load(given.replay)
     subject = _subject(given, case.settings.dtype)
     try:
         verdict = replay(subject, case)
     except Refused as refused:
-        raise invalid("replay", f"{given.replay} ({refused})", "a file that an audit wrote", "one of its folder worst") from None
+        found = f"{given.replay} ({refused})"
+        raise invalid("replay", found, "a file that an audit wrote", "one of its folder worst") from None
     print(f"{given.replay}: {case.check}, {case.name}, seed {case.settings.seed}")
     print("\n".join(report.table([verdict], {})))
     return exit_code([verdict])

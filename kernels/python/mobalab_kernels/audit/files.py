@@ -21,7 +21,8 @@ def write_bytes(path, data):
         os.replace(temporary, target)
         temporary = None
     except OSError as failed:
-        raise invalid("out", path, f"writable ({failed.strerror}); what stood there is unchanged", "another folder") from failed
+        rule = f"writable ({failed.strerror}); what stood there is unchanged"
+        raise invalid("out", path, rule, "another folder") from failed
     finally:
         if temporary is not None:
             os.unlink(temporary)

@@ -23,8 +23,8 @@ class Subject:
         if self.ties not in ("higher", "any"):
             raise invalid(f"ties of {name}", f"= {self.ties!r}", "'higher' or 'any'", "'higher'")
         self.centroids = getattr(target, "centroids", "input")
-        if self.centroids not in ("input", "fp32"):
-            raise invalid(f"centroids of {name}", f"= {self.centroids!r}", "'input' or 'fp32'", "'input'")
+        if self.centroids not in ("input", "fp32", "centred"):
+            raise invalid(f"centroids of {name}", f"= {self.centroids!r}", "'input', 'fp32' or 'centred'", "'input'")
         if not any(self._function(operation) for operation in OPERATIONS):
             raise Error(
                 INVALID_ARGUMENT,

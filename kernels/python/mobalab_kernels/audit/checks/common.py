@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import reference
-from ..formats import round_to, ulp
+from ..formats import round_to
 
 _ROWS = 4096  # of which scores are in memory at once
 _FP32 = 2.0**-24
@@ -23,15 +23,22 @@ class Judged(NamedTuple):
     where: str  # of it
 
 
-def centroid_error(k, block_size, name):
-    """float64 [blocks, heads_k, head_dim]: how far a centroid may lie from the exact mean rounded once. A sum in fp32
-    has an error of up to about 4 sqrt(B) 2^-24 of the mean magnitude; where that reaches the middle between two numbers
-    of the format, either is right."""
+def unrounded(subject, k, block_size):
+    """(exact centroids, how far a sum in fp32 may be off), float64 [blocks, heads_k, head_dim]: some 4 sqrt(B) 2^-24 of
+    the mean magnitude."""
     exact = reference.means(k, block_size)
     slack = 4 * np.sqrt(block_size) * _FP32 * reference.means(np.abs(k), block_size)
-    step = ulp(exact, name)
-    low, high = round_to(exact - slack, name), round_to(exact + slack, name)
-    return np.where(low == high, slack if name == "float32" else 0.0, step)
+    if subject.centroids == "centred":
+        return exact - exact[:1], slack + slack[:1]
+    return exact, slack
+
+
+def centroids_of(subject, k, block_size):
+    """(centroids, errors) like unrounded(): rounded once to the subject's format, and how far a right one may lie from
+    that: where the sum's error reaches the middle between two numbers of the format, either is right."""
+    exact, slack = unrounded(subject, k, block_size)
+    name = subject.centroid_format
+    return round_to(exact, name), round_to(exact + slack, name) - round_to(exact - slack, name)
 
 
 def judge_selection(selection, q, centroids, errors, block_size, topk):
@@ -103,12 +110,10 @@ def kept_by(subject, case, q, k):
     if subject.offers("route"):
         kept, _ = reference.kept_of(subject.route(q, k, s.block_size, s.topk), s.block_size)
         return kept, np.ones(kept.shape[:2], dtype=bool)
-    return exact_kept(q, k, s.block_size, s.topk, subject.centroid_format)
+    return exact_kept(q, k, s.block_size, s.topk, *centroids_of(subject, k, s.block_size))
 
 
-def exact_kept(q, k, block_size, topk, name):
-    exact = reference.means(k, block_size)
-    means, slack = round_to(exact, name), centroid_error(k, block_size, name)
+def exact_kept(q, k, block_size, topk, means, slack):
     tokens, heads, dim = q.shape
     own = reference.own_blocks(tokens, block_size)
     kept = np.zeros((heads, tokens, len(means)), dtype=bool)

@@ -1,7 +1,7 @@
 """How many rows keep other blocks because centroids are rounded: a property of their format, reported and not judged.
 
-Rows of the subject beside the exact top-k of exact centroids, and beside what theory expects of the format; for keys whose channels have a common mean, normal of so
-many spreads of the keys for each channel and head. Eight heads with keys of their own; the interval is Student's, over
+Rows of the subject beside the exact top-k of exact centroids, and beside what theory expects of the format; for keys
+whose channels have a common mean, normal of so many spreads of the keys for each channel and head. Eight heads with keys of their own; the interval is Student's, over
 these (95 %).
 """
 
@@ -38,7 +38,9 @@ def judge(subject, case):
     selection = subject.route(q, k, s.block_size, s.topk)
     shares = np.array([_changed(selection[[h]], q[:, [h]], exact[:, [h]], s) for h in range(_HEADS)])
     mean, error = shares.mean(), _T_QUANTILE * shares.std(ddof=1) / np.sqrt(_HEADS)
-    expected, unknown = changed_rows(s, case.numbers["mean"], subject.centroid_format)
+    # Of centred centroids what is left of the mean is block 0's own: channels of the spread of a centroid.
+    mean_left = s.block_size**-0.5 if subject.centroids == "centred" else case.numbers["mean"]
+    expected, unknown = changed_rows(s, mean_left, subject.centroid_format)
     row = {
         "shared_mean": case.numbers["mean"],
         "format": subject.centroid_format,

@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from .. import reference
 from ..case import Case, generator, tensors
 from ..finding import Finding
 from ..formats import FORMATS, round_to, ulp
 from ..subject import Refused
-from .common import share
+from .common import share, unrounded
 
 NAME = "summaries"
 QUESTION = "is every centroid the mean of its block in fp32, rounded once?"
@@ -29,9 +28,8 @@ def judge(subject, case):
     found, name = subject.summaries(k, block_size)
     if name not in FORMATS:
         raise Refused(f"summaries returned dtype {name}: must be one of {', '.join(FORMATS)}")
-    exact = reference.means(k, block_size)
-    # A sum in fp32, in any usual order, then one rounding: half a step of the format and the sum's own error.
-    limit = ulp(exact, name) / 2 + 4 * np.sqrt(block_size) * 2.0**-24 * reference.means(np.abs(k), block_size)
+    exact, slack = unrounded(subject, k, block_size)
+    limit = ulp(exact, name) / 2 + slack  # half a step of the format, and the error of a sum in fp32 in any usual order
     off = np.abs(found - exact)
     off[np.isnan(off)] = np.inf
     excess = off / limit

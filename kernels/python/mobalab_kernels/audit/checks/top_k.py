@@ -1,10 +1,8 @@
 """The selection beside the exact top-k: float64 scores of exact means rounded once to the format of centroids."""
 
-from .. import reference
 from ..case import Case, generator, in_format, tensors
 from ..finding import Finding
-from ..formats import round_to
-from .common import centroid_error, judge_selection, said
+from .common import centroids_of, judge_selection, said
 
 NAME = "top-k"
 QUESTION = "does every row keep its best k - 1 candidates, beside exact centroids?"
@@ -30,9 +28,7 @@ def cases(settings):
 
 
 def judge(subject, case):
-    s, k = case.settings, case.arrays["k"]
-    exact = round_to(reference.means(k, s.block_size), subject.centroid_format)
-    return judged(subject, case, exact, centroid_error(k, s.block_size, subject.centroid_format))
+    return judged(subject, case, *centroids_of(subject, case.arrays["k"], case.settings.block_size))
 
 
 def judged(subject, case, centroids, errors):

@@ -1,4 +1,4 @@
-"""What may be audited: `ours`, `flash_moba`, or MODULE:NAME of the user's own code."""
+"""What may be audited: `ours`, `ours_centred`, `flash_moba`, or MODULE:NAME of the user's own code."""
 
 import importlib
 import inspect
@@ -7,7 +7,7 @@ import sys
 
 from ..._errors import INVALID_ARGUMENT, Error, invalid
 
-NAMED = ("ours", "flash_moba")
+NAMED = ("ours", "ours_centred", "flash_moba")
 
 
 def target(name, device):

@@ -17,6 +17,7 @@ def _batched(cu_seqlens, *arrays):
 class Target:
     ties = "higher"
     centroids = "input"
+    options = {}  # of the functions that route
 
     def __init__(self, device):
         load()  # what is missing is said before the first check
@@ -28,14 +29,18 @@ class Target:
         return functions.compute_centroids(k[None], block_size)
 
     def route(self, q, k, block_size, topk, cu_seqlens=None):
-        return functions.route(*_batched(cu_seqlens, q, k), block_size, topk, **_boundaries(cu_seqlens))
+        return functions.route(
+            *_batched(cu_seqlens, q, k), block_size, topk, **_boundaries(cu_seqlens), **self.options
+        )
 
     def attention(self, q, k, v, block_size, topk, cu_seqlens=None):
-        out, lse, _ = functions.moba_forward(*_batched(cu_seqlens, q, k, v), block_size, topk, **_boundaries(cu_seqlens))
+        out, lse, _ = functions.moba_forward(
+            *_batched(cu_seqlens, q, k, v), block_size, topk, **_boundaries(cu_seqlens), **self.options
+        )
         return out.reshape(q.shape), lse
 
     def gradients(self, q, k, v, d_out, block_size, topk):
         q, k, v, d_out = _batched(None, q, k, v, d_out)
-        out, lse, selection = functions.moba_forward(q, k, v, block_size, topk)
+        out, lse, selection = functions.moba_forward(q, k, v, block_size, topk, **self.options)
         found = functions.attention_backward(q, k, v, out, d_out, lse, selection, block_size, topk)
         return tuple(gradient[0] for gradient in found)
