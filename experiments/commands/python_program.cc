@@ -1,0 +1,61 @@
+#include "experiments/commands/python_program.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+
+#include "experiments/base/build_info.h"
+#include "experiments/base/child_process.h"
+#include "experiments/results/results_file.h"
+
+namespace mobalab::experiments {
+namespace {
+
+std::string environment_or(const char* name, const std::string& otherwise) {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+}  // namespace
+
+std::string python_program() {
+    return environment_or("MOBALAB_PYTHON", build_info().python);
+}
+
+std::string package_root(const std::string& file) {
+    std::error_code ignored;
+    const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
+    const std::filesystem::path roots[] = {build_info().source_dir,
+                                           program.parent_path().parent_path() / "share/mobalab"};
+    for (const std::filesystem::path& root : roots) {
+        if (std::filesystem::exists(root / file, ignored)) {
+            return root.string();
+        }
+    }
+    throw FileError(
+        fmt::format("{}: the Python package is neither in {} nor in {}; put the source tree back, or build or install "
+                    "again",
+                    file, roots[0].string(), roots[1].string()));
+}
+
+int run_python(const std::vector<std::string>& words, const std::string& folder,
+               const std::vector<std::string>& variables, Terminal& terminal) {
+    const std::string python = python_program();
+    const std::string inherited = environment_or("PYTHONPATH", "");
+    std::vector<std::string> call = {python};
+    call.insert(call.end(), words.begin(), words.end());
+    std::vector<std::string> environment = variables;
+    environment.push_back("PYTHONPATH=" + folder + (inherited.empty() ? "" : ":" + inherited));
+    try {
+        return run_child(call, environment, terminal);
+    } catch (const std::system_error& error) {
+        throw FileError(
+            fmt::format("{}: cannot be started: {}; install the Debian package python3, or name another Python in "
+                        "MOBALAB_PYTHON",
+                        python, error.code().message()));
+    }
+}
+
+}  // namespace mobalab::experiments

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/base/terminal.h"
+
+namespace mobalab::experiments {
+
+/// The Python that runs parts of the program: MOBALAB_PYTHON of the environment, or the one found at build time.
+std::string python_program();
+
+/// Folder that holds `file` of the Python packages: the source tree this program was built from, or share/mobalab
+/// beside the installed program. Throws FileError when it is in neither.
+std::string package_root(const std::string& file);
+
+/// Runs python_program() with `words`; `folder` comes first in its PYTHONPATH, `variables` ("NAME=value") are added to
+/// its environment, its output is handed over as it comes. Returns its exit code. Throws FileError with the way out
+/// when it cannot be started.
+int run_python(const std::vector<std::string>& words, const std::string& folder,
+               const std::vector<std::string>& variables, Terminal& terminal);
+
+}  // namespace mobalab::experiments
