@@ -206,6 +206,12 @@ Status check_scorer(const Problem& p) {
         return invalid(fmt::format("sub_blocks = {}: must divide block_size = {}; nearest valid choice: {}", sub_blocks,
                                    p.block_size, nearest_divisor(p.block_size, sub_blocks)));
     }
+    if (p.centroids == Centroids::centred && (p.scorer.kind != ScorerKind::mean || sub_blocks != 1)) {
+        return invalid(
+            fmt::format("centroids = centred: must go with scorer mean, not {}; nearest valid choice: "
+                        "input_dtype",
+                        definition->name));
+    }
     return check_volume(
         "centroids",
         {{"parts", definition->parts}, {"sub-blocks", p.sub_blocks()}, {"heads", p.heads_k}, {"head_dim", p.head_dim}});

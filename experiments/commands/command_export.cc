@@ -1,42 +1,15 @@
 #include <fmt/format.h>
 
 #include <csignal>
-#include <cstdlib>
-#include <filesystem>
-#include <system_error>
 
 #include "analysis/routing_point.h"
-#include "experiments/base/build_info.h"
-#include "experiments/base/child_process.h"
 #include "experiments/base/interrupt.h"
+#include "experiments/commands/python_program.h"
 #include "experiments/commands/subcommands.h"
 #include "experiments/results/results_file.h"
 
 namespace mobalab::experiments {
 namespace {
-
-std::string environment_or(const char* name, const std::string& otherwise) {
-    const char* value = std::getenv(name);
-    return value != nullptr && *value != '\0' ? value : otherwise;
-}
-
-/// Folder that holds the Python package: the source tree this program was built from, share/mobalab beside the
-/// installed program, or what a Python wheel was unpacked to, where this is mobalab/program/mobalab.
-std::string package_root() {
-    std::error_code ignored;
-    const std::filesystem::path above =
-        std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path().parent_path();
-    const std::filesystem::path roots[] = {build_info().source_dir, above / "share/mobalab", above.parent_path()};
-    for (const std::filesystem::path& root : roots) {
-        if (std::filesystem::exists(root / "notebooks_export/__main__.py", ignored)) {
-            return root.string();
-        }
-    }
-    throw FileError(
-        fmt::format("notebooks_export: the Python package is neither in {} nor in {} nor in {}; put the source tree "
-                    "back, or build or install again",
-                    roots[0].string(), roots[1].string(), roots[2].string()));
-}
 
 /// What the package is called with: the files, the folder and the options that were given.
 std::vector<std::string> package_arguments(const Arguments& arguments) {
@@ -64,28 +37,17 @@ int run_export(const Arguments& arguments, Terminal& terminal) {
                                                    flag == std::string("out") ? "figures" : "results.h5"));
         }
     }
-    const std::string python = environment_or("MOBALAB_PYTHON", build_info().python);
-    const std::string inherited = environment_or("PYTHONPATH", "");
-    const std::string path = package_root() + (inherited.empty() ? "" : ":" + inherited);
     const StopAdvice advice("each figure in " + arguments.text("out") + " is whole, the old one or the new one");
-    std::vector<std::string> call = {python, "-m", "notebooks_export"};
+    std::vector<std::string> words = {"-m", "notebooks_export"};
     for (std::string& word : package_arguments(arguments)) {
-        call.push_back(std::move(word));
+        words.push_back(std::move(word));
     }
-    int code = 0;
-    try {
-        code = run_child(call, {"PYTHONPATH=" + path}, terminal);
-    } catch (const std::system_error& error) {
-        throw FileError(
-            fmt::format("{}: cannot be started: {}; install the Debian package python3, or name another "
-                        "Python in MOBALAB_PYTHON",
-                        python, error.code().message()));
-    }
+    const int code = run_python(words, package_root("", "notebooks_export"), {}, terminal);
     if (interrupted() && (code == 128 + SIGTERM || code == 128 + SIGINT)) {
         throw Interrupted("interrupted; no figure was written");  // once it writes it goes on to the end
     }
     if (code != exit_ok && code != exit_error) {  // exit_error has said why itself
-        throw FileError(fmt::format("{}: ended with code {} while drawing", python, code));
+        throw FileError(fmt::format("{}: ended with code {} while drawing", python_program(), code));
     }
     return code;
 }

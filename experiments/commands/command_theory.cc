@@ -17,6 +17,7 @@
 #include "experiments/cli/progress.h"
 #include "experiments/commands/subcommands.h"
 #include "experiments/points/point_grid.h"
+#include "experiments/points/rounding_columns.h"
 #include "experiments/points/shown_columns.h"
 #include "experiments/probe/kernel_under_test.h"
 #include "experiments/results/column_builder.h"
@@ -131,12 +132,18 @@ Answers answers(const Arguments& arguments, int threads) {
             throw InputError("wanted-hit: goes with --solve head-dim, block-size, topk or mu-signal");
         }
         PointGrid grid = routing_grid(arguments);
+        if (const std::vector<double> means = shared_means(arguments); !means.empty()) {
+            grid.points = with_each_mean(grid.points, means);
+        }
         for (const RoutingPoint& point : grid.points) {
             if (!analysis::has_approximation(point)) {
                 analysis::require_exact_probability(point);
             }
         }
         return {std::move(grid), {}, exit_ok};
+    }
+    if (arguments.given("shared-mean")) {
+        throw InputError("shared-mean: does not go with --solve; leave one of the two out");
     }
     const Inverse& inverse = inverse_of(arguments);
     const double wanted =
@@ -186,6 +193,11 @@ Table theory_table(const Answers& answers, const Arguments& arguments, int threa
     };
     for (Column& column : theory_columns(answers.grid.points, threads, show)) {
         table.columns.push_back(std::move(column));
+    }
+    if (const std::vector<double> means = shared_means(arguments); !means.empty()) {
+        for (Column& column : rounding_columns(answers.grid.points, means, threads)) {
+            table.columns.push_back(std::move(column));
+        }
     }
     if (!answers.solved.empty()) {
         add_solved_columns(answers.solved, arguments.text("solve"), table);
@@ -240,6 +252,11 @@ void print(const Table& table, const Arguments& arguments, Terminal& terminal) {
     }
     std::vector<ShownColumn> parameters = point_parameters();
     std::vector<ShownColumn> shown = theory_answers(table);
+    if (arguments.given("shared-mean")) {
+        for (ShownColumn& column : rounding_answers()) {
+            shown.push_back(std::move(column));
+        }
+    }
     if (!arguments.given("solve")) {
         terminal.out << human_table(table, parameters, shown);
         return;
@@ -312,8 +329,11 @@ Subcommand theory_command() {
         "that reaches --wanted-hit; beside it every value that does, as intervals. Searched are head-dim from 2 to "
         "65536, block-size from the cluster's size to 65536 (and less than seq-len), topk up to the number of blocks "
         "or 512, mu-signal from 0 to 1. The largest block-size is one that leaves the router a choice: from `trivial "
-        "from` on all past blocks are kept. Exit code 1 when a point has no answer.",
-        point_flags() + needle_flags() + text_flags() + scorer_flags() +
+        "from` on all past blocks are kept. Exit code 1 when a point has no answer.\n"
+        "\n"
+        "--shared-mean adds the expected share of rows that keep other blocks because centroids are rounded to bf16 or "
+        "fp16: a mean that all keys share cancels in exact scores and makes rounded ones coarse.",
+        point_flags() + needle_flags() + text_flags() + scorer_flags() + rounding_flags() +
             std::vector<Flag>{{"solve", "FLAG", "", "solve for head-dim, block-size, topk or mu-signal"},
                               {"wanted-hit", "P", "0.99", "hit probability --solve must reach"}} +
             std::vector<Flag>{{"threads", "N", "", "worker threads, without it all; results do not depend on it"}} +
@@ -330,6 +350,8 @@ Subcommand theory_command() {
          {"theory --needles 4 --goal each,any,all --topk 8,16", "four needles that compete for the slots"},
          {"theory --model gaussian-fixed --key-correlation 0:0.2:+0.05 --cluster-size 2",
           "what keys that resemble their block's others change, for normal keys"},
+         {"theory --block-size 128 --seq-len 8K --topk 4 --shared-mean 0,3,10,50",
+          "how many rows the format of centroids changes"},
          {"theory --solve block-size --wanted-hit 0.999 --seq-len 8K,32K,128K",
           "the largest block that still finds the needle 999 times of 1000"}},
         "",

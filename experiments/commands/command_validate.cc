@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 #include <ostream>
+#include <utility>
 
 #include "analysis/binomial_interval.h"
 #include "experiments/base/number_bytes.h"
@@ -16,10 +17,12 @@
 #include "experiments/commands/output_flags.h"
 #include "experiments/commands/probe_commands.h"
 #include "experiments/commands/probe_flags.h"
+#include "experiments/commands/rounding_report.h"
 #include "experiments/commands/subcommands.h"
 #include "experiments/commands/validate_report.h"
 #include "experiments/commands/validate_traces.h"
 #include "experiments/points/point_grid.h"
+#include "experiments/points/rounding_columns.h"
 #include "experiments/ranks/work_dealer.h"
 #include "experiments/results/column_builder.h"
 
@@ -44,13 +47,25 @@ struct Settings {
     std::uint64_t trials;
     double confidence;
     double alpha;
+    std::optional<double> shared_mean;  ///< --shared-mean: rounding of centroids is looked at too
 };
+
+std::optional<double> shared_mean_of(const Arguments& arguments) {
+    const std::vector<double> means = shared_means(arguments);
+    if (means.size() > 1) {
+        throw analysis::InputError(
+            fmt::format("shared-mean = {}: must be one number for validate; nearest valid choice: {}",
+                        arguments.text("shared-mean"), shortest(means.front())));
+    }
+    return means.empty() ? std::nullopt : std::optional(means.front());
+}
 
 Settings settings_of(const Arguments& arguments) {
     return {.probe = probe_settings(arguments),
             .trials = static_cast<std::uint64_t>(arguments.integer("trials", 0, std::int64_t{1} << 53U)),
             .confidence = interval_confidence(arguments),
-            .alpha = arguments.real("alpha", 1e-300, 0.5)};
+            .alpha = arguments.real("alpha", 1e-300, 0.5),
+            .shared_mean = shared_mean_of(arguments)};
 }
 
 std::vector<RoutingPoint> with_model(std::vector<RoutingPoint> points, Model model) {
@@ -208,6 +223,12 @@ Table validate_table(const ValidationEvidence& evidence, const Settings& setting
                            kernel_columns(evidence.kernel, settings.confidence, threads)}) {
         table.columns.insert(table.columns.end(), columns.begin(), columns.end());
     }
+    if (settings.shared_mean) {
+        for (Column& column : measured_rounding_columns(evidence.points, *settings.shared_mean, settings.probe.seed,
+                                                        threads, settings.confidence)) {
+            table.columns.push_back(std::move(column));
+        }
+    }
     table.attributes = {{"confidence", settings.confidence}};
     return table;
 }
@@ -218,13 +239,18 @@ int run_validate(const Arguments& arguments, Terminal& terminal, const KernelUnd
     const PointGrid grid = routing_grid(arguments);
     const std::vector<RoutingPoint>& points = grid.points;
     const Settings settings = settings_of(arguments);
+    if (settings.shared_mean) {
+        with_each_mean(points, {*settings.shared_mean});  // refuses what has no theory before anything takes long
+    }
     const ProbePlan plan = plan_probes(points, settings.probe);
     const ResumableOutput::Mode mode = output_mode(arguments);
     std::optional<ResumableOutput> output;
     if (arguments.given("out")) {
         const std::string task =
-            grid.task_text() + fmt::format("trials={}\nconfidence={}\nalpha={}", settings.trials,
-                                           shortest(settings.confidence), shortest(settings.alpha));
+            grid.task_text() +
+            fmt::format("trials={}\nconfidence={}\nalpha={}", settings.trials, shortest(settings.confidence),
+                        shortest(settings.alpha)) +
+            (settings.shared_mean ? fmt::format("\nshared_mean={}", shortest(*settings.shared_mean)) : "");
         output.emplace(arguments.text("out"), mode,
                        probe_results("validate", task, points, settings.probe, kernel, arguments));
     }
@@ -272,11 +298,15 @@ Subcommand validate_command() {
         "\n"
         "With --router another process takes the kernel's place: does it route as --scorer does?\n"
         "\n"
+        "--shared-mean adds how many rows the CPU kernel changes when it keeps centroids in 16 bits, beside what "
+        "theory "
+        "expects; no part of the verdict.\n"
+        "\n"
         "With traces (`mobalab measure --help`): does the kernel find on a model's own queries and keys what a law "
         "predicts from statistics of other rows, or of another text? Each setting, and their mean error, must be "
         "within "
         "the law's stated error and what chance does to so many clusters of rows (Bonferroni).",
-        probe_flags() +
+        probe_flags() + rounding_flags() +
             std::vector<Flag>{
                 {"trials", "N", "0",
                  "simulated trials a point; 0: as many as a core draws in 0.1 s, "
@@ -291,6 +321,7 @@ Subcommand validate_command() {
          {"validate --config experiments/configs/reference.cfg --device cuda --out reference.h5",
           "the grid extended to 512K tokens, through the GPU kernel"},
          {"validate --dtype bf16 --probes 1e6 --json", "sixteen-bit tensors and a million probes, for a program"},
+         {"validate --block-size 128 --topk 4 --shared-mean 10", "rounding of centroids too: expected and measured"},
          {"validate --config experiments/configs/text.cfg", "keys along a text, like those of a trained model"},
          {"validate book.safetensors --block-size 16:512:x2 --budget 1024 --skip-impossible",
           "does the kernel find in a model's heads what is predicted from half of their queries?"},

@@ -12,7 +12,8 @@ namespace mobalab::experiments {
 #define MOBALAB_COMMANDS(X) \
     X(theory)               \
     X(simulate)             \
-    X(route) X(validate) X(measure) X(advise) X(training) X(bench) X(combine) X(interval) X(table) X(export) X(info)
+    X(route)                \
+    X(validate) X(measure) X(advise) X(training) X(bench) X(audit) X(combine) X(interval) X(table) X(export) X(info)
 
 #define MOBALAB_DECLARE_COMMAND(name) Subcommand name##_command();
 MOBALAB_COMMANDS(MOBALAB_DECLARE_COMMAND)

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <ostream>
+#include <utility>
 
 #include "experiments/base/values.h"
+#include "experiments/commands/rounding_report.h"
 #include "experiments/points/shown_columns.h"
 #include "experiments/results/table_text.h"
 
@@ -127,6 +129,11 @@ void print_points(const Table& points, const Arguments& arguments, Terminal& ter
                                         {"adjusted_p", "adjusted_p"}};
     if (points.has("approximate_miss_probability")) {
         answers.insert(answers.begin() + 2, {"approximate_miss_probability", "approx_miss"});
+    }
+    if (points.has("shared_mean")) {
+        for (ShownColumn& column : measured_rounding_answers()) {
+            answers.push_back(std::move(column));
+        }
     }
     terminal.out << fmt::format("seed {}, {} {} kernel, ", arguments.text("seed"), arguments.text("device"),
                                 arguments.text("dtype"))

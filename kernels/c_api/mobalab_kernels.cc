@@ -16,6 +16,7 @@ namespace {
 static_assert(static_cast<int>(mk::DataType::fp16) == MOBALAB_FP16);
 static_assert(static_cast<int>(mk::Backend::cuda) == MOBALAB_CUDA);
 static_assert(static_cast<int>(mk::Centroids::fp32) == MOBALAB_CENTROIDS_FP32);
+static_assert(static_cast<int>(mk::Centroids::centred) == MOBALAB_CENTROIDS_CENTRED);
 static_assert(static_cast<int>(mk::StatusCode::device_error) == MOBALAB_DEVICE_ERROR);
 static_assert(static_cast<int>(mk::Operation::key_conv_backward) == MOBALAB_OP_KEY_CONV_BACKWARD);
 static_assert(mk::contiguous == MOBALAB_CONTIGUOUS);
@@ -108,8 +109,9 @@ MobalabStatus guarded(const MobalabProblem* problem, int32_t backend, char* mess
     if (!in_range(problem->dtype, MOBALAB_FP16)) {
         return report_enum("dtype", problem->dtype, "0 (fp32), 1 (bf16) or 2 (fp16)", message, message_size);
     }
-    if (!in_range(problem->centroids, MOBALAB_CENTROIDS_FP32)) {
-        return report_enum("centroids", problem->centroids, "0 (dtype of the keys) or 1 (fp32)", message, message_size);
+    if (!in_range(problem->centroids, MOBALAB_CENTROIDS_CENTRED)) {
+        return report_enum("centroids", problem->centroids, "0 (dtype of the keys), 1 (fp32) or 2 (centred)", message,
+                           message_size);
     }
     if (!in_range(problem->keep_first, 1)) {
         return report_flag("keep_first", problem->keep_first, message, message_size);

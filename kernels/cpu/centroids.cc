@@ -1,4 +1,6 @@
 #include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "kernels/cpu/convert.h"
@@ -16,6 +18,7 @@ struct Unit {
     ConstTensor keys;  ///< of its sequence
     KeySpan span;
     std::int64_t output_row;
+    std::int64_t first_row;  ///< output_row of its sequence's first
 };
 
 std::vector<Unit> units_of(const Problem& p, ConstTensor k) {
@@ -24,7 +27,8 @@ std::vector<Unit> units_of(const Problem& p, ConstTensor k) {
     for (const Sequence& s : key_sequences_of(p)) {
         const ConstTensor keys = keys_of(s, k, p.dtype);
         for (std::int64_t i = 0; i < s.blocks * per_block; ++i) {
-            units.push_back({keys, sub_block_keys(s, per_block, i), s.block_begin * per_block + i});
+            units.push_back(
+                {keys, sub_block_keys(s, per_block, i), s.block_begin * per_block + i, s.block_begin * per_block});
         }
     }
     return units;
@@ -82,12 +86,41 @@ private:
     Eigen::ArrayXd sum_;
 };
 
+/// Centroids::centred from fp32 means.
+void write_centred(const Problem& p, const std::vector<Unit>& units, const std::vector<float>& means, void* centroids,
+                   int threads) {
+    const std::int64_t row = p.heads_k * p.head_dim;
+    const auto count = static_cast<std::int64_t>(units.size());
+    const auto center = [&](std::int64_t task) {
+        std::vector<float> rest(static_cast<std::size_t>(row));
+        for (std::int64_t i = task * units_per_task; i < std::min(count, (task + 1) * units_per_task); ++i) {
+            const Unit& unit = units[static_cast<std::size_t>(i)];
+            const float* mean = means.data() + unit.output_row * row;
+            const float* reference = means.data() + unit.first_row * row;
+            std::transform(mean, mean + row, reference, rest.begin(),
+                           [](float x, float of_first) { return std::isfinite(of_first) ? x - of_first : x; });
+            write_row(
+                static_cast<char*>(centroids) + unit.output_row * row * static_cast<std::int64_t>(size_of(p.dtype)),
+                p.dtype, row, rest.data());
+        }
+    };
+    parallel_for((count + units_per_task - 1) / units_per_task, threads, center);
+}
+
 }  // namespace
 
 Status compute_centroids(const Problem& p, ConstTensor k, void* centroids, const Execution& execution) {
     const std::int64_t d = p.head_dim;
     const std::vector<Unit> units = units_of(p, k);
     const auto count = static_cast<std::int64_t>(units.size());
+    if (p.centroids == Centroids::centred) {
+        Problem wide = p;
+        wide.centroids = Centroids::fp32;
+        std::vector<float> means(static_cast<std::size_t>(p.centroid_elements()));
+        if (Status s = cpu::compute_centroids(wide, k, means.data(), execution); !s.ok()) return s;
+        write_centred(p, units, means, centroids, execution.threads);
+        return {};
+    }
     const DataType kept_as = p.centroid_dtype();
     const ScorerDefinition& scorer = *find_scorer(p.scorer.kind);
     const Tensor all_parts = {centroids, p.heads_k * d, scorer.parts * p.heads_k * d, d};

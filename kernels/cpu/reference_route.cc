@@ -14,8 +14,21 @@ namespace {
 
 constexpr std::int64_t queries_per_task = 64;
 
+/// Means that are still to be centred are kept in fp32.
 double keep(const Problem& problem, double value) {
-    return cpu::round_to(problem.centroid_dtype(), static_cast<float>(value));
+    const DataType dtype = problem.centroids == Centroids::centred ? DataType::fp32 : problem.centroid_dtype();
+    return cpu::round_to(dtype, static_cast<float>(value));
+}
+
+/// Of one sequence: fp32 means, [blocks, heads_k * head_dim], to Centroids::centred. From the last block to block 0,
+/// which all others need.
+void centre(const Problem& p, std::int64_t blocks, double* means) {
+    const std::int64_t row = p.heads_k * p.head_dim;
+    for (std::int64_t i = blocks * row - 1; i >= 0; --i) {
+        const double reference = means[i % row];
+        const auto rest = static_cast<float>(std::isfinite(reference) ? means[i] - reference : means[i]);
+        means[i] = cpu::round_to(p.centroid_dtype(), rest);
+    }
 }
 
 /// Larger or smaller of two numbers; NaN where one is.
@@ -129,6 +142,9 @@ std::vector<double> centroids(const Problem& p, const Rows& k, int threads) {
                           summaries.data() + (row * p.heads_k + head) * d);
             }
         });
+        if (p.centroids == Centroids::centred) {
+            centre(p, s.blocks, summaries.data() + s.block_begin * p.heads_k * d);
+        }
     }
     return summaries;
 }

@@ -9,6 +9,7 @@
 #include "kernels/cuda/forward/attention.h"
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/workspace.h"
+#include "kernels/cuda/pooling/centred.h"
 #include "kernels/cuda/pooling/centroid.h"
 #include "kernels/cuda/pooling/key_conv.h"
 #include "kernels/cuda/pooling/key_conv_backward.h"
@@ -40,6 +41,10 @@ bool is_centroid_of_block(const Problem& problem) {
     return definition.parts == 1 && definition.part[0].summary == Summary::mean && problem.scorer.sub_blocks == 1;
 }
 
+bool is_centred(const Problem& problem) {
+    return problem.centroids == Centroids::centred;
+}
+
 bool is_fp32(const Problem& problem) {
     return problem.centroids == Centroids::fp32;
 }
@@ -54,6 +59,7 @@ struct RouteWorkspace {
     void* high = nullptr;
     void* low = nullptr;
     void* block_base = nullptr;
+    float* means = nullptr;  ///< fp32, of Centroids::centred
     std::size_t bytes = 0;
 
     RouteWorkspace(const Problem& problem, void* workspace, bool own_centroids) {
@@ -64,7 +70,22 @@ struct RouteWorkspace {
         if (own_centroids || split) high = carver.take<std::uint16_t>(problem.centroid_elements());
         if (split) low = carver.take<std::uint16_t>(problem.centroid_elements());
         if (own_centroids && has_two_parts(problem)) low = static_cast<std::uint16_t*>(high) + part_stride(problem);
+        if (own_centroids && is_centred(problem)) means = carver.take<float>(problem.centroid_elements());
         bytes = carver.used();
+    }
+};
+
+/// Workspace of pooling alone: the table of block numbers, and the fp32 means of Centroids::centred.
+struct PoolingWorkspace {
+    void* block_base = nullptr;
+    float* means = nullptr;
+    std::size_t bytes = 0;
+
+    PoolingWorkspace(const Problem& problem, void* workspace) {
+        WorkspaceCarver carver(workspace);
+        block_base = carver.take_bytes(block_base_size(problem));
+        if (is_centred(problem)) means = carver.take<float>(problem.centroid_elements());
+        bytes = is_centred(problem) ? carver.used() : block_base_size(problem);
     }
 };
 
@@ -72,7 +93,7 @@ std::size_t workspace_size_of(Operation operation, const Problem& problem) {
     switch (operation) {
         case Operation::centroids:
         case Operation::key_conv_centroids:
-            return block_base_size(problem);
+            return PoolingWorkspace(problem, nullptr).bytes;
         case Operation::route:
             return RouteWorkspace(problem, nullptr, true).bytes;
         case Operation::route_with_centroids:
@@ -105,12 +126,21 @@ CentroidOutput centroid_output(const Problem& problem, void* centroids) {
     return {nullptr, centroids, second_part(problem, centroids)};
 }
 
+/// launch_summaries(); of Centroids::centred by way of fp32 `means`.
+Status launch_kept(const Problem& problem, ConstTensor k, const std::int32_t* block_base, CentroidOutput out,
+                   float* means, cudaStream_t stream) {
+    if (!is_centred(problem)) return launch_summaries(problem, k, block_base, out, stream);
+    if (Status s = launch_summaries(problem, k, block_base, {means, nullptr, nullptr}, stream); !s.ok()) return s;
+    return launch_centred(problem, means, block_base, out.high, stream);
+}
+
 Status cuda_compute_centroids(const Problem& problem, ConstTensor k, void* centroids, const Execution& execution) {
     if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
     const cudaStream_t stream = stream_of(execution);
+    const PoolingWorkspace workspace(problem, execution.workspace);
     const std::int32_t* block_base = nullptr;
-    if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
-    return launch_summaries(problem, k, block_base, centroid_output(problem, centroids), stream);
+    if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
+    return launch_kept(problem, k, block_base, centroid_output(problem, centroids), workspace.means, stream);
 }
 
 Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
@@ -122,7 +152,7 @@ Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int
     if (scores_summaries(problem)) {
         if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
         const CentroidOutput out = {nullptr, workspace.high, workspace.low};
-        if (Status s = launch_summaries(problem, k, block_base, out, stream); !s.ok()) return s;
+        if (Status s = launch_kept(problem, k, block_base, out, workspace.means, stream); !s.ok()) return s;
     }
     return launch_route(problem, q, workspace.high, workspace.low, block_base, selection, scores, stream);
 }
@@ -180,8 +210,16 @@ Status cuda_key_conv_centroids(const Problem& problem, ConstTensor k, const floa
     if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
     if (Status s = check_rows_aligned("out", out); !s.ok()) return s;
     const cudaStream_t stream = stream_of(execution);
+    const PoolingWorkspace workspace(problem, execution.workspace);
     const std::int32_t* block_base = nullptr;
-    if (Status s = make_block_base(problem, execution.workspace, stream, block_base); !s.ok()) return s;
+    if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
+    if (is_centred(problem)) {
+        const CentroidOutput means = {workspace.means, nullptr, nullptr};
+        if (Status s = launch_conv_centroids(problem, k, weight, width, out, block_base, means, stream); !s.ok()) {
+            return s;
+        }
+        return launch_centred(problem, workspace.means, block_base, centroids, stream);
+    }
     if (!is_centroid_of_block(problem)) {
         if (Status s = launch_key_conv(problem, k, weight, width, out, stream); !s.ok()) return s;
         return launch_summaries(problem, as_const(out), block_base, centroid_output(problem, centroids), stream);

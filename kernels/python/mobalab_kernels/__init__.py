@@ -26,6 +26,9 @@ What all functions share:
   smallest key of each channel), "max" (the largest of each channel), "submean-R" (the best of R equal parts of the
   block, each scored by its mean; R divides block_size), "random" (a hash of scorer_seed, sequence, head, position and
   block: the control of every comparison). SCORERS names them; kernels/README.md has the formulas.
+- centred_centroids=True (centred=True where centroids are computed; scorer "mean" only) subtracts the mean of block 0
+  of the sequence from all centroids before they are rounded to the dtype. Ranks stay what they are, scores are then
+  relative to block 0's; where keys share a mean, rounding changes far fewer rows, at no other cost.
 - keep_first=True keeps block 0 of its sequence in every row that has it as a candidate, whatever its score: it counts
   as one of the topk (of at least 2) and stands first in the selection. Trained models give their first tokens much of
   the attention.

@@ -154,6 +154,14 @@ def flag(name, value):
     return bool(value)
 
 
+def kept_as(**flags):
+    """MobalabCentroids of two flags, the one of fp32 and the one of centred centroids; at most one is True."""
+    (wide, is_wide), (centred, is_centred) = ((name, flag(name, value)) for name, value in flags.items())
+    if is_wide and is_centred:
+        raise invalid(f"{wide}, {centred}", "= True, True", "True for one of them at most", f"{centred}=False")
+    return _library.CENTROIDS_FP32 if is_wide else _library.CENTROIDS_CENTRED if is_centred else 0
+
+
 _adapters = [_numpy_arrays]
 
 

@@ -32,7 +32,7 @@ class _Call:
         *,
         block_size=1,
         topk=1,
-        fp32_centroids=False,
+        kept_as=0,
         scorer="mean",
         scorer_seed=0,
         keep_first=False,
@@ -44,8 +44,8 @@ class _Call:
         integers_out=False,
     ):
         """arrays: as FUNCTIONS orders them. cu_seqlens, lengths: {name: value or None}, all that the function has.
-        keys: the extent of the keys, where no array of them is given. integers_out: whether all outputs are integers,
-        which autograd would not follow anyway."""
+        kept_as: MobalabCentroids. keys: the extent of the keys, where no array of them is given. integers_out: whether
+        all outputs are integers, which autograd would not follow anyway."""
         self.name = function
         self.scorer, self.sub_blocks = _arguments.scorer("scorer", scorer)
         self.scorer_seed = integer("scorer_seed", scorer_seed)
@@ -67,7 +67,7 @@ class _Call:
             )
         if not integers_out:
             self.arrays.adapter.refuse_gradients(function, arrays)
-        self._fill_problem(fp32_centroids, lengths)
+        self._fill_problem(kept_as, lengths)
         if "centroids" in arrays:
             self.arrays.check_centroids(self.scorer, self._blocks(), self.sub_blocks)
             self.problem.heads_k = self.arrays.extents["heads_k"]
@@ -75,13 +75,13 @@ class _Call:
         if self.sub_blocks > 1:  # before outputs are made of it
             _library.workspace_size(function, self.problem, self._backend())
 
-    def _fill_problem(self, fp32_centroids, lengths):
+    def _fill_problem(self, kept_as, lengths):
         p = self.problem = _library.Problem()
         extents = self.arrays.extents
         p.heads_k = extents.get("heads_k", 1)  # centroids, where they are given, say it later
         p.heads_q, p.head_dim = extents.get("heads_q", p.heads_k), extents["head_dim"]
         p.block_size, p.topk = self.block_size, self.topk
-        p.dtype, p.centroids = _arguments.DTYPES[self.arrays.dtype], int(fp32_centroids)
+        p.dtype, p.centroids = _arguments.DTYPES[self.arrays.dtype], kept_as
         p.scorer, p.sub_blocks, p.scorer_seed = self.scorer.number, self.sub_blocks, self.scorer_seed
         p.keep_first = int(self.keep_first)
         p.scale = _arguments.softmax_scale("scale", self.scale, p.head_dim)
@@ -143,7 +143,8 @@ class _Call:
         extents = {"parts": self.scorer.parts, "blocks": blocks, "sub_blocks": blocks * self.sub_blocks}
         extents.update(heads_k=p.heads_k, head_dim=p.head_dim)
         shape = tuple(extents[e] for e in _arguments.centroids_of(self.scorer).extents)
-        return self.arrays.adapter.empty(self.arrays.like, shape, "float32" if p.centroids else None)
+        dtype = "float32" if p.centroids == _library.CENTROIDS_FP32 else None
+        return self.arrays.adapter.empty(self.arrays.like, shape, dtype)
 
     def tensor(self, name):
         """The C struct of an argument of rows."""
@@ -198,6 +199,7 @@ def compute_centroids(
     block_size,
     *,
     fp32=False,
+    centred=False,
     scorer="mean",
     scorer_seed=0,
     cu_seqlens_k=None,
@@ -209,7 +211,8 @@ def compute_centroids(
 
     k: [batch, seqlen_k, heads_k, head_dim] (or [total_k, heads_k, head_dim] with cu_seqlens_k).
     Returns [blocks, heads_k, head_dim], the blocks of one sequence behind those of the other, in k's dtype, or float32
-    with fp32=True; a partial last block is averaged over its real length. Not differentiable.
+    with fp32=True; a partial last block is averaged over its real length. Not differentiable. centred=True: each less
+    that of block 0 of its sequence, see the module.
     Other scorers than "mean": [sub_blocks, parts, heads_k, head_dim]. "quest" has 2 parts (largest and smallest key of
     each channel), "max" and "submean-R" 1, "random" none; sub_blocks = blocks, for "submean-R" R times that. What lies
     behind the last key is zero.
@@ -218,7 +221,7 @@ def compute_centroids(
         "compute_centroids",
         {"k": k},
         block_size=block_size,
-        fp32_centroids=flag("fp32", fp32),
+        kept_as=_arguments.kept_as(fp32=fp32, centred=centred),
         scorer=scorer,
         scorer_seed=scorer_seed,
         cu_seqlens={"cu_seqlens_k": cu_seqlens_k},
@@ -244,6 +247,7 @@ def route(
     max_seqlen_k=None,
     total_blocks=None,
     fp32_centroids=False,
+    centred_centroids=False,
     scorer="mean",
     scorer_seed=0,
     keep_first=False,
@@ -266,7 +270,7 @@ def route(
         {"q": q, "k": k},
         block_size=block_size,
         topk=topk,
-        fp32_centroids=flag("fp32_centroids", fp32_centroids),
+        kept_as=_arguments.kept_as(fp32_centroids=fp32_centroids, centred_centroids=centred_centroids),
         scorer=scorer,
         scorer_seed=scorer_seed,
         keep_first=keep_first,
@@ -389,6 +393,7 @@ def moba_forward(
     max_seqlen_k=None,
     total_blocks=None,
     fp32_centroids=False,
+    centred_centroids=False,
     scorer="mean",
     scorer_seed=0,
     keep_first=False,
@@ -405,7 +410,7 @@ def moba_forward(
         {"q": q, "k": k, "v": v},
         block_size=block_size,
         topk=topk,
-        fp32_centroids=flag("fp32_centroids", fp32_centroids),
+        kept_as=_arguments.kept_as(fp32_centroids=fp32_centroids, centred_centroids=centred_centroids),
         scorer=scorer,
         scorer_seed=scorer_seed,
         keep_first=keep_first,
@@ -499,6 +504,7 @@ def key_conv_centroids(
     block_size,
     *,
     fp32=False,
+    centred=False,
     scorer="mean",
     scorer_seed=0,
     cu_seqlens_k=None,
@@ -511,7 +517,7 @@ def key_conv_centroids(
         "key_conv_centroids",
         {"k": k, "weight": weight},
         block_size=block_size,
-        fp32_centroids=flag("fp32", fp32),
+        kept_as=_arguments.kept_as(fp32=fp32, centred=centred),
         scorer=scorer,
         scorer_seed=scorer_seed,
         cu_seqlens={"cu_seqlens_k": cu_seqlens_k},

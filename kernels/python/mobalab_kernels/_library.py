@@ -13,6 +13,7 @@ ABI = 5
 MESSAGE_SIZE = 1024
 
 CPU, CPU_REFERENCE, CUDA = 0, 1, 2
+CENTROIDS_FP32, CENTROIDS_CENTRED = 1, 2  # MobalabCentroids
 BACKENDS = {"cpu": CPU, "cpu_reference": CPU_REFERENCE, "cuda": CUDA}
 OPERATIONS = {
     "compute_centroids": 0,

@@ -22,6 +22,7 @@ def moba_attention(
     scorer_seed=0,
     keep_first=False,
     fp32_centroids=False,
+    centred_centroids=False,
     selection=None,
     return_selection=False,
     cu_seqlens_q=None,
@@ -43,7 +44,8 @@ def moba_attention(
                    a sequence); routing and attention both read k'.
       selection    int32 [heads_q, tokens_q, routed] with routed = min(topk, blocks of the longest sequence) - 1, or
                    None. Given, nothing is routed: these blocks are attended to beside the own one, as sets (see
-                   attention_forward); scorer, scorer_seed, keep_first and fp32_centroids must then keep their defaults.
+                   attention_forward); scorer, scorer_seed, keep_first, fp32_centroids and centred_centroids must then keep
+                   their defaults.
                    tokens_q is batch * seqlen_q, or total_q.
     Any strides are taken as they are while rows of head_dim are contiguous (on CUDA devices: and start at multiples of
     16 bytes); other layouts are copied.
@@ -60,7 +62,7 @@ def moba_attention(
     Integers and flags
       block_size, topk   keys of a block; blocks of a query, its own included.
       scale              of q . key in the softmax, in [1e-30, 1e30]; None: head_dim ** -0.5. Routing does not see it.
-      scorer, scorer_seed, keep_first, fp32_centroids   how blocks are scored and chosen, see the module.
+      scorer, scorer_seed, keep_first, fp32_centroids, centred_centroids   how blocks are scored and chosen, see the module.
       threads            CPU threads, 0 for all.
 
     Returns out like q (contiguous), or (out, selection) with return_selection=True: the blocks that were attended to
@@ -84,6 +86,7 @@ def moba_attention(
         "scorer_seed": scorer_seed,
         "keep_first": keep_first,
         "fp32_centroids": fp32_centroids,
+        "centred_centroids": centred_centroids,
     }
     check_tensors({"q": q, "k": k, "v": v, **_arguments.given(**others)})
     options, routing = plain_options(q, options), _plain_routing(routing)
@@ -136,7 +139,13 @@ def _both_sides(cu_seqlens, max_seqlen, packed, lengths):
 
 
 def _check_unrouted(routing):
-    plain = {"fp32_centroids": False, "scorer": "mean", "scorer_seed": 0, "keep_first": False}
+    plain = {
+        "fp32_centroids": False,
+        "scorer": "mean",
+        "scorer_seed": 0,
+        "keep_first": False,
+        "centred_centroids": False,
+    }
     odd = [f"{name} = {value!r}" for name, value in routing.items() if value != plain[name]]
     if odd:
         raise invalid("selection", f"given with {', '.join(odd)}", "alone: nothing is routed", "leave one of them out")
@@ -180,7 +189,9 @@ def plain_lengths(lengths):
 def _plain_routing(routing):
     if not torch.compiler.is_compiling():  # which cannot trace the loading of the library; the operator asks again
         _arguments.scorer("scorer", routing["scorer"])
-    flags = {name: _arguments.flag(name, routing[name]) for name in ("keep_first", "fp32_centroids")}
+    flags = {
+        name: _arguments.flag(name, routing[name]) for name in ("keep_first", "fp32_centroids", "centred_centroids")
+    }
     seed = _arguments.integer("scorer_seed", routing["scorer_seed"])
     signed = seed - _arguments.UINT64_MAX - 1 if seed > _arguments.INT64_MAX else seed  # as operators have integers
     return {**routing, **flags, "scorer_seed": signed}

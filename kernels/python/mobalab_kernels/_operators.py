@@ -22,7 +22,7 @@ _library = torch.library.Library("mobalab", "DEF")
 _SEQUENCES = "Tensor? cu_seqlens_q, Tensor? cu_seqlens_k"
 _LENGTHS = "SymInt? max_seqlen_q, SymInt? max_seqlen_k, SymInt? total_blocks"
 _ATTENTION = f"SymInt block_size, SymInt topk, {_LENGTHS}, float? scale, int threads"
-_ROUTING = "bool fp32_centroids, str scorer, int scorer_seed, bool keep_first"
+_ROUTING = "bool fp32_centroids, bool centred_centroids, str scorer, int scorer_seed, bool keep_first"
 
 
 def _operator(signature, run, fake, setup_context, backward):

@@ -111,7 +111,13 @@ def flash_moba_attn_varlen_func(
     return (out, lse, out.new_empty(0)) if return_attn_probs else out
 
 
-_ROUTING = {"scorer": "mean", "scorer_seed": 0, "keep_first": False, "fp32_centroids": False}
+_ROUTING = {
+    "scorer": "mean",
+    "scorer_seed": 0,
+    "keep_first": False,
+    "fp32_centroids": False,
+    "centred_centroids": False,
+}
 
 
 class _Call:

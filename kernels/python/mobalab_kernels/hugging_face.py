@@ -27,7 +27,17 @@ __all__ = ["register"]
 _KEY, _QUERY, _OTHER = 1, 2, 4  # a token; a place of the queries; _OTHER: the model wants more than a causal mask
 
 
-def register(block_size, topk, *, name="mobalab", scorer="mean", scorer_seed=0, keep_first=False, fp32_centroids=False):
+def register(
+    block_size,
+    topk,
+    *,
+    name="mobalab",
+    scorer="mean",
+    scorer_seed=0,
+    keep_first=False,
+    fp32_centroids=False,
+    centred_centroids=False,
+):
     """Makes attn_implementation=name known to transformers. The arguments are those of moba_attention; another call
     with the same name replaces them, another name stands beside it. topk counts the query's own block. Raises what
     moba_attention raises."""
@@ -44,6 +54,7 @@ def register(block_size, topk, *, name="mobalab", scorer="mean", scorer_seed=0, 
         "scorer_seed": scorer_seed,
         "keep_first": _arguments.flag("keep_first", keep_first),
         "fp32_centroids": _arguments.flag("fp32_centroids", fp32_centroids),
+        "centred_centroids": _arguments.flag("centred_centroids", centred_centroids),
     }
 
     def attend(module, query, key, value, attention_mask, **settings):

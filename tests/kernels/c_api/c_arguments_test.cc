@@ -93,7 +93,7 @@ const std::vector<Row> rows = {
     {"execution null", moba, [](CCall& c) { c.execution_pointer = nullptr; }, invalid, "execution is null.*nearest"},
     {"dtype 3", moba, [](CCall& c) { c.problem.dtype = 3; }, invalid, "dtype = 3: must be 0.*nearest.*: 0"},
     {"dtype -1", moba, [](CCall& c) { c.problem.dtype = -1; }, invalid, "dtype = -1: must be"},
-    {"centroids 2", moba, [](CCall& c) { c.problem.centroids = 2; }, invalid, "centroids = 2: must be 0.*nearest"},
+    {"centroids 3", moba, [](CCall& c) { c.problem.centroids = 3; }, invalid, "centroids = 3: must be 0.*nearest"},
     {"backend 3", moba, [](CCall& c) { c.execution.backend = 3; }, invalid, "backend = 3: must be 0.*nearest"},
     {"backend -1", moba, [](CCall& c) { c.execution.backend = -1; }, invalid, "backend = -1: must be"},
     // Integers.

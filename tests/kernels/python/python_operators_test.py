@@ -254,7 +254,7 @@ class Operators:
                 "scale": None,
                 "threads": 0,
             }
-            routing = {"fp32_centroids": False, "scorer": "quest", "scorer_seed": 1, "keep_first": True}
+            routing = {"fp32_centroids": False, "centred_centroids": False, "scorer": "quest", "scorer_seed": 1, "keep_first": True}
             conv = {"max_seqlen_k": longest, "threads": 0}
             operators = torch.ops.mobalab
             with torch.no_grad():

@@ -48,6 +48,7 @@ FP32 = {
     "moba_forward": "fp32_centroids",
     "moba_attention": "fp32_centroids",
 }
+CENTRED = {function: name.replace("fp32", "centred") for function, name in FP32.items()}
 
 
 def values(fw, function, packed=False):
@@ -241,6 +242,8 @@ def _verify_centroids(fw, arguments, s, result, output, keys=None):
     heads_and_dim = tuple(arguments["k"].shape[-2:])
     none = np.zeros((0, len(reference.SCORERS[reference.parse(s.scorer)[0]]), *heads_and_dim))
     want = [reference.summaries(k, s.block, s.scorer) for k in (s.parts["k"] if keys is None else keys)]
+    if arguments.get("centred"):
+        want = [kept - kept[:1] for kept in want]
     want = np.concatenate([none, *want])
     _close("centroids", got, want[:, 0] if s.scorer == "mean" else want, s.tolerance)
 
@@ -340,6 +343,7 @@ def _selection_of(fw, arguments):
         arguments["topk"],
         **sequences,
         fp32_centroids=arguments.get("fp32_centroids", False),
+        centred_centroids=arguments.get("centred_centroids", False),
         scorer=arguments.get("scorer", "mean"),
         scorer_seed=arguments.get("scorer_seed", 0),
         keep_first=arguments.get("keep_first", False),

@@ -18,6 +18,7 @@ from .calls import (
     ATTENDING,
     BLOCK,
     BLOCKS,
+    CENTRED,
     FP32,
     KEEPS_FIRST,
     PACKED,
@@ -383,12 +384,19 @@ def number_rows(fw):
                 yield _number_refused(function, name, value, refused(name, value, "must be in", kind=ValueError))
             for value in NO_NUMBERS:
                 yield _number_refused(function, name, value, refused(name, "integer", kind=TypeError))
-        flags = [FP32[function]] if function in FP32 else []
+        flags = [FP32[function], CENTRED[function]] if function in FP32 else []
         for name in flags + ["return_scores"] * (function == "route"):
             for value in (True, False, np.bool_(True)):
                 yield _row(function, f"{name} = {value!r}", RIGHT, **{name: value})
             for value in (1, 0, "no", None, 1.0):
                 yield _row(function, f"{name} = {value!r}", refused(name, kind=TypeError), **{name: value})
+        if function in FP32:
+            both = {FP32[function]: True, CENTRED[function]: True}
+            yield _row(function, "fp32 and centred", refused(CENTRED[function], kind=ValueError), **both)
+            yield _row(function, "centred, packed", RIGHT, True, **{CENTRED[function]: True})
+            for scorer in ("quest", "submean-4", "random"):
+                wanted = refused("centred", "scorer mean", kind=ValueError)
+                yield _row(function, f"centred, {scorer}", wanted, scorer=scorer, **{CENTRED[function]: True})
         yield _row(function, "a keyword of no function", Refused(TypeError, ("nonsense",)), nonsense=1)
         for name in ("cu_seqlens", "dropout", "causal", "softmax_scale"):
             yield _row(function, f"keyword {name}", Refused(TypeError, (name,)), **{name: 1})

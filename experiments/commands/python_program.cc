@@ -1,0 +1,62 @@
+#include "experiments/commands/python_program.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+
+#include "experiments/base/build_info.h"
+#include "experiments/base/child_process.h"
+#include "experiments/results/results_file.h"
+
+namespace mobalab::experiments {
+namespace {
+
+std::string environment_or(const char* name, const std::string& otherwise) {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+}  // namespace
+
+std::string python_program() {
+    return environment_or("MOBALAB_PYTHON", build_info().python);
+}
+
+std::string package_root(const std::string& folder, const std::string& package) {
+    std::error_code ignored;
+    const std::filesystem::path above =
+        std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path().parent_path();
+    const std::filesystem::path roots[] = {std::filesystem::path(build_info().source_dir) / folder,
+                                           above / "share/mobalab" / folder, above.parent_path()};
+    for (const std::filesystem::path& root : roots) {
+        if (std::filesystem::exists(root / package / "__main__.py", ignored)) {
+            return root.string();
+        }
+    }
+    throw FileError(fmt::format(
+        "{}: the Python package is neither in {} nor in {} nor in {}; put the source tree back, or build or "
+        "install again",
+        package, roots[0].string(), roots[1].string(), roots[2].string()));
+}
+
+int run_python(const std::vector<std::string>& words, const std::string& folder,
+               const std::vector<std::string>& variables, Terminal& terminal) {
+    const std::string python = python_program();
+    const std::string inherited = environment_or("PYTHONPATH", "");
+    std::vector<std::string> call = {python};
+    call.insert(call.end(), words.begin(), words.end());
+    std::vector<std::string> environment = variables;
+    environment.push_back("PYTHONPATH=" + folder + (inherited.empty() ? "" : ":" + inherited));
+    try {
+        return run_child(call, environment, terminal);
+    } catch (const std::system_error& error) {
+        throw FileError(
+            fmt::format("{}: cannot be started: {}; install the Debian package python3, or name another Python in "
+                        "MOBALAB_PYTHON",
+                        python, error.code().message()));
+    }
+}
+
+}  // namespace mobalab::experiments

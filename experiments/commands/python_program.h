@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/base/terminal.h"
+
+namespace mobalab::experiments {
+
+/// The Python that runs parts of the program: MOBALAB_PYTHON of the environment, or the one found at build time.
+std::string python_program();
+
+/// Folder from which the Python package `package` is imported: `folder` of the source tree this program was built from,
+/// `folder` of share/mobalab beside the installed program, or, of a wheel, where packages are unpacked to (this is then
+/// mobalab/program/mobalab). Throws FileError when it is in none of them.
+std::string package_root(const std::string& folder, const std::string& package);
+
+/// Runs python_program() with `words`; `folder` comes first in its PYTHONPATH, `variables` ("NAME=value") are added to
+/// its environment, its output is handed over as it comes. Returns its exit code. Throws FileError with the way out
+/// when it cannot be started.
+int run_python(const std::vector<std::string>& words, const std::string& folder,
+               const std::vector<std::string>& variables, Terminal& terminal);
+
+}  // namespace mobalab::experiments
