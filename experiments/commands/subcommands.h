@@ -11,7 +11,8 @@ namespace mobalab::experiments {
 /// `Subcommand <name>_command()`, and its name here.
 #define MOBALAB_COMMANDS(X) \
     X(theory)               \
-    X(simulate) X(route) X(validate) X(measure) X(advise) X(training) X(bench) X(audit) X(combine) X(table) X(export) X(info)
+    X(simulate)             \
+    X(route) X(validate) X(measure) X(advise) X(training) X(bench) X(audit) X(combine) X(table) X(export) X(info)
 
 #define MOBALAB_DECLARE_COMMAND(name) Subcommand name##_command();
 MOBALAB_COMMANDS(MOBALAB_DECLARE_COMMAND)
