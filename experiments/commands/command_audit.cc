@@ -30,7 +30,7 @@ constexpr const char* numbers[] = {"seq-len", "heads", "heads-k", "head-dim", "b
 
 std::vector<std::string> audit_arguments(const Arguments& arguments) {
     std::vector<std::string> words;
-    for (const char* name : {"out", "replay", "arrays", "device", "dtype"}) {
+    for (const char* name : {"out", "replay", "only", "arrays", "device", "dtype"}) {
         if (arguments.given(name)) {
             words.push_back(fmt::format("--{}={}", name, arguments.text(name)));
         }
@@ -108,6 +108,7 @@ Subcommand audit_command() {
         {{"subject", "NAME", "", "ours, flash_moba or MODULE:NAME; may be given without the flag's name"},
          {"out", "DIR", "audit", "folder to write; made when missing, files of the same name are replaced"},
          {"replay", "FILE", "", "run one input again that an audit wrote; writes nothing"},
+         {"only", "CHECKS", "", "checks to run, such as top-k,repeats; without it all"},
          {"arrays", "KIND", "numpy", "what the subject gets: numpy or torch"},
          {"device", "NAME", "cpu", "of torch tensors, such as cuda"},
          {"dtype", "NAME", "float32", "float32, bfloat16 (torch only) or float16"},

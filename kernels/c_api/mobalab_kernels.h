@@ -26,7 +26,11 @@ extern "C" {
 
 typedef enum { MOBALAB_FP32 = 0, MOBALAB_BF16 = 1, MOBALAB_FP16 = 2 } MobalabDataType;
 typedef enum { MOBALAB_CPU = 0, MOBALAB_CPU_REFERENCE = 1, MOBALAB_CUDA = 2 } MobalabBackend;
-typedef enum { MOBALAB_CENTROIDS_INPUT_DTYPE = 0, MOBALAB_CENTROIDS_FP32 = 1, MOBALAB_CENTROIDS_CENTRED = 2 } MobalabCentroids;
+typedef enum {
+    MOBALAB_CENTROIDS_INPUT_DTYPE = 0,
+    MOBALAB_CENTROIDS_FP32 = 1,
+    MOBALAB_CENTROIDS_CENTRED = 2
+} MobalabCentroids;
 /* MOBALAB_SCORER_mean = 0, MOBALAB_SCORER_quest = 1, ...: the list of kernels/scorers/scorers.h. */
 #define MOBALAB_SCORER_NUMBER(name) MOBALAB_SCORER_##name,
 typedef enum { MOBALAB_SCORERS(MOBALAB_SCORER_NUMBER) MOBALAB_SCORER_COUNT } MobalabScorer;

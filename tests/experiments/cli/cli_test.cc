@@ -111,7 +111,7 @@ TEST(Cli, MistakesInTheCommandLine) {
     EXPECT_EQ(error_of("thery"),
               "mobalab: error: thery is not a command: must be one of theory, simulate, route, validate, measure, "
               "advise, training, "
-              "bench, combine, interval, table, export, info; nearest valid: theory\n");
+              "bench, audit, combine, interval, table, export, info; nearest valid: theory\n");
     EXPECT_EQ(error_of("help simulat").find("mobalab: error: simulat is not a command"), 0U);
     EXPECT_EQ(error_of("theory --modle gaussian"),
               "mobalab theory: error: --modle is not a flag of this command; nearest valid: --model\n");

@@ -15,7 +15,7 @@ from . import report
 from .files import write_bytes
 from .finding import NOT_OFFERED
 from .page import page
-from .run import audit, exit_code, replay
+from .run import audit, chosen, exit_code, replay
 from .settings import Settings
 from .subject import Refused, Subject, arrays_of
 from .subjects import target
@@ -42,6 +42,7 @@ def _parser():
     parser.add_argument("--arrays", choices=("numpy", "torch"), default="numpy", help="what the subject gets (default: numpy)")
     parser.add_argument("--device", default="cpu", help="of torch tensors, such as cuda (default: cpu)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default=d.dtype, help=f"(default: {d.dtype})")
+    parser.add_argument("--only", metavar="CHECKS", help='checks to run, such as "top-k,repeats"; without it all')
     for name, text in (
         ("seq_len", "tokens of most inputs"),
         ("heads", "query heads"),
@@ -88,6 +89,8 @@ def _subject(given, dtype):
 
 
 def _run_replay(given):
+    if given.only is not None:
+        raise invalid("--only", f"= {given.only}", "left out with --replay: the file has its check", "no flag")
     for name, plain in Settings()._asdict().items():
         if getattr(given, name) != plain:
             flag = f"--{name.replace('_', '-')}"
@@ -106,12 +109,13 @@ def _run_replay(given):
 
 def _run_audit(given):
     settings = Settings(**{name: getattr(given, name) for name in Settings._fields}).checked()
+    checks = chosen(None if given.only is None else [name.strip() for name in given.only.split(",")])
     subject = _subject(given, settings.dtype)
     folder = Path(given.out)
     if folder.exists() and not folder.is_dir():
         raise invalid("out", f"= {given.out}", "a folder", f"{given.out}.audit")
     shown = lambda name: print(f"\r{name:<40}", end="", file=sys.stderr, flush=True)  # noqa: E731
-    verdicts = audit(subject, settings, shown if sys.stderr.isatty() else lambda name: None)
+    verdicts = audit(subject, settings, checks, shown if sys.stderr.isatty() else lambda name: None)
     if sys.stderr.isatty():
         print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
     files = _write_worst(folder, verdicts)

@@ -1,5 +1,8 @@
 """Runs checks on a subject."""
 
+import difflib
+
+from .._errors import invalid
 from .checks import CHECKS
 from .finding import FAILED, NOT_OFFERED, Finding, Verdict, verdict_of
 from .subject import OPERATIONS, Refused
@@ -22,10 +25,20 @@ def judged(check, subject, case):
         return Finding(True, float("inf"), str(refused).splitlines()[0])
 
 
-def audit(subject, settings, progress=lambda name: None):
+def chosen(names):
+    """The checks with these names, in the order of CHECKS; all of them for None."""
+    known = {check.NAME: check for check in CHECKS}
+    for name in names or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0)[0]
+            raise invalid("only", f"= {name!r}", f"one of {', '.join(known)}", repr(near))
+    return tuple(check for name, check in known.items() if names is None or name in names)
+
+
+def audit(subject, settings, checks=CHECKS, progress=lambda name: None):
     """[Verdict] of every check, in order."""
     verdicts = []
-    for check in CHECKS:
+    for check in checks:
         lacking = missing(check, subject)
         if lacking:
             verdicts.append(Verdict(check.NAME, check.QUESTION, NOT_OFFERED, said=f"the subject has no {lacking}"))

@@ -111,6 +111,11 @@ class Command(unittest.TestCase):
             self.assertEqual(code, 0)
             self.assertIn(check["worst_input"], out)
 
+    def test_only_some_checks(self):
+        code, out, _ = run("ours", "--only=repeats, ties", f"--out={self.out}", *FLAGS)
+        found = json.loads((self.out / "results.json").read_text())
+        self.assertEqual((code, [c["check"] for c in found["checks"]]), (0, ["ties", "repeats"]), out)
+
     def test_the_same_audit_writes_the_same_bytes(self):
         texts = []
         for _ in range(2):
@@ -131,6 +136,8 @@ class Command(unittest.TestCase):
             (["ours", "--device=cuda"], "--arrays torch"),
             (["ours", "--seq-len=100"], "at least 384"),
             (["ours", "--topk=1"], "at least 2"),
+            (["ours", "--only=top-k,repeat"], "nearest valid choice: 'repeats'"),
+            (["ours", f"--replay={bad}", "--only=ties"], "left out with --replay"),
             (["ours", "--heads=3"], "a multiple of heads_k = 2"),
             (["ours", "--seed=-1"], "at least 0"),
             (["ours", "--block-size=0"], "at least 1"),

@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 
 os.environ["MOBALAB_KERNELS_LIBRARY"] = sys.argv.pop(1)
-sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "kernels" / "python"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[4] / "kernels" / "python"), str(Path(__file__).resolve().parent)]
 
 try:
     import torch
@@ -75,6 +75,13 @@ class OnTheCpu(unittest.TestCase):
         for dtype in ("float32", "bfloat16", "float16"):
             found, said = statuses(target("ours", "cpu"), settings=SMALL._replace(dtype=dtype))
             self.assertEqual(set(found.values()), {"passed", "reported"}, said)
+
+    def test_the_official_layout_is_read_right(self):
+        import official_layout
+
+        official_layout.install()
+        found, said = statuses(target("flash_moba", "cuda"))
+        self.assertEqual(set(found.values()), {"passed", "reported"}, said)
 
     def test_gradients_come_from_autograd_where_it_follows(self):
         found, said = statuses(Recorded())

@@ -42,6 +42,10 @@ class Target:
             q, k, v, cu_seqlens, cu_seqlens, longest, longest, block_size, topk, causal=True
         )
 
+    def gradients(self, q, k, v, d_out, block_size, topk):
+        leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+        return torch.autograd.grad(self.attention(*leaves, block_size, topk), leaves, d_out)
+
 
 def _blocks_of_rows(offsets, counts, rows, cu_seqlens, shape):
     """int64 [heads, tokens, blocks]: in slot b of a row block b, or -1."""
