@@ -224,11 +224,6 @@ bool uses_scorer(Operation operation) {
            operation == Operation::moba_forward;
 }
 
-bool attends(Operation operation) {
-    return operation == Operation::attention_forward || operation == Operation::moba_forward ||
-           operation == Operation::attention_backward;
-}
-
 Status check_scale(const Problem& p) {
     if (!p.scale.has_value() || (*p.scale >= min_scale && *p.scale <= max_scale)) return {};
     const double nearest = *p.scale > 0.0 ? std::clamp(*p.scale, min_scale, max_scale) : default_scale(p.head_dim);
@@ -290,6 +285,11 @@ Status overlapping_rows(const char* name, const Shape& shape, const Footprint& f
 }
 
 }  // namespace
+
+bool attends(Operation operation) {
+    return operation == Operation::attention_forward || operation == Operation::moba_forward ||
+           operation == Operation::attention_backward;
+}
 
 double default_scale(std::int64_t head_dim) {
     return 1.0 / std::sqrt(static_cast<double>(head_dim));

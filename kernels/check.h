@@ -15,6 +15,9 @@ namespace mobalab::kernels {
 /// well. The message names the value, the rule and the nearest valid choice.
 Status check_problem(Operation operation, const Problem& problem, bool host_memory);
 
+/// Whether it weighs values, with Problem::scale.
+bool attends(Operation operation);
+
 /// [batch, tokens, heads, head_dim] of a tensor; with cu_seqlens the batch is 1.
 struct Shape {
     std::int64_t batch, tokens, heads, head_dim;

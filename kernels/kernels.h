@@ -17,11 +17,9 @@ namespace mobalab::kernels {
 // Semantics (those of the official FlashMoBA kernel, on every backend):
 //   - blocks of B keys never cross a sequence; the last one of a sequence may be partial;
 //   - query row r of a sequence with sq queries and sk keys stands at position p = r + sk - sq (bottom-right aligned),
-//   its
-//     own block is p / B, its candidates are the blocks entirely before its own: [0, p / B);
+//     its own block is p / B, its candidates are the blocks entirely before its own: [0, p / B);
 //   - with sq > sk the first sq - sk rows stand before every key (p < 0): they have no block and no candidate, out is
-//   0,
-//     lse +inf, their gradients are 0, and they add to nobody's;
+//     0, lse +inf, their gradients are 0, and they add to nobody's;
 //   - it keeps its own block plus its best topk - 1 candidates (all of them when there are fewer); with
 //     Problem::keep_first block 0 of its sequence, where that is a candidate, and its best topk - 2 of the others;
 //   - the score of a block is that of Problem::scorer (kernels/scorer.h), accumulated in fp32 and unscaled. By default
@@ -109,7 +107,8 @@ struct Problem {
     bool keep_first = false;
 
     /// What q . key is multiplied with before the softmax, in [min_scale, max_scale]; none: head_dim^-1/2. Of the
-    /// operations that attend; routing scores are unscaled.
+    /// operations that attend; routing scores are unscaled. Backend cuda takes at most 65,536, and its results are NaN
+    /// where scaled scores reach 2^30.
     std::optional<double> scale;
 
     /// [batch + 1], backend's memory; both or neither. Operations on keys alone look at cu_seqlens_k only.

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "kernels/check.h"
 #include "kernels/cuda/host/score_path.h"
 #include "kernels/cuda/lists/lists.h"
 
@@ -105,6 +106,16 @@ Status check_scorer(Operation operation, const Problem& p) {
     return check_columns(p);
 }
 
+/// Scores are scaled inside an fma against their rounded maximum, whose rounding must stay far below 2^127.
+constexpr double largest_scale = 65536.0;
+
+Status check_scale(const Problem& p) {
+    if (p.softmax_scale() <= largest_scale) return {};
+    return {StatusCode::unsupported,
+            fmt::format("scale = {}: backend cuda supports at most {}; nearest valid choice: {}", p.softmax_scale(),
+                        largest_scale, largest_scale)};
+}
+
 bool is_conv(Operation operation) {
     return operation == Operation::key_conv_forward || operation == Operation::key_conv_backward;
 }
@@ -134,6 +145,9 @@ Status check_limits(Operation operation, const Problem& problem) {
                             problem.topk, max_routed_cuda + 1, problem.longest_blocks(), max_routed_cuda + 1)};
     }
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
+    if (attends(operation)) {
+        if (Status s = check_scale(problem); !s.ok()) return s;
+    }
     return check_blocks(problem);
 }
 

@@ -43,6 +43,13 @@ cuuint64_t stride_bytes(std::int64_t extent, std::int64_t stride) {
     return static_cast<cuuint64_t>(extent > 1 ? stride * element_bytes : alignment);
 }
 
+/// The driver's own functions find no context on a thread that has called nothing of the runtime yet, as one of
+/// torch's that run backward passes; the runtime makes the device's context current there when it is told the device.
+bool make_context_current() {
+    int device = 0;
+    return cudaGetDevice(&device) == cudaSuccess && cudaSetDevice(device) == cudaSuccess;
+}
+
 }  // namespace
 
 MapExtents query_extents(const Problem& p) {
@@ -70,9 +77,13 @@ Status make_tensor_map(const char* name, ConstTensor tensor, DataType dtype, con
     const std::array<cuuint32_t, 4> steps = {1, 1, 1, 1};
     const CUtensorMapDataType type =
         dtype == DataType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    const CUresult result = encode(&map, type, 4, const_cast<void*>(tensor.data), extents.data(), strides.data(),
-                                   box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    const auto make = [&] {
+        return encode(&map, type, 4, const_cast<void*>(tensor.data), extents.data(), strides.data(), box.data(),
+                      steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    };
+    CUresult result = make();
+    if (result == CUDA_ERROR_INVALID_CONTEXT && make_context_current()) result = make();
     if (result == CUDA_SUCCESS) return {};
     return {
         StatusCode::invalid_argument,

@@ -11,6 +11,7 @@
 
 #include "kernels/cpu/reference.h"
 #include "kernels/cpu/sequences.h"
+#include "tests/kernels/conformance/score_rounding.h"
 
 namespace mobalab::kernels::conformance {
 namespace {
@@ -79,8 +80,7 @@ Score exact_score(const Case& c, const std::vector<float>& centroids, const cpu:
         score.value += term;
         magnitude += std::abs(term);
     }
-    // d additions of relative error 2^-24, doubled for tensor cores, which truncate.
-    score.error = 2.0 * static_cast<double>(d) * std::ldexp(magnitude, -24);
+    score.error = std::ldexp(magnitude, -24) * score_rounding(d);
     return score;
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/scorers/hash_score.h"
+#include "tests/kernels/conformance/score_rounding.h"
 
 namespace mobalab::kernels::conformance {
 namespace {
@@ -61,10 +62,9 @@ Score exact_score(const Case& c, const std::vector<float>& summaries, const cpu:
                 magnitude += std::abs(term);
             }
         }
-        // An addition for every element, each of relative error 2^-24, doubled for tensor cores, which truncate.
-        const double additions = static_cast<double>(p.head_dim) * static_cast<double>(parts);
         best.value = std::max(best.value, value);
-        best.error = std::max(best.error, 2.0 * additions * std::ldexp(magnitude, -24));
+        best.error = std::max(
+            best.error, std::ldexp(magnitude, -24) * score_rounding(p.head_dim * static_cast<std::int64_t>(parts)));
     }
     return best;
 }
