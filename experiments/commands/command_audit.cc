@@ -73,7 +73,7 @@ int run_audit(const Arguments& arguments, Terminal& terminal) {
     for (std::string& word : audit_arguments(arguments)) {
         words.push_back(std::move(word));
     }
-    const std::string root = package_root("kernels/python", "mobalab_kernels/audit");
+    const std::string root = package_root("mobalab_kernels/audit/__main__.py", "kernels/python");
     const int code = run_python(words, root, neighbours(), terminal);
     if (interrupted() && (code == 128 + SIGTERM || code == 128 + SIGINT)) {
         throw Interrupted("interrupted; no result was written");

@@ -42,7 +42,7 @@ int run_export(const Arguments& arguments, Terminal& terminal) {
     for (std::string& word : package_arguments(arguments)) {
         words.push_back(std::move(word));
     }
-    const int code = run_python(words, package_root("", "notebooks_export"), {}, terminal);
+    const int code = run_python(words, package_root("notebooks_export/__main__.py"), {}, terminal);
     if (interrupted() && (code == 128 + SIGTERM || code == 128 + SIGINT)) {
         throw Interrupted("interrupted; no figure was written");  // once it writes it goes on to the end
     }

@@ -24,21 +24,22 @@ std::string python_program() {
     return environment_or("MOBALAB_PYTHON", build_info().python);
 }
 
-std::string package_root(const std::string& folder, const std::string& package) {
+std::string package_root(const std::string& file, const std::string& under) {
     std::error_code ignored;
     const std::filesystem::path above =
         std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path().parent_path();
-    const std::filesystem::path roots[] = {std::filesystem::path(build_info().source_dir) / folder,
-                                           above / "share/mobalab" / folder, above.parent_path()};
+    const auto in = [&under](const std::filesystem::path& root) { return under.empty() ? root : root / under; };
+    const std::filesystem::path roots[] = {in(build_info().source_dir), in(above / "share/mobalab"),
+                                           above.parent_path()};
     for (const std::filesystem::path& root : roots) {
-        if (std::filesystem::exists(root / package / "__main__.py", ignored)) {
+        if (std::filesystem::exists(root / file, ignored)) {
             return root.string();
         }
     }
     throw FileError(fmt::format(
         "{}: the Python package is neither in {} nor in {} nor in {}; put the source tree back, or build or "
         "install again",
-        package, roots[0].string(), roots[1].string(), roots[2].string()));
+        file, roots[0].string(), roots[1].string(), roots[2].string()));
 }
 
 int run_python(const std::vector<std::string>& words, const std::string& folder,

@@ -20,7 +20,7 @@ import mobalab_kernels as mk  # noqa: E402
 from mobalab_kernels.audit import Settings, Subject, arrays_of, audit  # noqa: E402
 from mobalab_kernels.audit.subjects import target  # noqa: E402
 
-SMALL = Settings(seq_len=1024, heads=2, heads_k=1, head_dim=64, block_size=64, topk=3, dtype="bfloat16")
+SMALL = Settings(seq_len=512, heads=2, heads_k=1, head_dim=32, block_size=32, topk=3, dtype="bfloat16")
 
 
 class Recorded:
