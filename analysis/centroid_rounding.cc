@@ -11,6 +11,7 @@
 #include <numbers>
 #include <vector>
 
+#include "analysis/limits.h"
 #include "analysis/normal_law.h"
 #include "analysis/routing_point.h"
 #include "analysis/top_k_change.h"
@@ -184,7 +185,9 @@ void check(const RoundingQuestion& question) {
     check("head_dim", static_cast<double>(question.head_dim), 1, static_cast<double>(most_rounded_head_dim));
     check("block_size", static_cast<double>(question.block_size), 1, 1e9);
     check("seq_len", static_cast<double>(question.seq_len), 0, 1e12);
-    check("candidates", static_cast<double>(question.candidates), question.seq_len > 0 ? 0 : 1, 1e6);
+    const std::int64_t blocks = question.seq_len / question.block_size;
+    check("candidates", static_cast<double>(question.seq_len > 0 ? blocks : question.candidates),
+          question.seq_len > 0 ? 0 : 1, most_candidates);
     check("topk", static_cast<double>(question.topk), 1, 512);
     check("shared_mean", question.shared_mean, 0, most_shared_mean);
 }

@@ -226,9 +226,9 @@ bool uses_scorer(Operation operation) {
 
 Status check_scale(const Problem& p) {
     if (!p.scale.has_value() || (*p.scale >= min_scale && *p.scale <= max_scale)) return {};
-    const double nearest = *p.scale > 0.0 ? std::clamp(*p.scale, min_scale, max_scale) : default_scale(p.head_dim);
+    const bool small = *p.scale > 0.0 && *p.scale < min_scale;
     return invalid(fmt::format("scale = {}: must be in [{}, {}]; nearest valid choice: {}", *p.scale, min_scale,
-                               max_scale, nearest));
+                               max_scale, small ? min_scale : default_scale(p.head_dim)));
 }
 
 bool is_conv(Operation operation) {

@@ -54,11 +54,11 @@ enum class Backend {
 enum class Centroids {
     input_dtype,  ///< rounded to the dtype of the keys, as the official kernel does
     fp32,         ///< kept in fp32 (cuda: split into two 16-bit halves)
-    /// Scorer mean with one sub-block: the fp32 mean less that of block 0 of the sequence, rounded to the dtype of the
-    /// keys. What all keys share cancels before it can make the numbers coarse; no rank changes but by rounding, as q .
-    /// (mean of block 0) is the same for all blocks of a row. Scores are then relative to block 0's. Channels in which
-    /// block 0's mean is not finite are left as they are. The same in prefill and decode: block 0 is whole where a row
-    /// has candidates.
+    /// Scorer mean: the fp32 mean less that of block 0 of the sequence, rounded to the dtype of the keys (which must
+    /// hold the difference). What all keys share cancels before it can make the numbers coarse; no rank changes but by
+    /// rounding, as q . (mean of block 0) is the same for all blocks of a row. Scores are relative to block 0's: an
+    /// infinite query scores NaN there. Channels in which block 0's mean is not finite are left as they are. The same
+    /// in prefill and decode: block 0 is whole where a row has candidates.
     centred,
 };
 

@@ -40,14 +40,14 @@ std::vector<Row> rows_of(const Arguments& arguments, double confidence) {
     const std::vector<std::int64_t> misses = counts(arguments, "misses");
     const std::vector<std::int64_t> trials = counts(arguments, "trials");
     if (misses.size() != trials.size()) {
-        throw InputError(
-            fmt::format("misses, trials: are lists of {} and {}; give as many of both", misses.size(), trials.size()));
+        throw InputError(fmt::format("misses, trials: are lists of {} and {}; nearest valid choice: as many of both",
+                                     misses.size(), trials.size()));
     }
     std::vector<Row> rows;
     for (std::size_t i = 0; i < misses.size(); ++i) {
         if (misses[i] > trials[i]) {
-            throw InputError(fmt::format("misses = {}: are more than the {} trials; nearest valid: {}", misses[i],
-                                         trials[i], trials[i]));
+            throw InputError(fmt::format("misses = {}: must be at most the {} trials; nearest valid choice: {}",
+                                         misses[i], trials[i], trials[i]));
         }
         rows.push_back({trials[i], misses[i],
                         analysis::clopper_pearson(static_cast<double>(misses[i]), static_cast<double>(trials[i]),

@@ -29,8 +29,8 @@ std::string package_root(const std::string& file, const std::string& under) {
     const std::filesystem::path above =
         std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path().parent_path();
     const auto in = [&under](const std::filesystem::path& root) { return under.empty() ? root : root / under; };
-    const std::filesystem::path roots[] = {in(build_info().source_dir), in(above / "share/mobalab"),
-                                           above.parent_path()};
+    const std::filesystem::path roots[] = {above.parent_path(), in(above / "share/mobalab"),
+                                           in(build_info().source_dir)};
     for (const std::filesystem::path& root : roots) {
         if (std::filesystem::exists(root / file, ignored)) {
             return root.string();

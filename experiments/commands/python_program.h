@@ -10,9 +10,10 @@ namespace mobalab::experiments {
 /// The Python that runs parts of the program: MOBALAB_PYTHON of the environment, or the one found at build time.
 std::string python_program();
 
-/// Folder that holds `file` of the Python packages: `under` (empty: nothing) in the source tree this program was built
-/// from or in share/mobalab beside the installed program, or what a Python wheel was unpacked to, where this is
-/// mobalab/program/mobalab. Throws FileError when it is in none of them.
+/// Folder that holds `file` of the Python packages: what a Python wheel was unpacked to, where this is
+/// mobalab/program/mobalab; `under` (empty: nothing) in share/mobalab beside the installed program or in the source
+/// tree this program was built from. What was installed with a program comes first: it belongs to its build. Throws
+/// FileError when it is in none of them.
 std::string package_root(const std::string& file, const std::string& under = {});
 
 /// Runs python_program() with `words`; `folder` comes first in its PYTHONPATH, `variables` ("NAME=value") are added to

@@ -52,6 +52,11 @@ std::vector<RoutingPoint> with_each_mean(const std::vector<RoutingPoint>& points
                 "shared-mean: is about independent keys; model text has --key-mean; nearest valid choice: --model "
                 "gaussian");
         }
+        if (point.key_correlation != 0.0 || point.key_conv != 0) {
+            throw analysis::InputError(
+                "shared-mean: is about independent keys, and these are correlated or convolved; nearest valid choice: "
+                "--key-correlation 0 without a key convolution");
+        }
         if (point.head_dim > analysis::most_rounded_head_dim) {
             throw analysis::InputError(
                 fmt::format("head-dim = {}: must be at most {} with --shared-mean; nearest valid "

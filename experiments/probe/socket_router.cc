@@ -24,13 +24,18 @@ constexpr std::int64_t longest_name = 200;
 /// A connection to the router at `path`.
 class Connection {
 public:
-    explicit Connection(const std::string& path) : path_(path), socket_(::socket(AF_UNIX, SOCK_STREAM, 0)) {
+    explicit Connection(const std::string& path)
+        : path_(path), socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        if (socket_ < 0) {
+            throw KernelError(fmt::format("router = {}: no socket can be made ({})", path, std::strerror(errno)));
+        }
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
-        if (socket_ < 0 || path.size() >= sizeof(address.sun_path)) {
+        if (path.size() >= sizeof(address.sun_path)) {
             close();
-            throw KernelError(fmt::format("router = {}: a socket's path has at most {} characters", path,
-                                          sizeof(address.sun_path) - 1));
+            throw KernelError(
+                fmt::format("router = {}: a socket's path has at most {} characters; nearest valid choice: one in /tmp",
+                            path, sizeof(address.sun_path) - 1));
         }
         std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
         if (::connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
@@ -127,8 +132,14 @@ std::vector<float> rounded(std::span<const float> values, kernels::DataType dtyp
 
 class LoadedInRouter : public LoadedKeys {
 public:
-    LoadedInRouter(const std::string& path, const ProbeShape& shape, std::span<const float> keys)
+    /// name: of the router that answered first.
+    LoadedInRouter(const std::string& path, const std::string& name, const ProbeShape& shape,
+                   std::span<const float> keys)
         : shape_(shape), connection_(path) {
+        if (connection_.name() != name) {
+            throw KernelError(
+                fmt::format("router = {}: answers as {} and was {} before", path, connection_.name(), name));
+        }
         connection_.send(keys_message, {shape.seq_len, shape.head_dim, shape.block_size}, rounded(keys, shape.dtype));
     }
 
@@ -188,7 +199,7 @@ public:
     std::string processor() const override { return "a process of its own"; }
     int parallel_key_sets() const override { return 1; }
     std::unique_ptr<LoadedKeys> load(const ProbeShape& shape, std::span<const float> keys) const override {
-        return std::make_unique<LoadedInRouter>(path_, shape, keys);
+        return std::make_unique<LoadedInRouter>(path_, name_, shape, keys);
     }
 
 private:

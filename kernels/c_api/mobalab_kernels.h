@@ -75,7 +75,8 @@ typedef struct {
     int64_t total_q;
     int64_t total_k;
     int64_t total_blocks;
-    double scale; /* of the softmax, in [1e-30, 1e30]; 0: head_dim^-1/2. Of operations that attend */
+    double scale; /* of the softmax, in [1e-30, 1e30], on MOBALAB_CUDA at most 65536; 0: head_dim^-1/2. Of operations
+                     that attend */
 } MobalabProblem;
 
 /* A stride that is not given. Zero is a stride like any other: every entry along that extent is the same memory. */

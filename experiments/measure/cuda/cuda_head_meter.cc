@@ -188,6 +188,13 @@ private:
             problem.centroids = setting.score.centroids;
             problem.scorer = {.kind = *router->scorer, .sub_blocks = setting.score.sub_blocks};
         }
+        // First, as the kernels take more and would name choices that are refused here.
+        if (std::string why = not_one_of("head_dim", head_dim, measured_head_dims); !why.empty()) {
+            return why;
+        }
+        if (std::string why = not_one_of("block_size", setting.score.block_size, measured_block_sizes); !why.empty()) {
+            return why;
+        }
         // Attention has the limits that reference routers share with the kernels.
         for (const kernels::Operation operation : {kernels::Operation::route, kernels::Operation::attention_forward}) {
             if (const kernels::Status status = kernels::supported(operation, problem, kernels::Backend::cuda);
@@ -195,10 +202,7 @@ private:
                 return status.message;
             }
         }
-        if (std::string why = not_one_of("head_dim", head_dim, measured_head_dims); !why.empty()) {
-            return why;
-        }
-        return not_one_of("block_size", setting.score.block_size, measured_block_sizes);
+        return "";
     }
 
     /// The passes of this room are made for fewer shapes than the kernels.

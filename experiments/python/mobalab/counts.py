@@ -65,7 +65,7 @@ class Statistics:
             if value < 0:
                 raise MobalabError(f"{name} = {value}: must be at least 0; nearest valid: 0")
         if self.misses > self.trials:
-            raise MobalabError(f"misses = {self.misses}: are more than the {self.trials} trials; nearest valid: {self.trials}")
+            raise MobalabError(f"misses = {self.misses}: must be at most the {self.trials} trials; nearest valid choice: {self.trials}")
         if self.streams and (self.trials, self.misses) != (sum(stream.trials for stream in self.streams),
                                                            sum(stream.misses for stream in self.streams)):
             raise MobalabError(f"trials = {self.trials}, misses = {self.misses}: are not those of the streams")

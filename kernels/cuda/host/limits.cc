@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -82,6 +83,18 @@ Status check_blocks(const Problem& p) {
                     p.seqlen_k, most_columns + 1, p.block_size, keys)};
 }
 
+/// A pass over the keys has at most a thread block for each block, sequence and head, numbered in 32 bits.
+Status check_pooling(const Problem& p) {
+    constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+    const std::int64_t of_sequence = std::max<std::int64_t>(p.longest_blocks() * p.scorer.sub_blocks * p.heads_k, 1);
+    if (p.batch <= most / of_sequence) return {};
+    return {
+        StatusCode::unsupported,
+        fmt::format("batch = {}: backend cuda pools at most {} sequences of seqlen_k = {}, block_size = {}, heads_k = "
+                    "{}; nearest valid choice: {}",
+                    p.batch, most / of_sequence, p.seqlen_k, p.block_size, p.heads_k, most / of_sequence)};
+}
+
 Status check_scorer(Operation operation, const Problem& p) {
     const ScorePath path = score_path(p.scorer);
     const std::string_view name = find_scorer(p.scorer.kind)->name;
@@ -136,6 +149,10 @@ Status check_limits(Operation operation, const Problem& problem) {
     if (routes(operation) || summarises(operation)) {
         if (Status s = check_scorer(operation, problem); !s.ok()) return s;
     }
+    if (Status s = check_blocks(problem); !s.ok()) return s;
+    if (summarises(operation) || routes(operation)) {
+        if (Status s = check_pooling(problem); !s.ok()) return s;
+    }
     if (summarises(operation)) return {};
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
     if (Status s = check_most("tokens of q", problem.tokens_q(), most_tokens); !s.ok()) return s;
@@ -148,7 +165,7 @@ Status check_limits(Operation operation, const Problem& problem) {
     if (attends(operation)) {
         if (Status s = check_scale(problem); !s.ok()) return s;
     }
-    return check_blocks(problem);
+    return {};
 }
 
 Status check_rows_aligned(const char* name, const ConstTensor& tensor) {

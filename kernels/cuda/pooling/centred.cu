@@ -13,7 +13,6 @@ namespace {
 
 constexpr int threads = 256;
 constexpr std::int64_t most_thread_blocks = 4096;  // of a sequence; they take turns over its blocks
-constexpr std::int64_t most_sequences = 65535;     // what a grid has along y
 
 struct Params {
     Sequences sequences;
@@ -25,20 +24,18 @@ struct Params {
 
 template <typename T>
 __global__ void __launch_bounds__(threads) centred_kernel(const Params p, T* centroids) {
-    for (int b = static_cast<int>(blockIdx.y); b < p.sequences.batch; b += static_cast<int>(gridDim.y)) {
-        const std::int64_t base =
-            p.block_base != nullptr ? p.block_base[b] : static_cast<std::int64_t>(b) * p.blocks_max;
-        int blocks = (p.sequences.at(b).sk + p.block_size - 1) / p.block_size;
-        // Not more than the output holds, whatever cu_seqlens says.
-        if (p.block_base != nullptr) blocks = min(blocks, p.total_blocks - p.block_base[b]);
-        const float* first = p.means + base * p.row;
-        for (int block = static_cast<int>(blockIdx.x); block < blocks; block += static_cast<int>(gridDim.x)) {
-            const std::int64_t at = static_cast<std::int64_t>(block) * p.row;
-            for (int i = static_cast<int>(threadIdx.x); i < p.row; i += threads) {
-                const float reference = first[i];
-                const float rest = isfinite(reference) ? first[at + i] - reference : first[at + i];
-                centroids[base * p.row + at + i] = from_float<T>(rest);
-            }
+    const int b = static_cast<int>(blockIdx.y);
+    const std::int64_t base = p.block_base != nullptr ? p.block_base[b] : static_cast<std::int64_t>(b) * p.blocks_max;
+    int blocks = (p.sequences.at(b).sk + p.block_size - 1) / p.block_size;
+    // Not more than the output holds, whatever cu_seqlens says.
+    if (p.block_base != nullptr) blocks = min(blocks, p.total_blocks - p.block_base[b]);
+    const float* first = p.means + base * p.row;
+    for (int block = static_cast<int>(blockIdx.x); block < blocks; block += static_cast<int>(gridDim.x)) {
+        const std::int64_t at = static_cast<std::int64_t>(block) * p.row;
+        for (int i = static_cast<int>(threadIdx.x); i < p.row; i += threads) {
+            const float reference = first[i];
+            const float rest = isfinite(reference) ? first[at + i] - reference : first[at + i];
+            centroids[base * p.row + at + i] = from_float<T>(rest);
         }
     }
 }
@@ -46,7 +43,7 @@ __global__ void __launch_bounds__(threads) centred_kernel(const Params p, T* cen
 template <typename T>
 void launch(const Params& p, void* centroids, cudaStream_t stream) {
     const dim3 grid(static_cast<unsigned>(std::clamp<std::int64_t>(p.blocks_max, 1, most_thread_blocks)),
-                    static_cast<unsigned>(std::min<std::int64_t>(p.sequences.batch, most_sequences)));
+                    static_cast<unsigned>(p.sequences.batch));
     centred_kernel<T><<<grid, threads, 0, stream>>>(p, static_cast<T*>(centroids));
 }
 

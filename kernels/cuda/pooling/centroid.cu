@@ -127,8 +127,12 @@ __global__ void block_base_kernel(const Sequences sequences, int block_size, int
             sums[t] += other;
             __syncthreads();
         }
-        if (b < sequences.batch) block_base[b] = min(carried + sums[t] - blocks, total);
-        carried = min(carried + sums[blockDim.x - 1], total);
+        const auto base = [&](std::int32_t more) {
+            return static_cast<std::int32_t>(
+                min(static_cast<std::int64_t>(carried) + more, static_cast<std::int64_t>(total)));
+        };
+        if (b < sequences.batch) block_base[b] = base(sums[t] - blocks);
+        carried = base(sums[blockDim.x - 1]);
         __syncthreads();
     }
 }

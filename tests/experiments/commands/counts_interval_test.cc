@@ -39,7 +39,7 @@ TEST(CountsInterval, RefusesWhatIsNoCount) {
     const std::vector<std::pair<std::string, std::string>> refused = {
         {"--misses 3", "trials: give the counts"},
         {"--trials 3", "misses: give the counts"},
-        {"--misses 3 --trials 2", "misses = 3: are more than the 2 trials; nearest valid: 2"},
+        {"--misses 3 --trials 2", "misses = 3: must be at most the 2 trials; nearest valid choice: 2"},
         {"--misses 3,4 --trials 5", "misses, trials: are lists of 2 and 1"},
         {"--misses -1 --trials 5", "nearest valid: 0"},
         {"--misses nan --trials 5", "must be a whole number"},

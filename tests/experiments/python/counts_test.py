@@ -102,7 +102,7 @@ class Adding(unittest.TestCase):
         self.assertEqual(found[4321], many[4321].interval())
 
     def test_counts_that_cannot_be(self):
-        self.assertEqual(error_of(Statistics, 3, 4), "misses = 4: are more than the 3 trials; nearest valid: 3")
+        self.assertEqual(error_of(Statistics, 3, 4), "misses = 4: must be at most the 3 trials; nearest valid choice: 3")
         self.assertEqual(error_of(Statistics, 3, -1), "misses = -1: must be at least 0; nearest valid: 0")
         self.assertEqual(error_of(Statistics, 3, 0.5), "misses = 0.5: must be a whole number")
         self.assertEqual(error_of(Statistics, math.nan, 0), "trials = nan: must be a whole number")

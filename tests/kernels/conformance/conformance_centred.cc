@@ -65,7 +65,12 @@ std::vector<Case> cases(DataType dtype) {
             around_a_mean(make_case("less than a block", shape(1, 20, 1, 1, 64, 32, 2), dtype, 13), 5, 3),
             around_a_mean(make_varlen_case("packed", shape(5, 0, 2, 1, 64, 32, 4), {1, 32, 200, 33, 500},
                                            {1, 32, 200, 33, 500}, dtype, 14),
-                          5, 4)};
+                          5, 4),
+            around_a_mean(make_case("odd width and block", shape(1, 120, 4, 2, 40, 9, 4), dtype, 15), 5, 5),
+            around_a_mean(make_case("wide, three heads", shape(1, 700, 3, 3, 200, 130, 3), dtype, 16), 5, 6),
+            around_a_mean(make_case("large blocks", shape(1, 2500, 1, 1, 64, 1024, 2), dtype, 17), 5, 7),
+            // More than the thread blocks that take turns on a GPU.
+            around_a_mean(make_case("blocks of one key", shape(1, 4500, 1, 1, 8, 1, 6), dtype, 18), 5, 8)};
 }
 
 /// Rows of two selections that are different sets.
