@@ -138,7 +138,7 @@ def _whole(name: str, value: Number, least: int) -> int:
 
 def _check_names(settings: Mapping[str, Any]) -> None:
     """Those of theory that say which points; a sampler's results are kept by the caller."""
-    known = [name for name in names_of("theory") if name not in ("out", "force", "solve", "wanted_hit", "threads")]
+    known = [name for name in names_of("theory") if name not in ("out", "force", "solve", "wanted_hit", "shared_mean", "threads")]
     for name in settings:
         if name not in known:
             all_names = [*known, "trials", "max_misses", "batch", "seed", "confidence", "progress"]

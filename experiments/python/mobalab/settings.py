@@ -97,6 +97,8 @@ class TheorySettings(GridSettings, NeedleSettings, TextSettings, OutputSettings,
     solve: str
     """head-dim, block-size, topk or mu-signal: which value reaches wanted_hit"""
     wanted_hit: Number
+    shared_mean: Numbers
+    """common mean of all keys, in spreads: adds what rounding of centroids changes"""
 
 
 class StopSettings(TypedDict, total=False):
@@ -141,6 +143,8 @@ class ValidateSettings(RouteSettings, TraceSettings, total=False):
     """probability of a false disagreement, over all comparisons"""
     traces: Paths
     """traces of a model instead of planted needles"""
+    shared_mean: Number
+    """common mean of all keys, in spreads: compares what rounding of centroids changes"""
 
 
 class MeasureSettings(TraceSettings, RunSettings, ResumableSettings, total=False):
