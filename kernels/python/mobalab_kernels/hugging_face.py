@@ -82,6 +82,9 @@ def _mask(
     """What transformers calls once a forward pass: None where all keys are tokens, queries the last."""
     if cache_position is not None:  # before version 5
         q_length, q_offset = cache_position.shape[0], cache_position[0]
+    if int(kv_offset) > 0:  # a sliding cache hands on the last tokens alone, and attention cannot tell
+        dropped = f"has dropped the first {int(kv_offset)} tokens"
+        raise invalid("sliding_window", dropped, "attention to all tokens before", "a cache that keeps them")
     plain = mask_function is causal_mask_function
     if plain and attention_mask is None and isinstance(q_offset, int) and q_offset + q_length == kv_offset + kv_length:
         return None

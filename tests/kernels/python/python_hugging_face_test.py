@@ -197,6 +197,11 @@ class Models:
         with self.assertRaisesRegex(ValueError, "layer 0 has a sliding window of 50 tokens"):
             self.model(kind="Mistral", sliding_window=50)(ids)
 
+    def test_windows_that_are_passed_in_decoding_are_refused(self):
+        model, ids = self.model(kind="Mistral", sliding_window=50), self.text(1, 40)
+        with self.assertRaisesRegex(ValueError, "sliding.window"):
+            model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)
+
     def test_what_is_refused(self):
         ids = self.text()
         with self.assertRaisesRegex(ValueError, "dropout = 0.5: must be 0"):
