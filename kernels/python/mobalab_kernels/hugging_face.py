@@ -56,6 +56,7 @@ def register(
         "fp32_centroids": _arguments.flag("fp32_centroids", fp32_centroids),
         "centred_centroids": _arguments.flag("centred_centroids", centred_centroids),
     }
+    _arguments.kept_as(fp32_centroids=fp32_centroids, centred_centroids=centred_centroids)
 
     def attend(module, query, key, value, attention_mask, **settings):
         return _attend(module, query, key, value, attention_mask, options, settings), None
@@ -105,8 +106,6 @@ def _mask(
 class _Places:
     """Where the tokens of a mask are, read from it once."""
 
-    last = None  # (mask, its _Places): every layer of a pass gets the same one
-
     def __init__(self, mask):
         on_host = mask.cpu()
         self.other = bool((on_host & _OTHER).any())
@@ -127,9 +126,11 @@ class _Places:
 
     @classmethod
     def of(cls, mask):
-        if cls.last is None or cls.last[0] is not mask:
-            cls.last = (mask, cls(mask))
-        return cls.last[1]
+        """Kept on the mask, which every layer of a pass gets: threads share nothing, and both are freed together."""
+        places = getattr(mask, "_mobalab_places", None)
+        if places is None:
+            places = mask._mobalab_places = cls(mask)
+        return places
 
 
 # ---------------------------------------------------------------------------------------------------------- attention
