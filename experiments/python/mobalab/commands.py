@@ -16,7 +16,7 @@ from mobalab.program import Program
 from mobalab.progress import Progress, display_of
 from mobalab.routers import Router, RouterServer
 from mobalab.settings import (MeasureSettings, Paths, RouteSettings, SimulateSettings, TheorySettings, ValidateSettings,
-                              flags, paths_of)
+                              flags, path_of)
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,6 @@ def command_words(command: str, points: Points, settings: Mapping[str, Any],
     rows, out = asked.pop("points", None), asked.pop("out", None)
     if out is None and (asked.get("force") or asked.get("resume")):
         raise MobalabError("force, resume: are about a results file; name it with out")
-    path = FilePath(folder / "results.h5" if out is None else paths_of("out", out)[0])
+    path = FilePath(folder / "results.h5" if out is None else path_of("out", out))
     words = [command, *flags(command, asked), f"--out={path}", "--json-progress"]
     return words if rows is None else [*words, f"--points={rows}"], path

@@ -51,6 +51,7 @@ def sample(sampler: Sampler, points: Points = None, *, trials: Number = 100_000,
     if not callable(sampler):
         raise MobalabError(f"sampler = {sampler!r}: must be a function of point, trials and random")
     _check_names(settings)
+    intervals([Statistics(0, 0)], confidence)  # a confidence that cannot be is said before all trials are drawn
     found = theory(points, progress=False, **settings)
     rows = [{str(name): value for name, value in row.items()}
             for row in found.reset_coords(drop=True).to_dataframe().to_dict("records")]

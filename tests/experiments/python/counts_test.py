@@ -128,6 +128,9 @@ class Adding(unittest.TestCase):
         self.assertIn("a dataset is no results file", error_of(mobalab.combine, run, run))
         self.assertIn("name at least two results files", error_of(mobalab.combine))
         self.assertIn("no.h5", error_of(mobalab.combine, "no.h5", "none.h5"))
+        for files in ({"out": ["a.h5", "b.h5"]}, {"out": []}):
+            self.assertIn("must be one path", error_of(mobalab.combine, "no.h5", "none.h5", **files))
+        self.assertIn("force = 'no': is a switch", error_of(mobalab.combine, "no.h5", "none.h5", out="a.h5", force="no"))
         self.assertIn("name it with out", error_of(mobalab.combine, "no.h5", "none.h5", force=True))
 
 

@@ -108,7 +108,7 @@ class Samplers(unittest.TestCase):
         self.assertRegex(error_of(fair, seed=True), "seed = True: must be")
         self.assertRegex(error_of(fair, trails=5), "trails is no argument of sample; nearest valid: trials")
         self.assertRegex(error_of(fair, topk=500), "^topk = 500 .*nearest valid: 128$")
-        self.assertRegex(error_of(fair, confidence=2), "confidence = 2")
+        self.assertRegex(error_of(lambda *_: 1 / 0, confidence=2), "confidence = 2")  # before anything is drawn
         with self.assertRaises(ZeroDivisionError):
             mobalab.sample(lambda *_: 1 / 0)
 
