@@ -14,7 +14,7 @@ from mobalab.errors import MobalabError
 from mobalab.points import Points, settings_of
 from mobalab.program import Program
 from mobalab.progress import Progress, display_of
-from mobalab.routers import Router, RouterServer
+from mobalab.routers import Router, RouterServer, is_nameless, name_of
 from mobalab.settings import (MeasureSettings, Paths, RouteSettings, SimulateSettings, TheorySettings, ValidateSettings,
                               flags, path_of)
 
@@ -117,6 +117,9 @@ def _run(command: str, points: Points, progress: Progress, settings: Mapping[str
          router: Optional[Router] = None) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="mobalab-") as folder:
         words, out = command_words(command, points, settings, FilePath(folder))
+        if "--resume" in words and router is not None and is_nameless(name_of(router)):
+            raise MobalabError(f"resume = True: the router {name_of(router)} has no name that tells it from another one; define it "
+                               "with def, or begin anew")
         server = None if router is None else RouterServer(router)
         with Program(words if server is None else [*words, f"--router={server.path}"], server) as program, closing(display_of(command, progress)) as display:
             for event in program.events():

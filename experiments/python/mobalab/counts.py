@@ -13,6 +13,7 @@ import xarray as xr
 import mobalab._notebooks_export  # noqa: F401
 from mobalab.errors import MobalabError
 from mobalab.program import output_of
+from mobalab.routers import is_nameless
 from mobalab.settings import Number, word_of
 from notebooks_export.axes import AXES, number
 
@@ -102,6 +103,9 @@ class Statistics:
 
 
 def _refuse_other_point(one: Statistics, other: Statistics) -> None:
+    method = str(one.point.get("method", ""))
+    if method.startswith("sampler ") and is_nameless(method):
+        raise MobalabError(f"method = {method}: has no name that tells it from another sampler; define it with def")
     if one.identity != other.identity:
         a, b = one.point, other.point
         name = next(name for name in (*a, *b) if a.get(name) != b.get(name))
