@@ -42,8 +42,8 @@ def sample(sampler: Sampler, points: Points = None, *, trials: Number = 100_000,
 
     `points` and keyword arguments are those of theory(). A point stops after `trials`, or at the end of the batch that brings
     it to `max_misses` (0: not a rule). Point and seed alone decide what is drawn: a point of a grid has the counts it has
-    alone. `statistics(dataset)` add with other seeds' of the same sampler (one with a name: no lambda), `plot` draws it. What the sampler raises is
-    raised here; Raises MobalabError for counts that cannot be.
+    alone. `statistics(dataset)` add with other seeds' of the same sampler (one with a name: no lambda), `plot` draws
+    it. What the sampler raises is raised here; Raises MobalabError for counts that cannot be.
     """
     rules = _Rules(*(_whole(name, value, least) for name, value, least in (
         ("trials", trials, 1), ("max_misses", max_misses, 0), ("batch", batch, 1))))

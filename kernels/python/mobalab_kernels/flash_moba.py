@@ -81,7 +81,8 @@ def flash_moba_attn_varlen_func(
 ):
     """Attention over the blocks that column lists name (see flash_topk_varlen_func); differentiable in q, k and v.
 
-    lg_block_n: keys of a block. softmax_scale: None for head_dim ** -0.5. causal must be given as True; dropout_p and
+    lg_block_n: keys of a block. softmax_scale: in [1e-30, 1e30], on CUDA devices at most 65,536, with NaN where scaled
+    scores reach 2^30; None for head_dim ** -0.5. causal must be given as True; dropout_p and
     softcap must be 0, alibi_slopes None. Returns out like q, or with return_attn_probs=True (out, lse float32 [heads,
     total_q], an empty tensor): probabilities are never made.
     """
