@@ -220,6 +220,21 @@ class Models:
         gc.collect()
         self.assertEqual((len(reads), [alive() for alive in masks]), (1, [None]))
 
+    def test_centred_centroids_are_taken(self):
+        """Keys in 16 bits whose mean is 50 spreads: other blocks are chosen than by plain centroids."""
+        g = torch.Generator().manual_seed(SEED)
+        q, k = (torch.randn(1, heads, 512, 32, generator=g) for heads in (4, 2))
+        q, k = (x.to(self.device, torch.float16) for x in (q, k + 50 * torch.randn(2, 1, 32, generator=g)))
+        hugging_face.register(BLOCK, TOPK, name="mobalab_centred", centred_centroids=True)
+        attend = transformers.AttentionInterface()["mobalab_centred"]
+        out, _ = attend(torch.nn.Module(), q, k, q[:, :2], None)
+        plain, centred = (
+            mk.moba_attention(*(x.transpose(1, 2) for x in (q, k, q[:, :2])), BLOCK, TOPK, centred_centroids=centred)
+            for centred in (False, True)
+        )
+        self.assertTrue(torch.equal(out, centred))
+        self.assertFalse(torch.equal(plain, centred))
+
     def test_what_is_refused(self):
         ids = self.text()
         with self.assertRaisesRegex(ValueError, "dropout = 0.5: must be 0"):
