@@ -66,6 +66,7 @@ AXES = (
     Axis("query_mean", "query_mean", "cosine of query and keys' mean", plain=0.0),
     Axis("effective_dim", "d_eff", "effective dimension of the keys", plain=0.0),
     Axis("sink", "sink", "sink", plain=0.0),
+    Axis("shared_mean", "shared_mean", "common mean of the keys (spreads)", plain=0.0),
     Axis("key_conv", "W", "width of the key convolution", plain=0),
     Axis("key_conv_tap", "tap", "weight of the key convolution", plain=1.0, unused_if=("key_conv", 0)),
     Axis("key_conv_activation", "activation", "activation of the key convolution", text=True, plain="silu",

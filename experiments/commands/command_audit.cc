@@ -66,7 +66,7 @@ std::vector<std::string> neighbours() {
 int run_audit(const Arguments& arguments, Terminal& terminal) {
     if (arguments.text("subject").empty()) {
         throw analysis::InputError(
-            "no subject: name ours, flash_moba or MODULE:NAME, as in mobalab audit my_router:route");
+            "no subject: name ours, ours_centred, flash_moba or MODULE:NAME, as in mobalab audit my_router:route");
     }
     const StopAdvice advice("each file in " + arguments.text("out") + " is whole, the old one or the new one");
     std::vector<std::string> words = {"-c", launcher};
@@ -105,7 +105,7 @@ Subcommand audit_command() {
         "\n"
         "Runs Python with NumPy, and with torch for --arrays torch; the environment variable MOBALAB_PYTHON names one "
         "other than the one found when mobalab was built.",
-        {{"subject", "NAME", "", "ours, flash_moba or MODULE:NAME; may be given without the flag's name"},
+        {{"subject", "NAME", "", "ours, ours_centred, flash_moba or MODULE:NAME; may be given without the flag's name"},
          {"out", "DIR", "audit", "folder to write; made when missing, files of the same name are replaced"},
          {"replay", "FILE", "", "run one input again that an audit wrote; writes nothing"},
          {"only", "CHECKS", "", "checks to run, such as top-k,repeats; without it all"},

@@ -4,6 +4,15 @@ The program `mobalab` computes; here are its commands as functions with xarray d
 this package.
 """
 
+import importlib
+
+for _name in ("h5py", "numpy", "pandas", "xarray"):
+    try:
+        importlib.import_module(_name)
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError(f"mobalab needs {missing.name}: pip install 'mobalab[experiments]', or the Debian package "
+                                  f"python3-{missing.name}", name=missing.name) from missing
+
 from mobalab.combining import Combination, combine
 from mobalab.commands import Measurement, Validation, measure, route, simulate, theory, validate
 from mobalab.counts import Interval, Statistics, Stream, intervals, statistics

@@ -10,7 +10,7 @@ import xarray as xr
 from mobalab.datasets import open_results
 from mobalab.errors import MobalabError
 from mobalab.program import Program
-from mobalab.settings import Number, Path, paths_of, word_of
+from mobalab.settings import Number, Path, path_of, paths_of, switch, word_of
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ def combine(*files: Path, confidence: Optional[Number] = None, out: Optional[Pat
     if datasets:
         raise MobalabError("files: a dataset is no results file; name files that simulate(..., out=...) wrote, or add "
                            "statistics(dataset)")
-    if out is None and force:
+    if switch("force", force) and out is None:
         raise MobalabError("force: is about a results file; name it with out")
     with tempfile.TemporaryDirectory(prefix="mobalab-") as folder:
-        path = FilePath(folder) / "results.h5" if out is None else FilePath(paths_of("out", out)[0])
+        path = FilePath(folder) / "results.h5" if out is None else FilePath(path_of("out", out))
         words = ["combine", *(f"./{name}" if name.startswith("-") else name for file in files
                               for name in paths_of("files", file)), f"--out={path}"]
         words += [] if confidence is None else [f"--confidence={word_of('confidence', confidence)}"]

@@ -14,9 +14,9 @@ from mobalab.errors import MobalabError
 from mobalab.points import Points, settings_of
 from mobalab.program import Program
 from mobalab.progress import Progress, display_of
-from mobalab.routers import Router, RouterServer
+from mobalab.routers import Router, RouterServer, is_nameless, name_of
 from mobalab.settings import (MeasureSettings, Paths, RouteSettings, SimulateSettings, TheorySettings, ValidateSettings,
-                              flags, paths_of)
+                              flags, path_of)
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,9 @@ def _run(command: str, points: Points, progress: Progress, settings: Mapping[str
          router: Optional[Router] = None) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="mobalab-") as folder:
         words, out = command_words(command, points, settings, FilePath(folder))
+        if "--resume" in words and router is not None and is_nameless(name_of(router)):
+            raise MobalabError(f"resume = True: the router {name_of(router)} has no name that tells it from another one; define it "
+                               "with def, or begin anew")
         server = None if router is None else RouterServer(router)
         with Program(words if server is None else [*words, f"--router={server.path}"], server) as program, closing(display_of(command, progress)) as display:
             for event in program.events():
@@ -134,6 +137,6 @@ def command_words(command: str, points: Points, settings: Mapping[str, Any],
     rows, out = asked.pop("points", None), asked.pop("out", None)
     if out is None and (asked.get("force") or asked.get("resume")):
         raise MobalabError("force, resume: are about a results file; name it with out")
-    path = FilePath(folder / "results.h5" if out is None else paths_of("out", out)[0])
+    path = FilePath(folder / "results.h5" if out is None else path_of("out", out))
     words = [command, *flags(command, asked), f"--out={path}", "--json-progress"]
     return words if rows is None else [*words, f"--points={rows}"], path

@@ -13,6 +13,7 @@ import xarray as xr
 import mobalab._notebooks_export  # noqa: F401
 from mobalab.errors import MobalabError
 from mobalab.program import output_of
+from mobalab.routers import is_nameless
 from mobalab.settings import Number, word_of
 from notebooks_export.axes import AXES, number
 
@@ -45,7 +46,7 @@ class Stream(NamedTuple):
 class Statistics:
     """Misses of independent trials of one routing point.
 
-    `identity` is the point and how it was drawn, in a fixed order, without what is plain (empty: anonymous counts);
+    `identity` is the point and how it was drawn, sorted by name, without what is plain (empty: anonymous counts);
     `streams` say which trials these are, so that none is added twice (empty: not known). `a + b` and `sum(...)` add
     counts; they raise MobalabError for different points and for the trials of a seed that come twice.
     """
@@ -64,6 +65,7 @@ class Statistics:
                 raise MobalabError(f"{name} = {value!r}: must be a whole number") from None
             if value < 0:
                 raise MobalabError(f"{name} = {value}: must be at least 0; nearest valid: 0")
+        object.__setattr__(self, "identity", tuple(sorted(self.identity, key=lambda pair: pair[0])))
         if self.misses > self.trials:
             raise MobalabError(f"misses = {self.misses}: must be at most the {self.trials} trials; nearest valid choice: {self.trials}")
         if self.streams and (self.trials, self.misses) != (sum(stream.trials for stream in self.streams),
@@ -101,6 +103,9 @@ class Statistics:
 
 
 def _refuse_other_point(one: Statistics, other: Statistics) -> None:
+    method = str(one.point.get("method", ""))
+    if method.startswith("sampler ") and is_nameless(method):
+        raise MobalabError(f"method = {method}: has no name that tells it from another sampler; define it with def")
     if one.identity != other.identity:
         a, b = one.point, other.point
         name = next(name for name in (*a, *b) if a.get(name) != b.get(name))
@@ -139,15 +144,28 @@ def statistics(dataset: xr.Dataset) -> list[Statistics]:
 
 
 def rules_of(settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Stop rules that look at counts, by flag, those that are rules; numbers as they are written by `number`."""
-    written = ((rule, number(_value_of(settings.get(rule) or 0))) for rule in RULES_ON_COUNTS)
-    return tuple((rule, text) for rule, text in written if text != "0")
+    """Stop rules that look at counts, by flag, those that are rules. `settings` by flag or keyword argument. Raises
+    MobalabError."""
+    named = {name.replace("_", "-"): value for name, value in settings.items()}
+    values = ((rule, _value_of(rule, named.get(rule))) for rule in RULES_ON_COUNTS)
+    return tuple((rule, _written(rule, value)) for rule, value in values if value != 0)
 
 
-def _value_of(value: Any) -> float:
+def _written(rule: str, value: float) -> str:
+    """As figures write it, or with every digit where that is another number: different rules are never one."""
+    text = number(value)
+    return text if _value_of(rule, text) == value else repr(value)
+
+
+def _value_of(rule: str, value: Any) -> float:
+    if value is None:
+        return 0.0
     text = str(value)
     scale = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:], 1)
-    return float(text[:-1] if scale > 1 else text) * scale
+    try:
+        return float(text[:-1] if scale > 1 else text) * scale
+    except ValueError:
+        raise MobalabError(f"{rule.replace('-', '_')} = {value!r}: must be a number, such as 1000 or 8K") from None
 
 
 def statistics_of_row(row: Mapping[str, Any], rules: tuple[tuple[str, str], ...]) -> Statistics:

@@ -55,16 +55,17 @@ def iter_simulate(points: Points = None, *, progress: Progress = False,
     """
     with tempfile.TemporaryDirectory(prefix="mobalab-") as folder:
         words, out = command_words("simulate", points, settings, FilePath(folder))
+        asked = {**settings, **points} if isinstance(points, Mapping) else settings
         with Program(words) as program, closing(display_of("simulate", progress)) as display:
             rows: list[dict[str, Any]] = []
             counted: list[Optional[Statistics]] = []
-            rules = rules_of({name.replace("_", "-"): value for name, value in settings.items()})
+            rules: tuple[tuple[str, str], ...] = ()
             live = LiveStatistics(0.0, "", 0.0, None, (), ())
             changed: set[int] = set()
             for event in program.events():
                 display.update(event)
                 if "rows" in event:
-                    rows = event["rows"]
+                    rows, rules = event["rows"], rules_of(asked)  # the program has taken the settings: its errors come first
                     counted = [_counted(row, rules) for row in rows]
                     continue
                 place = event["point"]

@@ -14,10 +14,7 @@ from mobalab.commands import Measurement, Validation
 from mobalab.datasets import open_results, provenance_of
 from mobalab.errors import MobalabError, nearest_hint
 from mobalab.settings import Numbers, Path, Words, text_of
-from notebooks_export import style
-from notebooks_export.figures import FIGURES, draw_all
 from notebooks_export.results import OTHER_TABLES, POINT_TABLES, ExportError, results_of
-from notebooks_export.study import file_labels, study_of
 
 Result = Union[Path, xr.Dataset, Validation, Measurement, Combination]
 Filter = Union[str, Mapping[str, Union[Numbers, Words]], None]
@@ -37,9 +34,13 @@ class Plot:
 
     def png(self) -> bytes:
         """The bytes that `mobalab export` writes."""
+        from notebooks_export import style  # matplotlib: only who draws needs it
+
         return bytes(style.png_bytes(self.figure))
 
     def svg(self) -> bytes:
+        from notebooks_export import style
+
         return bytes(style.svg_bytes(self.figure))
 
     def _repr_png_(self) -> bytes:
@@ -56,6 +57,8 @@ def plot(*results: Result, x: Optional[str] = None, colour: Optional[str] = None
     if figure is None:
         return next(iter(drawn.values()))
     if figure not in drawn:
+        from notebooks_export.figures import FIGURES
+
         hint = nearest_hint(figure, list(drawn))
         known = any(figure == spec.name for spec in FIGURES)
         raise MobalabError(f"figure = {figure}: {'cannot be drawn of these results' if known else 'is no figure'}; there are "
@@ -75,6 +78,12 @@ def figures(*results: Result, x: Optional[str] = None, colour: Optional[str] = N
     if not results:
         raise MobalabError("results: give a dataset or the path of a results file")
     try:
+        from notebooks_export.figures import draw_all  # imports matplotlib, which nothing else needs
+        from notebooks_export.study import study_of
+    except ModuleNotFoundError as missing:
+        raise MobalabError(f"figures need {missing.name}: pip install 'mobalab[experiments]', or the Debian package "
+                           f"python3-{missing.name}") from missing
+    try:
         labels = _labels(results)
         files = [_in_memory(result, label) for result, label in zip(results, labels)]
         study = study_of(files, labels, x=x, colour=colour, panels=panels, where=_conditions(filter))
@@ -88,6 +97,8 @@ def figures(*results: Result, x: Optional[str] = None, colour: Optional[str] = N
 
 def _labels(results: "tuple[Result, ...]") -> list[str]:
     """Files as `export` calls them; others by their command, numbered where one comes twice."""
+    from notebooks_export.study import file_labels
+
     paths = [os.fspath(result) for result in results if isinstance(result, (str, os.PathLike))]
     of_paths = iter(file_labels(paths))
     words = [next(of_paths) if isinstance(result, (str, os.PathLike)) else _tables(result)[0] for result in results]

@@ -61,11 +61,17 @@ class Program:
         self._rest = b""
         self._errors: list[str] = []
         self._stdout = tempfile.TemporaryFile()
+        program = ""
         try:
+            program = find_program()
             # In a session of its own a Ctrl-C of the terminal reaches Python alone, which passes it on once: the program
             # takes a second signal as an order to die at once.
-            self._process = subprocess.Popen([find_program(), *arguments], stdin=subprocess.DEVNULL, stdout=self._stdout,
+            self._process = subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, stdout=self._stdout,
                                              stderr=subprocess.PIPE, start_new_session=True)
+        except OSError as failed:
+            self._close()
+            raise MobalabError(f"{program}: cannot be started ({failed.strerror}); name the file mobalab in MOBALAB_PROGRAM, "
+                               "or unset it") from failed
         except BaseException:
             self._close()
             raise
@@ -74,11 +80,13 @@ class Program:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self._process.poll() is None:
-            self._stop(signal.SIGINT if kind is KeyboardInterrupt else signal.SIGTERM)
-        if self._process.stderr is not None:
-            self._process.stderr.close()
-        self._close()
+        try:
+            if self._process.poll() is None:
+                self._stop(signal.SIGINT if kind is KeyboardInterrupt else signal.SIGTERM)
+        finally:
+            if self._process.stderr is not None:
+                self._process.stderr.close()
+            self._close()
 
     def _close(self) -> None:
         self._stdout.close()

@@ -4,6 +4,7 @@ experiments/probe/socket_router.h is the protocol. The tensors are those that `m
 seed, bit for bit.
 """
 
+import hashlib
 import os
 import selectors
 import socket
@@ -36,10 +37,24 @@ LONGEST_PATH = 100
 """Of a socket; the operating system's limit is a little above."""
 
 
+NAMELESS = ("<lambda>", "functools.partial")
+
+
 def name_of(function: Callable[..., Any]) -> str:
-    """What results call it: module and name."""
+    """What results call it: module and name; of what has more bytes than the program takes the first ones and a hash of all,
+    so that two functions that differ do not share one."""
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', None) or type(function).__module__}.{name}".replace("\n", " ")[:LONGEST_NAME // 4]
+    whole = f"{getattr(function, '__module__', None) or type(function).__module__}.{name}".replace("\n", " ")
+    written = whole.encode("utf-8", "replace")
+    if len(written) <= LONGEST_NAME:
+        return whole
+    end = f" {hashlib.sha256(written).hexdigest()[:16]}{' <lambda>' if '<lambda>' in whole else ''}"
+    return written[:LONGEST_NAME - len(end)].decode("utf-8", "ignore") + end
+
+
+def is_nameless(name: str) -> bool:
+    """Whether another function may have this name (of name_of) as well: then nothing is added or resumed by it."""
+    return any(word in name for word in NAMELESS)
 
 
 class RouterServer:

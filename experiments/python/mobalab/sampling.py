@@ -42,8 +42,8 @@ def sample(sampler: Sampler, points: Points = None, *, trials: Number = 100_000,
 
     `points` and keyword arguments are those of theory(). A point stops after `trials`, or at the end of the batch that brings
     it to `max_misses` (0: not a rule). Point and seed alone decide what is drawn: a point of a grid has the counts it has
-    alone. `statistics(dataset)` add with other seeds' of the same sampler, `plot` draws it. What the sampler raises is
-    raised here; Raises MobalabError for counts that cannot be.
+    alone. `statistics(dataset)` add with other seeds' of the same sampler (one with a name: no lambda), `plot` draws
+    it. What the sampler raises is raised here; Raises MobalabError for counts that cannot be.
     """
     rules = _Rules(*(_whole(name, value, least) for name, value, least in (
         ("trials", trials, 1), ("max_misses", max_misses, 0), ("batch", batch, 1))))
@@ -51,6 +51,7 @@ def sample(sampler: Sampler, points: Points = None, *, trials: Number = 100_000,
     if not callable(sampler):
         raise MobalabError(f"sampler = {sampler!r}: must be a function of point, trials and random")
     _check_names(settings)
+    intervals([Statistics(0, 0)], confidence)  # a confidence that cannot be is said before all trials are drawn
     found = theory(points, progress=False, **settings)
     rows = [{str(name): value for name, value in row.items()}
             for row in found.reset_coords(drop=True).to_dataframe().to_dict("records")]
@@ -138,7 +139,7 @@ def _whole(name: str, value: Number, least: int) -> int:
 
 def _check_names(settings: Mapping[str, Any]) -> None:
     """Those of theory that say which points; a sampler's results are kept by the caller."""
-    known = [name for name in names_of("theory") if name not in ("out", "force", "solve", "wanted_hit", "threads")]
+    known = [name for name in names_of("theory") if name not in ("out", "force", "solve", "wanted_hit", "shared_mean", "threads")]
     for name in settings:
         if name not in known:
             all_names = [*known, "trials", "max_misses", "batch", "seed", "confidence", "progress"]

@@ -97,6 +97,8 @@ class TheorySettings(GridSettings, NeedleSettings, TextSettings, OutputSettings,
     solve: str
     """head-dim, block-size, topk or mu-signal: which value reaches wanted_hit"""
     wanted_hit: Number
+    shared_mean: Numbers
+    """common mean of all keys, in spreads: adds what rounding of centroids changes"""
 
 
 class StopSettings(TypedDict, total=False):
@@ -141,6 +143,8 @@ class ValidateSettings(RouteSettings, TraceSettings, total=False):
     """probability of a false disagreement, over all comparisons"""
     traces: Paths
     """traces of a model instead of planted needles"""
+    shared_mean: Number
+    """common mean of all keys, in spreads: compares what rounding of centroids changes"""
 
 
 class MeasureSettings(TraceSettings, RunSettings, ResumableSettings, total=False):
@@ -189,7 +193,7 @@ def flags(command: str, settings: Mapping[str, Any]) -> list[str]:
         if value is None:
             continue
         if kinds[name] is bool:
-            words += [flag] if _switch(name, value) else []
+            words += [flag] if switch(name, value) else []
         elif name == "traces":
             words += [f"./{path}" if path.startswith("-") else path for path in paths_of(name, value)]
         else:
@@ -197,7 +201,8 @@ def flags(command: str, settings: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _switch(name: str, value: Any) -> bool:
+def switch(name: str, value: Any) -> bool:
+    """True or False, and nothing that is only like them. Raises MobalabError."""
     if not isinstance(value, (bool, np.bool_)):
         raise MobalabError(f"{name} = {value!r}: is a switch, True or False; nearest valid: {bool(value)}")
     return bool(value)
@@ -236,3 +241,10 @@ def paths_of(name: str, value: Any) -> list[str]:
     if not paths or not all(isinstance(path, (str, os.PathLike)) for path in paths):
         raise MobalabError(f"{name} = {value!r}: must be a path or a list of paths")
     return [os.fspath(path) for path in paths]
+
+
+def path_of(name: str, value: Any) -> str:
+    """One path. Raises MobalabError."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise MobalabError(f"{name} = {value!r}: must be one path")
+    return os.fspath(value)

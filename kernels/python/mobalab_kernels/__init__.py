@@ -18,9 +18,9 @@ What all functions share:
   CUDA devices with rows at multiples of 16 bytes. Negative strides are refused. selection, lse, weight and cu_seqlens
   must be contiguous. Inputs may be read-only; outputs are new arrays.
 - Arguments of a call are all NumPy arrays or all torch tensors on one device, of one dtype: float32, bfloat16 or
-  float16. CUDA tensors run on the CUDA backend (Hopper; 16-bit dtypes, head_dim a multiple of 8 up to 256, block_size up
-  to 16384, topk up to 64), on torch's current stream of their device, others on the CPU backend; outputs and workspace
-  come from torch (so its caching allocator owns them) or NumPy.
+  float16. CUDA tensors run on the CUDA backend (Hopper; 16-bit dtypes, head_dim a multiple of 8 up to 256, with scorer
+  "quest" up to 128, block_size up to 16384, 65,536 blocks a sequence, topk up to 64), on torch's current stream of their
+  device, others on the CPU backend; outputs and workspace come from torch (so its caching allocator owns them) or NumPy.
 - topk counts the query's own block; the number of blocks or more means all of them.
 - scorer says how a query scores a block: "mean" (of its keys, MoBA's own), "quest" (an upper bound from the largest and
   smallest key of each channel), "max" (the largest of each channel), "submean-R" (the best of R equal parts of the
@@ -32,12 +32,14 @@ What all functions share:
 - keep_first=True keeps block 0 of its sequence in every row that has it as a candidate, whatever its score: it counts
   as one of the topk (of at least 2) and stands first in the selection. Trained models give their first tokens much of
   the attention.
-- scale is that of q . key in the softmax, None for head_dim ** -0.5; routing does not look at it.
+- scale is that of q . key in the softmax, None for head_dim ** -0.5; routing does not look at it. CUDA devices take at
+  most 65,536, and give NaN where scaled scores reach 2^30.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.
 - threads: CPU threads, 0 for all.
-- moba_attention alone is differentiable, and alone needs torch 2.4 or later: torch.compile, CUDA graphs, checkpoints
-  and torch.func take it. The others refuse tensors that require grad while autograd records, and break a compiled
-  graph.
+- moba_attention is differentiable, and so is what is made of it: MobaAttention, the attention functions of
+  mobalab_kernels.flash_moba, the one that mobalab_kernels.hugging_face registers. They alone need torch 2.4 or later;
+  torch.compile, CUDA graphs, checkpoints and torch.func take them. All other functions refuse tensors that require grad
+  while autograd records, and break a compiled graph.
 
 Errors are mobalab_kernels.Error; those about a value are ValueErrors as well, those about a kind or dtype TypeErrors.
 """

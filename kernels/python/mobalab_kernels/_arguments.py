@@ -69,6 +69,7 @@ FUNCTIONS = {
 _INTEGERS = {  # least, most
     "block_size": (1, MAX_EXTENT),
     "topk": (1, INT64_MAX),
+    "conv_width": (0, 8),
     "keys": (0, MAX_EXTENT),
     "scorer_seed": (0, UINT64_MAX),
     "threads": (0, MAX_THREADS),

@@ -353,7 +353,8 @@ def attention_forward(
 
     q, k: as in route(); v: like k. selection: int32 [heads_q, tokens_q, routed], contiguous, each row a set: the order
     is free, a block named twice counts once, entries that are no candidates of their row are ignored.
-    scale: of q . key in the softmax, a number in [1e-30, 1e30]; None: head_dim ** -0.5.
+    scale: of q . key in the softmax, a number in [1e-30, 1e30]; None: head_dim ** -0.5. CUDA devices take at most
+    65,536, and give NaN where scaled scores reach 2^30.
     Returns (out like q, lse float32 [heads_q, tokens_q]): lse is the natural logarithm of the sum of exponentials, +inf
     (and out 0) for a row that sees no key. Not differentiable: see attention_backward and moba_attention.
     """

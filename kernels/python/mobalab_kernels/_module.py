@@ -19,7 +19,7 @@ class MobaAttention(nn.Module):
     Parameters: qkv and out (nn.Linear), conv_weight ([heads_k, head_dim, conv_width], or None). The convolution starts
     at 0, where it changes nothing.
 
-    Raises what moba_attention raises; ValueError where heads do not divide.
+    Raises what moba_attention raises, of numbers and flags when it is made; ValueError where heads do not divide.
     """
 
     def __init__(
@@ -53,11 +53,13 @@ class MobaAttention(nn.Module):
             raise invalid_type(unknown[0], "is no argument of MobaAttention", f"one of {', '.join(known)}", known[0])
         self.heads, self.heads_k, self.head_dim = heads, heads_k, _arguments.positive("head_dim", head_dim)
         self.block_size, self.topk, self.options = block_size, topk, options
+        _check_options(block_size, topk, head_dim, options)
         rows = (heads + 2 * heads_k) * head_dim
         self.qkv = nn.Linear(width, rows, bias=bias, device=device, dtype=dtype)
         self.out = nn.Linear(heads * head_dim, width, bias=bias, device=device, dtype=dtype)
-        if conv_width:
-            shape = (heads_k, head_dim, _arguments.positive("conv_width", conv_width))
+        conv_width = _arguments.integer("conv_width", conv_width)
+        if conv_width > 0:
+            shape = (heads_k, head_dim, conv_width)
             self.conv_weight = nn.Parameter(torch.zeros(shape, device=device, dtype=torch.float32))
         else:
             self.register_parameter("conv_weight", None)
@@ -92,3 +94,16 @@ class MobaAttention(nn.Module):
             f"heads={self.heads}, heads_k={self.heads_k}, head_dim={self.head_dim}, block_size={self.block_size}, "
             f"topk={self.topk}{options}"
         )
+
+
+def _check_options(block_size, topk, head_dim, options):
+    """What moba_attention would refuse at the first call."""
+    _arguments.integer("block_size", block_size)
+    _arguments.integer("topk", topk)
+    for name in ("threads", "scorer_seed"):
+        _arguments.integer(name, options.get(name, 0))
+    _arguments.softmax_scale("scale", options.get("scale"), head_dim)
+    if "scorer" in options:  # which the library is asked about
+        _arguments.scorer("scorer", options["scorer"])
+    _arguments.flag("keep_first", options.get("keep_first", False))
+    _arguments.kept_as(**{name: options.get(name, False) for name in ("fp32_centroids", "centred_centroids")})

@@ -16,7 +16,7 @@ lengths of the longest sequences, and on CUDA devices the contents of cu_seqlens
 
 import torch
 
-from . import _arguments, _moba_attention, _operators
+from . import _arguments, _functions, _moba_attention, _operators, _torch_arrays
 from ._errors import invalid, invalid_type
 
 __all__ = ["flash_moba_attn_varlen_func", "flash_moba_varlen_func", "flash_topk_varlen_func"]
@@ -81,10 +81,12 @@ def flash_moba_attn_varlen_func(
 ):
     """Attention over the blocks that column lists name (see flash_topk_varlen_func); differentiable in q, k and v.
 
-    lg_block_n: keys of a block. softmax_scale: None for head_dim ** -0.5. causal must be given as True; dropout_p and
+    lg_block_n: keys of a block. softmax_scale: in [1e-30, 1e30], on CUDA devices at most 65,536, with NaN where scaled
+    scores reach 2^30; None for head_dim ** -0.5. causal must be given as True; dropout_p and
     softcap must be 0, alibi_slopes None. Returns out like q, or with return_attn_probs=True (out, lse float32 [heads,
     total_q], an empty tensor): probabilities are never made.
     """
+    return_attn_probs = _arguments.flag("return_attn_probs", return_attn_probs)
     for name, value, plain in (("dropout_p", dropout_p, 0.0), ("softcap", softcap, 0.0)):
         if value != plain:
             raise invalid(name, f"= {value}", "0: it is not part of MoBA attention", plain)
@@ -141,6 +143,9 @@ class _Call:
             raise invalid("causal", "= False", "True: every backend attends to keys up to the query's own", True)
         block_size = _arguments.integer("block_size", block_size, block_size_name)
         topk = _arguments.integer("topk", topk, "moba_topk")
+        if scale is not None:
+            head_dim = arrays["q"].shape[-1] if arrays["q"].dim() else 1
+            scale = _arguments.softmax_scale("softmax_scale", scale, head_dim)
         options = {"block_size": block_size, "topk": topk, "scale": scale, "threads": 0}
         lengths = {"max_seqlen_q": max_seqlen_q, "max_seqlen_k": max_seqlen_k}
         lengths = {name: _arguments.integer(name, length) for name, length in lengths.items()}
@@ -149,6 +154,17 @@ class _Call:
         if scale is None and self.tensors[0] is not self.q:
             options["scale"] = self.q.shape[-1] ** -0.5
         self.options = {**_moba_attention.plain_options(self.q, options), **lengths, "total_blocks": None}
+
+    def check_sequences(self):
+        """Raises where q, k, the contents of cu_seqlens and the lengths do not fit each other: what indexes with them comes
+        after. Tensors inside transforms of torch.func have no memory to look at, and are left to the operators."""
+        q, k = (_torch_arrays.readable(tensor.detach()) for tensor in self.tensors[:2])
+        if not all(map(_torch_arrays.has_memory, (q, k, *self.packed))):
+            return
+        found = _functions.sequence_lengths(q, k, self.options["block_size"], *self.packed)
+        for name in ("max_seqlen_q", "max_seqlen_k"):
+            if self.options[name] < found[name]:
+                raise invalid(name, f"= {self.options[name]}", "at least the longest sequence", found[name])
 
     def columns(self):
         return max(1, -(-self.options["max_seqlen_k"] // self.options["block_size"]))
@@ -199,6 +215,7 @@ def _columns_of(selection, call):
 
 def _selection_of(offsets, counts, indices, call):
     """int32 [heads, total_q, blocks beside the own one] of column lists. The host waits for them."""
+    call.check_sequences()
     tokens, heads = call.q.shape[:2]
     _, _, own = call.tokens()
     head, block, token = _entries(offsets, counts, indices, call)

@@ -56,6 +56,7 @@ def register(
         "fp32_centroids": _arguments.flag("fp32_centroids", fp32_centroids),
         "centred_centroids": _arguments.flag("centred_centroids", centred_centroids),
     }
+    _arguments.kept_as(fp32_centroids=fp32_centroids, centred_centroids=centred_centroids)
 
     def attend(module, query, key, value, attention_mask, **settings):
         return _attend(module, query, key, value, attention_mask, options, settings), None
@@ -82,6 +83,9 @@ def _mask(
     """What transformers calls once a forward pass: None where all keys are tokens, queries the last."""
     if cache_position is not None:  # before version 5
         q_length, q_offset = cache_position.shape[0], cache_position[0]
+    if int(kv_offset) > 0:  # a sliding cache hands on the last tokens alone, and attention cannot tell
+        dropped = f"has dropped the first {int(kv_offset)} tokens"
+        raise invalid("sliding_window", dropped, "attention to all tokens before", "a cache that keeps them")
     plain = mask_function is causal_mask_function
     if plain and attention_mask is None and isinstance(q_offset, int) and q_offset + q_length == kv_offset + kv_length:
         return None
@@ -101,8 +105,6 @@ def _mask(
 
 class _Places:
     """Where the tokens of a mask are, read from it once."""
-
-    last = None  # (mask, its _Places): every layer of a pass gets the same one
 
     def __init__(self, mask):
         on_host = mask.cpu()
@@ -124,9 +126,11 @@ class _Places:
 
     @classmethod
     def of(cls, mask):
-        if cls.last is None or cls.last[0] is not mask:
-            cls.last = (mask, cls(mask))
-        return cls.last[1]
+        """Kept on the mask, which every layer of a pass gets: threads share nothing, and both are freed together."""
+        places = getattr(mask, "_mobalab_places", None)
+        if places is None:
+            places = mask._mobalab_places = cls(mask)
+        return places
 
 
 # ---------------------------------------------------------------------------------------------------------- attention

@@ -9,6 +9,7 @@ import unittest
 import warnings
 from pathlib import Path
 from typing import get_type_hints
+from unittest import mock
 
 from with_program import PROGRAM, ROOT
 
@@ -164,6 +165,7 @@ class Errors(InFolder):
         self.check("head_dim = {1: 2}: must be a number, text, or a list of them", mobalab.theory, head_dim={1: 2})
         self.check("force = 'yes': is a switch, True or False; nearest valid: True", mobalab.theory, force="yes",
                    out=self.folder / "a.h5")
+        self.check("out = ['a.h5', 'b.h5']: must be one path", mobalab.theory, out=["a.h5", "b.h5"])
         self.check("points = 3: must be a dict, a list of dicts or a pandas frame", mobalab.theory, 3)
         self.check("points: there is no row; give one point at least", mobalab.theory, pd.DataFrame({"topk": []}))
         self.check("points: the column topq is none of a point; nearest valid: topk", mobalab.theory, [{"topq": 3}])
@@ -206,6 +208,30 @@ class TheProgram(InFolder):
         self.with_program("echo 'mobalab theory: error: no' >&2; echo 'mobalab theory: error: never' >&2; exit 2")
         with self.assertRaisesRegex(mobalab.MobalabError, r"^no\nnever$"):
             mobalab.theory()
+
+    def test_a_file_that_is_no_program_is_an_error(self):
+        self.with_program("exit 0")
+        (self.folder / "mobalab").write_bytes(bytes(64))
+        with self.assertRaisesRegex(mobalab.MobalabError, r"mobalab: cannot be started \(Exec format error\)"):
+            mobalab.theory()
+
+    def test_nothing_stays_open_when_stopping_is_interrupted(self):
+        """A program that does not stop, and a second Ctrl-C while it is waited for."""
+        self.with_program("trap '' TERM INT; while :; do sleep 0.1; done")
+        closed = []
+
+        class Source:
+            def register(self, selector):
+                pass
+
+            def close(self):
+                closed.append(True)
+        running = program.Program(["theory"], Source())
+        with mock.patch.object(running._process, "communicate", side_effect=KeyboardInterrupt):
+            with self.assertRaises(KeyboardInterrupt):
+                running.__exit__(None)
+        self.assertEqual((closed, running._stdout.closed, running._process.stderr.closed), ([True], True, True))
+        self.assertIsNotNone(running._process.poll())
 
     def test_where_it_is_looked_for(self):
         self.assertEqual(program.find_program(), PROGRAM)

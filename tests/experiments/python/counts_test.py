@@ -12,7 +12,7 @@ from with_program import PROGRAM
 import numpy as np
 
 import mobalab
-from mobalab import Statistics, Stream
+from mobalab import Statistics, Stream, counts
 
 
 def error_of(call, *arguments, **others):
@@ -85,6 +85,20 @@ class Adding(unittest.TestCase):
         self.assertEqual(len(same), 1)
         self.assertEqual((alone + same[0]).trials, 2000)
 
+    def test_the_order_of_an_identity_does_not_matter(self):
+        one, other = (("topk", 4), ("head_dim", 64)), (("head_dim", 64), ("topk", 4))
+        self.assertEqual((Statistics(10, 1, one) + Statistics(20, 2, other)).trials, 30)
+        self.assertEqual(error_of(lambda: Statistics(10, 1, one) + Statistics(20, 2, (("head_dim", 64), ("topk", 8)))),
+                         "topk = 4 and 8: are different points, whose counts do not add")
+
+    def test_rules_that_differ_in_the_seventh_digit_do_not_add(self):
+        for value, others in ((0.1234567, ("0.1234567", 0.1234568)), (12_345_678, ("12345678", 12_345_679)),
+                              (1024, ("1K", 1025))):
+            rule = counts.rules_of({"max_misses": value})
+            self.assertEqual(rule, counts.rules_of({"max-misses": others[0]}))
+            self.assertNotEqual(rule, counts.rules_of({"max_misses": others[1]}))
+        self.assertEqual(error_of(counts.rules_of, {"max_misses": "1k"})[:17], "max_misses = '1k'")
+
     def test_anonymous_counts(self):
         total = Statistics(100, 3) + Statistics(np.int64(900), 0)
         self.assertEqual((total.trials, total.misses, total.miss), (1000, 3, 0.003))
@@ -114,6 +128,9 @@ class Adding(unittest.TestCase):
         self.assertIn("a dataset is no results file", error_of(mobalab.combine, run, run))
         self.assertIn("name at least two results files", error_of(mobalab.combine))
         self.assertIn("no.h5", error_of(mobalab.combine, "no.h5", "none.h5"))
+        for files in ({"out": ["a.h5", "b.h5"]}, {"out": []}):
+            self.assertIn("must be one path", error_of(mobalab.combine, "no.h5", "none.h5", **files))
+        self.assertIn("force = 'no': is a switch", error_of(mobalab.combine, "no.h5", "none.h5", out="a.h5", force="no"))
         self.assertIn("name it with out", error_of(mobalab.combine, "no.h5", "none.h5", force=True))
 
 

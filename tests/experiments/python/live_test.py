@@ -53,6 +53,16 @@ class Live(unittest.TestCase):
         self.assertEqual((live + other).misses, live.misses + other.misses)
         self.assertIn(("max-misses", "1K"), live.identity)
 
+    def test_rules_in_points_are_rules(self):
+        asked = {"head_dim": 32, "candidates": 30, "trials": 50_000, "max_misses": 100}
+        *_, last = mobalab.iter_simulate(asked, seed=1)
+        self.assertIn(("max-misses", "100"), last.points[0].identity)
+        self.assertEqual(last.points, tuple(mobalab.statistics(mobalab.simulate(asked, seed=1))))
+
+    def test_a_rule_that_is_no_number_is_the_programs_error(self):
+        with self.assertRaisesRegex(mobalab.MobalabError, "^max-misses = 1k: must be a whole number"):
+            list(mobalab.iter_simulate(max_misses="1k"))
+
     def test_methods_that_count_nothing(self):
         *_, last = mobalab.iter_simulate(head_dim=2048, block_size=16, target_relative_error=0.3)
         self.assertEqual(last.points, (None,))

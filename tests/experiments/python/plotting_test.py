@@ -87,6 +87,11 @@ class Figures(unittest.TestCase):
         self.assertEqual(plot._repr_png_()[:4], b"\x89PNG")
         self.assertIn(plot.caption, repr(plot))
 
+    def test_each_common_mean_is_a_point_of_its_own(self):
+        caption = mobalab.plot(mobalab.theory(head_dim=[32, 64, 128], shared_mean=[0, 10])).caption
+        self.assertIn("all 6 points", caption)
+        self.assertIn("shared_mean (0, 10)", caption)
+
     def test_errors(self):
         run = mobalab.theory(topk=[2, 4])
         self.assertIn("figure = miss: is no figure; there are", error_of(mobalab.plot, run, figure="miss"))

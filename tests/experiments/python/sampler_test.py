@@ -1,5 +1,6 @@
 """Samplers of one's own: sampler_test.py PATH_OF_MOBALAB."""
 
+import functools
 import unittest
 
 import with_program  # noqa: F401
@@ -7,6 +8,7 @@ import with_program  # noqa: F401
 import numpy as np
 
 import mobalab
+from mobalab import routers
 
 SEED = 11
 
@@ -60,6 +62,27 @@ class Samplers(unittest.TestCase):
         with self.assertRaisesRegex(mobalab.MobalabError, "method = .*are different points"):
             mobalab.statistics(grid)[0] + mobalab.statistics(mobalab.sample(biased, trials=5000, seed=4, **POINTS))[0]
 
+    def test_samplers_without_a_name_of_their_own_do_not_add(self):
+        def counts_of(sampler, seed):
+            return mobalab.statistics(mobalab.sample(sampler, trials=100, seed=seed))[0]
+        for one, other in ((lambda *_: 1, lambda *_: 2), (functools.partial(fair), functools.partial(biased))):
+            with self.assertRaisesRegex(mobalab.MobalabError, "has no name that tells it from another sampler"):
+                counts_of(one, 1) + counts_of(other, 2)
+        self.assertEqual(sum([counts_of(lambda *_: 1, 1)]).misses, 1)
+
+    def test_long_names_differ_where_the_functions_do(self):
+        def named(text):
+            def sampler(point, trials, random):
+                return 0
+            sampler.__qualname__ = text
+            return sampler
+        one, other = ("a" * 300 + end for end in "xy")
+        names = [routers.name_of(named(text)) for text in (one, other, "\u00e9" * 200, "b" * 100)]
+        self.assertEqual(len(set(names)), 4)
+        self.assertLessEqual(max(len(name.encode()) for name in names), 200)
+        self.assertTrue(names[3].endswith("b" * 100))
+        self.assertTrue(routers.is_nameless(routers.name_of(named("c" * 300 + ".<locals>.<lambda>"))))
+
     def test_booleans_and_counts_are_the_same(self):
         def flags(point, trials, random):
             return random.random(trials) < 0.3
@@ -108,7 +131,7 @@ class Samplers(unittest.TestCase):
         self.assertRegex(error_of(fair, seed=True), "seed = True: must be")
         self.assertRegex(error_of(fair, trails=5), "trails is no argument of sample; nearest valid: trials")
         self.assertRegex(error_of(fair, topk=500), "^topk = 500 .*nearest valid: 128$")
-        self.assertRegex(error_of(fair, confidence=2), "confidence = 2")
+        self.assertRegex(error_of(lambda *_: 1 / 0, confidence=2), "confidence = 2")  # before anything is drawn
         with self.assertRaises(ZeroDivisionError):
             mobalab.sample(lambda *_: 1 / 0)
 

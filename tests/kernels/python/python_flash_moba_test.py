@@ -251,6 +251,19 @@ class DropIn:
                 "moba_col_nnz has shape",
             ),
             ("flash_moba_varlen_func", {**moba, "k": k[..., :27]}, ValueError, "k has shape"),
+            *(
+                ("flash_moba_attn_varlen_func", {**attend, **changed}, kind, text)
+                for changed, kind, text in (
+                    ({"cu_seqlens_q": self.packed([0, 20, 10, 90])[0]}, ValueError, r"cu_seqlens_q\[2\] = 10: must be at least"),
+                    ({"cu_seqlens_q": self.packed([])[0]}, ValueError, r"cu_seqlens_k has shape .* cu_seqlens_q \(0,\)"),
+                    ({"cu_seqlens_k": self.packed([0, 37, 50, 121])[0]}, ValueError, r"cu_seqlens_k\[3\] = 121"),
+                    ({"q": q[None]}, ValueError, "q has shape"),
+                    ({"max_seqlen_q": 69}, ValueError, "max_seqlen_q = 69: must be at least the longest sequence"),
+                    ({"softmax_scale": "x"}, TypeError, "softmax_scale = 'x'"),
+                    ({"softmax_scale": 0.0}, ValueError, "softmax_scale = 0.0"),
+                    ({"return_attn_probs": "no"}, TypeError, "return_attn_probs = 'no'"),
+                )
+            ),
         ):
             with self.subTest(text), self.assertRaisesRegex(kind, text) as raised:
                 getattr(flash_moba, function)(**arguments)

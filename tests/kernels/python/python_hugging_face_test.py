@@ -4,9 +4,12 @@ Usage: python_hugging_face_test.py LIBRARY; skipped with a message without torch
 the CPU, and on the GPU where there is one.
 """
 
+import gc
 import os
 import sys
 import unittest
+import unittest.mock
+import weakref
 from pathlib import Path
 
 os.environ["MOBALAB_KERNELS_LIBRARY"] = sys.argv.pop(1)
@@ -197,6 +200,41 @@ class Models:
         with self.assertRaisesRegex(ValueError, "layer 0 has a sliding window of 50 tokens"):
             self.model(kind="Mistral", sliding_window=50)(ids)
 
+    def test_windows_that_are_passed_in_decoding_are_refused(self):
+        model, ids = self.model(kind="Mistral", sliding_window=50), self.text(1, 40)
+        with self.assertRaisesRegex(ValueError, "sliding.window"):
+            model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)
+
+    def test_a_mask_is_read_once_a_pass_and_not_kept(self):
+        reads, masks = [], []
+        plain = hugging_face._Places.__init__
+
+        def counted(places, mask):
+            reads.append(1)
+            masks.append(weakref.ref(mask))
+            plain(places, mask)
+
+        ids, mask = self.padded((60, 37), left=True)
+        with unittest.mock.patch.object(hugging_face._Places, "__init__", counted), torch.no_grad():
+            self.model()(ids, attention_mask=mask)
+        gc.collect()
+        self.assertEqual((len(reads), [alive() for alive in masks]), (1, [None]))
+
+    def test_centred_centroids_are_taken(self):
+        """Keys in 16 bits whose mean is 50 spreads: other blocks are chosen than by plain centroids."""
+        g = torch.Generator().manual_seed(SEED)
+        q, k = (torch.randn(1, heads, 512, 32, generator=g) for heads in (4, 2))
+        q, k = (x.to(self.device, torch.float16) for x in (q, k + 50 * torch.randn(2, 1, 32, generator=g)))
+        hugging_face.register(BLOCK, TOPK, name="mobalab_centred", centred_centroids=True)
+        attend = transformers.AttentionInterface()["mobalab_centred"]
+        out, _ = attend(torch.nn.Module(), q, k, q[:, :2], None)
+        plain, centred = (
+            mk.moba_attention(*(x.transpose(1, 2) for x in (q, k, q[:, :2])), BLOCK, TOPK, centred_centroids=centred)
+            for centred in (False, True)
+        )
+        self.assertTrue(torch.equal(out, centred))
+        self.assertFalse(torch.equal(plain, centred))
+
     def test_what_is_refused(self):
         ids = self.text()
         with self.assertRaisesRegex(ValueError, "dropout = 0.5: must be 0"):
@@ -210,6 +248,7 @@ class Models:
             (ValueError, "name = ''", {"name": ""}),
             (ValueError, "scorer = 'men'", {"scorer": "men"}),
             (TypeError, "keep_first = 1", {"keep_first": 1}),
+            (ValueError, "fp32_centroids, centred_centroids", {"fp32_centroids": True, "centred_centroids": True}),
         ):
             with self.assertRaisesRegex(kind, text) as raised:
                 hugging_face.register(**{"block_size": 16, "topk": 3, "name": "refused", **options})

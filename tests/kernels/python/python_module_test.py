@@ -110,13 +110,30 @@ class Layer:
             (ValueError, "width = 0", {"width": 0}),
             (TypeError, "heads = 6.0", {"heads": 6.0}),
             (TypeError, "conv_width = True", {"conv_width": True}),
+            (TypeError, "conv_width = False", {"conv_width": False}),
+            (TypeError, "conv_width = 0.0", {"conv_width": 0.0}),
+            (ValueError, r"conv_width = 9: must be in \[0, 8\]", {"conv_width": 9}),
+            (ValueError, "topk = 0", {"topk": 0}),
+            (TypeError, "block_size = 16.0", {"block_size": 16.0}),
+            (ValueError, "scale = -1", {"scale": -1}),
+            (ValueError, "scorer = 'men'", {"scorer": "men"}),
+            (TypeError, "scorer_seed = None", {"scorer_seed": None}),
+            (TypeError, "threads = '2'", {"threads": "2"}),
+            (TypeError, "keep_first = 1", {"keep_first": 1}),
+            (
+                ValueError,
+                "fp32_centroids, centred_centroids",
+                {"fp32_centroids": True, "centred_centroids": True},
+            ),
             (TypeError, "scorers is no argument", {"scorers": "mean"}),
         ):
             with self.subTest(text), self.assertRaisesRegex(kind, text) as raised:
                 mk.MobaAttention(**{"width": 96, "heads": 6, "block_size": 16, "topk": 3, **arguments})
             self.assertIsInstance(raised.exception, mk.Error)
+        layer = self.layer()
+        layer.topk = 0
         with self.assertRaisesRegex(ValueError, "topk = 0"):
-            self.layer(topk=0)(self.tokens(1, 20))
+            layer(self.tokens(1, 20))
 
 
 @unittest.skipIf(NO_OPERATORS, "needs torch 2.4")

@@ -313,6 +313,33 @@ class Operators:
             (again, *torch.autograd.grad(again, leaves, d_out)), (out, *torch.autograd.grad(out, leaves, d_out))
         )
 
+    def test_centred_centroids_reach_every_router(self):
+        """Keys in 16 bits whose mean is 50 spreads: rounding changes every plain selection of so many rows."""
+        g = torch.Generator().manual_seed(SEED)
+        q, k = (torch.randn(1, 512, heads, 32, generator=g) for heads in (4, 2))
+        q, k = (x.to(self.device, torch.float16) for x in (q, k + 50 * torch.randn(2, 32, generator=g)))
+        plain = mk.route(q, k, BLOCK, TOPK)
+        wanted = mk.route(q, k, BLOCK, TOPK, centred_centroids=True)
+        self.assertFalse(torch.equal(plain, wanted))
+        for centred, selection in ((True, wanted), (False, plain)):
+            options = {"centred_centroids": centred}
+            self.assertTrue(torch.equal(mk.moba_forward(q, k, k, BLOCK, TOPK, **options)[2], selection))
+            attended = mk.moba_attention(q, k, k, BLOCK, TOPK, return_selection=True, **options)
+            self.assertTrue(torch.equal(attended[1], selection))
+
+    def test_centred_centroids_reach_the_layer(self):
+        torch.manual_seed(SEED)
+        options = {"head_dim": 32, "block_size": BLOCK, "topk": TOPK, "device": self.device, "dtype": torch.float16}
+        layer = mk.MobaAttention(64, 4, 2, bias=True, centred_centroids=True, **options)
+        torch.nn.init.normal_(layer.qkv.bias[128:192], std=50)  # of the keys, whose spread is below 1
+        x = torch.randn(1, 512, 64).to(self.device, torch.float16)
+        with torch.no_grad():
+            q, k, _ = layer.qkv(x).unflatten(-1, (-1, 32)).split([4, 2, 2], dim=2)
+            _, selection = layer(x, return_selection=True)
+        wanted = mk.route(q, k, BLOCK, TOPK, centred_centroids=True)
+        self.assertTrue(torch.equal(selection, wanted))
+        self.assertFalse(torch.equal(mk.route(q, k, BLOCK, TOPK), wanted))
+
     def test_arguments_that_contradict_each_other(self):
         q, k, v, _ = (x.detach() for x in self.leaves(packed=True))
         cu = self.boundaries()

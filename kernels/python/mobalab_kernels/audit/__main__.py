@@ -12,7 +12,8 @@ import numpy as np
 from .._errors import INVALID_ARGUMENT, Error, invalid
 from . import case as cases
 from . import report
-from .files import write_bytes
+from .checks import CHECKS
+from .files import remove, write_bytes
 from .finding import NOT_OFFERED
 from .page import page
 from .run import audit, chosen, exit_code, replay
@@ -72,20 +73,27 @@ def _replay_command(given, file):
     return shlex.join(words)
 
 
+def _worst_file(folder, check):
+    return folder / "worst" / (check.replace(" ", "_").replace("-", "_") + ".npz")
+
+
 def _write_worst(folder, verdicts):
-    """{check: file}; of every check that ran."""
+    """{check: file}; of every check that ran. Those of an earlier audit go: they belong to no verdict of this one."""
     files = {}
     for verdict in verdicts:
         if verdict.case is not None:
-            file = folder / "worst" / (verdict.check.replace(" ", "_").replace("-", "_") + ".npz")
+            file = _worst_file(folder, verdict.check)
             cases.save(file, verdict.case)
             files[verdict.check] = str(file)
+    for check in CHECKS:
+        if check.NAME not in files:
+            remove(_worst_file(folder, check.NAME))
     return files
 
 
-def _subject(given, dtype):
-    arrays = arrays_of(given.arrays, given.device, dtype)
-    return Subject(given.subject, target(given.subject, given.device), arrays)
+def _subject(given, settings):
+    arrays = arrays_of(given.arrays, given.device, settings.dtype)
+    return Subject(given.subject, target(given.subject, given.device, settings), arrays)
 
 
 def _run_replay(given):
@@ -96,7 +104,7 @@ def _run_replay(given):
             flag = f"--{name.replace('_', '-')}"
             raise invalid(flag, f"= {getattr(given, name)}", "left out with --replay: the file has it", "no flag")
     case = cases.load(given.replay)
-    subject = _subject(given, case.settings.dtype)
+    subject = _subject(given, case.settings)
     try:
         verdict = replay(subject, case)
     except Refused as refused:
@@ -110,7 +118,7 @@ def _run_replay(given):
 def _run_audit(given):
     settings = Settings(**{name: getattr(given, name) for name in Settings._fields}).checked()
     checks = chosen(None if given.only is None else [name.strip() for name in given.only.split(",")])
-    subject = _subject(given, settings.dtype)
+    subject = _subject(given, settings)
     folder = Path(given.out)
     if folder.exists() and not folder.is_dir():
         raise invalid("out", f"= {given.out}", "a folder", f"{given.out}.audit")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and go."""
 
 import os
 import tempfile
@@ -26,3 +26,13 @@ def write_bytes(path, data):
     finally:
         if temporary is not None:
             os.unlink(temporary)
+
+
+def remove(path):
+    """Removes a file, where there is one."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except NotADirectoryError:
+        pass
+    except OSError as failed:
+        raise invalid("out", path, f"a file that can be removed ({failed.strerror})", "another folder") from failed

@@ -53,7 +53,8 @@ def hit_probability(head_dim, block_size, candidates, slots, mu):
 
 
 def binomial_p_value(successes, trials, p):
-    """Twice the smaller tail, at most 1: exact."""
+    """Twice the smaller tail, at most 1: exact. A p that rounds to 0 or 1 is taken for the number next to it."""
+    p = min(max(p, 1e-300), 1 - 2**-53)
     counts = np.arange(trials + 1)
     logs = np.array([math.lgamma(trials + 1) - math.lgamma(i + 1) - math.lgamma(trials - i + 1) for i in counts])
     mass = np.exp(logs + counts * math.log(p) + (trials - counts) * math.log1p(-p))

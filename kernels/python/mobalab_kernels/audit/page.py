@@ -2,6 +2,8 @@
 
 import html
 
+from .finding import NOT_OFFERED
+
 _STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}
 table{border-collapse:collapse;width:100%;margin:1em 0}td,th{text-align:left;vertical-align:top;padding:.4em .7em;
 border-bottom:1px solid #ddd}code{background:#f3f3f3;padding:.1em .3em;overflow-wrap:anywhere}
@@ -12,7 +14,10 @@ def page(found, replay):
     """found: report.record(); replay: {check: command line that runs its worst input again}."""
     failed = [check["check"] for check in found["checks"] if check["status"] == "failed"]
     title = f"Audit of {found['subject']}"
-    verdict = "No check failed." if not failed else "Failed: " + ", ".join(failed) + "."
+    if all(check["status"] == NOT_OFFERED for check in found["checks"]):
+        verdict = "Nothing could be checked."
+    else:
+        verdict = "No check failed." if not failed else "Failed: " + ", ".join(failed) + "."
     settings = ("dtype", "seq_len", "heads", "heads_k", "head_dim", "block_size", "topk", "seed")
     shown = ", ".join(f"{name} {found[name]}" for name in settings)
     rows = "".join(_row(check, replay.get(check["check"], "")) for check in found["checks"])

@@ -10,12 +10,14 @@ COLUMNS = {"bfloat16": "changed_bf16", "float16": "changed_fp16"}
 
 
 def program():
-    """Path of mobalab: $MOBALAB_PROGRAM, the one built in this checkout, or that of the PATH; None where there is none."""
+    """Path of mobalab: $MOBALAB_PROGRAM, the one of the wheel (beside this package), the one built in this checkout, or
+    that of the PATH; None where there is none."""
     named = os.environ.get("MOBALAB_PROGRAM")
     if named:
         return named
-    built = Path(__file__).resolve().parents[4] / "build" / "bin" / "mobalab"
-    return str(built) if built.exists() else shutil.which("mobalab")
+    folders = Path(__file__).resolve().parents
+    places = (folders[2] / "mobalab" / "program" / "mobalab", folders[4] / "build" / "bin" / "mobalab")
+    return next((str(place) for place in places if place.exists()), shutil.which("mobalab"))
 
 
 def changed_rows(settings, shared_mean, centroid_format):

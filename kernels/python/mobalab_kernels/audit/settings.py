@@ -18,9 +18,10 @@ class Settings(NamedTuple):
 
     def checked(self):
         """Itself; raises an error that names the value, the rule and the nearest valid choice."""
-        for name in ("heads", "heads_k", "head_dim", "block_size"):
-            if getattr(self, name) < 1:
-                raise invalid(name, f"= {getattr(self, name)}", "at least 1", 1)
+        least_of = {"heads": 1, "heads_k": 1, "head_dim": 2, "block_size": 1}  # unit keys of one channel have no angle
+        for name, least in least_of.items():
+            if getattr(self, name) < least:
+                raise invalid(name, f"= {getattr(self, name)}", f"at least {least}", least)
         if self.seed < 0:
             raise invalid("seed", f"= {self.seed}", "at least 0", 0)
         if self.dtype not in FORMATS:

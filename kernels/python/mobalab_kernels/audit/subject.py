@@ -8,6 +8,7 @@ import numpy as np
 from .._errors import INVALID_ARGUMENT, Error, invalid
 
 OPERATIONS = ("summaries", "route", "attention", "gradients")
+_RAISED = (Exception, SystemExit)  # by a subject: one that calls sys.exit() has failed, and must not end the audit
 
 
 class Refused(Exception):
@@ -55,7 +56,10 @@ class Subject:
     def route(self, q, k, block_size, topk, cu_seqlens=None):
         """int64 [heads, tokens, slots]."""
         found = self._call("route", [q, k], block_size, topk, cu_seqlens=cu_seqlens)
-        selection = self.arrays.to_numpy(found)
+        try:
+            selection = self.arrays.to_numpy(found)
+        except (TypeError, ValueError) as failed:
+            raise Refused(f"route returned {_kind(found)}: must be an array ({failed})") from failed
         if selection.dtype.kind not in "iu" or selection.ndim != 3 or selection.shape[:2] != (q.shape[1], q.shape[0]):
             raise Refused(
                 f"route returned {selection.dtype} {selection.shape}: must be integers [heads, tokens, slots] = "
@@ -66,7 +70,7 @@ class Subject:
     def attention(self, q, k, v, block_size, topk, cu_seqlens=None):
         """float64 [tokens, heads, head_dim]."""
         found = self._call("attention", [q, k, v], block_size, topk, cu_seqlens=cu_seqlens)
-        return self._floats("attention", found[0] if isinstance(found, (tuple, list)) else found, q.shape)
+        return self._floats("attention", _output(found), q.shape)
 
     def gradients(self, q, k, v, d_out, block_size, topk):
         """(dq, dk, dv), float64."""
@@ -74,6 +78,8 @@ class Subject:
             found = self._call("gradients", [q, k, v, d_out], block_size, topk)
         else:
             found = self._recorded(q, k, v, d_out, block_size, topk)
+        if not isinstance(found, (tuple, list)) or len(found) != 3:
+            raise Refused(f"gradients returned {_kind(found)}: must be three arrays (dq, dk, dv)")
         return tuple(self._floats(f"gradient of {n}", g, x.shape) for n, g, x in zip("qkv", found, (q, k, v)))
 
     def _function(self, operation):
@@ -89,20 +95,22 @@ class Subject:
         x = np.ones((256, 1, 64), dtype=np.float32)
         try:
             out = self._attention_of_leaves([self.arrays.leaf(x) for _ in range(3)], 64, 2)
-        except Exception:  # what a small input does not run may still run on others; the check then says what failed
+        except _RAISED:  # what a small input does not run may still run on others; the check then says what failed
             return True
         return bool(getattr(out, "requires_grad", False))
 
     def _attention_of_leaves(self, leaves, block_size, topk):
         out = self._function("attention")(*leaves, block_size, topk)
-        return out[0] if isinstance(out, (tuple, list)) else out
+        return _output(out)
 
     def _recorded(self, q, k, v, d_out, block_size, topk):
         leaves = [self.arrays.leaf(x) for x in (q, k, v)]
         try:
             out = self._attention_of_leaves(leaves, block_size, topk)
             out.backward(self.arrays.give(d_out))
-        except Exception as failed:
+        except Refused:
+            raise
+        except _RAISED as failed:
             raise Refused(f"gradients of attention: {type(failed).__name__}: {failed}") from failed
         if any(leaf.grad is None for leaf in leaves):
             raise Refused("attention has no gradient for one of q, k, v")
@@ -114,17 +122,31 @@ class Subject:
         try:
             with contextlib.nullcontext() if operation == "gradients" else self.arrays.no_gradients():
                 return self._function(operation)(*given, *numbers, **more)
-        except Exception as failed:
+        except _RAISED as failed:
             raise Refused(f"{operation} raised {type(failed).__name__}: {failed}") from failed
 
     def _floats(self, what, found, shape):
         try:
             values = self.arrays.to_numpy(found).astype(np.float64)
         except (TypeError, ValueError, AttributeError) as failed:
-            raise Refused(f"{what} returned a {type(found).__name__}: must be an array ({failed})") from failed
+            raise Refused(f"{what} returned {_kind(found)}: must be an array ({failed})") from failed
         if values.shape != tuple(shape):
             raise Refused(f"{what} returned shape {values.shape}: must be {tuple(shape)}")
         return values
+
+
+def _output(found):
+    """out of what attention returned: out, or a tuple that begins with it."""
+    if not isinstance(found, (tuple, list)):
+        return found
+    if not found:
+        raise Refused(f"attention returned {_kind(found)}: must be out, or (out, lse)")
+    return found[0]
+
+
+def _kind(found):
+    """What was returned, in words."""
+    return f"a {type(found).__name__}" + (f" of {len(found)}" if isinstance(found, (tuple, list)) else "")
 
 
 def arrays_of(kind, device, dtype):

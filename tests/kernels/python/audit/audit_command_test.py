@@ -87,7 +87,7 @@ class Command(unittest.TestCase):
 
     def test_what_is_missing_is_said_in_one_line(self):
         (self.folder / "broken.py").write_text("import no_such_package\n")
-        self.assert_error(self.run_program(), "no subject", "ours, flash_moba or MODULE:NAME")
+        self.assert_error(self.run_program(), "no subject", "ours, ours_centred, flash_moba or MODULE:NAME")
         self.assert_error(self.run_program("ours", MOBALAB_PYTHON="/nonexistent/python3"), "/nonexistent/python3",
                           "Debian package python3")
         self.assert_error(self.run_program("ours", MOBALAB_KERNELS_LIBRARY="/nonexistent.so"), "/nonexistent.so")

@@ -9,10 +9,12 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 os.environ["MOBALAB_KERNELS_LIBRARY"] = sys.argv.pop(1)
 HERE = Path(__file__).resolve().parent
@@ -21,7 +23,9 @@ sys.path[:0] = [str(HERE.parents[3] / "kernels" / "python"), str(HERE)]
 import faulty  # noqa: E402
 import numpy as np  # noqa: E402
 from mobalab_kernels.audit import Settings, Subject, arrays_of, audit, exit_code, needle_law, reference  # noqa: E402
+from mobalab_kernels.audit import prediction  # noqa: E402
 from mobalab_kernels.audit.__main__ import main  # noqa: E402
+from mobalab_kernels.audit.checks import needles  # noqa: E402
 from mobalab_kernels.audit.formats import round_to, ulp  # noqa: E402
 
 SMALL = Settings(seq_len=512, heads=2, heads_k=1, head_dim=32, block_size=32, topk=3)
@@ -56,10 +60,26 @@ class Faults(unittest.TestCase):
                 self.assertEqual(exit_code(verdicts), 1)
 
     def test_what_a_subject_raises_or_returns_wrong_has_failed(self):
-        for kind, words in ((faulty.Raises, "route raised RuntimeError: no kernel"), (faulty.WrongShape, "must be")):
-            found, verdicts = statuses(kind())
-            self.assertEqual(found["top-k"], "failed")
-            self.assertIn(words, next(v.said for v in verdicts if v.check == "top-k"))
+        for kind, check, words in (
+            (faulty.Raises, "top-k", "route raised RuntimeError: no kernel"),
+            (faulty.WrongShape, "top-k", "must be"),
+            (faulty.RaggedSelection, "top-k", "route returned a list of 2: must be an array"),
+            (faulty.Exits, "top-k", "route raised SystemExit"),
+            (faulty.TwoGradients, "gradients", "gradients returned a list of 2: must be three arrays"),
+            (faulty.NoGradients, "gradients", "gradients returned a NoneType: must be three arrays"),
+            (faulty.NoOutput, "attention", "attention returned a tuple of 0: must be out"),
+        ):
+            with self.subTest(fault=kind.__name__):
+                found, verdicts = statuses(kind())
+                self.assertEqual(found[check], "failed")
+                self.assertIn(words, next(v.said for v in verdicts if v.check == check))
+
+    def test_rows_that_keep_too_few_are_counted_among_the_rows(self):
+        """Two slots: rows of the third block have no choice, and are short of one of their two."""
+        _, verdicts = statuses(faulty.ShortOfOne())
+        said = next(v.said for v in verdicts if v.check == "top-k")
+        wrong, rows = map(int, re.match(r"(\d+) of (\d+)", said).groups())
+        self.assertLessEqual(wrong, rows, said)
 
     def test_what_is_not_offered_is_not_passed(self):
         route, _ = statuses(faulty_function("route", faulty.route_alone))
@@ -131,6 +151,10 @@ class Command(unittest.TestCase):
             (["faulty:route_alon"], "nearest valid choice: route_alone"),
             (["no_such_module:route"], "a module no_such_module that imports"),
             (["faulty:nameless"], "must be a function of (q, k, block_size, topk)"),
+            (["faulty:NeedsArguments"], "NeedsArguments() (TypeError: "),
+            (["faulty:ExitsWhenMade"], "ExitsWhenMade() (SystemExit: 0)"),
+            (["builtins:min"], "a function whose parameters Python knows"),
+            (["ours", "--head-dim=1"], "at least 2"),
             (["flash_moba"], "flash_moba"),
             (["ours", "--dtype=bfloat16"], "float16, or --arrays torch"),
             (["ours", "--device=cuda"], "--arrays torch"),
@@ -153,6 +177,20 @@ class Command(unittest.TestCase):
                 self.assertEqual(err.count("\n"), 1, err)
                 self.assertIn(said, err)
 
+    def test_no_input_of_an_earlier_audit_stays(self):
+        run("faulty:route_alone", f"--out={self.out}", *FLAGS)
+        self.assertTrue((self.out / "worst" / "needles.npz").exists())
+        run("faulty:route_alone", "--only=top-k", f"--out={self.out}", *FLAGS)
+        self.assertEqual([file.name for file in (self.out / "worst").iterdir()], ["top_k.npz"])
+
+    def test_nothing_checked_is_not_nothing_failed(self):
+        code, _, err = run("faulty:route_alone", "--only=attention", f"--out={self.out}", *FLAGS)
+        self.assertEqual(code, 1)
+        self.assertIn("nothing could be checked", err)
+        page = (self.out / "index.html").read_text()
+        self.assertIn("Nothing could be checked.", page)
+        self.assertNotIn("No check failed.", page)
+
     def test_a_subject_without_anything_to_check_is_no_success(self):
         code, _, err = run("faulty:FAULTS", f"--out={self.out}")
         self.assertEqual(code, 2)
@@ -167,6 +205,26 @@ class Judges(unittest.TestCase):
         self.assertAlmostEqual(needle_law.hit_probability(64, 16, 64, 8, 0.9), 0.7363538, 6)
         self.assertAlmostEqual(needle_law.hit_probability(128, 16, 8191, 7, 0.6), 0.0675867, 6)
         self.assertAlmostEqual(needle_law.hit_probability(64, 16, 4, 4, 0.1), 1.0, 12)  # as many slots as candidates
+
+    def test_needles_of_extreme_shapes(self):
+        """Probabilities that round to 0 or 1 have p-values; strengths are chosen where some needles are missed."""
+        self.assertEqual(needle_law.binomial_p_value(0, 1000, 0.0), 1.0)
+        self.assertEqual(needle_law.binomial_p_value(1000, 1000, 1.0), 1.0)
+        self.assertLess(needle_law.binomial_p_value(500, 1000, 1.0), 1e-300)
+        wide = SMALL._replace(head_dim=4096, block_size=4)
+        mu = needles.cases(wide)[0].numbers["mu"]
+        self.assertLess(needle_law.hit_probability(4096, 4, 7, 2, mu), 0.9)
+
+    def test_the_program_of_a_wheel_is_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            site = Path(folder).resolve()
+            program = site / "mobalab" / "program" / "mobalab"
+            program.parent.mkdir(parents=True)
+            program.touch()
+            file = site / "mobalab_kernels" / "audit" / "prediction.py"
+            with mock.patch.object(prediction, "__file__", str(file)), mock.patch.dict(os.environ):
+                os.environ.pop("MOBALAB_PROGRAM", None)
+                self.assertEqual(prediction.program(), str(program))
 
     def test_rounding_is_that_of_numpy(self):
         rng = np.random.default_rng(3)

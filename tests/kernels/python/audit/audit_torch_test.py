@@ -83,6 +83,17 @@ class OnTheCpu(unittest.TestCase):
         found, said = statuses(target("flash_moba", "cuda"))
         self.assertEqual(set(found.values()), {"passed", "reported"}, said)
 
+    def test_what_the_official_package_does_not_take_is_refused_before_the_first_check(self):
+        import official_layout
+
+        official_layout.install()
+        with self.assertRaisesRegex(ValueError, "dtype = float32: must be bfloat16 or float16 for flash_moba"):
+            target("flash_moba", "cuda", SMALL._replace(dtype="float32"))
+        target("flash_moba", "cuda", SMALL)
+        target("ours", "cpu", SMALL._replace(dtype="float32"))
+        with self.assertRaisesRegex(ValueError, "device = meta"):
+            target("ours", "meta", SMALL)
+
     def test_gradients_come_from_autograd_where_it_follows(self):
         found, said = statuses(Recorded())
         self.assertEqual((found["attention"], found["gradients"], found["top-k"]), ("passed", "passed", "not offered"), said)
@@ -106,6 +117,13 @@ class OnCuda(unittest.TestCase):
             settings = Settings(8192, 4, 2, head_dim, block_size, 8, dtype, 1)
             found, said = statuses(target("ours", "cuda"), "cuda", settings)
             self.assertEqual(set(found.values()), {"passed", "reported"}, said)
+
+    def test_what_the_backend_does_not_take_is_refused_before_the_first_check(self):
+        target("ours", "cuda", SMALL)
+        for name, value in (("dtype", "float32"), ("head_dim", 36)):
+            with self.assertRaisesRegex(mk.Error, name):
+                target("ours", "cuda", SMALL._replace(**{name: value}))
+        target("ours_centred", "cuda", SMALL)
 
 
 if __name__ == "__main__":

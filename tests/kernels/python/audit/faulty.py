@@ -165,6 +165,50 @@ class WrongShape(Plain):
         return super().route(q, k, block_size, topk, cu_seqlens).swapaxes(0, 1)
 
 
+class TwoGradients(Plain):
+    def gradients(self, q, k, v, d_out, block_size, topk):
+        return super().gradients(q, k, v, d_out, block_size, topk)[:2]
+
+
+class NoGradients(Plain):
+    def gradients(self, q, k, v, d_out, block_size, topk):
+        return None
+
+
+class NoOutput(Plain):
+    def attention(self, q, k, v, block_size, topk, cu_seqlens=None):
+        return ()
+
+
+class RaggedSelection(Plain):
+    def route(self, q, k, block_size, topk, cu_seqlens=None):
+        return [[0], [1, 2]]
+
+
+class Exits(Plain):
+    """Ends the process, with success."""
+
+    def route(self, q, k, block_size, topk, cu_seqlens=None):
+        raise SystemExit(0)
+
+
+class NeedsArguments(Plain):
+    def __init__(self, width):
+        self.width = width
+
+
+class ExitsWhenMade(Plain):
+    def __init__(self):
+        raise SystemExit(0)
+
+
+class ShortOfOne(Plain):
+    """One block too few, in every row that has any."""
+
+    def pick(self, scores, own, slots):
+        return super().pick(scores, own, slots - 1)
+
+
 def route_alone(q, k, block_size, topk):
     return Plain().route(q, k, block_size, topk)
 

@@ -14,7 +14,7 @@ _FP32 = 2.0**-24
 class Judged(NamedTuple):
     """A selection beside exact scores."""
 
-    rows: int  # that have a choice
+    rows: int  # that have a choice, or are short
     wrong: int  # of them: keep a block that is more than the allowed gap worse than one left out
     short: int  # rows that keep another number of blocks than they must
     invalid: int  # entries that are no candidates
@@ -61,7 +61,7 @@ def judge_selection(selection, q, centroids, errors, block_size, topk):
 
 
 def _judge_rows(q, means, slack, kept, own, slots):
-    """((rows with a choice, wrong, short, differing), largest gap, (row, kept block, better block))."""
+    """((rows with a choice or too few blocks, wrong, short, differing), largest gap, (row, kept block, better block))."""
     blocks = np.arange(len(means))
     candidates = blocks < own[:, None]
     kept = kept & candidates
@@ -75,7 +75,7 @@ def _judge_rows(q, means, slack, kept, own, slots):
     short = counts != wanted
     wrong = (choice & ~(excess <= 0)) | short
     exact = reference.top_blocks(scores, own, slots)
-    totals = np.array([choice.sum(), wrong.sum(), short.sum(), (exact != kept).any(axis=1).sum()])
+    totals = np.array([(choice | short).sum(), wrong.sum(), short.sum(), (exact != kept).any(axis=1).sum()])
     plain = np.where(choice & wrong & ~short, excess, 0.0)
     row = int(plain.argmax())
     if plain[row] <= 0:

@@ -25,7 +25,7 @@ _FOUND = 6.11 + 1.28  # standard errors: the test's threshold, and 0.9 of a norm
 def cases(settings):
     s = settings
     candidates = s.topk + 4
-    strengths = np.linspace(0.2, 0.95, 16)
+    strengths = np.append([0.02, 0.05, 0.1, 0.15], np.linspace(0.2, 0.95, 16))
     chances = [hit_probability(s.head_dim, s.block_size, candidates, s.topk - 1, mu) for mu in strengths]
     best = int(np.argmin(np.abs(np.array(chances) - 0.6)))
     tokens = (candidates + 1) * s.block_size

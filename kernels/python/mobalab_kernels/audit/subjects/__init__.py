@@ -10,11 +10,15 @@ from ..._errors import INVALID_ARGUMENT, Error, invalid
 NAMED = ("ours", "ours_centred", "flash_moba")
 
 
-def target(name, device):
-    """The object with the operations of a subject (see mobalab_kernels.audit), on a torch device or "cpu"."""
+def target(name, device, settings=None):
+    """The object with the operations of a subject (see mobalab_kernels.audit), on a torch device or "cpu". Raises for
+    settings that ours or flash_moba does not take: what a kernel is not made for, it cannot fail."""
     if name in NAMED:
         try:
-            return importlib.import_module(f"{__name__}.{name}").Target(device)
+            found = importlib.import_module(f"{__name__}.{name}").Target(device)
+            if settings is not None:
+                found.check_settings(settings)
+            return found
         except ImportError as failed:
             rule = "a package that imports here" if name == "flash_moba" else "importable"
             raise invalid("subject", f"{name} ({failed})", rule, "ours") from failed
@@ -29,8 +33,8 @@ def _attribute(name, module, attribute):
         sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module)
-    except Exception as failed:  # whatever the user's module raises
-        said = f"{type(failed).__name__}: {failed}".splitlines()[0]
+    except (Exception, SystemExit) as failed:  # whatever the user's module raises
+        said = _said(failed)
         raise invalid("subject", f"{name} ({said})", f"a module {module} that imports", "its folder in PYTHONPATH") from failed
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -56,12 +60,28 @@ class _Function:
                 setattr(self, name, getattr(function, name))
 
 
+def _said(failed):
+    return f"{type(failed).__name__}: {failed}".splitlines()[0]
+
+
+def _made(name, kind):
+    try:
+        return kind()
+    except (Exception, SystemExit) as failed:
+        rule = "a class that is made without arguments"
+        raise invalid("subject", f"{name}() ({_said(failed)})", rule, "an object of it, made in its module") from failed
+
+
 def _with_operations(name, found):
     if inspect.isclass(found):
-        found = found()
+        found = _made(name, found)
     if not inspect.isroutine(found):
         return found
-    parameters = list(inspect.signature(found).parameters)
+    try:
+        parameters = list(inspect.signature(found).parameters)
+    except ValueError as failed:  # of some functions that are written in C
+        rule = "a function whose parameters Python knows"
+        raise invalid("subject", f"{name} ({failed})", rule, "a function of your own that calls it") from failed
     if parameters[:2] == ["q", "k"]:
         return _Function("attention" if parameters[2:3] == ["v"] else "route", found)
     raise Error(

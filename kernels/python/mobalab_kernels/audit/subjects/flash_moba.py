@@ -25,6 +25,10 @@ class Target:
         if not device.startswith("cuda"):
             raise invalid("device", f"= {device}", "a CUDA device for flash_moba", "--arrays torch --device cuda")
 
+    def check_settings(self, settings):
+        if settings.dtype not in ("bfloat16", "float16"):
+            raise invalid("dtype", f"= {settings.dtype}", "bfloat16 or float16 for flash_moba", "--dtype bfloat16")
+
     def summaries(self, k, block_size):
         cu_seqlens, longest = _ends(None, k)
         return flash_topk_mean_pool(k, cu_seqlens, longest, block_size)[0]

@@ -1,8 +1,8 @@
 """The kernels of this package, on the backend of the tensors' device."""
 
+from ... import _arguments, _library
 from ... import _functions as functions
 from ..._errors import invalid
-from ..._library import backend_available, load
 
 
 def _boundaries(cu_seqlens):
@@ -20,10 +20,23 @@ class Target:
     options = {}  # of the functions that route
 
     def __init__(self, device):
-        load()  # what is missing is said before the first check
-        reason = backend_available("cuda") if device.startswith("cuda") else None
+        _library.load()  # what is missing is said before the first check
+        self.backend = device.partition(":")[0]
+        reason = "no backend is for it"
+        if self.backend in ("cpu", "cuda"):
+            reason = _library.backend_available(self.backend)
         if reason is not None:
             raise invalid("device", f"= {device} ({reason})", "one that the kernels run on here", "cpu")
+
+    def check_settings(self, settings):
+        """Raises what the library says of a problem that the backend does not take."""
+        s = settings
+        problem = _library.Problem(batch=1, seqlen_q=s.seq_len, seqlen_k=s.seq_len, heads_q=s.heads, heads_k=s.heads_k)
+        problem.head_dim, problem.block_size, problem.topk, problem.sub_blocks = s.head_dim, s.block_size, s.topk, 1
+        problem.dtype = _arguments.DTYPES[s.dtype]
+        problem.centroids = _arguments.kept_as(fp32_centroids=False, **{"centred_centroids": False, **self.options})
+        for operation in ("moba_forward", "attention_backward"):
+            _library.workspace_size(operation, problem, _library.BACKENDS[self.backend])
 
     def summaries(self, k, block_size):
         return functions.compute_centroids(k[None], block_size)
