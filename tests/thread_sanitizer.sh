@@ -8,4 +8,5 @@ threaded=(sim_engine_test kernels_cpu_test kernels_cpu_conformance_test rank_dea
 experiments/install_packages.sh
 experiments/configure.sh sanitize-thread "$@"
 cmake --build --preset sanitize-thread --target "${threaded[@]}"
-ctest --preset sanitize-thread -j "$(nproc)" -R "^($(IFS="|"; echo "${threaded[*]}"))\."
+# What threads share does not hang on which 16-bit format tensors have: bf16 stands for both.
+ctest --preset sanitize-thread -j "$(nproc)" -R "^($(IFS="|"; echo "${threaded[*]}"))\." -E "/cpu(_reference)?_fp16$"
