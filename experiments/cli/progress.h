@@ -21,9 +21,9 @@ struct PointState {
 /// Progress of a long command on stderr: one redrawn line on a terminal, a plain line every few seconds elsewhere.
 /// Nothing is written in the first moments, so short commands stay silent.
 ///
-/// For a program (Terminal::json_progress) a line is a JSON object, ten a second at most: `progress` in [0, 1], `text`,
-/// `seconds` since the start, `seconds_left` (null: unknown), and where the update says it `point`, `trials`, `misses`
-/// (null: none are counted), `finished`. No point that is finished is left out.
+/// For a program (Terminal::json_progress) a line is a JSON object, ten a second beside those of finished points:
+/// `progress` in [0, 1], `text`, `seconds` since the start, `seconds_left` (null: unknown), and where the update says
+/// it `point`, `trials`, `misses` (null: none are counted), `finished`. Every finished point has one.
 class ProgressDisplay {
 public:
     using Clock = std::chrono::steady_clock;

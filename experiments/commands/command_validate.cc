@@ -23,6 +23,7 @@
 #include "experiments/commands/validate_traces.h"
 #include "experiments/points/point_grid.h"
 #include "experiments/points/rounding_columns.h"
+#include "experiments/probe/rounding_probe.h"
 #include "experiments/ranks/work_dealer.h"
 #include "experiments/results/column_builder.h"
 
@@ -240,7 +241,10 @@ int run_validate(const Arguments& arguments, Terminal& terminal, const KernelUnd
     const std::vector<RoutingPoint>& points = grid.points;
     const Settings settings = settings_of(arguments);
     if (settings.shared_mean) {
-        with_each_mean(points, {*settings.shared_mean});  // refuses what has no theory before anything takes long
+        // Refuses what has no theory, or is too large, before anything takes long.
+        for (const RoutingPoint& point : with_each_mean(points, {*settings.shared_mean})) {
+            require_rounding_fits(point);
+        }
     }
     const ProbePlan plan = plan_probes(points, settings.probe);
     const ResumableOutput::Mode mode = output_mode(arguments);

@@ -1,5 +1,7 @@
 #include "experiments/probe/rounding_probe.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <span>
@@ -93,8 +95,20 @@ std::int64_t rows_that_differ(const std::vector<std::int32_t>& a, const std::vec
 
 }  // namespace
 
+void require_rounding_fits(const RoutingPoint& point) {
+    constexpr std::int64_t most = std::int64_t{1} << 31U;
+    const std::int64_t keys = problem_of(point, CentroidFormat::bf16).seqlen_k;
+    if (keys > most / point.head_dim) {
+        throw analysis::InputError(fmt::format(
+            "shared-mean: {} keys of head-dim {} are more than 2^31 elements, which the kernel is not run on; "
+            "nearest valid choice: --seq-len {}, or theory instead of validate",
+            keys, point.head_dim, most / point.head_dim));
+    }
+}
+
 analysis::Interval measure_rounding(const RoutingPoint& point, double shared_mean, CentroidFormat format,
                                     std::uint64_t seed, int threads, double confidence) {
+    require_rounding_fits(point);
     const kernels::Problem problem = problem_of(point, format);
     std::vector<analysis::ClusterTotal> clusters;
     for (std::uint64_t number = 0; number < rounding_key_sets; ++number) {

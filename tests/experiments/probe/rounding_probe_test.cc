@@ -66,6 +66,19 @@ TEST_P(RoundingProbeTest, HangsOnTheSeedAlone) {
 INSTANTIATE_TEST_SUITE_P(Formats, RoundingProbeTest, testing::Values(CentroidFormat::bf16, CentroidFormat::fp16),
                          [](const auto& format) { return std::string(to_string(format.param)); });
 
+TEST(RoundingProbe, WhatNoMemoryHoldsIsRefused) {
+    RoutingPoint point = point_of(std::int64_t{1} << 26U, 3);
+    try {
+        require_rounding_fits(point);
+        FAIL() << "nothing was thrown";
+    } catch (const analysis::InputError& error) {
+        EXPECT_NE(std::string(error.what()).find("nearest valid choice: --seq-len 33554432"), std::string::npos)
+            << error.what();
+    }
+    point.seq_len /= 2;
+    EXPECT_NO_THROW(require_rounding_fits(point));
+}
+
 TEST(RoundingProbe, NothingChangesWhereAllBlocksAreKept) {
     RoutingPoint point = point_of(256, 3);
     point.topk = 4;
