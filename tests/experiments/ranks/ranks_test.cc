@@ -47,7 +47,8 @@ std::vector<std::string> on_ranks(int ranks, const std::string& line) {
 
 /// OpenMPI 5's mpirun ends at once after Ctrl-C, and what its ranks say from then on reaches nobody.
 bool mpirun_passes_last_words_on(const std::string& log) {
-    const std::string script = "trap 'echo last words >&2; exit 1' INT TERM; echo ready >&2; while :; do sleep 0.1; done";
+    const std::string script =
+        "trap 'echo last words >&2; exit 1' INT TERM; echo ready >&2; while :; do sleep 0.1; done";
     const Program program(on_ranks(1, {"sh", "-c", script}), log);
     EXPECT_TRUE(wait_until([&] { return slurp(log).find("ready") != std::string::npos; }));
     program.send(SIGINT);
