@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
@@ -10,7 +9,6 @@
 #include "experiments/base/interrupt.h"
 #include "experiments/commands/python_program.h"
 #include "experiments/commands/subcommands.h"
-#include "experiments/results/results_file.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -74,14 +72,8 @@ int run_audit(const Arguments& arguments, Terminal& terminal) {
         words.push_back(std::move(word));
     }
     const std::string root = package_root("mobalab_kernels/audit/__main__.py", "kernels/python");
-    const int code = run_python(words, root, neighbours(), terminal);
-    if (interrupted() && (code == 128 + SIGTERM || code == 128 + SIGINT)) {
-        throw Interrupted("interrupted; no result was written");
-    }
-    if (code != exit_ok && code != exit_disagree && code != exit_error) {  // exit_error has said why itself
-        throw FileError(fmt::format("{}: ended with code {} during the audit", python_program(), code));
-    }
-    return code;
+    const PythonEnd end = {{exit_ok, exit_disagree}, "during the audit", "no result was written"};
+    return run_python(words, root, neighbours(), end, terminal);
 }
 
 }  // namespace

@@ -1,12 +1,9 @@
 #include <fmt/format.h>
 
-#include <csignal>
-
 #include "analysis/routing_point.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/commands/python_program.h"
 #include "experiments/commands/subcommands.h"
-#include "experiments/results/results_file.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -42,14 +39,9 @@ int run_export(const Arguments& arguments, Terminal& terminal) {
     for (std::string& word : package_arguments(arguments)) {
         words.push_back(std::move(word));
     }
-    const int code = run_python(words, package_root("notebooks_export/__main__.py"), {}, terminal);
-    if (interrupted() && (code == 128 + SIGTERM || code == 128 + SIGINT)) {
-        throw Interrupted("interrupted; no figure was written");  // once it writes it goes on to the end
-    }
-    if (code != exit_ok && code != exit_error) {  // exit_error has said why itself
-        throw FileError(fmt::format("{}: ended with code {} while drawing", python_program(), code));
-    }
-    return code;
+    // Once it writes it goes on to the end.
+    const PythonEnd end = {{exit_ok}, "while drawing", "no figure was written"};
+    return run_python(words, package_root("notebooks_export/__main__.py"), {}, end, terminal);
 }
 
 }  // namespace

@@ -7,20 +7,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from with_program import PROGRAM
+from with_program import PROGRAM, error_of
 
 import numpy as np
 
 import mobalab
 from mobalab import Statistics, Stream, counts
-
-
-def error_of(call, *arguments, **others):
-    try:
-        call(*arguments, **others)
-    except mobalab.MobalabError as error:
-        return str(error)
-    raise AssertionError("no error")
 
 
 class Adding(unittest.TestCase):

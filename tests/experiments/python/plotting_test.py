@@ -7,17 +7,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from with_program import PROGRAM, ROOT
+from with_program import PROGRAM, ROOT, error_of
 
 import mobalab
-
-
-def error_of(call, *arguments, **others):
-    try:
-        call(*arguments, **others)
-    except mobalab.MobalabError as error:
-        return str(error)
-    raise AssertionError("no error")
 
 
 class Figures(unittest.TestCase):
