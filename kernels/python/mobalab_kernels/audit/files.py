@@ -1,31 +1,21 @@
 """Files that appear whole or not at all, and go."""
 
-import os
-import tempfile
 from pathlib import Path
 
+from .._atomic_file import replacing
 from .._errors import invalid
 
 
 def write_bytes(path, data):
     """Writes beside the path, syncs and renames: after a kill or a full disk the path holds the old file or the new."""
-    target, temporary = Path(path).resolve(), None
+    target = Path(path).resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            temporary = file.name
+        with replacing(target, 0o644) as file:
             file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        temporary = None
     except OSError as failed:
         rule = f"writable ({failed.strerror}); what stood there is unchanged"
         raise invalid("out", path, rule, "another folder") from failed
-    finally:
-        if temporary is not None:
-            os.unlink(temporary)
 
 
 def remove(path):

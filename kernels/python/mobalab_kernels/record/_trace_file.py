@@ -7,11 +7,11 @@ metadata `layer`; several: layers.<n>.q and so on and `recorded_layers`. token_i
 import json
 import os
 import struct
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from .._atomic_file import replacing
 from .._errors import INVALID_ARGUMENT, Error, invalid
 from ._arrays import DTYPES
 
@@ -59,30 +59,15 @@ def _header(tensors, metadata):
 def _write_atomically(path, header, arrays):
     target = path.resolve()  # through a symbolic link: it stays, what it names is replaced
     mode = target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask()
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            temporary = file.name
+        with replacing(target, mode) as file:
             file.write(struct.pack("<Q", len(header)) + header)
             for array in arrays:
                 file.write(memoryview(array.reshape(-1)).cast("B"))
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        temporary = None
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     except OSError as failed:
         raise Error(
             INVALID_ARGUMENT, f"{path}: cannot be written ({failed.strerror}); what stood there is unchanged"
         ) from failed
-    finally:
-        if temporary is not None:
-            os.unlink(temporary)
 
 
 def _umask():
