@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -24,6 +25,7 @@ constexpr const char* launcher =
     "    sys.exit(2)\n"
     "sys.exit(entry(sys.argv[1:]))\n";
 
+/// Their rules are the package's, which knows what they ask of each other.
 constexpr const char* numbers[] = {"seq-len", "heads", "heads-k", "head-dim", "block-size", "topk", "seed"};
 
 std::vector<std::string> audit_arguments(const Arguments& arguments) {
@@ -35,7 +37,8 @@ std::vector<std::string> audit_arguments(const Arguments& arguments) {
     }
     for (const char* name : numbers) {
         if (arguments.given(name)) {
-            words.push_back(fmt::format("--{}={}", name, arguments.integer(name, 0)));
+            words.push_back(
+                fmt::format("--{}={}", name, arguments.integer(name, std::numeric_limits<std::int64_t>::min())));
         }
     }
     words.emplace_back("--");

@@ -93,6 +93,7 @@ class Command(unittest.TestCase):
         self.assert_error(self.run_program("ours", MOBALAB_KERNELS_LIBRARY="/nonexistent.so"), "/nonexistent.so")
         self.assert_error(self.run_program("broken:route"), "no_such_package", "a module broken that imports")
         self.assert_error(self.run_program("ours", "--topk", "1"), "topk", "at least 2")
+        self.assert_error(self.run_program("ours", "--seq-len", "-5"), "seq_len = -5", "nearest valid choice: 384")
         self.assert_error(self.run_program("ours", "--seed", "x"), "seed")
 
     def test_a_python_without_numpy_is_no_failed_check(self):
