@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ._errors import INVALID_ARGUMENT, Error, InvalidValue, invalid
 
 FILE = "libmobalab_kernels.so"
-ABI = 5
+ABI = 6
 MESSAGE_SIZE = 1024
 
 CPU, CPU_REFERENCE, CUDA = 0, 1, 2
