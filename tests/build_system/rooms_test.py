@@ -43,10 +43,11 @@ ARROWS = {
     "experiments/points": ["analysis", "experiments/base", "experiments/cli", "experiments/results"],
 }
 for room, used in {"pooling": [], "routing": [], "lists": [], "forward": ["lists"],
-                   "backward": ["lists", "forward"]}.items():
+                   "backward": ["lists", "forward"], "decode": ["pooling", "routing"]}.items():
     ARROWS[f"kernels/cuda/{room}"] = ["kernels", "kernels/cuda/ptx", "kernels/cuda/tile", "kernels/cuda/host"] + [
         f"kernels/cuda/{other}" for other in used]
-ARROWS["kernels/cuda/routing"].append("kernels/scorers")  # hash_score.h, which host and device share
+for room in ("routing", "decode"):
+    ARROWS[f"kernels/cuda/{room}"].append("kernels/scorers")  # hash_score.h, which host and device share
 SIM = [room for room in ARROWS if room.startswith("sim/")]
 WORK = ["analysis", "kernels", *SIM, "experiments/base", "experiments/results", "experiments/ranks"]
 ARROWS["experiments/probe"] = [*WORK, "experiments/device"]
@@ -73,7 +74,8 @@ JOINTS = {
        for path in (ROOT / room / files).glob("*.cc")},
     "kernels/cuda/host/limits.cc": ["kernels/cuda/lists"],
     "sim/streams/gaussian.cc": ["sim/simd"],
-    "kernels/cuda/host/backend.cu": [f"kernels/cuda/{room}" for room in ("pooling", "routing", "forward", "backward")],
+    "kernels/cuda/host/backend.cu": [f"kernels/cuda/{room}" for room in ("pooling", "routing", "forward", "backward",
+                                                                            "decode")],
 }
 
 
