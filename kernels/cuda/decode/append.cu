@@ -105,6 +105,7 @@ template <typename T, Kept Keep>
 __global__ void means_kernel(const Params p) {
     extern __shared__ float partial[];  // [split][head_dim]; of Kept::centred a second one, of block 0
     ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     const Work work(p);
     if (!work.any) return;
     float* of_first = partial + p.split * p.head_dim;
@@ -163,6 +164,7 @@ template <typename T>
 __global__ void extremes_kernel(const Params p) {
     extern __shared__ uint4 runs[];  // [2][split][chunks]: maxima, minima
     ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
     const Work work(p);
     if (!work.any) return;
     uint4 high{}, low{};
