@@ -1,6 +1,5 @@
 #include "kernels/cuda/host/limits.h"
 
-#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/cuda/host/path_table.h"
 #include "kernels/cuda/host/score_path.h"
 #include "kernels/cuda/lists/lists.h"
 
@@ -129,6 +129,18 @@ Status check_scale(const Problem& p) {
                         largest_scale, largest_scale)};
 }
 
+/// What the path of the current device has no kernel for.
+Status check_offered(Operation operation) {
+    const PathTable& path = current_path_table();
+    const bool routing = !routes(operation) || path.route != nullptr;
+    const bool forward = operation == Operation::attention_backward || path.attention_forward != nullptr;
+    const bool backward = operation != Operation::attention_backward || path.attention_backward != nullptr;
+    if (routing && (!attends(operation) || (forward && backward))) return {};
+    return {StatusCode::unsupported,
+            "backend cuda: the portable path of this device has no kernel for this operation; nearest valid choice: "
+            "cpu"};
+}
+
 bool is_conv(Operation operation) {
     return operation == Operation::key_conv_forward || operation == Operation::key_conv_backward;
 }
@@ -140,6 +152,7 @@ Status check_limits(Operation operation, const Problem& problem) {
         return {StatusCode::unsupported,
                 "dtype = fp32: backend cuda supports bf16 and fp16; nearest valid choice: bf16, or backend cpu"};
     }
+    if (Status s = check_offered(operation); !s.ok()) return s;
     if (Status s = check_head_dim("head_dim", problem.head_dim, widest_head_dim); !s.ok()) return s;
     if (Status s = check_most("batch", problem.batch, most_grid); !s.ok()) return s;
     if (Status s = check_most("heads_k", problem.heads_k, most_grid); !s.ok()) return s;
@@ -187,27 +200,6 @@ Status check_rows_aligned(const char* name, const ConstTensor& tensor) {
                             name, which, stride, (stride + elements - 1) / elements * elements)};
     }
     return {};
-}
-
-Status check_device() {
-    int device = 0;
-    if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) {
-        cudaGetLastError();  // a machine without a device is no error of later calls
-        return {StatusCode::unsupported_device,
-                fmt::format("backend cuda: no usable CUDA device ({}); nearest valid choice: cpu",
-                            cudaGetErrorString(error))};
-    }
-    int major = 0, minor = 0;
-    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess) {
-        return {StatusCode::unsupported_device, "backend cuda: the device does not tell its compute capability"};
-    }
-    if (major == 9 && minor == 0) return {};
-    return {
-        StatusCode::unsupported_device,
-        fmt::format("backend cuda: device {} has compute capability {}.{}; the kernels are built for 9.0 (H100, H200); "
-                    "nearest valid choice: cpu",
-                    device, major, minor)};
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -34,11 +34,6 @@ std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
     return carver.used();
 }
 
-Status allow_shared(const void* kernel, std::size_t bytes) {
-    return device_status(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "lists");
-}
-
 template <int Width, bool Ranged>
 Status launch_kernels(const ListParams& p, cudaStream_t stream) {
     const ListPlan& plan = p.plan;
@@ -47,7 +42,9 @@ Status launch_kernels(const ListParams& p, cudaStream_t stream) {
     const auto ranges = static_cast<unsigned>(plan.ranges());
     const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_per_range) * sizeof(std::int32_t);
     if (plan.slots > 0) {
-        if (Status s = allow_shared(reinterpret_cast<const void*>(count_kernel<Width, Ranged>), list_bytes); !s.ok())
+        if (Status s = allow_shared_memory("count_kernel", reinterpret_cast<const void*>(count_kernel<Width, Ranged>),
+                                           list_bytes);
+            !s.ok())
             return s;
         if (Status s = launch_early("count_kernel", count_kernel<Width, Ranged>, dim3(segments * pieces, heads, ranges),
                                     pair_threads, list_bytes, stream, p);
@@ -61,7 +58,9 @@ Status launch_kernels(const ListParams& p, cudaStream_t stream) {
     const std::size_t bytes = static_cast<std::size_t>(plan.lists_per_range) * EmitShared<Width>::list_bytes +
                               static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
                                   EmitShared<Width>::pair_bytes;
-    if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width, Ranged>), bytes); !s.ok()) return s;
+    if (Status s = allow_shared_memory("emit_kernel", reinterpret_cast<const void*>(emit_kernel<Width, Ranged>), bytes);
+        !s.ok())
+        return s;
     return launch_early("emit_kernel", emit_kernel<Width, Ranged>, dim3((segments + 1) * pieces, heads, ranges),
                         pair_threads, bytes, stream, p);
 }

@@ -93,7 +93,10 @@ struct ListOptions {
     std::int64_t max_rows = 0;  ///< rows of scratch memory one chunk may use; exceeded only if a single tile needs more
     std::int32_t tiles_per_item = 16;  ///< tiles (own and listed) of list_tile_rows rows an item has at most
     std::int64_t window = 0;  ///< query tokens per window, of the query heads of one key head; 0: one window a chunk
+    std::int64_t shared_bytes = 200 * 1024;  ///< shared memory of a thread block, at least portable_list_bytes
 };
+/// For every device from 8.0 on: 99 KB less what kernels have beside the tables.
+inline constexpr std::int64_t portable_list_bytes = 98 * 1024;
 
 struct ListChunk {
     std::int32_t head_begin = 0, head_count = 0;    ///< query heads

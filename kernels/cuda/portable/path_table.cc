@@ -1,0 +1,14 @@
+#include "kernels/cuda/host/path_table.h"
+
+namespace mobalab::kernels::cuda {
+
+const PathTable& portable_path_table() {
+    static constexpr PathTable table = {.route = nullptr,
+                                        .attention_forward_workspace = nullptr,
+                                        .attention_forward = nullptr,
+                                        .attention_backward_workspace = nullptr,
+                                        .attention_backward = nullptr};
+    return table;
+}
+
+}  // namespace mobalab::kernels::cuda
