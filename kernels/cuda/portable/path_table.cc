@@ -1,9 +1,10 @@
 #include "kernels/cuda/host/path_table.h"
+#include "kernels/cuda/portable/routing/route.h"
 
 namespace mobalab::kernels::cuda {
 
 const PathTable& portable_path_table() {
-    static constexpr PathTable table = {.route = nullptr,
+    static constexpr PathTable table = {.route = portable::launch_route,
                                         .attention_forward_workspace = nullptr,
                                         .attention_forward = nullptr,
                                         .attention_backward_workspace = nullptr,

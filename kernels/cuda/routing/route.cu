@@ -3,14 +3,13 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include <bit>
-
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/score_path.h"
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/host/tensor_map.h"
 #include "kernels/cuda/routing/first_block.h"
 #include "kernels/cuda/routing/route_launch.h"
+#include "kernels/cuda/routing/route_params.h"
 
 namespace mobalab::kernels::cuda {
 namespace {
@@ -49,23 +48,7 @@ Status launch_route(const Problem& problem, ConstTensor q, const void* high, con
     }
     const ScorePath path = score_path(problem.scorer);
     RouteArguments arguments{};
-    RouteParams& p = arguments.params;
-    p.sequences = make_sequences(problem);
-    p.heads_q = static_cast<std::int32_t>(problem.heads_q);
-    p.heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
-    p.block = BlockDivisor(problem.block_size);
-    const std::int64_t blocks_of_rows = (route_warp_rows - 1 + problem.block_size - 1) / problem.block_size;
-    p.ragged = static_cast<std::int32_t>((blocks_of_rows - 1) * problem.scorer.sub_blocks);
-    p.slots = static_cast<std::int32_t>(problem.scored());
-    p.slots_inverse = ((1u << 20) + static_cast<std::uint32_t>(p.slots) - 1) / static_cast<std::uint32_t>(p.slots);
-    p.first_block = problem.keep_first ? 1 : 0;
-    p.columns_max = static_cast<std::int32_t>(problem.longest_blocks() * problem.scorer.sub_blocks);
-    p.column_base = block_base;
-    p.tokens_q = problem.tokens_q();
-    p.selection = selection;
-    p.scores = scores;
-    p.seed = problem.scorer.seed;
-    p.sub_shift = std::countr_zero(static_cast<std::uint32_t>(problem.scorer.sub_blocks));
+    arguments.params = make_route_params(problem, block_base, selection, scores);
     int device = 0;
     if (Status s = device_status(cudaGetDevice(&device), "cudaGetDevice"); !s.ok()) return s;
     if (Status s = device_status(cudaDeviceGetAttribute(&arguments.processors, cudaDevAttrMultiProcessorCount, device),

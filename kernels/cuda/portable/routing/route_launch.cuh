@@ -1,0 +1,31 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cuda/host/launch.h"
+#include "kernels/cuda/portable/routing/route_kernel.cuh"
+#include "kernels/cuda/portable/routing/route_launch.h"
+
+namespace mobalab::kernels::cuda::portable {
+
+template <typename Shape>
+Status launch_route_shape(RouteParams& params, cudaStream_t stream) {
+    cuda::RouteParams& p = params.of_path;
+    const auto kernel = route_kernel<Shape>;
+    if (Status s = allow_shared_memory("route_kernel", reinterpret_cast<const void*>(kernel), Shape::shared_bytes);
+        !s.ok()) {
+        return s;
+    }
+    constexpr std::int64_t most_thread_blocks = std::int64_t{1} << 30;  // the others take turns
+    p.row_tiles = (p.sequences.seqlen_q + Shape::rows - 1) / Shape::rows;
+    const std::int64_t items = std::int64_t{p.sequences.batch} * p.heads_q * p.row_tiles;
+    const auto grid = static_cast<std::int32_t>(std::min(items, most_thread_blocks));
+    p.step_tile = grid % p.row_tiles;
+    p.step_head = grid / p.row_tiles % p.heads_q;
+    p.step_b = grid / p.row_tiles / p.heads_q;
+    return launch_early("route_kernel", kernel, dim3(static_cast<unsigned>(grid)), Shape::threads, Shape::shared_bytes,
+                        stream, params);
+}
+
+}  // namespace mobalab::kernels::cuda::portable
