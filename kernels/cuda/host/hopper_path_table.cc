@@ -10,7 +10,9 @@ const PathTable* hopper_path_table() {
                                         .attention_forward_workspace = attention_forward_workspace,
                                         .attention_forward = enqueue_attention_forward,
                                         .attention_backward_workspace = attention_backward_workspace,
-                                        .attention_backward = enqueue_attention_backward};
+                                        .attention_backward = enqueue_attention_backward,
+                                        // Two sets of queries in registers.
+                                        .widest_head_dim_of_ranges = 128};
     return &table;
 }
 

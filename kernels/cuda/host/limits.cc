@@ -21,7 +21,6 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t head_dim_step = 8, widest_head_dim = 256;  // rows are read in pieces of 16 bytes
-constexpr std::int64_t widest_head_dim_of_ranges = 128;           // two sets of queries in registers
 constexpr std::int64_t largest_block = 16384;
 constexpr std::int64_t most_grid = 65535;      // second and third extent of a grid
 constexpr std::int64_t most_columns = 0xffff;  // short lists keep the number of a column of scores in 16 bits
@@ -114,7 +113,8 @@ Status check_scorer(Operation operation, const Problem& p) {
     if (!routes(operation)) return {};
     if (path == ScorePath::ranges) {
         const std::string of_head_dim = fmt::format("scorer {}: head_dim", name);
-        if (Status s = check_head_dim(of_head_dim, p.head_dim, widest_head_dim_of_ranges); !s.ok()) return s;
+        const std::int64_t widest = current_path_table().widest_head_dim_of_ranges;
+        if (Status s = check_head_dim(of_head_dim, p.head_dim, widest); !s.ok()) return s;
     }
     return check_columns(p);
 }

@@ -5,10 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda/backward/attention_backward.h"
 #include "kernels/kernels.h"
 
 namespace mobalab::kernels::cuda {
+
+struct BackwardTensors;
 
 /// What the paths do each in their own way; everything else is shared. Null: the path does not offer it, and limits
 /// refuse it.
@@ -21,6 +22,8 @@ struct PathTable {
                                 const std::int32_t* selection, Tensor out, float* lse, void* workspace, cudaStream_t);
     std::size_t (*attention_backward_workspace)(const Problem&);
     Status (*attention_backward)(const Problem&, const BackwardTensors&, void* workspace, cudaStream_t);
+    /// By two maps of a query.
+    std::int64_t widest_head_dim_of_ranges;
 };
 
 /// Null where the library was built without 90a.

@@ -8,7 +8,8 @@ const PathTable& portable_path_table() {
                                         .attention_forward_workspace = nullptr,
                                         .attention_forward = nullptr,
                                         .attention_backward_workspace = nullptr,
-                                        .attention_backward = nullptr};
+                                        .attention_backward = nullptr,
+                                        .widest_head_dim_of_ranges = 256};
     return table;
 }
 
