@@ -1,11 +1,12 @@
 #include "kernels/cuda/host/path_table.h"
+#include "kernels/cuda/portable/attention.h"
 
 namespace mobalab::kernels::cuda {
 
 const PathTable& portable_path_table() {
     static constexpr PathTable table = {.route = nullptr,
-                                        .attention_forward_workspace = nullptr,
-                                        .attention_forward = nullptr,
+                                        .attention_forward_workspace = portable::attention_forward_workspace,
+                                        .attention_forward = portable::enqueue_attention_forward,
                                         .attention_backward_workspace = nullptr,
                                         .attention_backward = nullptr};
     return table;
