@@ -157,6 +157,8 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
                                       const BackwardWorkspace& workspace) {
     BlockBackwardArgs args;
     args.q = rows_of(tensors.q);
+    args.k = rows_of(tensors.k);
+    args.v = rows_of(tensors.v);
     args.d_out = rows_of(tensors.d_out);
     args.dq = workspace.own;
     args.dk = rows_of(tensors.dk);

@@ -7,8 +7,8 @@ const PathTable& portable_path_table() {
     static constexpr PathTable table = {.route = nullptr,
                                         .attention_forward_workspace = portable::attention_forward_workspace,
                                         .attention_forward = portable::enqueue_attention_forward,
-                                        .attention_backward_workspace = nullptr,
-                                        .attention_backward = nullptr};
+                                        .attention_backward_workspace = portable::attention_backward_workspace,
+                                        .attention_backward = portable::enqueue_attention_backward};
     return table;
 }
 
