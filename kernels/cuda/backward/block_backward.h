@@ -92,7 +92,7 @@ Status launch_units(const ListPlan& plan, const UnitPlan& unit_plan, const ListV
                     cudaStream_t stream);
 
 struct BlockBackwardArgs {
-    RowTensor q, d_out, dk, dv;
+    RowTensor q, k, v, d_out, dk, dv;
     RowTensor dq;                     ///< of partials of the own block: the output itself or scratch
     const float2* lse_dot = nullptr;  ///< [heads_q, tokens_q], those of the pass: log2(e) lse, d_out . out
     std::int64_t tokens_q = 0;

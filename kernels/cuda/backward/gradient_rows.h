@@ -24,7 +24,9 @@ struct WindowQueries {
         bool exists = false;               ///< false in the part of a window that lies outside the chunk
     };
     /// Places in all windows, those that hold no query included: fewer than 2^32, as their rows have to fit in memory.
-    MOBALAB_HOST_DEVICE std::uint32_t places() const { return static_cast<std::uint32_t>(count * heads) * tokens; }
+    MOBALAB_HOST_DEVICE std::uint32_t places() const {
+        return static_cast<std::uint32_t>(count * heads) * static_cast<std::uint32_t>(tokens);
+    }
     MOBALAB_HOST_DEVICE Query at(std::uint32_t place) const {
         if (place >= places()) return {};
         const auto width = static_cast<std::uint32_t>(tokens);

@@ -129,18 +129,6 @@ Status check_scale(const Problem& p) {
                         largest_scale, largest_scale)};
 }
 
-/// What the path of the current device has no kernel for.
-Status check_offered(Operation operation) {
-    const PathTable& path = current_path_table();
-    const bool routing = !routes(operation) || path.route != nullptr;
-    const bool forward = operation == Operation::attention_backward || path.attention_forward != nullptr;
-    const bool backward = operation != Operation::attention_backward || path.attention_backward != nullptr;
-    if (routing && (!attends(operation) || (forward && backward))) return {};
-    return {StatusCode::unsupported,
-            "backend cuda: the portable path of this device has no kernel for this operation; nearest valid choice: "
-            "cpu"};
-}
-
 bool is_conv(Operation operation) {
     return operation == Operation::key_conv_forward || operation == Operation::key_conv_backward;
 }
@@ -152,7 +140,6 @@ Status check_limits(Operation operation, const Problem& problem) {
         return {StatusCode::unsupported,
                 "dtype = fp32: backend cuda supports bf16 and fp16; nearest valid choice: bf16, or backend cpu"};
     }
-    if (Status s = check_offered(operation); !s.ok()) return s;
     if (Status s = check_head_dim("head_dim", problem.head_dim, widest_head_dim); !s.ok()) return s;
     if (Status s = check_most("batch", problem.batch, most_grid); !s.ok()) return s;
     if (Status s = check_most("heads_k", problem.heads_k, most_grid); !s.ok()) return s;

@@ -11,8 +11,7 @@ namespace mobalab::kernels::cuda {
 
 struct BackwardTensors;
 
-/// What the paths do each in their own way; everything else is shared. Null: the path does not offer it, and limits
-/// refuse it.
+/// What the paths do each in their own way; everything else is shared.
 struct PathTable {
     /// Exact top-(topk - 1), see routing/route.h.
     Status (*route)(const Problem&, ConstTensor q, const void* high, const void* low, const std::int32_t* block_base,

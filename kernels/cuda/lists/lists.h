@@ -93,10 +93,7 @@ struct ListOptions {
     std::int64_t max_rows = 0;  ///< rows of scratch memory one chunk may use; exceeded only if a single tile needs more
     std::int32_t tiles_per_item = 16;  ///< tiles (own and listed) of list_tile_rows rows an item has at most
     std::int64_t window = 0;  ///< query tokens per window, of the query heads of one key head; 0: one window a chunk
-    std::int64_t shared_bytes = 200 * 1024;  ///< shared memory of a thread block, at least portable_list_bytes
 };
-/// For every device from 8.0 on: 99 KB less what kernels have beside the tables.
-inline constexpr std::int64_t portable_list_bytes = 98 * 1024;
 
 struct ListChunk {
     std::int32_t head_begin = 0, head_count = 0;    ///< query heads
@@ -150,6 +147,11 @@ struct ListView {
 /// Cuts the problem into chunks that stay within options.max_rows: whole groups of query heads that share a key head
 /// where possible, then single heads, then groups of tokens.
 ListPlan make_list_plan(const Problem& problem, const ListOptions& options);
+
+/// Shared memory that the entries of a segment may take beside the tables of a range, in bytes, 6 an entry: as much as
+/// thread blocks have on the path of the current device.
+std::int64_t segment_bytes(const ListPlan& plan);
+inline constexpr std::int64_t entry_bytes = 6;
 
 /// Bytes of workspace build_lists() needs, 256-byte aligned; the same for every chunk.
 std::size_t list_workspace_size(const ListPlan& plan);

@@ -9,7 +9,6 @@
 #include <memory>
 #include <thread>
 
-#include "kernels/cuda/host/path.h"
 #include "kernels/cuda/lists/lists.h"
 #include "kernels/kernels.h"
 #include "tests/kernels/conformance/keep_first_row.h"
@@ -292,12 +291,6 @@ TEST_P(CudaLargeRoute, SelectionIsTheExactTopK) {
     expect_exact_top_k(GetParam());
 }
 
-/// What the path of this device gives them.
-std::int64_t list_shared_bytes() {
-    return cuda::current_path() == cuda::CudaPath::hopper ? cuda::ListOptions{}.shared_bytes
-                                                          : cuda::portable_list_bytes;
-}
-
 /// The lists of one chunk, on the host.
 struct HostLists {
     cuda::ListChunk chunk;
@@ -451,7 +444,7 @@ TEST_P(CudaRoute, ListsHoldEverySelectedPairOnce) {
                                            {no_limit, 100},
                                            {4096, 300}}) {
         SCOPED_TRACE("max_rows " + std::to_string(max_rows) + ", window " + std::to_string(window));
-        const cuda::ListPlan plan = cuda::make_list_plan(p, {max_rows, 4, window, list_shared_bytes()});
+        const cuda::ListPlan plan = cuda::make_list_plan(p, {max_rows, 4, window});
         const DeviceBuffer workspace(cuda::list_workspace_size(plan));
         std::map<std::pair<std::int64_t, std::int64_t>, int> own;
         for (std::int32_t c = 0; c < plan.chunks(); ++c) {

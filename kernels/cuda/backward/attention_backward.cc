@@ -1,8 +1,5 @@
 #include "kernels/cuda/backward/attention_backward.h"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -13,7 +10,6 @@
 #include "kernels/cuda/host/fill.h"
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/status.h"
-#include "kernels/cuda/host/tensor_map.h"
 #include "kernels/cuda/host/workspace.h"
 #include "kernels/cuda/lists/checked_sequences.h"
 #include "kernels/cuda/lists/lists.h"
@@ -28,15 +24,13 @@ constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
 constexpr std::int64_t least_window = 2048;                 // query tokens
 constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
 constexpr std::int32_t most_segments = 128;                 // of a sequence
-constexpr std::int64_t most_entry_bytes = 88 * 1024, most_shared_bytes = 200 * 1024;
-constexpr std::int32_t items_per_unit = 8;  // so that units end near their planned size
+constexpr std::int32_t items_per_unit = 8;                  // so that units end near their planned size
 
 /// A scan over the segments of a list is a chain of loads. With few heads in a chunk there are many segments a
 /// sequence, and thread blocks enough with fewer.
 void widen_segments(ListPlan& plan) {
-    const auto fits = [&](std::int32_t rows) {  // entries and lists of a segment, in shared memory
-        return 6 * static_cast<std::int64_t>(rows) * plan.slots <=
-               std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_per_range));
+    const auto fits = [&](std::int32_t rows) {
+        return entry_bytes * rows * std::int64_t{plan.slots} <= segment_bytes(plan);
     };
     while (plan.segments_max > most_segments && fits(2 * plan.segment_rows)) {
         plan.segment_rows *= 2;
@@ -157,19 +151,12 @@ Status check_alignment(const Problem& p, const BackwardTensors& t) {
     return check_rows_aligned("dv", t.dv);
 }
 
-Status count_multiprocessors(int& count) {
-    int device = 0;
-    if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) {
-        return device_status(error, "cudaGetDevice");
-    }
-    return device_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-                         "cudaDeviceGetAttribute");
-}
-
 BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTensors& tensors,
                                       const BackwardWorkspace& workspace) {
     BlockBackwardArgs args;
     args.q = rows_of(tensors.q);
+    args.k = rows_of(tensors.k);
+    args.v = rows_of(tensors.v);
     args.d_out = rows_of(tensors.d_out);
     args.dq = workspace.own;
     args.dk = rows_of(tensors.dk);
@@ -205,35 +192,18 @@ LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, 
     return args;
 }
 
-/// The kernels of one dtype, with what they need beyond the arguments.
-template <typename T>
-struct BlockBackward {
-    int multiprocessors = 0;
-    CUtensorMap k_map{}, v_map{};
-
-    Status prepare(const Problem& p, const BackwardTensors& tensors) {
-        if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
-        const int box = keys_per_backward_run(p.head_dim);
-        const MapExtents extents = key_extents(p);
-        if (Status s = make_tensor_map("k", tensors.k, p.dtype, extents, box, k_map); !s.ok()) return s;
-        return make_tensor_map("v", tensors.v, p.dtype, extents, box, v_map);
+/// All runs of the lists of one pass.
+Status launch_runs(std::int32_t runs, BlockBackwardArgs args, const BlockBackwardLaunch& launch_block_backward) {
+    const std::int32_t keys = keys_per_backward_run(args.head_dim);
+    for (args.run = 0; args.run < runs; ++args.run) {
+        args.run_keys = std::min(keys, args.keys_per_list - args.run * keys);
+        if (Status s = launch_block_backward(args); !s.ok()) return s;
     }
-    /// All runs of the lists of one pass.
-    Status launch(std::int32_t runs, BlockBackwardArgs args, cudaStream_t stream) const {
-        const std::int32_t keys = keys_per_backward_run(args.head_dim);
-        for (args.run = 0; args.run < runs; ++args.run) {
-            args.run_keys = std::min(keys, args.keys_per_list - args.run * keys);
-            if (Status s = launch_block_backward<T>(multiprocessors, args, k_map, v_map, stream); !s.ok()) return s;
-        }
-        return {};
-    }
-};
+    return {};
+}
 
-template <typename T>
-Status enqueue(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
-               cudaStream_t stream) {
-    BlockBackward<T> block_backward;
-    if (Status s = block_backward.prepare(problem, tensors); !s.ok()) return s;
+Status enqueue_passes(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
+                      cudaStream_t stream, const BlockBackwardLaunch& launch_block_backward) {
     BlockBackwardArgs args = block_backward_args(problem, tensors, workspace);
     const Plan& plan = workspace.plan;
     for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk) {
@@ -249,7 +219,7 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
             args.units = workspace.units.pass(plan.units, pass);
             args.partials =
                 workspace.partials - queries.first * plan.lists.rows_per_window * args.columns * element_bytes;
-            if (Status s = block_backward.launch(plan.units.runs, args, stream); !s.ok()) return s;
+            if (Status s = launch_runs(plan.units.runs, args, launch_block_backward); !s.ok()) return s;
             const CombineGradientArgs combine = {.sequences = args.sequences,
                                                  .queries = queries,
                                                  .own = workspace.own,
@@ -267,13 +237,13 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
 
 }  // namespace
 
-std::size_t attention_backward_workspace(const Problem& problem) {
+std::size_t backward_workspace(const Problem& problem) {
     if (problem.tokens_q() == 0 || problem.tokens_k() == 0) return 0;
     return BackwardWorkspace(problem, {}, nullptr).bytes;
 }
 
-Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,
-                                  cudaStream_t stream) {
+Status enqueue_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace, cudaStream_t stream,
+                        const BlockBackwardLaunch& launch_block_backward) {
     if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
     const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q >= problem.seqlen_k;
     if (!all_keys_are_seen) {
@@ -286,8 +256,7 @@ Status enqueue_attention_backward(const Problem& problem, const BackwardTensors&
     BackwardWorkspace scratch(problem, tensors.dq, workspace);
     if (Status s = checked_sequences(problem, scratch.boundaries, stream, scratch.plan.lists.sequences); !s.ok())
         return s;
-    return problem.dtype == DataType::bf16 ? enqueue<__nv_bfloat16>(problem, tensors, scratch, stream)
-                                           : enqueue<__half>(problem, tensors, scratch, stream);
+    return enqueue_passes(problem, tensors, scratch, stream, launch_block_backward);
 }
 
 }  // namespace mobalab::kernels::cuda
