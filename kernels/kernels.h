@@ -46,8 +46,10 @@ std::string_view to_string(DataType dtype);  ///< "fp32", "bf16", "fp16"
 enum class Backend {
     cpu,            ///< fast multi-threaded fp32 path, the default
     cpu_reference,  ///< plain double-precision loops; the judge
-    cuda,  ///< Hopper (sm_90a), 16-bit dtypes, head_dim a multiple of 8 up to 256, block_size up to 16384; supported()
-           ///< says what else, unsupported_device where there is no device
+    cuda,  ///< devices of compute capability 8.0 and up, 16-bit dtypes, head_dim a multiple of 8 up to 256, block_size
+           ///< up to 16384; supported() says what else, unsupported_device where there is no device. MOBALAB_CUDA_PATH
+           ///< in the environment (auto, hopper, portable) chooses among its kernels, MOBALAB_CUDA_SHARED_MEMORY (bytes,
+           ///< at least 101376) keeps them below a limit of shared memory; both are read at the first call
 };
 
 /// How centroids (a scorer's summaries of keys) are kept between pooling and scoring.
