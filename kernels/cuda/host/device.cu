@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <string>
 
 namespace mobalab::kernels::cuda {
@@ -42,8 +43,8 @@ Status current_device(Device& device) {
 }
 
 Status check_code(const Device& device) {
-    thread_local int checked = -1;
-    if (checked == device.index) return {};
+    static std::atomic<int> checked = -1;
+    if (checked.load(std::memory_order_relaxed) == device.index) return {};
     cudaFuncAttributes attributes{};
     if (const cudaError_t error = cudaFuncGetAttributes(&attributes, nothing_kernel); error != cudaSuccess) {
         cudaGetLastError();
@@ -53,7 +54,7 @@ Status check_code(const Device& device) {
                     " runs (" + cudaGetErrorString(error) +
                     "); nearest valid choice: cpu, or a build that names it in MOBALAB_CUDA_ARCHITECTURES"};
     }
-    checked = device.index;
+    checked.store(device.index, std::memory_order_relaxed);
     return {};
 }
 
