@@ -80,7 +80,7 @@ Score exact_score(const Case& c, const std::vector<float>& centroids, const cpu:
         score.value += term;
         magnitude += std::abs(term);
     }
-    score.error = std::ldexp(magnitude, -24) * score_rounding(d);
+    score.error = magnitude * score_error(c.p, d);
     return score;
 }
 

@@ -63,8 +63,7 @@ Score exact_score(const Case& c, const std::vector<float>& summaries, const cpu:
             }
         }
         best.value = std::max(best.value, value);
-        best.error = std::max(
-            best.error, std::ldexp(magnitude, -24) * score_rounding(p.head_dim * static_cast<std::int64_t>(parts)));
+        best.error = std::max(best.error, magnitude * score_error(p, p.head_dim * static_cast<std::int64_t>(parts)));
     }
     return best;
 }
