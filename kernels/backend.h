@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/decode.h"
 #include "kernels/kernels.h"
 
 namespace mobalab::kernels {
@@ -50,6 +51,16 @@ struct BackendTable {
     /// May be null where the two operations it fuses are offered: they then run one after the other.
     Status (*key_conv_centroids)(const Problem&, ConstTensor k, const float* weight, int width, Tensor out,
                                  void* centroids, const Execution&) = nullptr;
+
+    /// Decoding (decode.h); moba_decode() is the three one after the other, in the same workspace. A cache's block
+    /// table is null or has its page_size; append_centroids has a key to summarise and `appended` in [1, seqlen_k];
+    /// decode_route has a query and routed() > 0, decode_attention a query.
+    Status (*append_centroids)(const Problem&, const Cache&, ConstTensor k, std::int64_t appended, void* centroids,
+                               const Execution&) = nullptr;
+    Status (*decode_route)(const Problem&, const Cache&, ConstTensor q, const void* centroids, std::int32_t* selection,
+                           float* scores, const Execution&) = nullptr;
+    Status (*decode_attention)(const Problem&, const Cache&, ConstTensor q, ConstTensor k, ConstTensor v,
+                               const std::int32_t* selection, Tensor out, float* lse, const Execution&) = nullptr;
 };
 
 const BackendTable& cpu_backend();            // cpu/backend.cc

@@ -9,6 +9,7 @@
 #include <limits>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace mobalab::kernels {
@@ -221,7 +222,47 @@ Status check_scorer(const Problem& p) {
 bool uses_scorer(Operation operation) {
     return operation == Operation::centroids || operation == Operation::key_conv_centroids ||
            operation == Operation::route || operation == Operation::route_with_centroids ||
-           operation == Operation::moba_forward;
+           operation == Operation::moba_forward || operation == Operation::append_centroids ||
+           operation == Operation::decode_route || operation == Operation::moba_decode;
+}
+
+/// Operations of decode.h have lengths of their own.
+Status check_not_packed(const Problem& p) {
+    if (p.cu_seqlens_q == nullptr && p.cu_seqlens_k == nullptr) return {};
+    return invalid(
+        fmt::format("cu_seqlens_{} is set: must be null where sequences have the lengths of a cache; nearest valid "
+                    "choice: null",
+                    p.cu_seqlens_q != nullptr ? 'q' : 'k'));
+}
+
+Status check_lengths_of_cache(const Problem& p, const std::int32_t* lengths) {
+    for (std::int64_t b = 0; b < p.batch; ++b) {
+        if (lengths[b] >= 0 && lengths[b] <= p.seqlen_k) continue;
+        return invalid(
+            fmt::format("lengths[{}] = {}: must be in [0, {}], what a sequence may grow to; nearest valid choice: {}",
+                        b, lengths[b], p.seqlen_k, std::clamp<std::int64_t>(lengths[b], 0, p.seqlen_k)));
+    }
+    return {};
+}
+
+/// Pages that hold keys.
+Status check_block_table(const Problem& p, const Cache& cache) {
+    const std::int64_t columns = cache.pages_per_sequence(p.seqlen_k);
+    for (std::int64_t b = 0; b < p.batch; ++b) {
+        for (std::int64_t i = 0; i < (cache.lengths[b] + cache.page_size - 1) / cache.page_size; ++i) {
+            const std::int64_t page = cache.block_table[b * columns + i];
+            if (page >= 0 && page < cache.pages) continue;
+            if (cache.pages == 0) {
+                return invalid(
+                    fmt::format("block_table[{}][{}] = {}: must name a page of the cache, which has none; nearest "
+                                "valid choice: lengths of 0",
+                                b, i, page));
+            }
+            return invalid(fmt::format("block_table[{}][{}] = {}: must be in [0, {}]; nearest valid choice: {}", b, i,
+                                       page, cache.pages - 1, std::clamp<std::int64_t>(page, 0, cache.pages - 1)));
+        }
+    }
+    return {};
 }
 
 Status check_scale(const Problem& p) {
@@ -236,8 +277,8 @@ bool is_conv(Operation operation) {
 }
 
 Side side_of(Operation operation) {
-    const bool keys =
-        is_conv(operation) || operation == Operation::centroids || operation == Operation::key_conv_centroids;
+    const bool keys = is_conv(operation) || operation == Operation::centroids ||
+                      operation == Operation::key_conv_centroids || operation == Operation::append_centroids;
     return keys ? Side::keys : Side::queries_and_keys;
 }
 
@@ -288,7 +329,13 @@ Status overlapping_rows(const char* name, const Shape& shape, const Footprint& f
 
 bool attends(Operation operation) {
     return operation == Operation::attention_forward || operation == Operation::moba_forward ||
-           operation == Operation::attention_backward;
+           operation == Operation::attention_backward || operation == Operation::decode_attention ||
+           operation == Operation::moba_decode;
+}
+
+bool decodes(Operation operation) {
+    return operation == Operation::append_centroids || operation == Operation::decode_route ||
+           operation == Operation::decode_attention || operation == Operation::moba_decode;
 }
 
 double default_scale(std::int64_t head_dim) {
@@ -296,6 +343,9 @@ double default_scale(std::int64_t head_dim) {
 }
 
 Status check_problem(Operation operation, const Problem& problem, bool host_memory) {
+    if (decodes(operation)) {
+        if (Status s = check_not_packed(problem); !s.ok()) return s;
+    }
     const Side side = side_of(operation);
     const bool blocks = !is_conv(operation);
     if (Status s = check_lengths(problem, side); !s.ok()) return s;
@@ -323,6 +373,24 @@ Status check_problem(Operation operation, const Problem& problem, bool host_memo
     }
     if (!host_memory) return {};
     return check_boundary_contents(problem, side, blocks);
+}
+
+Status check_cache(const Problem& problem, const Cache& cache, bool host_memory) {
+    if (cache.block_table != nullptr) {
+        if (Status s = check_range("page_size", cache.page_size, 1, max_extent); !s.ok()) return s;
+        if (Status s = check_range("pages", cache.pages, 0, max_extent); !s.ok()) return s;
+        const Extent heads = {"heads", problem.heads_k}, head_dim = {"head_dim", problem.head_dim};
+        const Status s =
+            check_volume("the cache", {{"pages", cache.pages}, {"page_size", cache.page_size}, heads, head_dim});
+        if (!s.ok()) return s;
+    }
+    if (!host_memory || cache.lengths == nullptr) return {};
+    for (const auto& [name, array] :
+         {std::pair("lengths", cache.lengths), std::pair("block_table", cache.block_table)}) {
+        if (Status s = check_aligned(name, array, sizeof(std::int32_t)); !s.ok()) return s;
+    }
+    if (Status s = check_lengths_of_cache(problem, cache.lengths); !s.ok()) return s;
+    return cache.block_table == nullptr ? Status{} : check_block_table(problem, cache);
 }
 
 template <typename Pointer>
@@ -376,6 +444,19 @@ Arguments& Arguments::array(const char* name, const void* data, std::int64_t cou
     if (status_.ok()) status_ = check_memory(name, data, count, element_bytes);
     footprints_.push_back({name, data, static_cast<std::int64_t>(element_bytes), count, {}, written});
     return *this;
+}
+
+Arguments& Arguments::cached(const char* name, const Cache& cache, ConstTensor& tensor) {
+    const Problem& p = problem_;
+    const bool paged = cache.block_table != nullptr;
+    const Shape shape = {paged ? cache.pages : p.batch, paged ? cache.page_size : p.seqlen_k, p.heads_k, p.head_dim};
+    return this->tensor(name, shape, tensor);
+}
+
+Arguments& Arguments::cache(const Cache& cache) {
+    read("lengths", cache.lengths, problem_.batch);
+    if (cache.block_table == nullptr) return *this;
+    return read("block_table", cache.block_table, problem_.batch * cache.pages_per_sequence(problem_.seqlen_k));
 }
 
 Arguments& Arguments::centroids(const void* data, bool written) {

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/decode.h"
 #include "kernels/footprint.h"
 #include "kernels/kernels.h"
 
@@ -49,6 +50,10 @@ public:
     }
     Arguments& array(const char* name, const void* data, std::int64_t count, std::size_t element_bytes, bool written);
 
+    /// A tensor of keys or values as a Cache says where they stand, and the cache's own arrays.
+    Arguments& cached(const char* name, const Cache& cache, ConstTensor& tensor);
+    Arguments& cache(const Cache& cache);
+
     Arguments& centroids(const void* data, bool written);
     Arguments& selection(const std::int32_t* data, bool written);
     Arguments& lse(const float* data, bool written);
@@ -67,6 +72,13 @@ private:
     std::vector<Footprint> footprints_;
     Status status_;
 };
+
+/// Whether it is one of decode.h.
+bool decodes(Operation operation);
+
+/// The rules of decode.h for a cache; with `host_memory` the contents of its arrays are checked as well, where they are
+/// not null. The problem has passed check_problem().
+Status check_cache(const Problem& problem, const Cache& cache, bool host_memory);
 
 Status check_execution(const Execution& execution, std::size_t workspace_needed);
 

@@ -1,14 +1,11 @@
 // The public functions of kernels.h: check the arguments once, for all backends, then call the backend's table.
+#include "kernels/dispatch.h"
+
 #include <fmt/format.h>
 
-#include <exception>
-#include <new>
-
-#include "kernels/backend.h"
 #include "kernels/check.h"
 
 namespace mobalab::kernels {
-namespace {
 
 const BackendTable* find_backend(Backend backend) {
     switch (backend) {
@@ -42,17 +39,28 @@ bool offers(const BackendTable& table, Operation operation) {
             return table.route_with_centroids != nullptr;
         case Operation::key_conv_centroids:  // without its own entry the two operations run one after the other
             return table.key_conv_forward != nullptr && table.compute_centroids != nullptr;
+        case Operation::append_centroids:
+            return table.append_centroids != nullptr;
+        case Operation::decode_route:
+            return table.decode_route != nullptr;
+        case Operation::decode_attention:
+            return table.decode_attention != nullptr;
+        case Operation::moba_decode:
+            return table.append_centroids != nullptr && table.decode_route != nullptr &&
+                   table.decode_attention != nullptr;
     }
     return false;
 }
+
+namespace {
 
 Status not_offered(const BackendTable& table) {
     return {StatusCode::unsupported,
             fmt::format("backend {} does not offer this operation; nearest valid choice: cpu", table.name)};
 }
 
-/// The checks that every operation shares; `offered` is whether the table has the operation. `workspace`: bytes of it
-/// that the operation uses.
+}  // namespace
+
 Status prepare(const BackendTable* table, bool offered, Operation operation, const Problem& problem,
                const Execution& execution, std::size_t& workspace) {
     if (table == nullptr) {
@@ -67,17 +75,7 @@ Status prepare(const BackendTable* table, bool offered, Operation operation, con
     return check_execution(execution, workspace);
 }
 
-/// Backends may throw (memory, threads); the API does not.
-template <typename Call>
-Status guarded(const Call& call) {
-    try {
-        return call();
-    } catch (const std::bad_alloc&) {
-        return {StatusCode::device_error, "out of host memory; try a smaller batch or fewer heads per call"};
-    } catch (const std::exception& error) {
-        return {StatusCode::device_error, error.what()};
-    }
-}
+namespace {
 
 /// The tensors of attention_forward and moba_forward; `routes`: the selection is written, not read.
 Status check_forward(Arguments arguments, ConstTensor& q, ConstTensor& k, ConstTensor& v, Tensor& out, float* lse,

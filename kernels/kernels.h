@@ -180,6 +180,10 @@ enum class Operation {
     key_conv_forward,
     route_with_centroids,
     key_conv_centroids,
+    append_centroids,  // these four: decode.h
+    decode_route,
+    decode_attention,
+    moba_decode,
 };
 
 // Of all operations: pointers are aligned to their elements (16 bytes for tensors on backend cuda). What an operation

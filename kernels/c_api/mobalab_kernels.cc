@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/decode.h"
 #include "kernels/kernels.h"
 
 namespace mk = mobalab::kernels;
@@ -21,6 +22,8 @@ static_assert(static_cast<int>(mk::StatusCode::device_error) == MOBALAB_DEVICE_E
 static_assert(static_cast<int>(mk::Operation::key_conv_backward) == MOBALAB_OP_KEY_CONV_BACKWARD);
 static_assert(mk::contiguous == MOBALAB_CONTIGUOUS);
 static_assert(static_cast<int>(mk::Operation::key_conv_centroids) == MOBALAB_OP_KEY_CONV_CENTROIDS);
+static_assert(static_cast<int>(mk::Operation::append_centroids) == MOBALAB_OP_APPEND_CENTROIDS);
+static_assert(static_cast<int>(mk::Operation::moba_decode) == MOBALAB_OP_MOBA_DECODE);
 static_assert(static_cast<int>(mk::ScorerKind::mean) == MOBALAB_SCORER_mean);
 static_assert(static_cast<int>(mk::ScorerKind::random) == MOBALAB_SCORER_random);
 
@@ -92,6 +95,10 @@ mk::Execution to_execution(const MobalabExecution& c) {
     return e;
 }
 
+mk::Cache to_cache(const MobalabCache& c) {
+    return {c.lengths, c.block_table, c.pages, c.page_size};
+}
+
 mk::Tensor out_tensor(MobalabTensor t) {
     return {t.data, t.stride_batch, t.stride_token, t.stride_head};
 }
@@ -136,6 +143,15 @@ MobalabStatus execute(const MobalabProblem* problem, const MobalabExecution* exe
                    [&](const mk::Problem& p) { return call(p, to_execution(*execution)); });
 }
 
+/// The same for one that has a cache, too.
+template <typename Call>
+MobalabStatus execute(const MobalabProblem* problem, const MobalabCache* cache, const MobalabExecution* execution,
+                      char* message, size_t message_size, Call call) {
+    if (cache == nullptr) return report_null("cache", message, message_size);
+    return execute(problem, execution, message, message_size,
+                   [&](const mk::Problem& p, const mk::Execution& e) { return call(p, to_cache(*cache), e); });
+}
+
 }  // namespace
 
 int32_t mobalab_abi(void) {
@@ -162,8 +178,8 @@ MobalabStatus mobalab_scorer_info(int32_t scorer, MobalabScorerInfo* info, char*
 MobalabStatus mobalab_workspace_size(int32_t operation, const MobalabProblem* problem, int32_t backend, uint64_t* bytes,
                                      char* message, size_t message_size) {
     if (bytes == nullptr) return report_null("bytes", message, message_size);
-    if (!in_range(operation, MOBALAB_OP_KEY_CONV_CENTROIDS)) {
-        return report_enum("operation", operation, "one of MobalabOperation, 0 to 8", message, message_size);
+    if (!in_range(operation, MOBALAB_OP_MOBA_DECODE)) {
+        return report_enum("operation", operation, "one of MobalabOperation, 0 to 12", message, message_size);
     }
     return guarded(problem, backend, message, message_size, [&](const mk::Problem& p) {
         const auto which = static_cast<mk::Operation>(operation);
@@ -243,4 +259,44 @@ MobalabStatus mobalab_key_conv_backward(const MobalabProblem* problem, MobalabTe
     return execute(problem, execution, message, message_size, [&](const mk::Problem& p, const mk::Execution& e) {
         return mk::key_conv_backward(p, in_tensor(k), weight, width, in_tensor(d_out), out_tensor(dk), d_weight, e);
     });
+}
+
+MobalabStatus mobalab_append_centroids(const MobalabProblem* problem, const MobalabCache* cache, MobalabTensor k,
+                                       int64_t appended, void* centroids, const MobalabExecution* execution,
+                                       char* message, size_t message_size) {
+    return execute(problem, cache, execution, message, message_size,
+                   [&](const mk::Problem& p, const mk::Cache& c, const mk::Execution& e) {
+                       return mk::append_centroids(p, c, in_tensor(k), appended, centroids, e);
+                   });
+}
+
+MobalabStatus mobalab_decode_route(const MobalabProblem* problem, const MobalabCache* cache, MobalabTensor q,
+                                   const void* centroids, int32_t* selection, float* scores,
+                                   const MobalabExecution* execution, char* message, size_t message_size) {
+    return execute(problem, cache, execution, message, message_size,
+                   [&](const mk::Problem& p, const mk::Cache& c, const mk::Execution& e) {
+                       return mk::decode_route(p, c, in_tensor(q), centroids, selection, scores, e);
+                   });
+}
+
+MobalabStatus mobalab_decode_attention(const MobalabProblem* problem, const MobalabCache* cache, MobalabTensor q,
+                                       MobalabTensor k, MobalabTensor v, const int32_t* selection, MobalabTensor out,
+                                       float* lse, const MobalabExecution* execution, char* message,
+                                       size_t message_size) {
+    return execute(problem, cache, execution, message, message_size,
+                   [&](const mk::Problem& p, const mk::Cache& c, const mk::Execution& e) {
+                       return mk::decode_attention(p, c, in_tensor(q), in_tensor(k), in_tensor(v), selection,
+                                                   out_tensor(out), lse, e);
+                   });
+}
+
+MobalabStatus mobalab_moba_decode(const MobalabProblem* problem, const MobalabCache* cache, MobalabTensor q,
+                                  MobalabTensor k, MobalabTensor v, int64_t appended, void* centroids,
+                                  MobalabTensor out, float* lse, int32_t* selection, const MobalabExecution* execution,
+                                  char* message, size_t message_size) {
+    return execute(problem, cache, execution, message, message_size,
+                   [&](const mk::Problem& p, const mk::Cache& c, const mk::Execution& e) {
+                       return mk::moba_decode(p, c, in_tensor(q), in_tensor(k), in_tensor(v), appended, centroids,
+                                              out_tensor(out), lse, selection, e);
+                   });
 }

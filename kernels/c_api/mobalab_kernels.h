@@ -5,7 +5,7 @@
  *
  * Every function returns a MobalabStatus and, when it is not MOBALAB_OK and `message` is not null, writes one
  * zero-terminated line of at most message_size - 1 characters there. Nothing is allocated for the caller. Shapes,
- * dtypes and semantics are those of kernels.h. */
+ * dtypes and semantics are those of kernels.h, of the four about a cache those of decode.h. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or a function below changes. */
-#define MOBALAB_KERNELS_ABI 5
+#define MOBALAB_KERNELS_ABI 6
 
 typedef enum { MOBALAB_FP32 = 0, MOBALAB_BF16 = 1, MOBALAB_FP16 = 2 } MobalabDataType;
 typedef enum { MOBALAB_CPU = 0, MOBALAB_CPU_REFERENCE = 1, MOBALAB_CUDA = 2 } MobalabBackend;
@@ -52,7 +52,11 @@ typedef enum {
     MOBALAB_OP_KEY_CONV_BACKWARD = 5,
     MOBALAB_OP_KEY_CONV_FORWARD = 6,
     MOBALAB_OP_ROUTE_WITH_CENTROIDS = 7,
-    MOBALAB_OP_KEY_CONV_CENTROIDS = 8
+    MOBALAB_OP_KEY_CONV_CENTROIDS = 8,
+    MOBALAB_OP_APPEND_CENTROIDS = 9,
+    MOBALAB_OP_DECODE_ROUTE = 10,
+    MOBALAB_OP_DECODE_ATTENTION = 11,
+    MOBALAB_OP_MOBA_DECODE = 12
 } MobalabOperation;
 
 typedef struct {
@@ -98,6 +102,14 @@ typedef struct {
     void* workspace;
     uint64_t workspace_bytes;
 } MobalabExecution;
+
+/* Where the keys of a decode problem stand; see Cache in decode.h. */
+typedef struct {
+    const int32_t* lengths;     /* [batch], each in [0, seqlen_k] */
+    const int32_t* block_table; /* [batch, ceil(seqlen_k / page_size)], page numbers; null: not paged */
+    int64_t pages;              /* used with a block table only, as is page_size */
+    int64_t page_size;
+} MobalabCache;
 
 /* A scorer, for those who list or name them; see kernels/scorer.h. */
 typedef struct {
@@ -150,6 +162,24 @@ MobalabStatus mobalab_key_conv_centroids(const MobalabProblem* problem, MobalabT
 MobalabStatus mobalab_key_conv_backward(const MobalabProblem* problem, MobalabTensor k, const float* weight,
                                         int32_t width, MobalabTensor d_out, MobalabTensor dk, float* d_weight,
                                         const MobalabExecution* execution, char* message, size_t message_size);
+
+MobalabStatus mobalab_append_centroids(const MobalabProblem* problem, const MobalabCache* cache, MobalabTensor k,
+                                       int64_t appended, void* centroids, const MobalabExecution* execution,
+                                       char* message, size_t message_size);
+
+MobalabStatus mobalab_decode_route(const MobalabProblem* problem, const MobalabCache* cache, MobalabTensor q,
+                                   const void* centroids, int32_t* selection, float* scores,
+                                   const MobalabExecution* execution, char* message, size_t message_size);
+
+MobalabStatus mobalab_decode_attention(const MobalabProblem* problem, const MobalabCache* cache, MobalabTensor q,
+                                       MobalabTensor k, MobalabTensor v, const int32_t* selection, MobalabTensor out,
+                                       float* lse, const MobalabExecution* execution, char* message,
+                                       size_t message_size);
+
+MobalabStatus mobalab_moba_decode(const MobalabProblem* problem, const MobalabCache* cache, MobalabTensor q,
+                                  MobalabTensor k, MobalabTensor v, int64_t appended, void* centroids,
+                                  MobalabTensor out, float* lse, int32_t* selection, const MobalabExecution* execution,
+                                  char* message, size_t message_size);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

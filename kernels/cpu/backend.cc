@@ -39,7 +39,10 @@ const BackendTable& cpu_backend() {
                                            .moba_forward = route_and_attend,
                                            .attention_backward = cpu::attention_backward,
                                            .key_conv_forward = cpu::key_conv_forward,
-                                           .key_conv_backward = cpu::key_conv_backward};
+                                           .key_conv_backward = cpu::key_conv_backward,
+                                           .append_centroids = cpu::append_centroids,
+                                           .decode_route = cpu::decode_route,
+                                           .decode_attention = cpu::decode_attention};
     return table;
 }
 

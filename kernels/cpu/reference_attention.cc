@@ -85,13 +85,18 @@ void add_gradients(const Softmax& softmax, const Head& head, const Eigen::Vector
 
 Attention attention_forward(const Problem& p, const Rows& q, const Rows& k, const Rows& v,
                             const std::int32_t* selection, const Options& options) {
+    return attend_sequences(p, cpu::sequences_of(p), q, k, v, selection, options);
+}
+
+Attention attend_sequences(const Problem& p, const std::vector<cpu::Sequence>& sequences, const Rows& q, const Rows& k,
+                           const Rows& v, const std::int32_t* selection, const Options& options) {
     const std::int64_t d = p.head_dim;
     const std::int64_t count = judged_count(p, options);
     const std::int64_t group = p.heads_q / p.heads_k;
     Attention result;
     result.out.resize(static_cast<std::size_t>(count * p.heads_q * d));
     result.lse.resize(static_cast<std::size_t>(count * p.heads_q));
-    for (const cpu::Sequence& s : cpu::sequences_of(p)) {
+    for (const cpu::Sequence& s : sequences) {
         const std::vector<Judged> judged = judged_in(s, options);
         const auto rows = static_cast<std::int64_t>(judged.size());
         const std::int64_t chunks = (rows + queries_per_task - 1) / queries_per_task;

@@ -2,8 +2,10 @@
 #include <algorithm>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/cached_keys.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/reference.h"
+#include "kernels/cpu/reference_rows.h"
 #include "kernels/cpu/sequences.h"
 
 namespace mobalab::kernels {
@@ -87,14 +89,20 @@ Status do_route(const Problem& p, ConstTensor q, ConstTensor k, std::int32_t* se
     return write_routing(reference::route(p, queries(p, q), summaries, {execution.threads, {}}), selection, scores);
 }
 
-Status do_route_with_centroids(const Problem& p, ConstTensor q, const void* centroids, std::int32_t* selection,
-                               float* scores, const Execution& execution) {
+/// Summaries as compute_centroids() writes them.
+std::vector<double> read_summaries(const Problem& p, const void* centroids) {
     std::vector<double> summaries(static_cast<std::size_t>(p.centroid_elements()));
     const std::int64_t count = p.centroid_elements() / (p.heads_k * p.head_dim);
     const Rows rows = rows_of(as_centroids(p), ConstTensor{centroids}, p.heads_k, count);
     for (std::int64_t i = 0; i < count * p.heads_k; ++i) {
         rows(i / p.heads_k, i % p.heads_k, summaries.data() + i * p.head_dim);
     }
+    return summaries;
+}
+
+Status do_route_with_centroids(const Problem& p, ConstTensor q, const void* centroids, std::int32_t* selection,
+                               float* scores, const Execution& execution) {
+    const std::vector<double> summaries = read_summaries(p, centroids);
     return write_routing(reference::route(p, queries(p, q), summaries, {execution.threads, {}}), selection, scores);
 }
 
@@ -146,6 +154,38 @@ Status do_key_conv_backward(const Problem& p, ConstTensor k, const float* weight
     return {};
 }
 
+/// Keys or values of a cache as those of sequences of seqlen_k tokens.
+Rows cached(const Problem& p, const Cache& cache, ConstTensor tensor) {
+    return [&p, rows = cpu::CachedKeys(p, cache, tensor)](std::int64_t token, std::int64_t head, double* row) {
+        std::vector<float> values(static_cast<std::size_t>(p.head_dim));
+        cpu::read_row(rows.row(token / p.seqlen_k, token % p.seqlen_k, head), p.dtype, p.head_dim, values.data());
+        std::copy(values.begin(), values.end(), row);
+    };
+}
+
+Status do_append_centroids(const Problem& p, const Cache& cache, ConstTensor k, std::int64_t appended, void* centroids,
+                           const Execution& execution) {
+    return cpu::append_by_computing(do_compute_centroids, p, cache, k, appended, centroids, execution);
+}
+
+Status do_decode_route(const Problem& p, const Cache& cache, ConstTensor q, const void* centroids,
+                       std::int32_t* selection, float* scores, const Execution& execution) {
+    const std::vector<cpu::Sequence> sequences = cpu::cached_sequences_of(p, cache);
+    const std::vector<double> summaries = read_summaries(p, centroids);
+    return write_routing(reference::route_sequences(p, sequences, queries(p, q), summaries, {execution.threads, {}}),
+                         selection, scores);
+}
+
+Status do_decode_attention(const Problem& p, const Cache& cache, ConstTensor q, ConstTensor k, ConstTensor v,
+                           const std::int32_t* selection, Tensor out, float* lse, const Execution& execution) {
+    const reference::Attention result =
+        reference::attend_sequences(p, cpu::cached_sequences_of(p, cache), queries(p, q), cached(p, cache, k),
+                                    cached(p, cache, v), selection, {execution.threads, {}});
+    write_queries(p, result.out, out);
+    write_floats(result.lse, lse);
+    return {};
+}
+
 }  // namespace
 
 const BackendTable& cpu_reference_backend() {
@@ -161,7 +201,10 @@ const BackendTable& cpu_reference_backend() {
                                            .moba_forward = do_moba_forward,
                                            .attention_backward = do_attention_backward,
                                            .key_conv_forward = do_key_conv_forward,
-                                           .key_conv_backward = do_key_conv_backward};
+                                           .key_conv_backward = do_key_conv_backward,
+                                           .append_centroids = do_append_centroids,
+                                           .decode_route = do_decode_route,
+                                           .decode_attention = do_decode_attention};
     return table;
 }
 

@@ -150,12 +150,17 @@ std::vector<double> centroids(const Problem& p, const Rows& k, int threads) {
 }
 
 Routing route(const Problem& p, const Rows& q, const std::vector<double>& centroids, const Options& options) {
+    return route_sequences(p, cpu::sequences_of(p), q, centroids, options);
+}
+
+Routing route_sequences(const Problem& p, const std::vector<cpu::Sequence>& sequences, const Rows& q,
+                        const std::vector<double>& centroids, const Options& options) {
     const std::int64_t count = judged_count(p, options);
     const BlockScore score(p, centroids);
     Routing result;
     result.selection.resize(static_cast<std::size_t>(p.heads_q * count * p.routed()));
     result.scores.resize(result.selection.size());
-    for (const cpu::Sequence& s : cpu::sequences_of(p)) {
+    for (const cpu::Sequence& s : sequences) {
         const std::vector<Judged> judged = judged_in(s, options);
         const auto rows = static_cast<std::int64_t>(judged.size());
         const std::int64_t chunks = (rows + queries_per_task - 1) / queries_per_task;

@@ -16,6 +16,13 @@ using Vector = Eigen::Map<const Eigen::VectorXd>;
 std::vector<double> gather(const Rows& rows, std::int64_t begin, std::int64_t count, std::int64_t head,
                            std::int64_t head_dim, int threads);
 
+/// route() and attention_forward() of sequences whose summaries begin at Sequence::block_begin and whose keys are the
+/// tokens from Sequence::k_begin on, wherever that is.
+Routing route_sequences(const Problem& problem, const std::vector<cpu::Sequence>& sequences, const Rows& q,
+                        const std::vector<double>& centroids, const Options& options = {});
+Attention attend_sequences(const Problem& problem, const std::vector<cpu::Sequence>& sequences, const Rows& q,
+                           const Rows& k, const Rows& v, const std::int32_t* selection, const Options& options = {});
+
 /// A judged query: where its result goes and which row of its sequence it is.
 struct Judged {
     std::int64_t output = 0, token = 0, row = 0;

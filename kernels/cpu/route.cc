@@ -88,7 +88,11 @@ struct Router {
 
 Status route_with_centroids(const Problem& p, ConstTensor q, const void* centroids, std::int32_t* selection,
                             float* scores, const Execution& execution) {
-    const std::vector<Sequence> sequences = sequences_of(p);
+    return route_sequences(p, sequences_of(p), q, centroids, selection, scores, execution);
+}
+
+Status route_sequences(const Problem& p, const std::vector<Sequence>& sequences, ConstTensor q, const void* centroids,
+                       std::int32_t* selection, float* scores, const Execution& execution) {
     std::vector<RowTile> summaries(sequences.size() * static_cast<std::size_t>(p.heads_k));
     const auto to_load = p.scored() > 0 ? static_cast<Index>(summaries.size()) : 0;
     parallel_for(to_load, execution.threads, [&](Index i) {

@@ -43,10 +43,11 @@ ARROWS = {
     "experiments/points": ["analysis", "experiments/base", "experiments/cli", "experiments/results"],
 }
 for room, used in {"pooling": [], "routing": [], "lists": [], "forward": ["lists"],
-                   "backward": ["lists", "forward"]}.items():
+                   "backward": ["lists", "forward"], "decode": ["pooling", "routing"]}.items():
     ARROWS[f"kernels/cuda/{room}"] = ["kernels", "kernels/cuda/ptx", "kernels/cuda/tile", "kernels/cuda/host"] + [
         f"kernels/cuda/{other}" for other in used]
-ARROWS["kernels/cuda/routing"].append("kernels/scorers")  # hash_score.h, which host and device share
+for room in ("routing", "decode"):
+    ARROWS[f"kernels/cuda/{room}"].append("kernels/scorers")  # hash_score.h, which host and device share
 ARROWS["kernels/cuda/portable"] = [*ARROWS["kernels/cuda/backward"], "kernels/cuda/backward"]
 ARROWS["kernels/cuda/portable/routing"] = [*ARROWS["kernels/cuda/routing"], "kernels/cuda/routing"]
 for room in ("forward", "backward"):
@@ -77,7 +78,7 @@ JOINTS = {
        for path in (ROOT / room / files).glob("*.cc")},
     "kernels/cuda/host/limits.cc": ["kernels/cuda/lists"],
     "sim/streams/gaussian.cc": ["sim/simd"],
-    "kernels/cuda/host/backend.cu": ["kernels/cuda/pooling", "kernels/cuda/backward"],
+    "kernels/cuda/host/backend.cu": ["kernels/cuda/pooling", "kernels/cuda/backward", "kernels/cuda/decode"],
     "kernels/cuda/host/hopper_path_table.cc": [f"kernels/cuda/{room}" for room in ("routing", "forward", "backward")],
     "kernels/cuda/portable/path_table.cc": ["kernels/cuda/portable/routing"],
 }

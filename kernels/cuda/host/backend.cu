@@ -6,6 +6,10 @@
 #include <type_traits>
 
 #include "kernels/cuda/backward/attention_backward.h"
+#include "kernels/cuda/decode/append.h"
+#include "kernels/cuda/decode/attend.h"
+#include "kernels/cuda/decode/score.h"
+#include "kernels/cuda/decode/select.h"
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/path.h"
 #include "kernels/cuda/host/path_table.h"
@@ -89,6 +93,14 @@ struct PoolingWorkspace {
     }
 };
 
+/// Bytes of the scores of a step, of every row and block.
+std::size_t decode_scores_size(const Problem& problem) {
+    if (!scores_summaries(problem)) return 0;
+    WorkspaceCarver carver(nullptr);
+    carver.take<float>(problem.tokens_q() * problem.heads_q * problem.longest_blocks());
+    return carver.used();
+}
+
 std::size_t workspace_size_of(Operation operation, const Problem& problem) {
     switch (operation) {
         case Operation::centroids:
@@ -108,7 +120,14 @@ std::size_t workspace_size_of(Operation operation, const Problem& problem) {
         case Operation::key_conv_backward:
             return key_conv_backward_workspace(problem);
         case Operation::key_conv_forward:
+        case Operation::append_centroids:
             return 0;
+        case Operation::decode_route:
+            return decode_scores_size(problem);
+        case Operation::decode_attention:
+            return decode_attention_workspace(problem);
+        case Operation::moba_decode:  // one after the other, in the same memory
+            return std::max(decode_scores_size(problem), decode_attention_workspace(problem));
     }
     return 0;
 }
@@ -239,6 +258,35 @@ Status cuda_key_conv_backward(const Problem& problem, ConstTensor k, const float
                                     stream_of(execution));
 }
 
+Status cuda_append_centroids(const Problem& problem, const Cache& cache, ConstTensor k, std::int64_t appended,
+                             void* centroids, const Execution& execution) {
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    return launch_append(problem, cache, k, appended, centroids, stream_of(execution));
+}
+
+Status cuda_decode_route(const Problem& problem, const Cache& cache, ConstTensor q, const void* centroids,
+                         std::int32_t* selection, float* scores, const Execution& execution) {
+    const cudaStream_t stream = stream_of(execution);
+    if (!scores_summaries(problem)) {
+        return launch_decode_select(problem, cache, nullptr, selection, scores, stream);
+    }
+    if (Status s = check_rows_aligned("q", q); !s.ok()) return s;
+    if (Status s = check_rows_aligned("centroids", ConstTensor{centroids, 0, 0, 0}); !s.ok()) return s;
+    auto* all_scores = static_cast<float*>(execution.workspace);
+    if (Status s = launch_decode_scores(problem, cache, q, centroids, all_scores, stream); !s.ok()) return s;
+    return launch_decode_select(problem, cache, all_scores, selection, scores, stream);
+}
+
+Status cuda_decode_attention(const Problem& problem, const Cache& cache, ConstTensor q, ConstTensor k, ConstTensor v,
+                             const std::int32_t* selection, Tensor out, float* lse, const Execution& execution) {
+    if (Status s = check_rows_aligned("q", q); !s.ok()) return s;
+    if (Status s = check_rows_aligned("k", k); !s.ok()) return s;
+    if (Status s = check_rows_aligned("v", v); !s.ok()) return s;
+    if (Status s = check_rows_aligned("out", out); !s.ok()) return s;
+    return launch_decode_attention(problem, cache, q, k, v, selection, out, lse, execution.workspace,
+                                   stream_of(execution));
+}
+
 }  // namespace
 
 const BackendTable& cuda_backend() {
@@ -255,7 +303,10 @@ const BackendTable& cuda_backend() {
                                            .attention_backward = cuda_attention_backward,
                                            .key_conv_forward = cuda_key_conv_forward,
                                            .key_conv_backward = cuda_key_conv_backward,
-                                           .key_conv_centroids = cuda_key_conv_centroids};
+                                           .key_conv_centroids = cuda_key_conv_centroids,
+                                           .append_centroids = cuda_append_centroids,
+                                           .decode_route = cuda_decode_route,
+                                           .decode_attention = cuda_decode_attention};
     return table;
 }
 

@@ -16,6 +16,7 @@
 #include "kernels/cuda/host/path_table.h"
 #include "kernels/cuda/host/score_path.h"
 #include "kernels/cuda/lists/lists.h"
+#include "kernels/decode.h"
 
 namespace mobalab::kernels::cuda {
 namespace {
@@ -57,7 +58,27 @@ bool routes(Operation operation) {
 }
 
 bool summarises(Operation operation) {
-    return operation == Operation::centroids || operation == Operation::key_conv_centroids;
+    return operation == Operation::centroids || operation == Operation::key_conv_centroids ||
+           operation == Operation::append_centroids;
+}
+
+/// Steps of decode.h with queries: rows of them are numbered in 32 bits, and slots end where a thread block's do.
+bool steps(Operation operation) {
+    return decodes(operation) && operation != Operation::append_centroids;
+}
+
+std::int64_t most_routed(Operation operation) {
+    return steps(operation) ? max_routed_decode_cuda : max_routed_cuda;
+}
+
+Status check_decode_rows(const Problem& p) {
+    constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+    const std::int64_t of_sequence = std::max<std::int64_t>(p.seqlen_q * p.heads_q, 1);
+    if (p.batch <= most / of_sequence) return {};
+    return {StatusCode::unsupported,
+            fmt::format("batch = {}: backend cuda decodes at most {} sequences of seqlen_q = {}, heads_q = {} at once; "
+                        "nearest valid choice: {}",
+                        p.batch, most / of_sequence, p.seqlen_q, p.heads_q, most / of_sequence)};
 }
 
 /// A sub-block is a column; those of the longest sequence's last block are never scored.
@@ -146,20 +167,24 @@ Status check_limits(Operation operation, const Problem& problem) {
     if (Status s = check_most("tokens of k", problem.tokens_k(), most_tokens); !s.ok()) return s;
     if (is_conv(operation)) return {};
     if (Status s = check_most("block_size", problem.block_size, largest_block); !s.ok()) return s;
-    if (routes(operation) || summarises(operation)) {
+    if (routes(operation) || summarises(operation) || operation == Operation::decode_route ||
+        operation == Operation::moba_decode) {
         if (Status s = check_scorer(operation, problem); !s.ok()) return s;
     }
     if (Status s = check_blocks(problem); !s.ok()) return s;
-    if (summarises(operation) || routes(operation)) {
+    if (summarises(operation) || routes(operation) || operation == Operation::moba_decode) {
         if (Status s = check_pooling(problem); !s.ok()) return s;
     }
     if (summarises(operation)) return {};
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
     if (Status s = check_most("tokens of q", problem.tokens_q(), most_tokens); !s.ok()) return s;
-    if (problem.routed() > max_routed_cuda) {
+    if (steps(operation)) {
+        if (Status s = check_decode_rows(problem); !s.ok()) return s;
+    }
+    if (const std::int64_t most = most_routed(operation); problem.routed() > most) {
         return {StatusCode::unsupported,
                 fmt::format("topk = {}: backend cuda keeps at most {} of the {} blocks; nearest valid choice: {}",
-                            problem.topk, max_routed_cuda + 1, problem.longest_blocks(), max_routed_cuda + 1)};
+                            problem.topk, most + 1, problem.longest_blocks(), most + 1)};
     }
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
     if (attends(operation)) {

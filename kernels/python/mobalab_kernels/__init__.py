@@ -49,6 +49,7 @@ import importlib.util
 
 from ._arguments import scorer_names
 from ._errors import Error
+from ._decode import append_centroids, decode_attention, decode_route, moba_decode
 from ._functions import (
     attention_backward,
     attention_forward,
@@ -67,20 +68,24 @@ __all__ = [
     "Error",
     "SCORERS",
     "abi",
+    "append_centroids",
     "attention_backward",
     "attention_forward",
     "backend_available",
     "compute_centroids",
+    "decode_attention",
+    "decode_route",
     "key_conv_backward",
     "key_conv_centroids",
     "key_conv_forward",
     "load",
+    "moba_decode",
     "moba_forward",
     "route",
     "route_with_centroids",
     "sequence_lengths",
 ]
-_OF_TORCH = {"moba_attention": "_moba_attention", "MobaAttention": "_module"}  # the files that define them
+_OF_TORCH = {"moba_attention": "_moba_attention", "MobaAttention": "_module", "MobaCache": "_cache"}  # the files that define them
 if importlib.util.find_spec("torch") is not None:
     __all__ += _OF_TORCH
 

@@ -43,6 +43,9 @@ _SELECTION = _argument("heads_q tokens_q routed", dtype="int32")
 _WEIGHT = _argument("heads_k head_dim width", dtype="float32")
 _CENTROIDS = Argument(("blocks", "heads_k", "head_dim"), or_float32=True)
 _SUMMARIES = Argument(("sub_blocks", "parts", "heads_k", "head_dim"), or_float32=True)
+_PAGES = _argument("pages page_size heads_k head_dim", rows=True)
+_CACHE_LENGTHS = _argument("batch", dtype="int32")
+_BLOCK_TABLE = _argument("batch columns", dtype="int32")
 _BOUNDARIES = Argument(("batch + 1",), dtype="int32")
 
 FUNCTIONS = {
@@ -64,13 +67,22 @@ FUNCTIONS = {
     "key_conv_forward": {"k": _KEYS, "weight": _WEIGHT},
     "key_conv_centroids": {"k": _KEYS, "weight": _WEIGHT},
     "key_conv_backward": {"k": _KEYS, "weight": _WEIGHT, "d_out": _KEYS},
+    "append_centroids": {"k": _KEYS, "centroids": _CENTROIDS, "lengths": _CACHE_LENGTHS},
+    "decode_route": {"q": _QUERIES, "centroids": _CENTROIDS, "lengths": _CACHE_LENGTHS},
+    "decode_attention": {"q": _QUERIES, "k": _KEYS, "v": _KEYS, "selection": _SELECTION, "lengths": _CACHE_LENGTHS},
+    "moba_decode": {"q": _QUERIES, "k": _KEYS, "v": _KEYS, "centroids": _CENTROIDS, "lengths": _CACHE_LENGTHS},
 }
+# The same where the keys and values of a cache are in pages.
+for _name in ("append_centroids", "decode_attention", "moba_decode"):
+    _pages = {name: _PAGES if argument is _KEYS else argument for name, argument in FUNCTIONS[_name].items()}
+    FUNCTIONS[f"{_name}, paged"] = {**_pages, "block_table": _BLOCK_TABLE}
 
 _INTEGERS = {  # least, most
     "block_size": (1, MAX_EXTENT),
     "topk": (1, INT64_MAX),
     "conv_width": (0, 8),
     "keys": (0, MAX_EXTENT),
+    "appended": (0, INT64_MAX),
     "scorer_seed": (0, UINT64_MAX),
     "threads": (0, MAX_THREADS),
     "max_seqlen": (0, MAX_EXTENT),
@@ -223,6 +235,10 @@ class Arrays:
         self.table = {**self.table, "centroids": centroids_of(scorer)}
         self._check_dense("centroids", self.table["centroids"])
 
+    def check_dense(self, name):
+        """Shape and layout of one that is no tensor of rows."""
+        self._check_dense(name, self.table[name])
+
     def check_dense_arrays(self):
         """Shape and layout of what is no tensor of rows: its extents are known."""
         for name in self.arrays:
@@ -301,7 +317,8 @@ class Arrays:
         if self.boundaries and len(shape) == 4 and len(extents) == 3:
             return f"{name}.reshape{(shape[0] * shape[1], *shape[2:])}, or no cu_seqlens"
         if not self.boundaries and len(shape) == 3 and len(extents) == 4:
-            return f"{name}[None] of shape {(1, *shape)}, or cu_seqlens for packed sequences"
+            packs = "" if "lengths" in self.table else ", or cu_seqlens for packed sequences"
+            return f"{name}[None] of shape {(1, *shape)}{packs}"
         return f"{len(extents)} extents"
 
     def _copy(self, name):

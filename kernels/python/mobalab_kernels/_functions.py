@@ -9,7 +9,7 @@ from ._arguments import check_all_or_none, check_boundaries, flag, given, intege
 from ._errors import INVALID_ARGUMENT, InvalidType
 
 
-def _untraced(function):
+def untraced(function):
     """The function, which torch.compile leaves out of its graphs: it would trace ctypes, and wrongly."""
 
     @functools.wraps(function)
@@ -164,25 +164,14 @@ class _Call:
         return ctypes.c_void_p(None if array is None else self.arrays.adapter.pointer(array))
 
     def run(self, *arguments):
-        """The C function of the same name. Workspace is torch's or NumPy's; torch's allocator knows the order of the
-        stream, so it may be let go as soon as the kernels are enqueued."""
+        """The C function of the same name."""
         self.arrays.adapter.call_on_device(self.arrays.like, lambda: self._run(arguments))
 
     def _backend(self):
         return _library.CUDA if self.arrays.adapter.is_cuda(self.arrays.like) else _library.CPU
 
     def _run(self, arguments):
-        adapter, like = self.arrays.adapter, self.arrays.like
-        execution = _library.Execution()
-        execution.backend = self._backend()
-        execution.threads = self.threads
-        execution.stream = adapter.stream(like)
-        cuda = execution.backend == _library.CUDA  # the others need none
-        size = _library.workspace_size(self.name, self.problem, execution.backend) if cuda else 0
-        workspace = adapter.empty(like, (size,), "uint8") if size > 0 else None
-        execution.workspace = None if workspace is None else adapter.pointer(workspace)
-        execution.workspace_bytes = size
-        _library.call(self.name, ctypes.byref(self.problem), *arguments, ctypes.byref(execution))
+        _library.execute(self.name, self.problem, self.threads, self.arrays.adapter, self.arrays.like, arguments)
 
 
 def _both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks):
@@ -193,7 +182,7 @@ def _both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_bl
     }
 
 
-@_untraced
+@untraced
 def compute_centroids(
     k,
     block_size,
@@ -233,7 +222,7 @@ def compute_centroids(
     return out
 
 
-@_untraced
+@untraced
 def route(
     q,
     k,
@@ -289,7 +278,7 @@ def _routed(call, return_scores, keys):
     return (selection, scores) if return_scores else selection
 
 
-@_untraced
+@untraced
 def route_with_centroids(
     q,
     centroids,
@@ -332,7 +321,7 @@ def route_with_centroids(
     return _routed(call, return_scores, call.pointer("centroids"))
 
 
-@_untraced
+@untraced
 def attention_forward(
     q,
     k,
@@ -380,7 +369,7 @@ def attention_forward(
     return out, lse
 
 
-@_untraced
+@untraced
 def moba_forward(
     q,
     k,
@@ -433,7 +422,7 @@ def moba_forward(
     return out, lse, selection
 
 
-@_untraced
+@untraced
 def attention_backward(
     q,
     k,
@@ -478,7 +467,7 @@ def attention_backward(
     return gradients
 
 
-@_untraced
+@untraced
 def key_conv_forward(k, weight, *, cu_seqlens_k=None, max_seqlen_k=None, threads=0):
     """The key convolution k'_t = k_t + silu(sum_l weight[head, dim, l] k_{t-l}), zero before a sequence.
 
@@ -498,7 +487,7 @@ def key_conv_forward(k, weight, *, cu_seqlens_k=None, max_seqlen_k=None, threads
     return out
 
 
-@_untraced
+@untraced
 def key_conv_centroids(
     k,
     weight,
@@ -530,7 +519,7 @@ def key_conv_centroids(
     return out, centroids
 
 
-@_untraced
+@untraced
 def key_conv_backward(k, weight, d_out, *, cu_seqlens_k=None, max_seqlen_k=None, threads=0):
     """Gradients of key_conv_forward: (dk like k, d_weight float32 like weight); d_out: like k. Not differentiable."""
     call = _Call(
@@ -556,7 +545,7 @@ def _width(weight):
     return ctypes.c_int32(weight.shape[-1])
 
 
-@_untraced
+@untraced
 def sequence_lengths(q, k, block_size, cu_seqlens_q, cu_seqlens_k):
     """The lengths of packed sequences, {"max_seqlen_q", "max_seqlen_k", "total_blocks"}, from checked cu_seqlens.
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ._errors import INVALID_ARGUMENT, Error, InvalidValue, invalid
 
 FILE = "libmobalab_kernels.so"
-ABI = 5
+ABI = 6
 MESSAGE_SIZE = 1024
 
 CPU, CPU_REFERENCE, CUDA = 0, 1, 2
@@ -25,6 +25,10 @@ OPERATIONS = {
     "key_conv_forward": 6,
     "route_with_centroids": 7,
     "key_conv_centroids": 8,
+    "append_centroids": 9,
+    "decode_route": 10,
+    "decode_attention": 11,
+    "moba_decode": 12,
 }
 
 
@@ -58,6 +62,12 @@ class ScorerInfo(ctypes.Structure):
 class Tensor(ctypes.Structure):
     _fields_ = [("data", ctypes.c_void_p)] + [
         (name, ctypes.c_int64) for name in ("stride_batch", "stride_token", "stride_head")
+    ]
+
+
+class Cache(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("lengths", "block_table")] + [
+        (name, ctypes.c_int64) for name in ("pages", "page_size")
     ]
 
 
@@ -171,3 +181,17 @@ def workspace_size(operation, problem, backend):
         ctypes.byref(size),
     )
     return size.value
+
+
+def execute(operation, problem, threads, adapter, like, arguments):
+    """Calls the C function of an operation with an Execution for arrays as `like`. Workspace is torch's or NumPy's;
+    torch's allocator knows the order of the stream, so it may be let go as soon as the kernels are enqueued."""
+    execution = Execution()
+    execution.backend = CUDA if adapter.is_cuda(like) else CPU
+    execution.threads = threads
+    execution.stream = adapter.stream(like)
+    size = workspace_size(operation, problem, CUDA) if execution.backend == CUDA else 0  # the others need none
+    workspace = adapter.empty(like, (size,), "uint8") if size > 0 else None
+    execution.workspace = None if workspace is None else adapter.pointer(workspace)
+    execution.workspace_bytes = size
+    call(operation, ctypes.byref(problem), *arguments, ctypes.byref(execution))

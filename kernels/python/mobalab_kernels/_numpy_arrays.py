@@ -48,6 +48,10 @@ def pointer(array):
     return array.__array_interface__["data"][0]
 
 
+def is_writeable(array):
+    return array.flags.writeable
+
+
 def is_cuda(array):
     return False
 

@@ -7,7 +7,7 @@ Fake tensors, by which torch.compile finds shapes, have no contents to check.
 
 import torch
 
-from . import _arguments, _torch_arrays
+from . import _arguments, _decode, _torch_arrays
 from . import _functions as f
 from ._errors import INVALID_ARGUMENT, Error, invalid
 
@@ -282,3 +282,38 @@ key_conv_forward = _operator(
     _save_key_conv,
     _key_conv_gradients,
 )
+
+# ----------------------------------------------------------------------------------------------------------- decoding
+
+
+def _moba_decode(q, k, v, centroids, lengths, block_table, *, block_size, topk, scorer_seed, **options):
+    seed = scorer_seed % (_arguments.UINT64_MAX + 1)
+    q = _torch_arrays.readable(q)
+    cache = {"block_table": block_table, "scorer_seed": seed}
+    return _decode.moba_decode(q, k, v, centroids, lengths, block_size, topk, **cache, **options)
+
+
+def _moba_decode_fake(q, k, v, centroids, lengths, block_table, *, block_size, topk, scorer, **options):
+    _arguments.scorer("scorer", scorer)
+    _arguments.check_range("block_size", block_size, 1, _arguments.MAX_EXTENT)
+    for name, tensor in (("q", q), ("k", k)):
+        if tensor.dim() != 4:
+            raise invalid(name, f"has shape {tuple(tensor.shape)}", "of 4 extents", "4 extents")
+    heads, tokens = q.shape[2], q.shape[0] * q.shape[1]
+    longest = k.shape[1] if block_table is None else block_table.shape[1] * k.shape[1]
+    blocks = torch.sym_max(1, (longest + block_size - 1) // block_size)
+    selection = q.new_empty((heads, tokens, torch.sym_min(topk, blocks) - 1), dtype=torch.int32)
+    return q.new_empty(q.shape), q.new_empty((heads, tokens), dtype=torch.float32), selection
+
+
+# Not differentiable, and it writes centroids: no autograd, and the function refuses tensors that require grad.
+_name = _library.define(
+    "moba_decode(Tensor q, Tensor k, Tensor v, Tensor(a!) centroids, Tensor lengths, Tensor? block_table, *, "
+    "SymInt block_size, SymInt topk, SymInt appended, bool centred_centroids, str scorer, int scorer_seed, "
+    "bool keep_first, float? scale, int threads) -> (Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+for _device in ("CPU", "CUDA"):
+    _library.impl(_name, _moba_decode, _device)
+torch.library.register_fake(f"mobalab::{_name}", _moba_decode_fake, lib=_library)
+moba_decode = torch.ops.mobalab.moba_decode.default

@@ -48,6 +48,10 @@ def pointer(tensor):
     return tensor.data_ptr()
 
 
+def is_writeable(tensor):
+    return True
+
+
 def is_cuda(tensor):
     return tensor.is_cuda
 

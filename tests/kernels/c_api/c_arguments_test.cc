@@ -48,13 +48,17 @@ constexpr auto backward = MOBALAB_OP_ATTENTION_BACKWARD;
 constexpr auto conv = MOBALAB_OP_KEY_CONV_FORWARD;
 constexpr auto conv_centroids = MOBALAB_OP_KEY_CONV_CENTROIDS;
 constexpr auto conv_backward = MOBALAB_OP_KEY_CONV_BACKWARD;
+constexpr auto append = MOBALAB_OP_APPEND_CENTROIDS;
+constexpr auto decode_route = MOBALAB_OP_DECODE_ROUTE;
+constexpr auto decode_attention = MOBALAB_OP_DECODE_ATTENTION;
+constexpr auto decode = MOBALAB_OP_MOBA_DECODE;
 constexpr auto invalid = MOBALAB_INVALID_ARGUMENT;
 constexpr auto unsupported = MOBALAB_UNSUPPORTED;
 constexpr auto ok = MOBALAB_OK;
 
 template <typename T>
 T* moved(T* pointer, std::ptrdiff_t bytes) {
-    return reinterpret_cast<T*>(reinterpret_cast<char*>(pointer) + bytes);
+    return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(pointer) + static_cast<std::uintptr_t>(bytes));
 }
 void use_boundaries(CCall& c) {
     c.problem.cu_seqlens_q = c.cu_q;
@@ -82,6 +86,12 @@ void keep(CCall& c, MobalabScorer scorer, int64_t sub_blocks, std::size_t copies
 void keep_nothing(CCall& c) {
     c.problem.scorer = MOBALAB_SCORER_random;
     c.centroids = nullptr;
+}
+/// The cache in 10 pages of 16 keys; the second sequence ends in its fourth page.
+void use_pages(CCall& c) {
+    c.cache.block_table = static_cast<int32_t*>(c.put("table", {7, 2, 9, 0, 4, 1, 3, 8, 5, -1}));
+    c.cache.pages = 10;
+    c.cache.page_size = 16;
 }
 MobalabTensor strided(MobalabTensor t, int64_t batch, int64_t token, int64_t head) {
     return {t.data, batch, token, head};
@@ -255,6 +265,106 @@ const std::vector<Row> rows = {
          c.problem.seqlen_q = 65;
      },
      invalid, "cu_seqlens_q: sequence 1 has 66 tokens.*65.*66", Where::host},
+    // Caches.
+    {"cache null", decode, [](CCall& c) { c.cache_pointer = nullptr; }, invalid, "cache is null.*nearest valid"},
+    {"execution null", append, [](CCall& c) { c.execution_pointer = nullptr; }, invalid, "execution is null.*nearest"},
+    {"problem null", decode_route, [](CCall& c) { c.problem_pointer = nullptr; }, invalid, "problem is null.*nearest"},
+    {"lengths null", append, [](CCall& c) { c.cache.lengths = nullptr; }, invalid, "lengths is null: must point to 2"},
+    {"lengths null", decode, [](CCall& c) { c.cache.lengths = nullptr; }, invalid, "lengths is null: must point to 2"},
+    {"lengths misaligned", decode_route, [](CCall& c) { c.cache.lengths = moved(c.cache.lengths, 2); }, invalid,
+     "lengths at address 0x.*aligned to 4 bytes"},
+    {"lengths 81", decode, [](CCall& c) { c.cache.lengths = static_cast<int32_t*>(c.put("lengths", {80, 81})); }, invalid,
+     "lengths\\[1\\] = 81: must be in \\[0, 80\\].*choice: 80", Where::host},
+    {"lengths -1", append, [](CCall& c) { c.cache.lengths = static_cast<int32_t*>(c.put("lengths", {-1, 80})); }, invalid,
+     "lengths\\[0\\] = -1: must be in \\[0, 80\\].*choice: 0", Where::host},
+    {"appended -1", append, [](CCall& c) { c.appended = -1; }, invalid, "appended = -1: must be at least 0.*choice: 0"},
+    {"appended min", decode, [](CCall& c) { c.appended = int64_min; }, invalid, "appended = -9223372036854775808: must be"},
+    {"cu_seqlens of a cache", decode, use_boundaries, invalid, "cu_seqlens_q is set: must be null.*nearest.*null"},
+    {"cu_seqlens_k of a cache", append, [](CCall& c) { c.problem.cu_seqlens_k = c.cu_k; }, invalid, "cu_seqlens_k is set"},
+    {"page_size 0", decode,
+     [](CCall& c) {
+         use_pages(c);
+         c.cache.page_size = 0;
+     },
+     invalid, "page_size = 0: must be in .*choice: 1"},
+    {"page_size max", append,
+     [](CCall& c) {
+         use_pages(c);
+         c.cache.page_size = int64_max;
+     },
+     invalid, "page_size = 9223372036854775807: must be in"},
+    {"pages -1", decode_attention,
+     [](CCall& c) {
+         use_pages(c);
+         c.cache.pages = -1;
+     },
+     invalid, "pages = -1: must be in .*choice: 0"},
+    {"pages x page_size", decode,
+     [](CCall& c) {
+         use_pages(c);
+         c.cache.pages = c.cache.page_size = int32_max;
+     },
+     invalid, "the cache has .*pages 2147483647 x page_size 2147483647.*2\\^46"},
+    {"a page that is none", decode,
+     [](CCall& c) {
+         use_pages(c);
+         c.cache.pages = 9;
+     },
+     invalid, "block_table\\[0\\]\\[2\\] = 9: must be in \\[0, 8\\].*choice: 8", Where::host},
+    {"no pages", append,
+     [](CCall& c) {
+         use_pages(c);
+         c.cache.pages = 0;
+     },
+     invalid, "block_table\\[0\\]\\[0\\] = 7: must name a page.*none.*lengths of 0", Where::host},
+    {"block_table misaligned", decode,
+     [](CCall& c) {
+         use_pages(c);
+         c.cache.block_table = moved(c.cache.block_table, 1);
+     },
+     invalid, "block_table at address 0x.*aligned to 4 bytes"},
+    {"topk 0", decode, [](CCall& c) { c.problem.topk = 0; }, invalid, "topk = 0: must be at least 1.*choice: 1"},
+    {"topk 1025", decode_route,
+     [](CCall& c) {
+         c.problem.topk = 1025;
+         c.problem.block_size = 1;
+         c.problem.seqlen_k = 5000;
+         c.centroids = c.put("centroids", std::vector<int32_t>(10000 * 64));
+         c.selection = static_cast<int32_t*>(c.put("selection", std::vector<int32_t>(384 * 1024)));
+         c.scores = static_cast<float*>(c.put("scores", std::vector<int32_t>(384 * 1024)));
+     },
+     unsupported, "topk = 1025: .*at most 1024 of the 5000 blocks.*choice: 1024", Where::cuda},
+    {"block_size 0", append, [](CCall& c) { c.problem.block_size = 0; }, invalid, "block_size = 0: must.*: 1"},
+    {"head_dim 60", decode, [](CCall& c) { c.problem.head_dim = 60; }, unsupported, "head_dim = 60.*: 64", Where::cuda},
+    {"dtype fp32", append, [](CCall& c) { c.problem.dtype = MOBALAB_FP32; }, unsupported, "dtype = fp32.*bf16", Where::cuda},
+    {"scorer 78", append, [](CCall& c) { c.problem.scorer = 78; }, invalid, "scorer = 78: .*: 0"},
+    {"scorer -1", decode_route, [](CCall& c) { c.problem.scorer = -1; }, invalid, "scorer = -1: must be one of"},
+    {"centred quest", decode,
+     [](CCall& c) {
+         c.problem.scorer = MOBALAB_SCORER_quest;
+         c.problem.centroids = MOBALAB_CENTROIDS_CENTRED;
+     },
+     invalid, "centroids = centred: must go with scorer mean, not quest.*input_dtype"},
+    {"scale nan", decode_attention, [](CCall& c) { c.problem.scale = std::nan(""); }, invalid, "scale = -?nan: must be"},
+    {"scale 65537", decode, [](CCall& c) { c.problem.scale = 65537.0; }, unsupported, "scale = 65537.*: 65536", Where::cuda},
+    {"k null", append, [](CCall& c) { c.k.data = nullptr; }, invalid, "k is null: must point to 20480 elements"},
+    {"v null", decode, [](CCall& c) { c.v.data = nullptr; }, invalid, "v is null: must point to 20480 elements"},
+    {"q null", decode_route, [](CCall& c) { c.q.data = nullptr; }, invalid, "q is null: must point to 24576 elements"},
+    {"centroids null", append, [](CCall& c) { c.centroids = nullptr; }, invalid, "centroids is null"},
+    {"centroids null", decode_route, [](CCall& c) { c.centroids = nullptr; }, invalid, "centroids is null"},
+    {"selection null", decode, [](CCall& c) { c.selection = nullptr; }, invalid, "selection is null: must point to 768"},
+    {"out null", decode_attention, [](CCall& c) { c.out.data = nullptr; }, invalid, "out is null"},
+    {"lse null", decode, [](CCall& c) { c.lse = nullptr; }, invalid, "lse is null: must point to 384 elements"},
+    {"k.stride_token -1", decode, [](CCall& c) { c.k.stride_token = -1; }, invalid, "k.stride_token = -1: must be at least"},
+    {"k.stride_head 65", append, [](CCall& c) { c.k.stride_head = 65; }, invalid, "k.stride_head = 65.*8.*: 72", Where::cuda},
+    {"q not on 16 bytes", decode_route, [](CCall& c) { c.q.data = moved(c.q.data, 2); }, invalid, "q at address.*16", Where::cuda},
+    {"centroids in k", append, [](CCall& c) { c.centroids = c.k.data; }, invalid, "centroids at 0x.*overlaps k"},
+    {"centroids in v", decode, [](CCall& c) { c.centroids = c.v.data; }, invalid, "centroids at 0x.*overlaps v"},
+    {"selection == lengths", decode,
+     [](CCall& c) { c.selection = const_cast<int32_t*>(c.cache.lengths); }, invalid, "selection at 0x.*overlaps lengths"},
+    {"out == q", decode_attention, [](CCall& c) { c.out = c.q; }, invalid, "out at 0x.*overlaps q"},
+    {"workspace null", decode, [](CCall& c) { c.own_workspace = false; }, MOBALAB_WORKSPACE_TOO_SMALL,
+     "workspace of 0 bytes: must hold workspace_size.*nearest", Where::cuda},
     // Tensors.
     {"q null", moba, [](CCall& c) { c.q.data = nullptr; }, invalid, "q is null: must point to 24576 elements.*nearest"},
     {"k null", centroids, [](CCall& c) { c.k.data = nullptr; }, invalid, "k is null: must point to 20480 elements"},
@@ -335,6 +445,78 @@ const std::vector<Row> rows = {
     {"as it is", conv, [](CCall&) {}, ok, ""},
     {"as it is", conv_centroids, [](CCall&) {}, ok, ""},
     {"as it is", conv_backward, [](CCall&) {}, ok, ""},
+    {"as it is", append, [](CCall&) {}, ok, ""},
+    {"as it is", decode_route, [](CCall&) {}, ok, ""},
+    {"as it is", decode_attention, [](CCall&) {}, ok, ""},
+    {"as it is", decode, [](CCall&) {}, ok, ""},
+    {"pages", append, use_pages, ok, ""},
+    {"pages", decode_attention, use_pages, ok, ""},
+    {"pages", decode, use_pages, ok, ""},
+    {"pages twice", decode,
+     [](CCall& c) {
+         use_pages(c);
+         c.cache.block_table = static_cast<int32_t*>(c.put("table", {7, 2, 9, 0, 4, 7, 2, 8, 5, 123456789}));
+     },
+     ok, ""},
+    {"pages of 2 keys, as strides", decode,
+     [](CCall& c) {
+         std::vector<int32_t> table;
+         for (int32_t i = 0; i < 80; ++i) table.push_back(i * 7 % 80);
+         c.cache.block_table = static_cast<int32_t*>(c.put("table", table));
+         c.cache.pages = 80;
+         c.cache.page_size = 2;
+         c.k = strided(c.k, 256, 64, 128);
+     },
+     ok, ""},
+    {"page_size of no table", decode,
+     [](CCall& c) {
+         c.cache.page_size = nonsense;
+         c.cache.pages = nonsense;
+     },
+     ok, ""},
+    {"nothing appended", decode, [](CCall& c) { c.appended = 0; }, ok, ""},
+    {"everything appended", append, [](CCall& c) { c.appended = int64_max; }, ok, ""},
+    {"empty sequences", decode, [](CCall& c) { c.cache.lengths = static_cast<int32_t*>(c.put("lengths", {0, 0})); }, ok, ""},
+    {"a sequence shorter than its queries", decode,
+     [](CCall& c) { c.cache.lengths = static_cast<int32_t*>(c.put("lengths", {5, 80})); }, ok, ""},
+    {"quest", append, [](CCall& c) { keep(c, MOBALAB_SCORER_quest, 1, 2); }, ok, ""},
+    {"quest", decode, [](CCall& c) { keep(c, MOBALAB_SCORER_quest, 1, 2); }, ok, ""},
+    {"max", decode, [](CCall& c) { keep(c, MOBALAB_SCORER_max, 1, 1); }, ok, ""},
+    {"submean of 8", decode, [](CCall& c) { keep(c, MOBALAB_SCORER_submean, 8, 8); }, ok, ""},
+    {"random keeps nothing", append, keep_nothing, ok, "", Where::host},
+    {"random keeps nothing", decode, keep_nothing, ok, "", Where::host},
+    {"centred", decode, [](CCall& c) { c.problem.centroids = MOBALAB_CENTROIDS_CENTRED; }, ok, ""},
+    {"keep_first", decode, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
+    {"scale", decode, [](CCall& c) { c.problem.scale = 0.03; }, ok, ""},
+    {"scores null", decode_route,
+     [](CCall& c) {
+         c.scores = nullptr;
+         c.put("scores", std::vector<int32_t>(768, 7));
+     },
+     ok, ""},
+    {"queries of keys alone are ignored", append,
+     [](CCall& c) {
+         c.problem.heads_q = -3;
+         c.problem.topk = -1;
+     },
+     ok, ""},
+    {"attention looks at no scorer", decode_attention, [](CCall& c) { c.problem.scorer = 77; }, ok, ""},
+    {"block_size 17", decode, [](CCall& c) { c.problem.block_size = 17; }, ok, ""},
+    {"head_dim 40", decode, [](CCall& c) { c.problem.head_dim = 40; }, ok, ""},
+    {"own block alone", decode, [](CCall& c) { c.problem.topk = 1; }, ok, ""},
+    {"no keys to grow to", decode,
+     [](CCall& c) {
+         c.problem.seqlen_k = 0;
+         c.cache.lengths = static_cast<int32_t*>(c.put("lengths", {0, 0}));
+         c.k.data = c.v.data = nullptr;
+     },
+     ok, ""},
+    {"no queries", decode,
+     [](CCall& c) {
+         c.problem.seqlen_q = 0;
+         c.q.data = c.out.data = nullptr;
+     },
+     ok, ""},
     {"attention looks at no scorer", attention,
      [](CCall& c) {
          c.problem.scorer = 77;
@@ -772,7 +954,7 @@ TEST(CInterface, QuestionsAreCheckedToo) {
     char text[256] = "";
     MobalabProblem problem{};
     uint64_t bytes = 7;
-    EXPECT_EQ(mobalab_abi(), 5);
+    EXPECT_EQ(mobalab_abi(), 6);
     EXPECT_EQ(mobalab_workspace_size(99, &problem, MOBALAB_CPU, &bytes, text, sizeof(text)), invalid);
     EXPECT_NE(std::string(text).find("operation = 99"), std::string::npos) << text;
     EXPECT_EQ(mobalab_workspace_size(route, &problem, MOBALAB_CPU, nullptr, text, sizeof(text)), invalid);

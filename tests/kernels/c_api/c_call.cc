@@ -68,6 +68,7 @@ CCall::CCall(const CBackend& backend) : backend_(backend) {
     const auto weights = static_cast<std::size_t>(heads_k * head_dim * width) * sizeof(float);
     weight = static_cast<float*>(put("weight", numbers.data(), weights));
     d_weight = static_cast<float*>(put("d_weight", numbers.data(), weights));
+    cache.lengths = static_cast<int32_t*>(put("lengths", {80, 61}));
     cu_q = static_cast<int32_t*>(put("cu_q", {0, 30, 96}));
     cu_k = static_cast<int32_t*>(put("cu_k", {0, 70, 160}));
 }
@@ -136,6 +137,15 @@ MobalabStatus CCall::call(char* text, std::size_t size) {
             return mobalab_key_conv_centroids(p, k, weight, width, dk, centroids, e, text, size);
         case MOBALAB_OP_KEY_CONV_BACKWARD:
             return mobalab_key_conv_backward(p, k, weight, width, v, dk, d_weight, e, text, size);
+        case MOBALAB_OP_APPEND_CENTROIDS:
+            return mobalab_append_centroids(p, cache_pointer, k, appended, centroids, e, text, size);
+        case MOBALAB_OP_DECODE_ROUTE:
+            return mobalab_decode_route(p, cache_pointer, q, centroids, selection, scores, e, text, size);
+        case MOBALAB_OP_DECODE_ATTENTION:
+            return mobalab_decode_attention(p, cache_pointer, q, k, v, selection, out, lse, e, text, size);
+        case MOBALAB_OP_MOBA_DECODE:
+            return mobalab_moba_decode(p, cache_pointer, q, k, v, appended, centroids, out, lse, selection, e, text,
+                                       size);
     }
     return MOBALAB_INVALID_ARGUMENT;
 }
@@ -151,6 +161,10 @@ std::map<std::string, std::vector<unsigned char>> CCall::outputs() const {
         {MOBALAB_OP_KEY_CONV_FORWARD, {"dk"}},
         {MOBALAB_OP_KEY_CONV_CENTROIDS, {"dk", "centroids"}},
         {MOBALAB_OP_KEY_CONV_BACKWARD, {"dk", "d_weight"}},
+        {MOBALAB_OP_APPEND_CENTROIDS, {"centroids"}},
+        {MOBALAB_OP_DECODE_ROUTE, {"selection", "scores"}},
+        {MOBALAB_OP_DECODE_ATTENTION, {"out", "lse"}},
+        {MOBALAB_OP_MOBA_DECODE, {"out", "lse", "selection", "centroids"}},
     };
     std::map<std::string, std::vector<unsigned char>> result;
     for (const std::string& name : written.at(operation)) {

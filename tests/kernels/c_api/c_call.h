@@ -25,7 +25,8 @@ struct CBackend {
 CBackend host_backend(const std::string& name, int32_t number);
 
 /// All arguments of all operations, good ones: bf16, batch 2, 48 queries over 80 keys, 4 query heads over 2 of head_dim
-/// 64, 5 blocks of 16 keys, topk 3. Values are multiples of 1/8, so that scores and centroids are exact in every order.
+/// 64, 5 blocks of 16 keys, topk 3; of a cache without pages whose sequences have 80 and 61 keys, 3 of them new. Values
+/// are multiples of 1/8, so that scores and centroids are exact in every order.
 class CCall {
 public:
     explicit CCall(const CBackend& backend);
@@ -49,6 +50,9 @@ public:
     MobalabProblem problem{};
     MobalabExecution execution{};
     MobalabTensor q{}, k{}, v{}, out{}, d_out{}, dq{}, dk{}, dv{};
+    MobalabCache cache{};
+    const MobalabCache* cache_pointer = &cache;
+    int64_t appended = 3;
     void* centroids = nullptr;
     int32_t *selection = nullptr, *cu_q = nullptr, *cu_k = nullptr;
     float *scores = nullptr, *lse = nullptr, *weight = nullptr, *d_weight = nullptr;
