@@ -11,7 +11,7 @@ install(TARGETS ${installed_targets} EXPORT mobalab_targets
         LIBRARY COMPONENT development ARCHIVE COMPONENT development)
 # Included as in the source tree: "kernels/kernels.h".
 set(installed_headers ${CMAKE_INSTALL_INCLUDEDIR}/mobalab)
-foreach(header kernels.h scorer.h scorers/scorers.h c_api/mobalab_kernels.h)
+foreach(header decode.h kernels.h scorer.h scorers/scorers.h c_api/mobalab_kernels.h)
   cmake_path(GET header PARENT_PATH folder)
   install(FILES ${PROJECT_SOURCE_DIR}/kernels/${header} DESTINATION ${installed_headers}/kernels/${folder}
           COMPONENT development)

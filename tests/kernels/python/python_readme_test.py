@@ -19,7 +19,7 @@ LIBRARY = sys.argv.pop(1)
 class Readme(unittest.TestCase):
     def test_examples_run(self):
         examples = re.findall(r"^```python\n(.*?)^```$", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-        self.assertEqual(len(examples), 8)
+        self.assertEqual(len(examples), 10)
         path = os.pathsep.join([str(FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = dict(os.environ, PYTHONPATH=path, MOBALAB_KERNELS_LIBRARY=LIBRARY)
         for example in examples:
