@@ -229,8 +229,8 @@ Status attention_backward(const Problem& problem, ConstTensor q, ConstTensor k, 
                           ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq, Tensor dk,
                           Tensor dv, const Execution& execution);
 
-/// Candidates a row can keep on backend cuda.
-inline constexpr std::int64_t max_routed_cuda = 63;
+/// Candidates a row can keep on backend cuda: those beside its own block.
+inline constexpr std::int64_t max_routed_cuda = 1023;
 
 /// Widths of the key convolution.
 inline constexpr int min_conv_width = 1;

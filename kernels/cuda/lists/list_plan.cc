@@ -10,7 +10,7 @@ constexpr std::int64_t most_own_tiles = 8;
 constexpr std::int64_t least_tokens = 1024;  // of a chunk; smaller ones would waste their lists' padding
 // Thread blocks of a chunk: two for every multiprocessor are in work at a time, and each begins with a chain of loads.
 constexpr std::int64_t target_segments = 256;
-constexpr std::int64_t least_segment = 64;
+constexpr std::int64_t least_segment = 64, longest_segment = 1024;  // the latter where nothing else bounds it
 // Thread blocks collect the entries of a segment and 24 bytes per list in shared memory; 6 bytes an entry.
 constexpr std::int64_t shared_bytes = 200 * 1024, most_entry_bytes = 88 * 1024;
 constexpr std::int32_t most_lists_per_range = 7000;
@@ -72,6 +72,9 @@ void divide_into_windows(ListPlan& plan, std::int64_t window) {
 
 /// Queries per segment: enough thread blocks, and entries that fit.
 std::int64_t segment_size(const ListPlan& plan, std::int64_t queries) {
+    if (plan.slots > most_sorted_slots) {  // entries are not collected in shared memory
+        return std::clamp(queries / target_segments / least_segment * least_segment, least_segment, longest_segment);
+    }
     const std::int64_t bytes =
         std::min(most_entry_bytes, shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_per_range));
     const std::int64_t most = bytes / (6 * std::max(plan.slots, 1));

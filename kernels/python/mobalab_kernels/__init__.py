@@ -19,7 +19,7 @@ What all functions share:
   must be contiguous. Inputs may be read-only; outputs are new arrays.
 - Arguments of a call are all NumPy arrays or all torch tensors on one device, of one dtype: float32, bfloat16 or
   float16. CUDA tensors run on the CUDA backend (Hopper; 16-bit dtypes, head_dim a multiple of 8 up to 256, with scorer
-  "quest" up to 128, block_size up to 16384, 65,536 blocks a sequence, topk up to 64), on torch's current stream of their
+  "quest" up to 128, block_size up to 16384, 65,536 blocks a sequence, topk up to 1024), on torch's current stream of their
   device, others on the CPU backend; outputs and workspace come from torch (so its caching allocator owns them) or NumPy.
 - topk counts the query's own block; the number of blocks or more means all of them.
 - scorer says how a query scores a block: "mean" (of its keys, MoBA's own), "quest" (an upper bound from the largest and

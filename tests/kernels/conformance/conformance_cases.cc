@@ -146,6 +146,17 @@ std::vector<Case> odd_block_sizes(DataType dtype) {
     };
 }
 
+std::vector<Case> many_routed_blocks(DataType dtype) {
+    return {
+        make_case("topk 65", shape(1, 600, 600, 2, 1, 64, 4, 65), dtype, 130),
+        make_varlen_case("topk 100, variable length", shape(1, 0, 0, 2, 2, 32, 3, 100), {40, 0, 350, 90},
+                         {20, 2, 420, 90}, dtype, 131),
+        make_case("topk 300", shape(1, 100, 1300, 1, 1, 128, 4, 300), dtype, 132),
+        make_case("topk 1024", shape(1, 40, 4200, 1, 1, 72, 4, 1024), dtype, 133),
+        make_case("all of 500 blocks", shape(1, 70, 2000, 2, 1, 32, 4, 5000), dtype, 134),
+    };
+}
+
 std::vector<Case> standard_cases(const Target& target) {
     const DataType dtype = target.dtype;
     std::vector<Case> cases = {
@@ -165,7 +176,7 @@ std::vector<Case> standard_cases(const Target& target) {
                          {33, 500, 250}, dtype, 12),
     };
     for (const std::vector<Case>& more :
-         {more_queries_than_keys(dtype), odd_head_dims(dtype), odd_block_sizes(dtype)}) {
+         {more_queries_than_keys(dtype), odd_head_dims(dtype), odd_block_sizes(dtype), many_routed_blocks(dtype)}) {
         cases.insert(cases.end(), more.begin(), more.end());
     }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -133,6 +133,8 @@ std::vector<Case> more_queries_than_keys(DataType dtype);
 std::vector<Case> odd_head_dims(DataType dtype);
 /// Not a power of two from 16 on.
 std::vector<Case> odd_block_sizes(DataType dtype);
+/// More than lists of 64 hold.
+std::vector<Case> many_routed_blocks(DataType dtype);
 /// Shapes that every backend takes, plus odd ones for targets with any_shape.
 std::vector<Case> standard_cases(const Target& target);
 Case make_case(const std::string& name, Problem p, DataType dtype, unsigned seed);
