@@ -94,7 +94,7 @@ void judge_routing(const Case& c, const std::vector<float>& centroids, const Rou
     for_each_row(p, [&](const cpu::Sequence& s, std::int64_t head, std::int64_t row, std::size_t at) {
         if (testing::Test::HasFailure()) return;  // one row's story is enough
         SCOPED_TRACE("head " + std::to_string(head) + ", sequence row " + std::to_string(row));
-        const std::int64_t kept = std::min(p.routed(), s.own_block(row));
+        const std::int64_t kept = std::min(p.routed(), s.candidates(row));
         for (std::int64_t slot = 0; slot < p.routed(); ++slot) {
             const std::size_t i = at + static_cast<std::size_t>(slot);
             if (slot >= kept) {
@@ -103,7 +103,7 @@ void judge_routing(const Case& c, const std::vector<float>& centroids, const Rou
                 continue;
             }
             ASSERT_GE(routing.selection[i], 0);
-            ASSERT_LT(routing.selection[i], s.own_block(row));
+            ASSERT_LT(routing.selection[i], s.candidates(row));
             const Score score = exact_score(c, centroids, s, head, row, routing.selection[i]);
             ASSERT_LE(std::abs(routing.scores[i] - score.value), score.error);
             ASSERT_GE(score.value, truth.scores[i] - 2.0 * score.error) << "slot " << slot;
