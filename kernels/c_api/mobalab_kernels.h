@@ -22,7 +22,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct or a function below changes. */
-#define MOBALAB_KERNELS_ABI 5
+#define MOBALAB_KERNELS_ABI 6
 
 typedef enum { MOBALAB_FP32 = 0, MOBALAB_BF16 = 1, MOBALAB_FP16 = 2 } MobalabDataType;
 typedef enum { MOBALAB_CPU = 0, MOBALAB_CPU_REFERENCE = 1, MOBALAB_CUDA = 2 } MobalabBackend;
@@ -77,6 +77,7 @@ typedef struct {
     int64_t total_blocks;
     double scale; /* of the softmax, in [1e-30, 1e30], on MOBALAB_CUDA at most 65536; 0: head_dim^-1/2. Of operations
                      that attend */
+    int64_t non_causal; /* 0 or 1: any block may be selected and attended to; of operations that route or attend */
 } MobalabProblem;
 
 /* A stride that is not given. Zero is a stride like any other: every entry along that extent is the same memory. */

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ._errors import INVALID_ARGUMENT, Error, InvalidValue, invalid
 
 FILE = "libmobalab_kernels.so"
-ABI = 5
+ABI = 6
 MESSAGE_SIZE = 1024
 
 CPU, CPU_REFERENCE, CUDA = 0, 1, 2
@@ -48,6 +48,7 @@ class Problem(ctypes.Structure):
         ("total_k", ctypes.c_int64),
         ("total_blocks", ctypes.c_int64),
         ("scale", ctypes.c_double),  # 0: head_dim^-1/2
+        ("non_causal", ctypes.c_int64),
     ]
 
 
