@@ -52,8 +52,8 @@ __device__ __forceinline__ void load_b_transposed(std::uint32_t (&b)[4], const s
                                 tile + SwizzledRows<Columns>::offset(first_row + lane % 16, first_piece + lane / 16));
 }
 
-/// Asks for `rows` consecutive rows of a tensor, by Threads threads; cp.async. Zeros take the place of rows from
-/// `real_rows` (at least 1) on and of pieces from `real_pieces` on.
+/// Asks for Rows consecutive rows of a tensor; cp.async. Zeros take the place of rows from
+/// `real_rows` on and of pieces from `real_pieces` on.
 template <int Columns, int Rows>
 __device__ __forceinline__ void load_rows(std::byte* tile, const char* first, std::int64_t stride_token, int real_rows,
                                           int real_pieces, int thread, int threads) {
@@ -62,7 +62,8 @@ __device__ __forceinline__ void load_rows(std::byte* tile, const char* first, st
     for (int i = thread; i < Rows * pieces; i += threads) {
         const int row = i / pieces, piece = i % pieces;
         // An address of the tensor also where nothing is read.
-        const char* const source = first + min(row, real_rows - 1) * stride_token + min(piece, real_pieces - 1) * 16;
+        const char* const source =
+            first + max(min(row, real_rows - 1), 0) * stride_token + min(piece, real_pieces - 1) * 16;
         ptx::cp_async_16(tile + SwizzledRows<Columns>::offset(row, piece), source,
                          row < real_rows && piece < real_pieces);
     }

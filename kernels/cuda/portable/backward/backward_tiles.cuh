@@ -30,11 +30,13 @@ struct alignas(16) QueryTile {
     }
 };
 
-/// The tiles of a unit one after the other: of every item the own queries, then the listed ones. One thread walks.
+/// The tiles of a unit one after the other: of every item the own queries, then the listed ones. One thread walks, in
+/// memory that nothing was made in: begin() comes first.
 template <int TileRows, int RunKeys>
 class TileWalk {
 public:
     __device__ void begin(const BackwardUnit& unit) {
+        of_item_ = {};
         item_ = unit.first_item;
         end_item_ = unit.first_item + unit.item_count;
         own_ = own_end_ = row_ = row_end_ = 0;

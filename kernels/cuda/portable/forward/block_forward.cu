@@ -54,7 +54,8 @@ struct Shared {
     }
 };
 
-/// The next unit that has queries and keys; one with negative tiles behind the last.
+/// The next unit that has queries; one with negative tiles behind the last. A run behind the last key of the sequence
+/// has queries where its list has blocks in the run before: they too get a partial, of weight 0.
 template <int Keys>
 __device__ __forceinline__ RunUnit draw_unit(const BlockForwardArgs& args, int count) {
     RunUnit unit;
@@ -66,8 +67,15 @@ __device__ __forceinline__ RunUnit draw_unit(const BlockForwardArgs& args, int c
         }
         unit.work = make_unit<Keys>(args, index);
         unit.run_first = index % args.partials.runs * Keys;
-    } while (unit.work.tiles == 0 || unit.work.keys <= 0);
+    } while (unit.work.tiles == 0);
     return unit;
+}
+
+template <int Width>
+__device__ __forceinline__ void load_run(std::byte* to, const RowTensor& from, const WorkUnit& unit, int pieces,
+                                         int thread, int threads) {
+    const char* const first = unit.keys > 0 ? from.row(unit.key_head, unit.key) : from.data;
+    load_rows<Width, Shape<Width>::keys>(to, first, from.stride.token, unit.keys, pieces, thread, threads);
 }
 
 /// A warp's strips of a unit are every one of as many as there are warps, but for those without rows.
@@ -200,10 +208,8 @@ __global__ void __maxnreg__(Shape<Width>::registers)
         const int thread = computed_here(static_cast<int>(threadIdx.x)), lane = thread % 32;
         const int threads = static_cast<int>(blockDim.x);
         std::byte* const q_rows = shared.q + thread / 32 * Shape<Width>::strip_bytes;
-        load_rows<Width, keys>(shared.k, args.k.row(unit.work.key_head, unit.work.key), args.k.stride.token,
-                               unit.work.keys, args.pieces, thread, threads);
-        load_rows<Width, keys>(shared.v, args.v.row(unit.work.key_head, unit.work.key), args.v.stride.token,
-                               unit.work.keys, args.pieces, thread, threads);
+        load_run<Width>(shared.k, args.k, unit.work, args.pieces, thread, threads);
+        load_run<Width>(shared.v, args.v, unit.work, args.pieces, thread, threads);
         const Strip first(args, unit.work, thread / 32, lane);
         if (first.exists(unit.work)) gather<Width>(args, unit.work, first, q_rows, lane);
         ptx::cp_async_commit();

@@ -25,7 +25,7 @@ __device__ __forceinline__ std::uint32_t keys_between(int first, int end, int ru
 template <int Keys>
 __device__ __forceinline__ VisibleKeys visible_keys_of_run(const BlockForwardArgs& args, const WorkUnit& unit,
                                                            int run_first, bool own, std::uint32_t entry, int lane) {
-    const std::uint32_t real = keys_before(unit.keys, lane);
+    const std::uint32_t real = keys_before(max(unit.keys, 0), lane);
     VisibleKeys visible;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
