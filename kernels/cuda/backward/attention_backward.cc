@@ -25,6 +25,10 @@ constexpr std::int64_t least_window = 2048;                 // query tokens
 constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
 constexpr std::int32_t most_segments = 128;                 // of a sequence
 constexpr std::int32_t items_per_unit = 8;                  // so that units end near their planned size
+// Of rows with more slots than lists sort in registers, where passes over whole sequences would take more than this.
+constexpr double most_partial_bytes_of_many_slots = 1e9;
+constexpr std::int64_t most_list_rows_of_many_slots = std::int64_t{1} << 27;
+constexpr std::int64_t shortest_window_of_many_slots = 256;
 
 /// A scan over the segments of a list is a chain of loads. With few heads in a chunk there are many segments a
 /// sequence, and thread blocks enough with fewer.
@@ -64,7 +68,40 @@ std::int64_t choose_window(const Problem& problem) {
     return (least_window + problem.seqlen_q - 1) / problem.seqlen_q * problem.seqlen_q;
 }
 
+/// Bytes of the partials of one query token: of the heads of a key head.
+double partial_bytes_of_token(const Problem& problem) {
+    return static_cast<double>(problem.heads_q / problem.heads_k * problem.routed() *
+                               partial_columns(problem.head_dim)) *
+           element_bytes;
+}
+
+/// Whether a pass sees less than whole sequences, so that dk and dv are sums over passes.
+bool adds_to_keys(const Problem& problem) {
+    return problem.routed() > most_sorted_slots &&
+           partial_bytes_of_token(problem) * static_cast<double>(choose_window(problem)) >
+               most_partial_bytes_of_many_slots;
+}
+
+/// Of adds_to_keys(): windows that the memory asks for, one a pass.
+Plan make_plan_of_parts(const Problem& problem) {
+    const std::int64_t lists = problem.seqlen_k / keys_of_list(problem.block_size) + 1;
+    const std::int64_t least =
+        std::max(shortest_window_of_many_slots, lists * list_tile_rows / problem.routed());  // more than padding
+    ListOptions options;
+    options.max_rows = most_list_rows_of_many_slots;
+    options.window =
+        std::max(least, static_cast<std::int64_t>(most_partial_bytes_of_many_slots / partial_bytes_of_token(problem)));
+    Plan plan;
+    plan.lists = make_list_plan(problem, options);
+    const UnitPlan coarse = make_unit_plan(plan.lists, 1, problem.head_dim, true);
+    options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
+    plan.lists = make_list_plan(problem, options);
+    plan.units = make_unit_plan(plan.lists, 1, problem.head_dim, true);
+    return plan;
+}
+
 Plan make_plan(const Problem& problem) {
+    if (adds_to_keys(problem)) return make_plan_of_parts(problem);
     const std::int64_t group = problem.heads_q / problem.heads_k;
     const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
     const double row_bytes = static_cast<double>(partial_columns(problem.head_dim)) * 2.0;
@@ -103,7 +140,9 @@ struct BackwardWorkspace {
     UnitView units;
     void* lists = nullptr;
     float* slots = nullptr;
-    char* partials = nullptr;  ///< of a pass
+    char* partials = nullptr;        ///< of a pass
+    RowTensor dk_sums, dv_sums;      ///< of adds_to_keys(): fp32, [tokens_k, heads_k, head_dim]
+    std::int64_t key_sum_bytes = 0;  ///< of either
     std::size_t bytes = 0;
 
     BackwardWorkspace(const Problem& problem, const Tensor& dq, void* workspace)
@@ -122,7 +161,18 @@ struct BackwardWorkspace {
             own.data = carver.take<char>(problem.heads_q * problem.tokens_q() * row_bytes);
             own.stride = {problem.seqlen_q * row_bytes, row_bytes, problem.tokens_q() * row_bytes};
         }
+        if (plan.units.adds_to_keys) take_key_sums(problem, carver);
         bytes = carver.used();
+    }
+
+private:
+    void take_key_sums(const Problem& problem, WorkspaceCarver& carver) {
+        const std::int64_t row_bytes = problem.head_dim * static_cast<std::int64_t>(sizeof(float));
+        const std::int64_t token_bytes = problem.heads_k * row_bytes;
+        key_sum_bytes = problem.tokens_k() * token_bytes;
+        dk_sums.stride = dv_sums.stride = {problem.seqlen_k * token_bytes, token_bytes, row_bytes};
+        dk_sums.data = carver.take<char>(key_sum_bytes);
+        dv_sums.data = carver.take<char>(key_sum_bytes);
     }
 };
 
@@ -159,8 +209,9 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
     args.v = rows_of(tensors.v);
     args.d_out = rows_of(tensors.d_out);
     args.dq = workspace.own;
-    args.dk = rows_of(tensors.dk);
-    args.dv = rows_of(tensors.dv);
+    args.adds_to_keys = workspace.plan.units.adds_to_keys;
+    args.dk = args.adds_to_keys ? workspace.dk_sums : rows_of(tensors.dk);
+    args.dv = args.adds_to_keys ? workspace.dv_sums : rows_of(tensors.dv);
     args.tokens_q = problem.tokens_q();
     args.slots = workspace.slots;
     args.head_dim = static_cast<std::int32_t>(problem.head_dim);
@@ -202,8 +253,34 @@ Status launch_runs(std::int32_t runs, BlockBackwardArgs args, const BlockBackwar
     return {};
 }
 
+Status clear_key_sums(const BackwardWorkspace& workspace, cudaStream_t stream) {
+    if (!workspace.plan.units.adds_to_keys) return {};
+    for (char* const sums : {workspace.dk_sums.data, workspace.dv_sums.data}) {
+        const cudaError_t error = cudaMemsetAsync(sums, 0, static_cast<std::size_t>(workspace.key_sum_bytes), stream);
+        if (error != cudaSuccess) return device_status(error, "clearing sums of dk and dv");
+    }
+    return {};
+}
+
+Status round_key_sums(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
+                      cudaStream_t stream) {
+    if (!workspace.plan.units.adds_to_keys) return {};
+    const MapExtents keys = key_extents(problem);
+    RoundRowsArgs args = {.sums = workspace.dk_sums,
+                          .out = rows_of(tensors.dk),
+                          .batch = keys.batch,
+                          .tokens = keys.tokens,
+                          .heads = keys.heads,
+                          .head_dim = static_cast<std::int32_t>(keys.head_dim)};
+    if (Status s = launch_round_rows(problem.dtype, args, stream); !s.ok()) return s;
+    args.sums = workspace.dv_sums;
+    args.out = rows_of(tensors.dv);
+    return launch_round_rows(problem.dtype, args, stream);
+}
+
 Status enqueue_passes(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
                       cudaStream_t stream, const BlockBackwardLaunch& launch_block_backward) {
+    if (Status s = clear_key_sums(workspace, stream); !s.ok()) return s;
     BlockBackwardArgs args = block_backward_args(problem, tensors, workspace);
     const Plan& plan = workspace.plan;
     for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk) {
@@ -232,7 +309,7 @@ Status enqueue_passes(const Problem& problem, const BackwardTensors& tensors, co
             if (Status s = launch_combine_gradient(problem.dtype, combine, stream); !s.ok()) return s;
         }
     }
-    return {};
+    return round_key_sums(problem, tensors, workspace, stream);
 }
 
 }  // namespace

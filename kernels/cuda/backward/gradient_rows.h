@@ -56,6 +56,14 @@ struct LseDotArgs {
 };
 Status launch_lse_dot(DataType dtype, const LseDotArgs& args, cudaStream_t stream);
 
+/// Rounds rows of fp32 sums to dk or dv.
+struct RoundRowsArgs {
+    RowTensor sums, out;
+    std::int64_t batch = 1, tokens = 0, heads = 1;  ///< tokens: of an entry of the batch
+    std::int32_t head_dim = 0;
+};
+Status launch_round_rows(DataType dtype, const RoundRowsArgs& args, cudaStream_t stream);
+
 /// Adds the listed partials of every query to the own one, in fp32 and in the order of the keys, and brings the sum
 /// into the order of the columns, in its row of dq.
 struct CombineGradientArgs {

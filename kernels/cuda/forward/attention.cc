@@ -24,6 +24,10 @@ constexpr std::int64_t element_bytes = 2;
 constexpr double bytes_per_query_byte = 2.0, long_bytes_per_query_byte = 1.5;
 constexpr double most_bytes = 1.07e9;
 constexpr std::int64_t most_list_rows = std::int64_t{1} << 30;  // of a chunk
+// Rows of more slots than lists sort in registers: what is cut is cut further, so that neither lists nor partials grow
+// with the slots. Chunks have some 1 GB of lists, and windows at least as many rows as padding.
+constexpr std::int64_t most_list_rows_of_many_slots = std::int64_t{1} << 27;
+constexpr std::int64_t shortest_window_of_many_slots = 256;
 // Windows: whole sequences while they are short, else as long as the cap allows, but not much shorter than this: every
 // window reads the keys before it again. Queries of large blocks have many partials, and such blocks many queries:
 // their windows may be shorter.
@@ -40,11 +44,17 @@ std::int64_t runs_per_list(const Problem& problem, const ForwardShape& shape) {
     return (keys_of_list(problem.block_size) + shape.keys_per_run - 1) / shape.keys_per_run;
 }
 
+bool has_many_slots(const Problem& problem) {
+    return problem.routed() > most_sorted_slots;
+}
+
 /// Bytes of workspace that everything should fit into.
 double workspace_cap(const Problem& problem) {
     const double query_bytes =
         static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim * element_bytes);
-    return std::min(bytes_per_query_byte * query_bytes, std::max(most_bytes, long_bytes_per_query_byte * query_bytes));
+    const double of_large_problems = std::max(most_bytes, long_bytes_per_query_byte * query_bytes);
+    if (has_many_slots(problem)) return of_large_problems;
+    return std::min(bytes_per_query_byte * query_bytes, of_large_problems);
 }
 
 double partial_row_bytes(const ForwardShape& shape) {
@@ -53,6 +63,10 @@ double partial_row_bytes(const ForwardShape& shape) {
 
 /// Query tokens that a window should have, however much memory it takes.
 std::int64_t least_window(const Problem& problem, const ForwardShape& shape) {
+    if (has_many_slots(problem)) {
+        const std::int64_t lists = problem.seqlen_k / keys_of_list(problem.block_size) + 1;
+        return std::max(shortest_window_of_many_slots, lists * list_tile_rows / problem.routed());
+    }
     const std::int64_t runs = runs_per_list(problem, shape);
     if (runs <= runs_of_long_windows) return long_window;
     const std::int64_t group = problem.heads_q / problem.heads_k;
@@ -140,7 +154,7 @@ std::int32_t ForwardPlan::launches() const {
 
 ForwardPlan make_forward_plan(const Problem& problem, const ForwardShape& shape) {
     ListOptions options;
-    options.max_rows = most_list_rows;
+    options.max_rows = has_many_slots(problem) ? most_list_rows_of_many_slots : most_list_rows;
     options.window = choose_window(problem, shape);
     options.tiles_per_item = most_tiles_per_item;
     ForwardPlan plan;

@@ -19,6 +19,7 @@
 #include "kernels/cuda/pooling/key_conv.h"
 #include "kernels/cuda/pooling/key_conv_backward.h"
 #include "kernels/cuda/pooling/summaries.h"
+#include "kernels/cuda/routing/score_windows.h"
 
 namespace mobalab::kernels {
 namespace {
@@ -58,24 +59,31 @@ cudaStream_t stream_of(const Execution& execution) {
 }
 
 /// Workspace of routing: what the scorer keeps of the keys, in their dtype (parts as in kernels.h, means of
-/// Centroids::fp32 in two halves), and the table of block numbers. Nothing where no summary is scored.
+/// Centroids::fp32 in two halves), and the table of block numbers, where summaries are scored; scores, where these are
+/// stored.
 struct RouteWorkspace {
     void* high = nullptr;
     void* low = nullptr;
     void* block_base = nullptr;
-    float* means = nullptr;  ///< fp32, of Centroids::centred
+    float* means = nullptr;   ///< fp32, of Centroids::centred
+    float* stored = nullptr;  ///< of stored_scores()
     std::size_t bytes = 0;
 
     RouteWorkspace(const Problem& problem, void* workspace, bool own_centroids) {
-        if (!scores_summaries(problem)) return;
         WorkspaceCarver carver(workspace);
+        stored = carver.take<float>(stored_scores(problem));
+        if (scores_summaries(problem)) take_summaries(problem, carver, own_centroids);
+        bytes = carver.used();
+    }
+
+private:
+    void take_summaries(const Problem& problem, WorkspaceCarver& carver, bool own_centroids) {
         block_base = carver.take_bytes(block_base_size(problem));
         const bool split = is_fp32(problem);
         if (own_centroids || split) high = carver.take<std::uint16_t>(problem.centroid_elements());
         if (split) low = carver.take<std::uint16_t>(problem.centroid_elements());
         if (own_centroids && has_two_parts(problem)) low = static_cast<std::uint16_t*>(high) + part_stride(problem);
         if (own_centroids && is_centred(problem)) means = carver.take<float>(problem.centroid_elements());
-        bytes = carver.used();
     }
 };
 
@@ -174,28 +182,31 @@ Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int
         const CentroidOutput out = {nullptr, workspace.high, workspace.low};
         if (Status s = launch_kept(problem, k, block_base, out, workspace.means, stream); !s.ok()) return s;
     }
-    return current_path_table().route(problem, q, workspace.high, workspace.low, block_base, selection, scores, stream);
+    return current_path_table().route(problem, q, workspace.high, workspace.low, block_base, workspace.stored,
+                                      selection, scores, stream);
 }
 
 Status cuda_route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
                                  float* scores, const Execution& execution) {
     const cudaStream_t stream = stream_of(execution);
-    if (!scores_summaries(problem)) {
-        return current_path_table().route(problem, q, nullptr, nullptr, nullptr, selection, scores, stream);
-    }
     const RouteWorkspace workspace(problem, execution.workspace, false);
+    if (!scores_summaries(problem)) {
+        return current_path_table().route(problem, q, nullptr, nullptr, nullptr, workspace.stored, selection, scores,
+                                          stream);
+    }
     const std::int32_t* block_base = nullptr;
     if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
     if (!is_fp32(problem)) {
-        return current_path_table().route(problem, q, centroids, second_part(problem, centroids), block_base, selection,
-                                          scores, stream);
+        return current_path_table().route(problem, q, centroids, second_part(problem, centroids), block_base,
+                                          workspace.stored, selection, scores, stream);
     }
     if (Status s = launch_split_centroids(problem, static_cast<const float*>(centroids), workspace.high, workspace.low,
                                           stream);
         !s.ok()) {
         return s;
     }
-    return current_path_table().route(problem, q, workspace.high, workspace.low, block_base, selection, scores, stream);
+    return current_path_table().route(problem, q, workspace.high, workspace.low, block_base, workspace.stored,
+                                      selection, scores, stream);
 }
 
 Status cuda_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,

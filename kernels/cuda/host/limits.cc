@@ -150,6 +150,13 @@ Status check_scale(const Problem& p) {
                         largest_scale, largest_scale)};
 }
 
+Status check_causal(const Problem& p) {
+    if (p.causal) return {};
+    return {StatusCode::unsupported,
+            "causal = false: backend cuda routes and attends to blocks up to the query's own; nearest valid choice: "
+            "true, or backend cpu"};
+}
+
 bool is_conv(Operation operation) {
     return operation == Operation::key_conv_forward || operation == Operation::key_conv_backward;
 }
@@ -176,6 +183,7 @@ Status check_limits(Operation operation, const Problem& problem) {
         if (Status s = check_pooling(problem); !s.ok()) return s;
     }
     if (summarises(operation)) return {};
+    if (Status s = check_causal(problem); !s.ok()) return s;
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
     if (Status s = check_most("tokens of q", problem.tokens_q(), most_tokens); !s.ok()) return s;
     if (steps(operation)) {

@@ -15,7 +15,7 @@ struct BackwardTensors;
 struct PathTable {
     /// Exact top-(topk - 1), see routing/route.h.
     Status (*route)(const Problem&, ConstTensor q, const void* high, const void* low, const std::int32_t* block_base,
-                    std::int32_t* selection, float* scores, cudaStream_t);
+                    float* stored, std::int32_t* selection, float* scores, cudaStream_t);
     std::size_t (*attention_forward_workspace)(const Problem&);
     Status (*attention_forward)(const Problem&, ConstTensor q, ConstTensor k, ConstTensor v,
                                 const std::int32_t* selection, Tensor out, float* lse, void* workspace, cudaStream_t);

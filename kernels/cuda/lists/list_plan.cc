@@ -11,7 +11,7 @@ constexpr std::int64_t most_own_tiles = 8;
 constexpr std::int64_t least_tokens = 1024;  // of a chunk; smaller ones would waste their lists' padding
 // Thread blocks of a chunk: two for every multiprocessor are in work at a time, and each begins with a chain of loads.
 constexpr std::int64_t target_segments = 256;
-constexpr std::int64_t least_segment = 64;
+constexpr std::int64_t least_segment = 64, longest_segment = 1024;  // the latter where nothing else bounds it
 // Thread blocks collect the entries of a segment and 24 bytes per list in shared memory; 6 bytes an entry.
 constexpr std::int64_t list_bytes = 24;
 constexpr std::int64_t hopper_bytes = 200 * 1024;
@@ -78,14 +78,18 @@ std::int64_t shared_bytes() {
     return current_path() == CudaPath::hopper ? hopper_bytes : portable_bytes;
 }
 
-/// What leaves room for the entries of the smallest segment.
+/// What leaves room for the entries of the smallest segment, where these are collected in shared memory.
 std::int32_t lists_that_fit(const ListPlan& plan) {
-    const std::int64_t most = (shared_bytes() - least_segment * entry_bytes * plan.slots) / list_bytes;
+    const std::int64_t entries = plan.slots > most_sorted_slots ? 0 : least_segment * plan.slots;
+    const std::int64_t most = (shared_bytes() - entries * entry_bytes) / list_bytes;
     return static_cast<std::int32_t>(std::min({std::int64_t{plan.lists_max}, most_lists_per_range, most}));
 }
 
 /// Queries per segment: enough thread blocks, and entries that fit.
 std::int64_t segment_size(const ListPlan& plan, std::int64_t queries) {
+    if (plan.slots > most_sorted_slots) {  // entries are not collected in shared memory
+        return std::clamp(queries / target_segments / least_segment * least_segment, least_segment, longest_segment);
+    }
     const std::int64_t most = segment_bytes(plan) / (entry_bytes * std::max(plan.slots, 1));
     std::int64_t size = least_segment;
     while (size * 2 <= most && queries / (size * 2) >= target_segments) size *= 2;

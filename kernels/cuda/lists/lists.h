@@ -53,6 +53,8 @@ inline constexpr std::uint32_t list_padding = 0xffffffffu;
 inline constexpr std::int64_t most_blocks_per_list = 8;                        ///< bits of an entry's mask
 inline constexpr std::int64_t max_list_queries = (std::int64_t{1} << 24) - 1;  ///< queries of a sequence: 24 bits
 
+inline constexpr int most_sorted_slots = 64;  ///< of a row that is sorted in registers
+
 /// Blocks that share a list, and the keys of these.
 constexpr std::int64_t blocks_of_list(std::int64_t block_size) {
     constexpr std::int64_t run = 128;
@@ -105,7 +107,7 @@ struct ListPlan {
     Sequences sequences;
     std::int32_t heads_q = 1, heads_k = 1;
     std::int32_t tokens_q = 0;
-    std::int32_t slots = 0;  ///< topk - 1
+    std::int32_t slots = 0;  ///< Problem::routed()
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
     std::int32_t blocks_per_list = 1;

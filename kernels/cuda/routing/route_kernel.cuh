@@ -13,6 +13,7 @@
 #include "kernels/cuda/routing/hash_tiles.cuh"
 #include "kernels/cuda/routing/route_rows.cuh"
 #include "kernels/cuda/routing/route_work.cuh"
+#include "kernels/cuda/routing/score_store.cuh"
 #include "kernels/cuda/routing/score_tiles.cuh"
 #include "kernels/cuda/routing/top_k_long.cuh"
 #include "kernels/cuda/routing/top_k_short.cuh"
@@ -28,7 +29,7 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
                                               const CUtensorMap* low, const RouteShared<Shape>& shared) {
     std::uint32_t item_parity = 0;
     RingIndex<Shape::CentroidStages> c;
-    for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
+    for (RouteCursor cursor = first_item<Shape>(p); cursor.valid(p); cursor.advance(p)) {
         const RouteItem<Shape> item(p, cursor);
         if (item.tiles == 0) continue;
         const auto load_queries = [&](int turn) {
@@ -94,18 +95,22 @@ public:
 
     __device__ __forceinline__ void run() {
         std::uint32_t item_parity = 0;
-        for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
+        for (RouteCursor cursor = first_item<Shape>(p); cursor.valid(p); cursor.advance(p)) {
             const RouteItem<Shape> item(p, cursor);
             if (item.tiles == 0) {
-                route_store<Shape>(p, item, nullptr, item.row0 + warp * warp_rows, lane);
+                if constexpr (!TopK::stores_scores) {
+                    route_store<Shape>(p, item, nullptr, item.row0 + warp * warp_rows, lane);
+                }
                 continue;
             }
             if constexpr (Shape::Parts > 0) ptx::mbarrier_wait(shared.query_full + group, item_parity);
             item_parity ^= 1;
             find_best(cursor, item);
-            const RouteItem<Shape> same = again(cursor);
-            route_store<Shape>(p, same, &top, same.row0 + warp * warp_rows, lane);
-            __syncwarp();
+            if constexpr (!TopK::stores_scores) {
+                const RouteItem<Shape> same = again(cursor);
+                route_store<Shape>(p, same, &top, same.row0 + warp * warp_rows, lane);
+                __syncwarp();
+            }
         }
     }
 
@@ -140,7 +145,9 @@ private:
         // The product was issued, so the fragments have arrived in their registers; before, nothing makes sure of it.
         if constexpr (Shape::Parts > 0 && !Tiles::queries_stay) release_queries();
         const bool any[2] = {item.candidates(p, row0 + lane / 4) > 0, item.candidates(p, row0 + lane / 4 + 8) > 0};
-        if constexpr (TopK::surveys) {
+        if constexpr (TopK::stores_scores) {
+            store_scores(cursor, most, tile_count);
+        } else if constexpr (TopK::surveys) {
             survey_and_take(cursor, most, tile_count, passes, any);
         } else {
             take_and_cut(cursor, most, tile_count, any);
@@ -166,6 +173,18 @@ private:
             route_mask(tiles.d, first + 2 * (lane % 4), item.candidates(p, row), item.candidates(p, row + 8));
         }
         return true;
+    }
+
+    /// Every score of a tile in which some row of the warp has candidates.
+    __device__ __forceinline__ void store_scores(const RouteCursor& cursor, int most, int tile_count) {
+        const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * Shape::rows + warp * warp_rows;
+        float* const scores = p.all_scores + row * p.score_pitch;
+        for (int tile = tile_count - 1;; --tile) {
+            const int first = tile * Shape::tile_blocks;
+            if (finish(cursor, first, most)) top.store(tiles.d, scores + first, p.score_pitch);
+            if (tile == 0) break;
+            tiles.start(shared);
+        }
     }
 
     /// Long lists: a first pass over the tiles finds a bound that few scores reach, a second one collects those.

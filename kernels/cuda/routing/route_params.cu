@@ -4,8 +4,8 @@
 
 namespace mobalab::kernels::cuda {
 
-RouteParams make_route_params(const Problem& problem, const std::int32_t* block_base, std::int32_t* selection,
-                              float* scores) {
+RouteParams make_route_params(const Problem& problem, const std::int32_t* block_base, float* stored,
+                              std::int32_t* selection, float* scores) {
     RouteParams p{};
     p.sequences = make_sequences(problem);
     p.heads_q = static_cast<std::int32_t>(problem.heads_q);
@@ -21,6 +21,7 @@ RouteParams make_route_params(const Problem& problem, const std::int32_t* block_
     p.tokens_q = problem.tokens_q();
     p.selection = selection;
     p.scores = scores;
+    p.all_scores = stored;
     p.seed = problem.scorer.seed;
     p.sub_shift = std::countr_zero(static_cast<std::uint32_t>(problem.scorer.sub_blocks));
     return p;

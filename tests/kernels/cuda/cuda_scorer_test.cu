@@ -397,6 +397,22 @@ TEST_P(CudaScorer, EveryTopK) {
     }
 }
 
+TEST_P(CudaScorer, ManySlots) {
+    for (const auto& [d, k] : {std::pair<std::int64_t, std::int64_t>{64, 65}, {128, 80}, {256, 80}}) {
+        if (d > widest()) continue;
+        Shape varlen = shape({300, 0, 900}, {333, 0, 1900}, d, 16, k);
+        varlen.varlen = true;
+        Shape ties = shape({2000}, {2000}, d, 16, k);
+        ties.values = Values::integers;
+        Shape nan = shape({1700}, {1700}, d, 16, k);
+        nan.values = Values::with_nan;
+        Shape infinite = nan;
+        infinite.values = Values::infinite;
+        expect_all({varlen, ties, nan, infinite, shape({40}, {32768}, d, 16, 1024)});
+        if (HasFatalFailure()) return;
+    }
+}
+
 TEST_P(CudaScorer, EveryBlockSize) {
     for (const std::int64_t block : {16, 32, 64, 128, 256, 512, 48, 240, 1024}) {
         expect_all({shape({1700, 1700}, {1700, 1700}, 128, block, 5)});

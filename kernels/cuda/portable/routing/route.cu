@@ -5,6 +5,7 @@
 #include "kernels/cuda/portable/routing/route_launch.h"
 #include "kernels/cuda/routing/first_block.h"
 #include "kernels/cuda/routing/route_params.h"
+#include "kernels/cuda/routing/score_windows.h"
 
 namespace mobalab::kernels::cuda::portable {
 namespace {
@@ -30,13 +31,14 @@ void describe_summaries(const Problem& problem, const void* high, const void* lo
 }  // namespace
 
 Status launch_route(const Problem& problem, ConstTensor q, const void* high, const void* low,
-                    const std::int32_t* block_base, std::int32_t* selection, float* scores, cudaStream_t stream) {
+                    const std::int32_t* block_base, float* stored, std::int32_t* selection, float* scores,
+                    cudaStream_t stream) {
     if (Status s = check_rows_aligned("q", q); !s.ok()) return s;
     if (problem.scored() == 0 || problem.tokens_k() == 0) {
         return launch_first_block(problem, selection, scores, stream);
     }
     RouteParams params;
-    params.of_path = make_route_params(problem, block_base, selection, scores);
+    params.of_path = make_route_params(problem, block_base, stored, selection, scores);
     params.queries = rows_of(q);
     params.chunks = static_cast<std::int32_t>(problem.head_dim / 8);
     params.bf16 = problem.dtype == DataType::bf16;
@@ -45,8 +47,9 @@ Status launch_route(const Problem& problem, ConstTensor q, const void* high, con
         describe_summaries(problem, high, low, params);
         padded = padded_head_dim(problem);
     }
-    return problem.scored() <= longest_short_list ? launch_route_short(params, padded, stream)
-                                                  : launch_route_long(params, padded, stream);
+    if (problem.scored() <= longest_short_list) return launch_route_short(params, padded, stream);
+    if (problem.scored() <= most_listed_slots) return launch_route_long(params, padded, stream);
+    return launch_route_scored(problem, params, padded, stream);
 }
 
 }  // namespace mobalab::kernels::cuda::portable

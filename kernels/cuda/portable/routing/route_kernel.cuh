@@ -8,6 +8,7 @@
 #include "kernels/cuda/routing/best_of_groups.cuh"
 #include "kernels/cuda/routing/hash_tiles.cuh"
 #include "kernels/cuda/routing/route_rows.cuh"
+#include "kernels/cuda/routing/score_store.cuh"
 #include "kernels/cuda/routing/top_k_long.cuh"
 #include "kernels/cuda/routing/top_k_short.cuh"
 
@@ -29,16 +30,18 @@ public:
           top(shared + Shape::buffers * Shape::piece_bytes + warp * TopK::shared_bytes, params.of_path.slots, lane) {}
 
     __device__ __forceinline__ void run() {
-        for (RouteCursor cursor(path); cursor.valid(path); cursor.advance(path)) {
+        for (RouteCursor cursor = first_item<Shape>(path); cursor.valid(path); cursor.advance(path)) {
             const RouteItem<Shape> item(path, cursor);
             if (item.tiles == 0) {
-                route_store<Shape>(path, item, nullptr, first_row(item), lane);
+                if constexpr (!TopK::stores_scores) route_store<Shape>(path, item, nullptr, first_row(item), lane);
                 continue;
             }
             find_best(cursor, item);
-            const RouteItem<Shape> same = again(cursor);
-            route_store<Shape>(path, same, &top, first_row(same), lane);
-            __syncwarp();
+            if constexpr (!TopK::stores_scores) {
+                const RouteItem<Shape> same = again(cursor);
+                route_store<Shape>(path, same, &top, first_row(same), lane);
+                __syncwarp();
+            }
         }
     }
 
@@ -67,7 +70,9 @@ private:
         }
         const bool any[2] = {item.candidates(path, row0 + lane / 4) > 0,
                              item.candidates(path, row0 + lane / 4 + 8) > 0};
-        if constexpr (TopK::surveys) {
+        if constexpr (TopK::stores_scores) {
+            store_scores(cursor, item.tiles);
+        } else if constexpr (TopK::surveys) {
             survey_and_take(cursor, item.tiles, item.passes, any);
         } else {
             take_and_cut(cursor, item.tiles, any);
@@ -106,6 +111,16 @@ private:
             route_mask(d, column, item.candidates(path, row), item.candidates(path, row + 8));
         }
         return true;
+    }
+
+    /// Every score of a tile in which some row of the warp has candidates.
+    __device__ __forceinline__ void store_scores(const RouteCursor& cursor, int tiles) {
+        const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * Shape::rows + warp * warp_rows;
+        float* const scores = path.all_scores + row * path.score_pitch;
+        for (int tile = tiles - 1; tile >= 0; --tile) {
+            const int first = tile * Shape::tile_blocks;
+            if (score(cursor, first)) top.store(d, scores + first, path.score_pitch);
+        }
     }
 
     /// Long lists: a first pass over the tiles finds a bound that few scores reach, a second one collects those.

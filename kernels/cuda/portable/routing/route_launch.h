@@ -13,5 +13,7 @@ namespace mobalab::kernels::cuda::portable {
 Status launch_route_short(RouteParams& params, int padded, cudaStream_t stream);
 /// Up to 63.
 Status launch_route_long(RouteParams& params, int padded, cudaStream_t stream);
+/// More: scores go to memory, some rows at a time, and select_best.h chooses from them.
+Status launch_route_scored(const Problem& problem, RouteParams& params, int padded, cudaStream_t stream);
 
 }  // namespace mobalab::kernels::cuda::portable

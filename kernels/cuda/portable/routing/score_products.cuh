@@ -71,8 +71,8 @@ template <typename T, int Piece, typename Shape>
 __device__ __forceinline__ void add_products(const RouteParams& p, float (&d)[Shape::values], std::uint32_t summaries,
                                              const QueryFragments<Shape>& queries, int part, int lane) {
     const QueryBounds bounds(p.by_sign, part);
-    // Tiles of long lists are so wide that clamping costs little: less code.
-    if (Shape::TopK::surveys || p.by_sign) {
+    // Wide tiles make the clamping cheap: less code.
+    if (Shape::tile_blocks > 64 || p.by_sign) {
         add_products<T, true, Piece>(d, summaries, queries, bounds, lane);
     } else {
         add_products<T, false, Piece>(d, summaries, queries, bounds, lane);
