@@ -32,6 +32,12 @@ namespace mobalab::kernels {
 //     head_dim^-1/2 unless it is given;
 //   - no gradient flows through routing or centroids.
 //
+// Not causal (Problem::causal is false; the official kernel's causal=False): every block of the sequence is a candidate
+// of every query, the partial last one included, with a summary over its real length. No block is the query's own: the
+// best topk candidates are kept (all when there are fewer; with keep_first block 0 and the best topk - 1 of the
+// others), and all their keys are attended to. A row that keeps no block, as its sequence has no key or all scores are
+// -inf, has out 0, lse +inf and gradients 0.
+//
 // NaN and infinity: a row depends on its own query and on what it may look at, nothing else. A key that is NaN changes
 // the selection, scores, out and lse of rows whose candidates or own block (up to their position) hold it, and no bit
 // of any other row. Values are weighted by exact zeros where a row must not look, and 0 * NaN = NaN: a value that is
@@ -46,8 +52,10 @@ std::string_view to_string(DataType dtype);  ///< "fp32", "bf16", "fp16"
 enum class Backend {
     cpu,            ///< fast multi-threaded fp32 path, the default
     cpu_reference,  ///< plain double-precision loops; the judge
-    cuda,  ///< Hopper (sm_90a), 16-bit dtypes, head_dim a multiple of 8 up to 256, block_size up to 16384; supported()
-           ///< says what else, unsupported_device where there is no device
+    cuda,  ///< devices of compute capability 8.0 and up, 16-bit dtypes, head_dim a multiple of 8 up to 256, block_size
+           ///< up to 16384; supported() says what else, unsupported_device where there is no device. MOBALAB_CUDA_PATH
+           ///< in the environment (auto, hopper, portable) chooses among its kernels, MOBALAB_CUDA_SHARED_MEMORY (bytes,
+           ///< at least 101376) keeps them below a limit of shared memory; both are read at the first call
 };
 
 /// How centroids (a scorer's summaries of keys) are kept between pooling and scoring.
@@ -95,16 +103,20 @@ struct Problem {
     std::int64_t heads_k = 1;
     std::int64_t head_dim = 64;
     std::int64_t block_size = 128;
-    std::int64_t topk = 8;  ///< own block included, at least 1; the number of blocks or more: all of them
+    std::int64_t topk = 8;  ///< own block (if causal) included, at least 1; the number of blocks or more: all of them
     DataType dtype = DataType::fp32;
     Centroids centroids = Centroids::input_dtype;
     Scorer scorer = {};  ///< of the operations that route or summarise keys; attention alone ignores it
 
     /// Block 0 of its sequence is one of the topk of every row that has it as a candidate, whatever its score is (NaN
     /// and -inf included): the first tokens hold much of the attention of trained models (attention sinks: Xiao et al.,
-    /// ICLR 2024). It needs a topk of at least 2: with 1 a row keeps its own block alone. Of the operations that route;
-    /// others ignore it.
+    /// ICLR 2024). If causal it needs a topk of at least 2: with 1 a row keeps its own block alone. Of the operations
+    /// that route; others ignore it.
     bool keep_first = false;
+
+    /// Whether a query sees its own block and what is before it, or any block; see above. Of the operations that route
+    /// or attend.
+    bool causal = true;
 
     /// What q . key is multiplied with before the softmax, in [min_scale, max_scale]; none: head_dim^-1/2. Of the
     /// operations that attend; routing scores are unscaled. Backend cuda takes at most 65,536, and its results are NaN
@@ -129,8 +141,11 @@ struct Problem {
     std::int64_t centroid_elements() const { return parts_of(scorer.kind) * sub_blocks() * heads_k * head_dim; }
     double softmax_scale() const { return scale.value_or(default_scale(head_dim)); }
     DataType centroid_dtype() const { return centroids == Centroids::fp32 ? DataType::fp32 : dtype; }
-    /// Slots of a row of `selection`: the blocks it keeps beside its own, at most.
-    std::int64_t routed() const { return std::min(topk, std::max<std::int64_t>(1, longest_blocks())) - 1; }
+    /// Slots of a row of `selection`: the blocks it keeps beside its own (where it has one), at most.
+    std::int64_t routed() const {
+        if (!causal) return std::min(topk, longest_blocks());
+        return std::min(topk, std::max<std::int64_t>(1, longest_blocks())) - 1;
+    }
     /// Those of them that go to the best scores: all, or all but the one of block 0.
     std::int64_t scored() const { return keep_first && routed() > 0 ? routed() - 1 : routed(); }
 };
@@ -205,8 +220,9 @@ Status compute_centroids(const Problem& problem, ConstTensor k, void* centroids,
 
 /// Exact top-(k-1) routing without V. `selection` is int32 [heads_q, tokens_q, routed()]: block numbers inside the
 /// query's own sequence, best first, -1 past the number of candidates. `scores` (may be null) is fp32 of the same
-/// shape, -inf past it. The own block is implied and not stored. With keep_first slot 0 holds block 0 with score +inf
-/// (-1 and -inf in rows of block 0 itself) and the slots behind it the others, best first.
+/// shape, -inf past it. The own block of a causal problem is implied and not stored. With keep_first slot 0 holds block
+/// 0 with score +inf (-1 and -inf in rows that do not have it as a candidate) and the slots behind it the others, best
+/// first.
 Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t* selection, float* scores,
              const Execution& execution);
 
@@ -216,10 +232,10 @@ Status route(const Problem& problem, ConstTensor q, ConstTensor k, std::int32_t*
 Status route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
                             float* scores, const Execution& execution);
 
-/// Attention over the own and the selected blocks. `selection` is shaped as route() writes it; each row is a set of
-/// blocks: the order is free, a block named twice counts once, and entries that are no candidate of their row (negative
-/// ones, its own block, later ones, none of the sequence) are ignored. out: like q. lse: fp32 [heads_q, tokens_q],
-/// natural log of the sum of exponentials; +inf and out = 0 for a row before every key.
+/// Attention over the own (if causal) and the selected blocks. `selection` is shaped as route() writes it; each row is
+/// a set of blocks: the order is free, a block named twice counts once, and entries that are no candidate of their row
+/// (negative ones, its own block, later ones, none of the sequence) are ignored. out: like q. lse: fp32 [heads_q,
+/// tokens_q], natural log of the sum of exponentials; +inf and out = 0 for a row that sees no key.
 Status attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                          const std::int32_t* selection, Tensor out, float* lse, const Execution& execution);
 
@@ -233,8 +249,8 @@ Status attention_backward(const Problem& problem, ConstTensor q, ConstTensor k, 
                           ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq, Tensor dk,
                           Tensor dv, const Execution& execution);
 
-/// Candidates a row can keep on backend cuda.
-inline constexpr std::int64_t max_routed_cuda = 63;
+/// Candidates a row can keep on backend cuda: those beside its own block.
+inline constexpr std::int64_t max_routed_cuda = 1023;
 
 /// Widths of the key convolution.
 inline constexpr int min_conv_width = 1;

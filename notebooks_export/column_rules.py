@@ -114,7 +114,7 @@ OF_A_TRAINING = {
        for end in ("", "_low", "_high")},
     **{name: SHARE for name in (
         "own_share", "found_share", "read_out", "answered_unrouted", "independent_any_hit", "predicted_any_hit",
-        "predicted_accuracy", "predicted_any_hit_correlated", "predicted_accuracy_correlated", "predicted_accuracy_one_layer",
+        "predicted_accuracy", "predicted_any_hit_correlated", "predicted_accuracy_correlated", "predicted_accuracy_retrieval_layer",
         "predicted_hit", "uncorrected_hit", "measured_accuracy")},
     "signal_mean": Numbers(missing=True), "signal_sd": Numbers(low=0, missing=True), "mean_error": Numbers(low=-1, high=1),
     **{name: Numbers(low=-1, high=1, missing=True, slack=1e-3) for name in ("mu_signal", "mu_noise", "mu_cluster")},

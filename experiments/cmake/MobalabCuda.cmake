@@ -1,6 +1,8 @@
 # Finds nvcc and sets MOBALAB_HAVE_CUDA. Without one that can compile the kernels everything but the GPU paths is built,
 # and why is said.
 set(MOBALAB_HAVE_CUDA OFF)
+# Whether the kernels that only Hopper runs are built: wgmma, setmaxnreg and tensor copies need the target 90a.
+set(MOBALAB_HAVE_HOPPER OFF)
 # C++20, sm_90a and wgmma came with 12.0, cudaGetDriverEntryPointByVersion with 12.5.
 set(mobalab_oldest_nvcc 12.5)
 
@@ -36,12 +38,30 @@ function(mobalab_check_nvcc unusable)
   endif()
 endfunction()
 
+# What MOBALAB_CUDA_ARCHITECTURES must hold.
+function(mobalab_check_architectures)
+  set(rule "must be compute capabilities from 80 on without a point, each with a, f, -real or -virtual behind it or \
+nothing; nearest valid choice: 80;90a")
+  if(NOT MOBALAB_CUDA_ARCHITECTURES)
+    message(FATAL_ERROR "MOBALAB_CUDA_ARCHITECTURES is empty: ${rule}")
+  endif()
+  foreach(architecture IN LISTS MOBALAB_CUDA_ARCHITECTURES)
+    if(NOT architecture MATCHES "^([0-9]+)[af]?(-real|-virtual)?$" OR CMAKE_MATCH_1 LESS 80)
+      message(FATAL_ERROR "MOBALAB_CUDA_ARCHITECTURES=${MOBALAB_CUDA_ARCHITECTURES}: ${architecture} ${rule}")
+    endif()
+  endforeach()
+endfunction()
+
 set(no_cuda_because "MOBALAB_CUDA=OFF")
 if(NOT MOBALAB_CUDA STREQUAL "OFF")
   mobalab_check_nvcc(no_cuda_because)
   if(NOT no_cuda_because)
-    # wgmma and setmaxnreg need the architecture-specific target.
-    set(CMAKE_CUDA_ARCHITECTURES 90a-real)
+    mobalab_check_architectures()
+    # The code of 90a runs nowhere else: it needs no PTX. The PTX of the others is for devices that come later.
+    list(TRANSFORM MOBALAB_CUDA_ARCHITECTURES REPLACE "^90a$" "90a-real" OUTPUT_VARIABLE CMAKE_CUDA_ARCHITECTURES)
+    if("90a-real" IN_LIST CMAKE_CUDA_ARCHITECTURES)
+      set(MOBALAB_HAVE_HOPPER ON)
+    endif()
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
     enable_language(CUDA)
     if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25.1 knows nvcc's dialects up to 17 only
@@ -57,7 +77,8 @@ if(NOT MOBALAB_CUDA STREQUAL "OFF")
   endif()
 endif()
 if(MOBALAB_HAVE_CUDA)
-  message(STATUS "CUDA backend: ON (nvcc ${CMAKE_CUDA_COMPILER_VERSION})")
+  list(JOIN MOBALAB_CUDA_ARCHITECTURES ", " architectures)
+  message(STATUS "CUDA backend: ON (nvcc ${CMAKE_CUDA_COMPILER_VERSION}; architectures ${architectures})")
 else()
   message(STATUS "CUDA backend: OFF (${no_cuda_because})")
 endif()

@@ -84,11 +84,16 @@ void print_validation(const Table& validation, Terminal& terminal) {
                                  {"loss_above_dense_high", "high"}});
 }
 
+/// Of all arms, and at the length that training ends with of those with and without a key convolution.
 void print_errors(const Table& errors, Terminal& terminal) {
     const std::vector<std::string>& arms = errors.texts("arm");
+    const std::vector<std::string>& lengths = errors.texts("lengths");
+    const auto is_shown = [&](std::size_t row) {
+        return arms[row] == "all" || (lengths[row] == "shortest" && arms[row].ends_with("key convolution"));
+    };
     terminal.out << human_table(
-        rows_where(errors, [&](std::size_t row) { return arms[row] == "all"; }),
-        {{"quantity", "predicted"}, {"lengths", "lengths"}, {"runs", "runs"}, {"values", "values"}},
+        rows_where(errors, is_shown),
+        {{"quantity", "predicted"}, {"arm", "arms"}, {"lengths", "lengths"}, {"runs", "runs"}, {"values", "values"}},
         {{"mean_error", "mean_error"},
          {"mean_absolute_error", "mean_absolute"},
          {"mean_absolute_error_low", "low"},

@@ -25,6 +25,9 @@ constexpr const char* over_runs =
     "degrees "
     "of freedom (analysis/cluster_interval.h: clustered_mean); one run: 0 to 1";
 constexpr const char* every_arm = "all";
+constexpr const char* with_convolution = "key convolution";
+constexpr const char* without_convolution = "no key convolution";
+constexpr const char* without_relays = "no-relays";  ///< a variant, experiments/training/evaluate.py
 
 struct ArmRow {
     const TrainedRun* run;  ///< the first of the arm
@@ -105,8 +108,8 @@ std::vector<Column> arm_columns(const std::vector<ArmRow>& rows) {
                     [](Row row) { return row.mean(&AccuracyOutcome::predicted_accuracy); }),
         make_column(rows, "predicted_accuracy_correlated", "predicted with correlated heads, mean over runs",
                     [](Row row) { return row.mean(&AccuracyOutcome::predicted_accuracy_correlated); }),
-        make_column(rows, "predicted_accuracy_one_layer", "predicted from one layer, mean over runs",
-                    [](Row row) { return row.mean(&AccuracyOutcome::predicted_accuracy_one_layer); }),
+        make_column(rows, "predicted_accuracy_retrieval_layer", "predicted from the retrieval layer, mean over runs",
+                    [](Row row) { return row.mean(&AccuracyOutcome::predicted_accuracy_retrieval_layer); }),
         make_column(rows, "any_hit", "share of far pairs that some head routed, mean over runs",
                     [](Row row) { return row.mean_any_hit(); }),
         make_column(rows, "predicted_any_hit", "predicted with independent heads, mean over runs",
@@ -169,23 +172,35 @@ std::vector<Quantity> quantities_of(const TrainedOutcomes& outcomes) {
     Quantity independence{"independence of heads", {}};
     Quantity accuracy{"accuracy", {}};
     Quantity correlated{"accuracy, correlated heads", {}};
-    Quantity one_layer{"accuracy, one layer", {}};
+    Quantity retrieval_layer{"accuracy, retrieval layer", {}};
     Quantity readout{"found share", {}};
+    Quantity no_relays{"accuracy without relays", {}};
+    Quantity no_relays_correlated{"accuracy without relays, correlated heads", {}};
+    Quantity no_relays_layer{"accuracy without relays, retrieval layer", {}};
+    Quantity no_relays_readout{"found share without relays", {}};
     for (const AccuracyOutcome& outcome : outcomes.accuracies) {
-        if (!outcome.record->variant.empty()) {
-            continue;
-        }
         const auto add_to = [&](Quantity& quantity, double predicted, double measured) {
             add(quantity, outcome.run, lengths.is(outcome.run, outcome.record->seq_len), predicted, measured);
         };
+        if (outcome.record->variant == without_relays) {
+            add_to(no_relays, outcome.predicted_accuracy, outcome.accuracy.value);
+            add_to(no_relays_correlated, outcome.predicted_accuracy_correlated, outcome.accuracy.value);
+            add_to(no_relays_layer, outcome.predicted_accuracy_retrieval_layer, outcome.accuracy.value);
+            add_to(no_relays_readout, outcome.found_share, outcome.accuracy.value);
+        }
+        if (!outcome.record->variant.empty()) {
+            continue;
+        }
         add_to(any_hit, outcome.predicted_any_hit, outcome.any_hit.value);
         add_to(independence, outcome.independent_any_hit, outcome.any_hit.value);
         add_to(accuracy, outcome.predicted_accuracy, outcome.accuracy.value);
         add_to(correlated, outcome.predicted_accuracy_correlated, outcome.accuracy.value);
-        add_to(one_layer, outcome.predicted_accuracy_one_layer, outcome.accuracy.value);
+        add_to(retrieval_layer, outcome.predicted_accuracy_retrieval_layer, outcome.accuracy.value);
         add_to(readout, outcome.found_share, outcome.accuracy.value);
     }
-    return {hit, uncorrected, any_hit, independence, accuracy, correlated, one_layer, readout};
+    return {hit,       uncorrected,          any_hit,         independence,
+            accuracy,  correlated,           retrieval_layer, readout,
+            no_relays, no_relays_correlated, no_relays_layer, no_relays_readout};
 }
 
 struct ErrorRow {
@@ -243,8 +258,15 @@ Table training_arms_table(const TrainingRecords& records, const TrainedOutcomes&
 
 Table training_errors_table(const TrainingRecords& records, const TrainedOutcomes& outcomes, double confidence) {
     std::vector<ErrorRow> rows;
+    const auto is_convolved = [](const TrainedRun& run) { return run.key_conv > 0; };
+    const auto convolved = std::ranges::count_if(records.runs, is_convolved);
+    const bool both_kinds = convolved > 0 && convolved < std::ssize(records.runs);
     for (const Quantity& quantity : quantities_of(outcomes)) {
         add_rows(rows, every_arm, quantity, confidence, [](const TrainedRun&) { return true; });
+        if (both_kinds) {
+            add_rows(rows, with_convolution, quantity, confidence, is_convolved);
+            add_rows(rows, without_convolution, quantity, confidence, std::not_fn(is_convolved));
+        }
         for (const auto& runs : runs_by_arm(records)) {
             add_rows(rows, arm_of(*runs.front()), quantity, confidence,
                      [&](const TrainedRun& run) { return std::ranges::find(runs, &run) != runs.end(); });
@@ -255,13 +277,15 @@ Table training_errors_table(const TrainingRecords& records, const TrainedOutcome
         .name = "training_errors",
         .dimension = "error_row",
         .columns = {
-            make_column(rows, "arm", "arm of the runs; all: every arm", [](Row row) { return row.arm; }),
+            make_column(rows, "arm",
+                        "arm of the runs; all: every arm; key convolution, no key convolution: arms with and without",
+                        [](Row row) { return row.arm; }),
             make_column(
                 rows, "quantity", "what was predicted", [](Row row) { return row.quantity; },
                 "hit: of a head; any_hit: of the heads together; independence of heads: any_hit from the measured "
                 "hits of "
                 "independent heads; accuracy: three predictions; found share: accuracy if all that is routed were "
-                "answered"),
+                "answered; without relays: of the variant in which only the asked queries see routed blocks"),
             make_column(rows, "lengths",
                         "shortest: at the shortest length of each run, which training ends with; all: at every length",
                         [](Row row) { return row.lengths; }),

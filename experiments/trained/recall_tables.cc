@@ -80,9 +80,11 @@ std::vector<Column> prediction_columns_of(const Accuracies& rows) {
             [](Row row) { return row.predicted_accuracy_correlated; },
             std::string(answers) + "; any_hit is predicted_any_hit_correlated"),
         make_column(
-            rows, "predicted_accuracy_one_layer", "accuracy predicted from the heads of one layer",
-            [](Row row) { return row.predicted_accuracy_one_layer; },
-            "as predicted_accuracy, with the layer for which it is largest alone"),
+            rows, "predicted_accuracy_retrieval_layer", "accuracy predicted from the heads of one layer",
+            [](Row row) { return row.predicted_accuracy_retrieval_layer; },
+            "of the layer whose signal has the largest mean; correlated as in predicted_accuracy_correlated, "
+            "independent where "
+            "signal_correlation is not recorded"),
     };
 }
 

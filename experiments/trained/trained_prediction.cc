@@ -155,16 +155,27 @@ double correlated_any_hit(const TrainedRun& run, const Laws& laws, double correl
     });
 }
 
-double best_layer_any_hit(const Laws& laws) {
+/// The heads of the layer whose signal has the largest mean: the others retrieve little, and their scores are least
+/// like the law's (a spread of the signal well above 1 means few clusters of queries, not a normal law).
+Laws retrieval_layer(const Laws& laws) {
     std::map<std::int64_t, Laws> layers;
     for (const HeadLaw& law : laws) {
         layers[law.record->layer].push_back(law);
     }
-    double best = 0.0;
-    for (const auto& [layer, of_layer] : layers) {
-        best = std::max(best, predicted_any_hit(of_layer));
-    }
-    return best;
+    const auto mean_signal = [](const Laws& layer) {
+        double sum = 0.0;
+        for (const HeadLaw& law : layer) {
+            sum += law.signal.a;
+        }
+        return sum / static_cast<double>(layer.size());
+    };
+    return std::ranges::max_element(layers, {}, [&](const auto& layer) { return mean_signal(layer.second); })->second;
+}
+
+/// Of heads that are independent where the correlation is not known.
+double any_hit_of_layer(const TrainedRun& run, const Laws& layer, double correlation_of_z) {
+    const double correlated = correlated_any_hit(run, layer, correlation_of_z);
+    return std::isnan(correlated) ? predicted_any_hit(layer) : correlated;
 }
 
 double independent_any_hit(const Heads& heads) {
@@ -205,8 +216,9 @@ AccuracyOutcome outcome_of(const TrainedRun& run, const AccuracyRecord& record, 
                             .predicted_any_hit_correlated = nan,
                             .predicted_accuracy = nan,
                             .predicted_accuracy_correlated = nan,
-                            .predicted_accuracy_one_layer = nan};
-    if (!run.is_moba() || !record.variant.empty()) {
+                            .predicted_accuracy_retrieval_layer = nan};
+    const bool heads_apart = !record.variant.empty() && record.sequence_any_hit.empty();
+    if (!run.is_moba() || heads_apart) {
         return outcome;
     }
     const std::int64_t far = record.asked - record.own_block;
@@ -226,7 +238,8 @@ AccuracyOutcome outcome_of(const TrainedRun& run, const AccuracyRecord& record, 
     outcome.predicted_any_hit_correlated = correlated_any_hit(run, laws, record.signal_correlation);
     outcome.predicted_accuracy = accuracy_of(outcome.own_share, outcome.predicted_any_hit);
     outcome.predicted_accuracy_correlated = accuracy_of(outcome.own_share, outcome.predicted_any_hit_correlated);
-    outcome.predicted_accuracy_one_layer = accuracy_of(outcome.own_share, best_layer_any_hit(laws));
+    outcome.predicted_accuracy_retrieval_layer =
+        accuracy_of(outcome.own_share, any_hit_of_layer(run, retrieval_layer(laws), record.signal_correlation));
     return outcome;
 }
 

@@ -25,7 +25,8 @@ struct HeadOutcome {
 
 /// Accuracy of a run at one length beside what the theory makes of its heads. Far: asked pairs not in the own block.
 /// All predictions are NaN where a head of the run has none, and for attention that does not route; so is what heads
-/// found together, also of variants, whose answers and heads are evaluated one without the other.
+/// found together, also of variants whose answers and heads are evaluated one without the other (no counts by
+/// sequence).
 struct AccuracyOutcome {
     const TrainedRun* run;
     const AccuracyRecord* record;
@@ -40,7 +41,8 @@ struct AccuracyOutcome {
     double predicted_any_hit_correlated;  ///< any_hit_of_standardised with the record's signal_correlation
     double predicted_accuracy;            ///< accuracy_of_any_hit of predicted_any_hit
     double predicted_accuracy_correlated;
-    double predicted_accuracy_one_layer;  ///< of the heads of the layer for which it is largest
+    /// Of the heads of the layer whose signal has the largest mean, correlated as far as the record says.
+    double predicted_accuracy_retrieval_layer;
 };
 
 struct TrainedOutcomes {

@@ -116,8 +116,12 @@ class Attention(nn.Module):
             qk = rotate(qk, cos[:, None], sin[:, None])
         return qk[:, :, 0], qk[:, :, 1], qkv[:, :, 2]
 
-    def attend(self, q, k, v, convolution="kept"):
-        """What each query reads; the key convolution of "moba" is part of it (convolve_keys)."""
+    def attend(self, q, k, v, convolution="kept", routing=None):
+        """What each query reads; the key convolution of "moba" is part of it (convolve_keys).
+
+        routing: int64 [batch, positions], the only queries of "moba" that see routed blocks: all others see their own
+        block alone. None: all see them.
+        """
         if self.kind == "local":
             return local_attention(q, k, v, self.config.window)
         if self.kind == "dense":
@@ -125,6 +129,11 @@ class Attention(nn.Module):
         weight = self.conv
         if weight is not None and convolution != "kept":
             k, weight = convolve_keys(k, weight, convolution), None
-        return mk.moba_attention(
-            q, k, v, self.config.block_size, self.config.topk, weight, scorer=self.config.scorer
-        )
+        attended = self._moba(q, k, v, weight, self.config.topk)
+        if routing is None:
+            return attended
+        index = routing[..., None, None].expand(-1, -1, *attended.shape[2:])
+        return self._moba(q, k, v, weight, 1).scatter(1, index, attended.gather(1, index))
+
+    def _moba(self, q, k, v, weight, topk):
+        return mk.moba_attention(q, k, v, self.config.block_size, topk, weight, scorer=self.config.scorer)

@@ -21,6 +21,8 @@ INTERVENTIONS = {
     "linear-conv": Intervention(convolution="linear"),
     "no-layer-0": Intervention(silent=(0,)),
 }
+# What the asked queries find and answer by themselves; the heads of this pass are measured too, as their queries differ.
+WITHOUT_RELAYS = Intervention(relays=False)
 
 
 class Evaluation(NamedTuple):

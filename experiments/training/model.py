@@ -45,11 +45,13 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Intervention:
-    """What an evaluation changes in a trained model: layers whose attention adds nothing, and what becomes of the key
-    convolution ("kept", "linear", "removed": attention.convolve_keys)."""
+    """What an evaluation changes in a trained model: layers whose attention adds nothing; what becomes of the key
+    convolution ("kept", "linear", "removed": attention.convolve_keys); and whether tokens that are not asked may hand on
+    what they found in routed blocks: without relays only the positions of which logits are asked see routed blocks."""
 
     silent: tuple = ()
     convolution: str = "kept"
+    relays: bool = True
 
 
 UNCHANGED = Intervention()
@@ -93,23 +95,25 @@ class Model(nn.Module):
         for weight in (*writers, self.head.weight):
             nn.init.normal_(weight, std=RESIDUAL_STD)
 
-    def hidden(self, tokens, intervention=UNCHANGED, tap=None):
+    def hidden(self, tokens, intervention=UNCHANGED, tap=None, asked=None):
         """The normalised residual stream [batch, tokens, width] behind the last layer.
 
-        tap: called as tap(layer, q, k, v) with each layer's tensors, keys before the convolution.
+        tap: called as tap(layer, q, k, v) with each layer's tensors, keys before the convolution. asked: int64 [batch,
+        positions], which an intervention without relays needs.
         """
+        routing = None if intervention.relays else asked
         x = self.embedding(tokens)
         for number, layer in enumerate(self.layers):
             q, k, v = layer.before(x)
             if tap is not None:
                 tap(number, q, k, v)
-            attended = layer.attention.attend(q, k, v, intervention.convolution)
+            attended = layer.attention.attend(q, k, v, intervention.convolution, routing)
             x = layer.after(x, torch.zeros_like(attended) if number in intervention.silent else attended)
         return F.rms_norm(x, (self.config.width,))
 
     def forward(self, tokens, at=None, intervention=UNCHANGED, tap=None):
         """Logits [batch, positions, vocabulary]; at: int64 [batch, positions], None for all positions."""
-        x = self.hidden(tokens, intervention, tap)
+        x = self.hidden(tokens, intervention, tap, at)
         if at is not None:
             x = x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))
         return self.head(x)

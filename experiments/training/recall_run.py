@@ -2,7 +2,7 @@
 
 from . import campaign, records
 from .campaign import FINISHED, STOPPED
-from .evaluate import INTERVENTIONS, KEY_VARIANTS, evaluate
+from .evaluate import INTERVENTIONS, KEY_VARIANTS, WITHOUT_RELAYS, evaluate
 from .resumable import run_fields
 from .traces import write_trace
 from .train import Training
@@ -51,6 +51,8 @@ def evaluation_records(training):
         variants = tuple(KEY_VARIANTS) if convolved and i == 0 else ()
         found += _records(_evaluate(training, text, sequences, variants=variants))
     text, sequences = settings.evaluations[0]
+    if training.arm.attention == "moba":
+        found += _records(_evaluate(training, text, sequences, intervention=WITHOUT_RELAYS), "no-relays")
     sequences = max(1, sequences // FEWER_SEQUENCES)
     for name, intervention in INTERVENTIONS.items():
         if convolved or not name.endswith("-conv"):
@@ -69,4 +71,5 @@ def _records(result, variant=""):
     yield {"kind": "accuracy", **({"variant": variant} if variant else {}), **result.accuracy}
     for changed, heads in result.heads.items():
         for head in heads:
-            yield {"kind": "head", **({"variant": changed} if changed else {}), "seq_len": seq_len, **head}
+            name = changed or variant
+            yield {"kind": "head", **({"variant": name} if name else {}), "seq_len": seq_len, **head}

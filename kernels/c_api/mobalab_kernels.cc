@@ -28,7 +28,7 @@ static_assert(static_cast<int>(mk::ScorerKind::mean) == MOBALAB_SCORER_mean);
 static_assert(static_cast<int>(mk::ScorerKind::random) == MOBALAB_SCORER_random);
 
 /// Other languages declare the struct themselves: no hidden padding.
-static_assert(sizeof(MobalabProblem) == 12 * sizeof(int64_t) + 4 * sizeof(int32_t) + sizeof(uint64_t) +
+static_assert(sizeof(MobalabProblem) == 13 * sizeof(int64_t) + 4 * sizeof(int32_t) + sizeof(uint64_t) +
                                             2 * sizeof(const int32_t*) + sizeof(double));
 
 MobalabStatus report(MobalabStatus code, std::string_view text, char* message, size_t message_size) {
@@ -40,7 +40,7 @@ MobalabStatus report(MobalabStatus code, std::string_view text, char* message, s
     return code;
 }
 
-bool in_range(int32_t value, int last) {
+bool in_range(int64_t value, int last) {
     return value >= 0 && value <= last;
 }
 
@@ -51,7 +51,7 @@ MobalabStatus report_enum(const char* name, int32_t value, const char* valid, ch
     return report(MOBALAB_INVALID_ARGUMENT, text, message, message_size);
 }
 
-MobalabStatus report_flag(const char* name, int32_t value, char* message, size_t message_size) {
+MobalabStatus report_flag(const char* name, int64_t value, char* message, size_t message_size) {
     const std::string text = std::string(name) + " = " + std::to_string(value) +
                              ": must be 0 (no) or 1 (yes); nearest valid choice: " + (value < 0 ? "0" : "1");
     return report(MOBALAB_INVALID_ARGUMENT, text, message, message_size);
@@ -82,6 +82,7 @@ mk::Problem to_problem(const MobalabProblem& c) {
     p.total_k = c.total_k;
     p.total_blocks = c.total_blocks;
     if (c.scale != 0.0) p.scale = c.scale;
+    p.causal = c.non_causal == 0;
     return p;
 }
 
@@ -122,6 +123,9 @@ MobalabStatus guarded(const MobalabProblem* problem, int32_t backend, char* mess
     }
     if (!in_range(problem->keep_first, 1)) {
         return report_flag("keep_first", problem->keep_first, message, message_size);
+    }
+    if (!in_range(problem->non_causal, 1)) {
+        return report_flag("non_causal", problem->non_causal, message, message_size);
     }
     if (!in_range(backend, MOBALAB_CUDA)) {
         return report_enum("backend", backend, "0 (cpu), 1 (cpu reference) or 2 (cuda)", message, message_size);

@@ -59,6 +59,8 @@ BlockScores::BlockScores(const Problem& p)
       sub_scores_(p.scorer.sub_blocks > 1 ? tile_rows : 0, most_blocks) {}
 
 void BlockScores::load(ConstTensor q, const Sequence& s, Index head, Index first_row, Index rows) {
+    const Index length = s.block_size / problem_.scorer.sub_blocks;
+    sub_blocks_ = (s.keys + length - 1) / length;
     padded_ = round_up(rows, row_quantum);
     if (scorer_.parts == 0) {
         for (Index r = 0; r < rows; ++r) {
@@ -102,7 +104,7 @@ void BlockScores::hash_blocks(Eigen::Ref<ScoreTile> scores, Index first) const {
 /// tile to tile. Tiles begin at multiples of column_quantum, so they end inside the padded summaries.
 void BlockScores::best_of_sub_blocks(Eigen::Ref<ScoreTile> scores, const RowTile& summaries, Index first, Index count) {
     const Index per_block = problem_.scorer.sub_blocks;
-    const Index last = (first + count) * per_block;
+    const Index last = std::min((first + count) * per_block, sub_blocks_);
     scores.setConstant(-std::numeric_limits<float>::infinity());
     for (Index begin = first * per_block; begin < last; begin += most_blocks) {
         const Index columns = std::min(most_blocks, last - begin);

@@ -41,6 +41,7 @@ private:
     std::vector<std::uint64_t> hashes_;  ///< of the queries, for a scorer without parts
     ScoreTile scores_, sub_scores_;
     Index padded_ = 0;
+    Index sub_blocks_ = 0;  ///< of the sequence that have keys: an empty one is no part of its block
 };
 
 }  // namespace mobalab::kernels::cpu

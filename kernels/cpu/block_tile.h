@@ -29,6 +29,7 @@ void for_each_span(const Sequence& s, const BlockLists& lists, Index block, Inde
     };
     const Index begin = lists.begin[static_cast<std::size_t>(block)];
     visit_all(lists.rows.data() + begin, lists.begin[static_cast<std::size_t>(block) + 1] - begin, false);
+    if (!s.causal) return;
     const Index shift = s.keys - s.queries;
     std::vector<std::int32_t> own;
     for (Index row = std::max(first_row, block * s.block_size - shift);

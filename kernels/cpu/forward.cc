@@ -70,7 +70,7 @@ private:
         const Tensor out_rows = queries_of(s, out, p.dtype);
         for (Index i = 0; i < chunk.last_row - chunk.first_row; ++i) {
             const Index row = chunk.first_row + i;
-            const bool sees_keys = s.position(row) >= 0;
+            const bool sees_keys = sum_[i] != 0.0F;  // a row of a tile has a sum of at least 1, or NaN
             if (sees_keys) total_.row(i) /= sum_[i];
             write_row(row_address(out_rows, p.dtype, row, chunk.head), p.dtype, p.head_dim, total_.row(i).data());
             lse[chunk.head * p.tokens_q() + s.q_begin + row] =

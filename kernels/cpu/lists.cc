@@ -13,7 +13,7 @@ BlockLists block_lists(const Sequence& sequence, const std::int32_t* selection, 
     const auto for_each_named = [&](const auto& visit) {
         std::fill(last.begin(), last.end(), -1);
         for (std::int64_t row = first_row; row < last_row; ++row) {
-            const std::int64_t candidates = sequence.own_block(row);
+            const std::int64_t candidates = sequence.candidates(row);
             for (std::int64_t slot = 0; slot < routed; ++slot) {
                 const std::int32_t block = selection[row * routed + slot];
                 if (block < 0 || block >= candidates) continue;

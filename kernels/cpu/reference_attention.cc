@@ -29,18 +29,19 @@ struct Softmax {
 
 std::vector<std::int64_t> visible_keys(const Problem& p, const cpu::Sequence& s, std::int64_t row,
                                        const std::int32_t* selected) {
-    const std::int64_t own = s.own_block(row);
+    const std::int64_t candidates = s.candidates(row);
     std::vector<std::int64_t> blocks;
-    std::vector<bool> named(static_cast<std::size_t>(own));
+    std::vector<bool> named(static_cast<std::size_t>(candidates));
     for (const std::int32_t* block = selected; block != selected + p.routed(); ++block) {
-        if (*block < 0 || *block >= own || named[static_cast<std::size_t>(*block)]) continue;
+        if (*block < 0 || *block >= candidates || named[static_cast<std::size_t>(*block)]) continue;
         named[static_cast<std::size_t>(*block)] = true;
         blocks.push_back(*block);
     }
-    blocks.push_back(own);
+    if (s.causal) blocks.push_back(s.own_block(row));
+    const std::int64_t seen = s.causal ? s.position(row) + 1 : s.keys;
     std::vector<std::int64_t> keys;
     for (const std::int64_t block : blocks) {
-        const std::int64_t end = std::min((block + 1) * p.block_size, s.position(row) + 1);
+        const std::int64_t end = std::min((block + 1) * p.block_size, seen);
         for (std::int64_t i = block * p.block_size; i < end; ++i) keys.push_back(i);
     }
     return keys;

@@ -65,9 +65,12 @@ public:
             return hash_score(hash_of_query(p_.scorer.seed, s.number, head, s.position(row)), block);
         }
         const std::int64_t per_block = p_.scorer.sub_blocks;
-        const std::int64_t first = (s.block_begin + block) * per_block;
+        const std::int64_t first = s.block_begin * per_block;
         double best = -std::numeric_limits<double>::infinity();
-        for (std::int64_t i = 0; i < per_block; ++i) best = extreme(best, of_sub_block(query, head, first + i), true);
+        for (std::int64_t i = block * per_block; i < (block + 1) * per_block; ++i) {
+            if (cpu::sub_block_keys(s, per_block, i).count == 0) break;
+            best = extreme(best, of_sub_block(query, head, first + i), true);
+        }
         return best;
     }
 
@@ -173,7 +176,7 @@ Routing route_sequences(const Problem& p, const std::vector<cpu::Sequence>& sequ
                 const Judged& row = judged[static_cast<std::size_t>(i)];
                 q(row.token, head, query.data());
                 scores.clear();
-                for (std::int64_t block = 0; block < s.own_block(row.row); ++block) {
+                for (std::int64_t block = 0; block < s.candidates(row.row); ++block) {
                     scores.push_back(score(query, s, head, row.row, block));
                 }
                 const std::int64_t at = (head * count + row.output) * p.routed();

@@ -42,7 +42,7 @@ struct Router {
     void run(const Problem& p, ConstTensor q, const Sequence& s, const RowTile& summaries, const QueryTile& tile,
              std::int32_t* selection, float* selection_scores) {
         const Index rows = std::min(tile_rows, s.queries - tile.first_row);
-        for (Index r = 0; r < rows; ++r) candidates[static_cast<std::size_t>(r)] = s.own_block(tile.first_row + r);
+        for (Index r = 0; r < rows; ++r) candidates[static_cast<std::size_t>(r)] = s.candidates(tile.first_row + r);
         best.clear();
         if (p.scored() > 0) {
             block_scores.load(q, s, tile.head, tile.first_row, rows);

@@ -19,6 +19,7 @@ std::vector<Sequence> sequences_of(const Problem& p) {
         Sequence s;
         s.number = b;
         s.block_size = block_size;
+        s.causal = p.causal;
         s.q_begin = begin_of(p.cu_seqlens_q, b, p.seqlen_q);
         s.k_begin = begin_of(p.cu_seqlens_k, b, p.seqlen_k);
         s.queries = begin_of(p.cu_seqlens_q, b + 1, p.seqlen_q) - s.q_begin;

@@ -16,10 +16,13 @@ struct Sequence {
     std::int64_t batch = 0, q_first = 0, k_first = 0;        ///< its first tokens in the tensors
     std::int64_t queries = 0, keys = 0, blocks = 0;
     std::int64_t block_size = 1;
+    bool causal = true;
 
-    std::int64_t position(std::int64_t row) const { return row + keys - queries; }  ///< negative: it sees no key
-    /// Also the number of candidates; 0 of a row that sees no key.
+    std::int64_t position(std::int64_t row) const { return row + keys - queries; }  ///< negative: before every key
+    /// Of a causal problem.
     std::int64_t own_block(std::int64_t row) const { return std::max<std::int64_t>(position(row), 0) / block_size; }
+    /// The blocks that a row may select are those below; 0 of a causal row that sees no key.
+    std::int64_t candidates(std::int64_t row) const { return causal ? own_block(row) : blocks; }
     std::int64_t block_length(std::int64_t block) const { return std::min(block_size, keys - block * block_size); }
 };
 

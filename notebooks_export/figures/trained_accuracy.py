@@ -12,8 +12,8 @@ from notebooks_export.model_tables import MOST_ROUTERS, looks
 from notebooks_export.trained_tables import (MOBA, at_shortest, count_of_models, known, lengths_in_words, rows_of,
                                              with_series)
 
-PREDICTED = {"predicted_accuracy": ("-", "predicted, heads independent"),
-             "predicted_accuracy_correlated": (":", "predicted, heads correlated")}
+PREDICTED = {"predicted_accuracy_retrieval_layer": ("-", "predicted, retrieval layer"),
+             "predicted_accuracy": (":", "predicted, all heads independent")}
 
 REFERENCES = {"dense": (style.BLACK, "-"), "local": (style.GREY, "--")}
 """Attention that does not route: a line across."""

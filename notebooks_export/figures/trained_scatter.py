@@ -33,7 +33,7 @@ HITS = Scatter(
 ACCURACY = Scatter(
     "training", "accuracy",
     {"predicted_accuracy": "heads independent", "predicted_accuracy_correlated": "heads correlated",
-     "predicted_accuracy_one_layer": "one layer alone"},
+     "predicted_accuracy_retrieval_layer": "retrieval layer alone"},
     "Does theory know what each model answers?", "a model at a length", 0.05)
 
 
@@ -91,7 +91,8 @@ def _panel(axis, rows, scatter, predicted, colour, marks):
                   alpha=0.75, rasterized=style.too_many(pairs))
     apart = (pairs[scatter.measured] - pairs[predicted]).to_numpy()
     axis.text(0.03, 0.97, f"mean |error| {np.mean(np.abs(apart)):.3f}\nmeasured − predicted {np.mean(apart):+.3f}\n"
-              f"{100.0 * np.mean(np.abs(apart) <= band):.0f} % within {band:g}", transform=axis.transAxes, va="top")
+              f"{100.0 * np.mean(np.abs(apart) <= band):.0f} % within {band:g}", transform=axis.transAxes, va="top",
+              bbox=dict(facecolor="white", alpha=0.75, lw=0, pad=1.5))
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="predicted", aspect="equal")
     axis.set_title(scatter.panels[predicted], loc="left")
 

@@ -5,6 +5,7 @@ Usage: configure_test.py CMAKE SOURCE_DIR
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,18 @@ class Configure(unittest.TestCase):
         self.assertNotEqual(run.returncode, 0)
         self.assertIn("MOBALAB_CUDA=ON, but", run.stdout)
         self.assertIn("CUDA 12.4, too old", " ".join(run.stdout.split()))
+
+    def test_architectures_that_mean_nothing_are_refused(self):
+        nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+        if not pathlib.Path(nvcc).exists():
+            self.skipTest("no nvcc")
+        for value in ("", "75", "sm_80", "native", "80;all", "90a;8.6"):
+            run = self.configure("-DMOBALAB_CUDA=ON", f"-DMOBALAB_CUDA_ARCHITECTURES={value}",
+                                 f"-DCMAKE_CUDA_COMPILER={nvcc}")
+            self.assertNotEqual(run.returncode, 0, value)
+            text = " ".join(run.stdout.split())
+            self.assertIn("MOBALAB_CUDA_ARCHITECTURES", text)
+            self.assertIn("nearest valid choice: 80;90a", text)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,10 @@ for room, used in {"pooling": [], "routing": [], "lists": [], "forward": ["lists
         f"kernels/cuda/{other}" for other in used]
 for room in ("routing", "decode"):
     ARROWS[f"kernels/cuda/{room}"].append("kernels/scorers")  # hash_score.h, which host and device share
+ARROWS["kernels/cuda/portable"] = [*ARROWS["kernels/cuda/backward"], "kernels/cuda/backward"]
+ARROWS["kernels/cuda/portable/routing"] = [*ARROWS["kernels/cuda/routing"], "kernels/cuda/routing"]
+for room in ("forward", "backward"):
+    ARROWS[f"kernels/cuda/portable/{room}"] = [*ARROWS["kernels/cuda/portable"], "kernels/cuda/portable"]
 SIM = [room for room in ARROWS if room.startswith("sim/")]
 WORK = ["analysis", "kernels", *SIM, "experiments/base", "experiments/results", "experiments/ranks"]
 ARROWS["experiments/probe"] = [*WORK, "experiments/device"]
@@ -66,7 +70,7 @@ ARROWS["experiments/trained"] = ["analysis", "analysis/measured_scores", "experi
 ARROWS["experiments/commands"] = [*WORK] + [room for room in ARROWS if room.startswith("experiments/")]
 ARROWS["experiments"] = ["experiments/base", "experiments/ranks", "experiments/commands"]  # main.cc
 
-# Files that join rooms: a backend's table names every operation of it, its limits ask the lists', and a tensor of
+# Files that join rooms: tables of a backend name every operation of it, its limits ask the lists', and a tensor of
 # normals is filled by the fastest loop this processor has.
 JOINTS = {
     **{str(path.relative_to(ROOT)): [room] for room, files in (
@@ -74,8 +78,9 @@ JOINTS = {
        for path in (ROOT / room / files).glob("*.cc")},
     "kernels/cuda/host/limits.cc": ["kernels/cuda/lists"],
     "sim/streams/gaussian.cc": ["sim/simd"],
-    "kernels/cuda/host/backend.cu": [f"kernels/cuda/{room}" for room in ("pooling", "routing", "forward", "backward",
-                                                                            "decode")],
+    "kernels/cuda/host/backend.cu": [f"kernels/cuda/{room}" for room in ("pooling", "routing", "backward", "decode")],
+    "kernels/cuda/host/hopper_path_table.cc": [f"kernels/cuda/{room}" for room in ("routing", "forward", "backward")],
+    "kernels/cuda/portable/path_table.cc": ["kernels/cuda/portable/routing"],
 }
 
 

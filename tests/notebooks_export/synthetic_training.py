@@ -40,7 +40,7 @@ def training(seed=20261201):
                 predicted = [np.clip(value + random.normal(0.02, 0.03), 0, 1) if routes else np.nan for _ in range(3)]
                 rows.append(dict(run_columns(arm, of_seed), variant="as trained", seq_len=length, accuracy=value,
                                  accuracy_low=value - 0.02, accuracy_high=value + 0.03, predicted_accuracy=predicted[0],
-                                 predicted_accuracy_correlated=predicted[1], predicted_accuracy_one_layer=predicted[2]))
+                                 predicted_accuracy_correlated=predicted[1], predicted_accuracy_retrieval_layer=predicted[2]))
     return rows + [dict(row, variant="no-conv", accuracy=0.05, accuracy_low=0.01) for row in rows
                    if row["key_conv"] and row["seq_len"] == LENGTHS[0]]
 

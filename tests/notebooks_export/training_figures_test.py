@@ -55,7 +55,7 @@ class Accuracy(TrainingFile):
         (mean,) = marks(axis, style.BLUE)
         np.testing.assert_allclose(mean.get_ydata(), by_ratio["accuracy"].mean())
         np.testing.assert_allclose(np.log2(mean.get_xdata()), np.log2([0.5, 2.0, 4.0]), atol=0.1)
-        for dashes, name in (("-", "predicted_accuracy"), (":", "predicted_accuracy_correlated")):
+        for dashes, name in (("-", "predicted_accuracy_retrieval_layer"), (":", "predicted_accuracy")):
             (line,) = [line for line in axis.lines if line.get_color() == style.BLUE and line.get_linestyle() == dashes]
             np.testing.assert_allclose(line.get_ydata(), by_ratio[name].mean())
         dense = rows[(rows["attention"] == "dense") & (rows["seq_len"] == 2048)]["accuracy"].mean()
@@ -97,7 +97,7 @@ class Scatter(TrainingFile):
     def test_models_without_prediction_are_counted(self):
         drawing = self.draw("trained_answers", colour="key_conv")
         self.assertEqual([axis.get_title(loc="left") for axis in panels(drawing)],
-                         ["heads independent", "heads correlated", "one layer alone"])
+                         ["heads independent", "heads correlated", "retrieval layer alone"])
         self.assertIn("24 trained models, 48 dots", drawing.drawn)
         self.assertIn("12 rows have no prediction", drawing.left_out)
         (legend,) = [axis.get_legend() for axis in drawing.picture.axes if axis.get_legend()]

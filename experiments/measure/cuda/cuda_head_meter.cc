@@ -195,6 +195,10 @@ private:
         if (std::string why = not_one_of("block_size", setting.score.block_size, measured_block_sizes); !why.empty()) {
             return why;
         }
+        if (setting.topk > most_measured_topk) {
+            return fmt::format("topk = {}: backend cuda measures at most {}; nearest valid choice: {}", setting.topk,
+                               most_measured_topk, most_measured_topk);
+        }
         // Attention has the limits that reference routers share with the kernels.
         for (const kernels::Operation operation : {kernels::Operation::route, kernels::Operation::attention_forward}) {
             if (const kernels::Status status = kernels::supported(operation, problem, kernels::Backend::cuda);
@@ -208,6 +212,7 @@ private:
     /// The passes of this room are made for fewer shapes than the kernels.
     static constexpr std::array<std::int64_t, 5> measured_head_dims = {32, 64, 96, 128, 256};
     static constexpr std::array<std::int64_t, 6> measured_block_sizes = {16, 32, 64, 128, 256, 512};
+    static constexpr std::int64_t most_measured_topk = 64;  // slots of a row that its outcomes are found of
 
     template <std::size_t Count>
     static std::string not_one_of(const char* name, std::int64_t value, const std::array<std::int64_t, Count>& valid) {

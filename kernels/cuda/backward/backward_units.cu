@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
         if (const int units = run.units(p, half); units > 1) atomicAdd(&wanted, units);
     });
     __syncthreads();
-    const int most = wanted <= p.plan.slots_max ? half : whole;
+    const int most = wanted <= p.plan.slots_max && !p.plan.adds_to_keys ? half : whole;
     for_each_run(p, [&](const Run& run) {
         const int units = run.units(p, most);
         atomicAdd(places + class_of(p, run.tiles / units), units);
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
         const int units = run.units(p, most);
         const int items = units == 1 ? run.items : Run::items_of_unit(p, most);
         int slot = -1, split = -1;
-        if (units > 1) {
+        if (units > 1 || p.plan.adds_to_keys) {
             slot = atomicAdd(&slots, units);
             split = atomicAdd(&splits, 1);
             out.splits[split] = {slot, units, 0, 0};
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
             BackwardUnit unit;
             unit.first_item = run.first + u * items;
             unit.item_count = min(items, run.items - u * items);
-            unit.slot = units == 1 ? -1 : slot + u;
+            unit.slot = slot < 0 ? -1 : slot + u;
             unit.split = split;
             out.units[place + u] = unit;
         }
@@ -132,7 +132,8 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
 
 }  // namespace
 
-UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, std::int64_t head_dim) {
+UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, std::int64_t head_dim,
+                        bool adds_to_keys) {
     const std::int64_t windows = windows_per_pass;
     const std::int64_t queries = windows * lists.heads_per_window * lists.tokens_per_window;
     // Rows of a head are those of its queries and a tile for every list.
@@ -152,6 +153,8 @@ UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, st
     plan.slots_max = static_cast<std::int32_t>(tiles / (items_per_unit * lists.tiles_per_item) +
                                                ((group + items_per_unit - 2) / items_per_unit + 1) * most_split_runs);
     plan.units_max = static_cast<std::int32_t>(plan.slots_max + runs);
+    if (adds_to_keys) plan.slots_max += static_cast<std::int32_t>(runs / lists.heads_per_window);
+    plan.adds_to_keys = adds_to_keys;
     return plan;
 }
 

@@ -19,7 +19,7 @@
 // so pairs of (query, run) are independent. What leaves the kernel:
 //   - dK and dV of a run, complete over all query heads that share the key head; where a run has so many queries that
 //     several thread blocks share them, fp32 sums in scratch *slots*, which the last of these blocks adds in a fixed
-//     order;
+//     order. Where a pass does not see all queries of a sequence, it adds them to fp32 sums of all passes;
 //   - per (query, list) one *partial* dQ row in the dtype of the inputs: that of the own block in the query's row of dq
 //     itself, those of list rows in scratch row r. gradient_rows.h adds them. Elements inside a partial row are in
 //     the order of block_forward.h's partials. They have 32 columns at a time: where head_dim is no multiple of 32,
@@ -70,6 +70,8 @@ struct UnitPlan {
     std::int32_t tiles_per_unit = 0;                ///< runs of up to 1.5 times as many tiles stay whole
     std::int32_t slots_max = 0;                     ///< of a pass
     std::int32_t units_max = 0;                     ///< likewise
+    bool adds_to_keys = false;  ///< BlockBackwardArgs::adds_to_keys: every unit has a slot, as only these leave
+                                ///< registers for it
 
     MOBALAB_HOST_DEVICE std::int32_t counts() const { return 1 + runs; }  ///< of a pass
 };
@@ -85,14 +87,16 @@ struct UnitView {
     }
 };
 
-/// lists: with windows of whole sequences and whole groups of query heads that share a key head.
-UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, std::int64_t head_dim);
+/// lists: with windows of whole sequences and whole groups of query heads that share a key head; any windows with
+/// adds_to_keys, but one a pass.
+UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, std::int64_t head_dim,
+                        bool adds_to_keys = false);
 /// Enqueues the units of all passes of one chunk; `units` is the view of pass 0.
 Status launch_units(const ListPlan& plan, const UnitPlan& unit_plan, const ListView& lists, const UnitView& units,
                     cudaStream_t stream);
 
 struct BlockBackwardArgs {
-    RowTensor q, d_out, dk, dv;
+    RowTensor q, k, v, d_out, dk, dv;
     RowTensor dq;                     ///< of partials of the own block: the output itself or scratch
     const float2* lse_dot = nullptr;  ///< [heads_q, tokens_q], those of the pass: log2(e) lse, d_out . out
     std::int64_t tokens_q = 0;
@@ -106,6 +110,7 @@ struct BlockBackwardArgs {
     BlockDivisor block;         ///< by block_size
     float scale = 0.0f;         ///< of the softmax
     float scale_log2 = 0.0f;    ///< the same * log2(e)
+    bool adds_to_keys = false;  ///< dk and dv are fp32 sums, which every pass adds to
     Sequences sequences;
     ListView lists;
     UnitView units;

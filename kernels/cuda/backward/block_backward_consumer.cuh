@@ -100,8 +100,13 @@ private:
                 }
             }
             if (keys.keys <= 0) continue;
-            store_rows<T, P>(matrix == 0 ? args_.dk : args_.dv, keys, args_.head_dim, matrix == 0 ? args_.scale : 1.0f,
-                             sum, thread());
+            const RowTensor& tensor = matrix == 0 ? args_.dk : args_.dv;
+            const float scale = matrix == 0 ? args_.scale : 1.0f;
+            if (args_.adds_to_keys) {
+                add_rows<P>(tensor, keys, args_.head_dim, scale, sum, thread());
+            } else {
+                store_rows<T, P>(tensor, keys, args_.head_dim, scale, sum, thread());
+            }
         }
         if (thread() == 0) split.filled = 0;  // for the next run of the list
     }

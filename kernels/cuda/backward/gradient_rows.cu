@@ -112,6 +112,24 @@ __global__ void __launch_bounds__(threads_per_block, 4)
     reinterpret_cast<uint4*>(args.dq.row(query.head, place))[piece] = result;
 }
 
+/// A piece of 8 columns a thread.
+template <typename T>
+__global__ void __launch_bounds__(threads_per_block) round_rows_kernel(const __grid_constant__ RoundRowsArgs args) {
+    ptx::wait_for_previous_kernel();
+    ptx::let_next_kernel_launch();
+    const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * threads_per_block + threadIdx.x;
+    const int pieces = args.head_dim / chunk_elements;
+    const std::int64_t row = index / pieces, head = row % args.heads, token = row / args.heads;
+    if (token >= args.batch * args.tokens) return;
+    const Place place = {static_cast<std::int32_t>(token / args.tokens),
+                         static_cast<std::int32_t>(token % args.tokens)};
+    const std::int64_t piece = index % pieces;
+    const float4* const sums = reinterpret_cast<const float4*>(args.sums.row(head, place)) + 2 * piece;
+    const float4 low = sums[0], high = sums[1];
+    const float values[chunk_elements] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+    reinterpret_cast<uint4*>(args.out.row(head, place))[piece] = pack<T>(values);
+}
+
 template <typename T>
 struct LseDot {
     template <int Lanes>
@@ -153,7 +171,19 @@ Status launch_dtype(DataType dtype, const Args& args, cudaStream_t stream) {
                                    : launch_lanes<Kernel, __half>(args, stream);
 }
 
+template <typename T>
+Status launch_rounding(const RoundRowsArgs& args, cudaStream_t stream) {
+    const std::int64_t pieces = args.batch * args.tokens * args.heads * (args.head_dim / chunk_elements);
+    const dim3 blocks(static_cast<unsigned>((pieces + threads_per_block - 1) / threads_per_block));
+    return launch_early("round_rows", round_rows_kernel<T>, blocks, threads_per_block, 0, stream, args);
+}
+
 }  // namespace
+
+Status launch_round_rows(DataType dtype, const RoundRowsArgs& args, cudaStream_t stream) {
+    return dtype == DataType::bf16 ? launch_rounding<__nv_bfloat16>(args, stream)
+                                   : launch_rounding<__half>(args, stream);
+}
 
 Status launch_lse_dot(DataType dtype, const LseDotArgs& args, cudaStream_t stream) {
     return launch_dtype<LseDot>(dtype, args, stream);

@@ -24,7 +24,9 @@ struct WindowQueries {
         bool exists = false;               ///< false in the part of a window that lies outside the chunk
     };
     /// Places in all windows, those that hold no query included: fewer than 2^32, as their rows have to fit in memory.
-    MOBALAB_HOST_DEVICE std::uint32_t places() const { return static_cast<std::uint32_t>(count * heads) * tokens; }
+    MOBALAB_HOST_DEVICE std::uint32_t places() const {
+        return static_cast<std::uint32_t>(count * heads) * static_cast<std::uint32_t>(tokens);
+    }
     MOBALAB_HOST_DEVICE Query at(std::uint32_t place) const {
         if (place >= places()) return {};
         const auto width = static_cast<std::uint32_t>(tokens);
@@ -53,6 +55,14 @@ struct LseDotArgs {
     std::int64_t rows() const { return tokens_q * head_count; }
 };
 Status launch_lse_dot(DataType dtype, const LseDotArgs& args, cudaStream_t stream);
+
+/// Rounds rows of fp32 sums to dk or dv.
+struct RoundRowsArgs {
+    RowTensor sums, out;
+    std::int64_t batch = 1, tokens = 0, heads = 1;  ///< tokens: of an entry of the batch
+    std::int32_t head_dim = 0;
+};
+Status launch_round_rows(DataType dtype, const RoundRowsArgs& args, cudaStream_t stream);
 
 /// Adds the listed partials of every query to the own one, in fp32 and in the order of the keys, and brings the sum
 /// into the order of the columns, in its row of dq.

@@ -84,6 +84,28 @@ __device__ __forceinline__ void store_rows(const RowTensor& tensor, const KeyRun
     }
 }
 
+/// The same into fp32 rows that hold what passes before this one have found.
+template <int P>
+__device__ __forceinline__ void add_rows(const RowTensor& sums, const KeyRun& run, int head_dim, float scale,
+                                         const float (&sum)[Shape<P>::key_gradient_columns / 2], int thread) {
+    const KeyGradientPlace<P> place(thread);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const int key = place.first_key + 8 * h;
+        if (key >= run.keys) continue;
+        float* const row = reinterpret_cast<float*>(sums.row(run.key_head, run.key.from(key)));
+#pragma unroll
+        for (int j = 0; j < Shape<P>::key_gradient_columns / 8; ++j) {
+            const int column = place.first_column + 8 * j;
+            if (column >= head_dim) continue;
+            float2* const pair = reinterpret_cast<float2*>(row + column + thread % 4 * 2);
+            const float2 before = *pair;
+            const int at = 4 * j + 2 * h;
+            *pair = make_float2(before.x + sum[at] * scale, before.y + sum[at + 1] * scale);
+        }
+    }
+}
+
 /// Scratch of one run: [matrix][float4][thread].
 template <int P>
 __device__ __forceinline__ float4* slot_of(const BlockBackwardArgs& args, int slot, int matrix, int thread) {

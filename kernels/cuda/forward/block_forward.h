@@ -49,6 +49,7 @@ struct PartialLayout {
     std::int32_t heads = 1;        ///< ListPlan::heads_per_window
     std::int32_t runs = 1;         ///< runs per list: the last one may have fewer than 128 keys
     std::int32_t first_own = 1;    ///< run of the own block whose partials are the first in scratch; 0 or 1
+    std::int32_t run_shift = 7;    ///< log2 of the keys of a run: 128, or 64 where the portable kernel takes so many
 
     MOBALAB_HOST_DEVICE std::int64_t list_rows() const { return windows * window_rows; }
     MOBALAB_HOST_DEVICE std::int64_t rows() const {

@@ -10,6 +10,7 @@
 #include "kernels/cuda/forward/block_forward.h"
 #include "kernels/cuda/forward/partial_store.cuh"
 #include "kernels/cuda/forward/query_gather.cuh"
+#include "kernels/cuda/forward/run_softmax.cuh"
 #include "kernels/cuda/forward/work_unit.cuh"
 #include "kernels/cuda/host/launch.h"
 #include "kernels/cuda/host/status.h"
@@ -195,43 +196,6 @@ __device__ __forceinline__ void release_until(Shared<HeadDim>& shared, std::uint
     for (; held != end; ++held) {
         mbarrier_wait(&shared.loaded[held % stages], held / stages & 1);
         if (lane == 0) mbarrier_arrive(&shared.released[held % stages]);
-    }
-}
-
-/// scores -> probabilities relative to the row's maximum, packed as A fragments; offset and sum per row.
-template <typename T>
-__device__ __forceinline__ void softmax(float (&scores)[64], float scale_log2, std::uint32_t (&probabilities)[8][4],
-                                        float (&offset)[2], float (&sum)[2]) {
-    // Two chains a row: what bounds a warp here is the latency of dependent instructions.
-    float highest[2][2], added[2][2] = {};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        highest[i / 2][i % 2] = fmaxf(scores[i], scores[i + 4]);
-    }
-#pragma unroll
-    for (int i = 8; i < 64; ++i) {
-        highest[i / 2 % 2][i % 2] = fmaxf(highest[i / 2 % 2][i % 2], scores[i]);
-    }
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-        const float maximum = quad_max(fmaxf(highest[h][0], highest[h][1]));
-        offset[h] = maximum == -INFINITY ? 0.0f : maximum * scale_log2;
-    }
-#pragma unroll
-    for (int i = 0; i < 64; ++i) {
-        scores[i] = exp2_approx(fmaf(scores[i], scale_log2, -offset[i / 2 % 2]));
-        added[i / 2 % 2][i % 2] += scores[i];
-    }
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-        sum[h] = quad_sum(added[h][0] + added[h][1]);
-    }
-#pragma unroll
-    for (int s = 0; s < 8; ++s) {
-#pragma unroll
-        for (int r = 0; r < 4; ++r) {
-            probabilities[s][r] = pack<T>(scores[8 * s + 2 * r], scores[8 * s + 2 * r + 1]);
-        }
     }
 }
 

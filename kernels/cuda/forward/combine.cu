@@ -72,7 +72,7 @@ __device__ __forceinline__ QueryPartials query_partials(const BlockForwardArgs& 
                                               token - chunk.token_begin) *
                                                  args.slots;
     query.row_shift = -args.windows.first * args.partials.window_rows;
-    query.own_count = args.partials.runs == 1 ? 0 : position % args.keys_per_list / keys_per_run;
+    query.own_count = args.partials.runs == 1 ? 0 : position % args.keys_per_list >> args.partials.run_shift;
     query.count = query.own_count + args.slots * args.partials.runs;
     return query;
 }

@@ -15,7 +15,7 @@ struct alignas(16) WorkUnit {
     std::int64_t own_pitch = 0;    ///< bytes to the next one
     float* own_lse = nullptr;      ///< of own query row 0
     Place key;                     ///< first key of the run
-    std::int32_t keys = 0;         ///< keys of the run inside its list and the sequence, at most 128
+    std::int32_t keys = 0;         ///< keys of the run inside its list and the sequence
     std::int32_t key_head = 0;
     std::int32_t tiles = 0;  ///< own tiles, then those of the list; negative: no more work
     std::int32_t own_tiles = 0;
@@ -42,18 +42,19 @@ __device__ __forceinline__ std::int64_t own_partial_row(const BlockForwardArgs& 
     return partials.own_row(window - args.windows.first, head - origin.head, run, sequence.q_begin - origin.token);
 }
 
-/// `index` counts the units of the launch.
+/// `index` counts the units of the launch. Keys: of a run.
+template <int Keys = keys_per_run>
 __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int index) {
     const PartialLayout& partials = args.partials;
     const ListItem item = args.lists.items[__ldg(args.lists.window_items + args.windows.first) + index / partials.runs];
     const int run = index % partials.runs;
     const Sequence sequence = args.sequences.at(item.sequence);
-    const int first_key = item.list * args.keys_per_list + run * keys_per_run;
+    const int first_key = item.list * args.keys_per_list + run * Keys;
 
     WorkUnit unit;
     unit.q_rows = args.q.row(item.head, sequence.q);
     unit.key = sequence.k.from(first_key);
-    unit.keys = min(min(keys_per_run, args.keys_per_list - run * keys_per_run), sequence.sk - first_key);
+    unit.keys = min(min(Keys, args.keys_per_list - run * Keys), sequence.sk - first_key);
     unit.key_head = item.head / args.query_heads_per_key_head;
     unit.diagonal = first_key - sequence.shift();
     unit.own_begin = max(item.own_begin, unit.diagonal);

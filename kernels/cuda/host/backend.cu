@@ -10,15 +10,16 @@
 #include "kernels/cuda/decode/attend.h"
 #include "kernels/cuda/decode/score.h"
 #include "kernels/cuda/decode/select.h"
-#include "kernels/cuda/forward/attention.h"
 #include "kernels/cuda/host/limits.h"
+#include "kernels/cuda/host/path.h"
+#include "kernels/cuda/host/path_table.h"
 #include "kernels/cuda/host/workspace.h"
 #include "kernels/cuda/pooling/centred.h"
 #include "kernels/cuda/pooling/centroid.h"
 #include "kernels/cuda/pooling/key_conv.h"
 #include "kernels/cuda/pooling/key_conv_backward.h"
 #include "kernels/cuda/pooling/summaries.h"
-#include "kernels/cuda/routing/route.h"
+#include "kernels/cuda/routing/score_windows.h"
 
 namespace mobalab::kernels {
 namespace {
@@ -58,24 +59,31 @@ cudaStream_t stream_of(const Execution& execution) {
 }
 
 /// Workspace of routing: what the scorer keeps of the keys, in their dtype (parts as in kernels.h, means of
-/// Centroids::fp32 in two halves), and the table of block numbers. Nothing where no summary is scored.
+/// Centroids::fp32 in two halves), and the table of block numbers, where summaries are scored; scores, where these are
+/// stored.
 struct RouteWorkspace {
     void* high = nullptr;
     void* low = nullptr;
     void* block_base = nullptr;
-    float* means = nullptr;  ///< fp32, of Centroids::centred
+    float* means = nullptr;   ///< fp32, of Centroids::centred
+    float* stored = nullptr;  ///< of stored_scores()
     std::size_t bytes = 0;
 
     RouteWorkspace(const Problem& problem, void* workspace, bool own_centroids) {
-        if (!scores_summaries(problem)) return;
         WorkspaceCarver carver(workspace);
+        stored = carver.take<float>(stored_scores(problem));
+        if (scores_summaries(problem)) take_summaries(problem, carver, own_centroids);
+        bytes = carver.used();
+    }
+
+private:
+    void take_summaries(const Problem& problem, WorkspaceCarver& carver, bool own_centroids) {
         block_base = carver.take_bytes(block_base_size(problem));
         const bool split = is_fp32(problem);
         if (own_centroids || split) high = carver.take<std::uint16_t>(problem.centroid_elements());
         if (split) low = carver.take<std::uint16_t>(problem.centroid_elements());
         if (own_centroids && has_two_parts(problem)) low = static_cast<std::uint16_t*>(high) + part_stride(problem);
         if (own_centroids && is_centred(problem)) means = carver.take<float>(problem.centroid_elements());
-        bytes = carver.used();
     }
 };
 
@@ -111,11 +119,12 @@ std::size_t workspace_size_of(Operation operation, const Problem& problem) {
         case Operation::route_with_centroids:
             return RouteWorkspace(problem, nullptr, false).bytes;
         case Operation::attention_forward:
-            return attention_forward_workspace(problem);
+            return current_path_table().attention_forward_workspace(problem);
         case Operation::moba_forward:  // one after the other, in the same memory
-            return std::max(RouteWorkspace(problem, nullptr, true).bytes, attention_forward_workspace(problem));
+            return std::max(RouteWorkspace(problem, nullptr, true).bytes,
+                            current_path_table().attention_forward_workspace(problem));
         case Operation::attention_backward:
-            return attention_backward_workspace(problem);
+            return current_path_table().attention_backward_workspace(problem);
         case Operation::key_conv_backward:
             return key_conv_backward_workspace(problem);
         case Operation::key_conv_forward:
@@ -173,33 +182,37 @@ Status cuda_route(const Problem& problem, ConstTensor q, ConstTensor k, std::int
         const CentroidOutput out = {nullptr, workspace.high, workspace.low};
         if (Status s = launch_kept(problem, k, block_base, out, workspace.means, stream); !s.ok()) return s;
     }
-    return launch_route(problem, q, workspace.high, workspace.low, block_base, selection, scores, stream);
+    return current_path_table().route(problem, q, workspace.high, workspace.low, block_base, workspace.stored,
+                                      selection, scores, stream);
 }
 
 Status cuda_route_with_centroids(const Problem& problem, ConstTensor q, const void* centroids, std::int32_t* selection,
                                  float* scores, const Execution& execution) {
     const cudaStream_t stream = stream_of(execution);
-    if (!scores_summaries(problem)) {
-        return launch_route(problem, q, nullptr, nullptr, nullptr, selection, scores, stream);
-    }
     const RouteWorkspace workspace(problem, execution.workspace, false);
+    if (!scores_summaries(problem)) {
+        return current_path_table().route(problem, q, nullptr, nullptr, nullptr, workspace.stored, selection, scores,
+                                          stream);
+    }
     const std::int32_t* block_base = nullptr;
     if (Status s = make_block_base(problem, workspace.block_base, stream, block_base); !s.ok()) return s;
     if (!is_fp32(problem)) {
-        return launch_route(problem, q, centroids, second_part(problem, centroids), block_base, selection, scores,
-                            stream);
+        return current_path_table().route(problem, q, centroids, second_part(problem, centroids), block_base,
+                                          workspace.stored, selection, scores, stream);
     }
     if (Status s = launch_split_centroids(problem, static_cast<const float*>(centroids), workspace.high, workspace.low,
                                           stream);
         !s.ok()) {
         return s;
     }
-    return launch_route(problem, q, workspace.high, workspace.low, block_base, selection, scores, stream);
+    return current_path_table().route(problem, q, workspace.high, workspace.low, block_base, workspace.stored,
+                                      selection, scores, stream);
 }
 
 Status cuda_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                               const std::int32_t* selection, Tensor out, float* lse, const Execution& execution) {
-    return enqueue_attention_forward(problem, q, k, v, selection, out, lse, execution.workspace, stream_of(execution));
+    return current_path_table().attention_forward(problem, q, k, v, selection, out, lse, execution.workspace,
+                                                  stream_of(execution));
 }
 
 Status cuda_moba_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, Tensor out, float* lse,
@@ -214,7 +227,7 @@ Status cuda_attention_backward(const Problem& problem, ConstTensor q, ConstTenso
                                ConstTensor d_out, const float* lse, const std::int32_t* selection, Tensor dq, Tensor dk,
                                Tensor dv, const Execution& execution) {
     const BackwardTensors tensors = {q, k, v, out, d_out, lse, selection, dq, dk, dv};
-    return enqueue_attention_backward(problem, tensors, execution.workspace, stream_of(execution));
+    return current_path_table().attention_backward(problem, tensors, execution.workspace, stream_of(execution));
 }
 
 Status cuda_key_conv_forward(const Problem& problem, ConstTensor k, const float* weight, int width, Tensor out,

@@ -9,8 +9,16 @@
 
 namespace mobalab::kernels::cuda {
 
-/// Launches a kernel that calls ptx::wait_for_previous_kernel() first: its launch then overlaps with the end of the
-/// kernel before it (programmatic stream serialization). Short kernels in a row are bound by such gaps.
+/// Whether code for the current device knows ptx::wait_for_previous_kernel(): on 9.0 where the library has 90a.
+/// Elsewhere the device may run the PTX of an older architecture, which does not wait.
+bool launches_early();
+
+/// Lets a kernel have `bytes` of dynamic shared memory. An error where its thread blocks would then have more than the
+/// device or MOBALAB_CUDA_SHARED_MEMORY allows.
+Status allow_shared_memory(const char* name, const void* kernel, std::size_t bytes);
+
+/// Launches a kernel that calls ptx::wait_for_previous_kernel() first: where the device can, its launch overlaps with
+/// the end of the kernel before it (programmatic stream serialization). Short kernels in a row are bound by such gaps.
 template <typename... Parameters, typename... Arguments>
 Status launch_early(const char* name, void (*kernel)(Parameters...), dim3 blocks, unsigned threads,
                     std::size_t shared_bytes, cudaStream_t stream, const Arguments&... arguments) {
@@ -23,7 +31,7 @@ Status launch_early(const char* name, void (*kernel)(Parameters...), dim3 blocks
     config.dynamicSmemBytes = shared_bytes;
     config.stream = stream;
     config.attrs = &attribute;
-    config.numAttrs = 1;
+    config.numAttrs = launches_early() ? 1 : 0;
     return device_status(cudaLaunchKernelEx(&config, kernel, arguments...), name);
 }
 
@@ -31,9 +39,7 @@ Status launch_early(const char* name, void (*kernel)(Parameters...), dim3 blocks
 template <typename... Parameters, typename... Arguments>
 Status launch_persistent(const char* name, void (*kernel)(Parameters...), int multiprocessors, unsigned threads,
                          std::size_t shared_bytes, cudaStream_t stream, const Arguments&... arguments) {
-    const cudaError_t error =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
-    if (error != cudaSuccess) return device_status(error, name);
+    if (Status s = allow_shared_memory(name, reinterpret_cast<const void*>(kernel), shared_bytes); !s.ok()) return s;
     return launch_early(name, kernel, dim3(static_cast<unsigned>(multiprocessors)), threads, shared_bytes, stream,
                         arguments...);
 }

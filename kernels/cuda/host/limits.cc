@@ -1,6 +1,5 @@
 #include "kernels/cuda/host/limits.h"
 
-#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/cuda/host/path_table.h"
 #include "kernels/cuda/host/score_path.h"
 #include "kernels/cuda/lists/lists.h"
 #include "kernels/decode.h"
@@ -22,7 +22,6 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t head_dim_step = 8, widest_head_dim = 256;  // rows are read in pieces of 16 bytes
-constexpr std::int64_t widest_head_dim_of_ranges = 128;           // two sets of queries in registers
 constexpr std::int64_t largest_block = 16384;
 constexpr std::int64_t most_grid = 65535;      // second and third extent of a grid
 constexpr std::int64_t most_columns = 0xffff;  // short lists keep the number of a column of scores in 16 bits
@@ -135,7 +134,8 @@ Status check_scorer(Operation operation, const Problem& p) {
     if (!routes(operation)) return {};
     if (path == ScorePath::ranges) {
         const std::string of_head_dim = fmt::format("scorer {}: head_dim", name);
-        if (Status s = check_head_dim(of_head_dim, p.head_dim, widest_head_dim_of_ranges); !s.ok()) return s;
+        const std::int64_t widest = current_path_table().widest_head_dim_of_ranges;
+        if (Status s = check_head_dim(of_head_dim, p.head_dim, widest); !s.ok()) return s;
     }
     return check_columns(p);
 }
@@ -148,6 +148,13 @@ Status check_scale(const Problem& p) {
     return {StatusCode::unsupported,
             fmt::format("scale = {}: backend cuda supports at most {}; nearest valid choice: {}", p.softmax_scale(),
                         largest_scale, largest_scale)};
+}
+
+Status check_causal(const Problem& p) {
+    if (p.causal) return {};
+    return {StatusCode::unsupported,
+            "causal = false: backend cuda routes and attends to blocks up to the query's own; nearest valid choice: "
+            "true, or backend cpu"};
 }
 
 bool is_conv(Operation operation) {
@@ -176,6 +183,7 @@ Status check_limits(Operation operation, const Problem& problem) {
         if (Status s = check_pooling(problem); !s.ok()) return s;
     }
     if (summarises(operation)) return {};
+    if (Status s = check_causal(problem); !s.ok()) return s;
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
     if (Status s = check_most("tokens of q", problem.tokens_q(), most_tokens); !s.ok()) return s;
     if (steps(operation)) {
@@ -212,27 +220,6 @@ Status check_rows_aligned(const char* name, const ConstTensor& tensor) {
                             name, which, stride, (stride + elements - 1) / elements * elements)};
     }
     return {};
-}
-
-Status check_device() {
-    int device = 0;
-    if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) {
-        cudaGetLastError();  // a machine without a device is no error of later calls
-        return {StatusCode::unsupported_device,
-                fmt::format("backend cuda: no usable CUDA device ({}); nearest valid choice: cpu",
-                            cudaGetErrorString(error))};
-    }
-    int major = 0, minor = 0;
-    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) != cudaSuccess) {
-        return {StatusCode::unsupported_device, "backend cuda: the device does not tell its compute capability"};
-    }
-    if (major == 9 && minor == 0) return {};
-    return {
-        StatusCode::unsupported_device,
-        fmt::format("backend cuda: device {} has compute capability {}.{}; the kernels are built for 9.0 (H100, H200); "
-                    "nearest valid choice: cpu",
-                    device, major, minor)};
 }
 
 }  // namespace mobalab::kernels::cuda

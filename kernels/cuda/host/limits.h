@@ -14,7 +14,4 @@ inline Status check_rows_aligned(const char* name, const Tensor& tensor) {
     return check_rows_aligned(name, as_const(tensor));
 }
 
-/// A device of compute capability 9.0 is present and current.
-Status check_device();
-
 }  // namespace mobalab::kernels::cuda

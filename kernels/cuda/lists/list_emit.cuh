@@ -3,10 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda/lists/block_sum.cuh"
 #include "kernels/cuda/lists/sorted_query.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
+#include "kernels/cuda/tile/block_sum.cuh"
 
 namespace mobalab::kernels::cuda {
 

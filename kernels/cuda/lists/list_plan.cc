@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda/host/path.h"
 #include "kernels/cuda/lists/lists.h"
 
 namespace mobalab::kernels::cuda {
@@ -10,10 +11,13 @@ constexpr std::int64_t most_own_tiles = 8;
 constexpr std::int64_t least_tokens = 1024;  // of a chunk; smaller ones would waste their lists' padding
 // Thread blocks of a chunk: two for every multiprocessor are in work at a time, and each begins with a chain of loads.
 constexpr std::int64_t target_segments = 256;
-constexpr std::int64_t least_segment = 64;
+constexpr std::int64_t least_segment = 64, longest_segment = 1024;  // the latter where nothing else bounds it
 // Thread blocks collect the entries of a segment and 24 bytes per list in shared memory; 6 bytes an entry.
-constexpr std::int64_t shared_bytes = 200 * 1024, most_entry_bytes = 88 * 1024;
-constexpr std::int32_t most_lists_per_range = 7000;
+constexpr std::int64_t list_bytes = 24;
+constexpr std::int64_t hopper_bytes = 200 * 1024;
+constexpr std::int64_t portable_bytes = portable_shared_memory - 1024;  // kernels have some more beside these
+constexpr std::int64_t most_entry_bytes = 88 * 1024;
+constexpr std::int64_t most_lists_per_range = 7000;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
     return (a + b - 1) / b;
@@ -70,11 +74,23 @@ void divide_into_windows(ListPlan& plan, std::int64_t window) {
         static_cast<std::int32_t>(ceil_div(plan.tokens_per_chunk, std::max(plan.tokens_per_window, 1)));
 }
 
+std::int64_t shared_bytes() {
+    return current_path() == CudaPath::hopper ? hopper_bytes : portable_bytes;
+}
+
+/// What leaves room for the entries of the smallest segment, where these are collected in shared memory.
+std::int32_t lists_that_fit(const ListPlan& plan) {
+    const std::int64_t entries = plan.slots > most_sorted_slots ? 0 : least_segment * plan.slots;
+    const std::int64_t most = (shared_bytes() - entries * entry_bytes) / list_bytes;
+    return static_cast<std::int32_t>(std::min({std::int64_t{plan.lists_max}, most_lists_per_range, most}));
+}
+
 /// Queries per segment: enough thread blocks, and entries that fit.
 std::int64_t segment_size(const ListPlan& plan, std::int64_t queries) {
-    const std::int64_t bytes =
-        std::min(most_entry_bytes, shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_per_range));
-    const std::int64_t most = bytes / (6 * std::max(plan.slots, 1));
+    if (plan.slots > most_sorted_slots) {  // entries are not collected in shared memory
+        return std::clamp(queries / target_segments / least_segment * least_segment, least_segment, longest_segment);
+    }
+    const std::int64_t most = segment_bytes(plan) / (entry_bytes * std::max(plan.slots, 1));
     std::int64_t size = least_segment;
     while (size * 2 <= most && queries / (size * 2) >= target_segments) size *= 2;
     return size;
@@ -101,6 +117,10 @@ ListChunk ListPlan::chunk(std::int32_t index) const {
     return chunk;
 }
 
+std::int64_t segment_bytes(const ListPlan& plan) {
+    return std::min(most_entry_bytes, shared_bytes() - list_bytes * plan.lists_per_range);
+}
+
 ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
     ListPlan plan;
     plan.sequences = make_sequences(problem);
@@ -113,7 +133,7 @@ ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
     plan.keys_per_list = static_cast<std::int32_t>(keys);
     plan.blocks_per_list = static_cast<std::int32_t>(blocks_of_list(problem.block_size));
     plan.lists_max = static_cast<std::int32_t>(ceil_div(problem.seqlen_k, keys));
-    plan.lists_per_range = std::min(plan.lists_max, most_lists_per_range);
+    plan.lists_per_range = lists_that_fit(plan);
     plan.lists_per_head = static_cast<std::int32_t>(padded_pieces(problem.tokens_k(), problem.batch, keys));
     plan.tiles_per_item =
         std::max(options.tiles_per_item, static_cast<std::int32_t>(std::min(keys / list_tile_rows, most_own_tiles)));

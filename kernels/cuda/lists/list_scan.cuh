@@ -2,10 +2,10 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/lists/block_sum.cuh"
 #include "kernels/cuda/lists/list_part.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
+#include "kernels/cuda/tile/block_sum.cuh"
 
 namespace mobalab::kernels::cuda {
 

@@ -10,13 +10,16 @@
 #include "kernels/cuda/host/workspace.h"
 #include "kernels/cuda/lists/list_count.cuh"
 #include "kernels/cuda/lists/list_emit.cuh"
+#include "kernels/cuda/lists/list_emit_selected.cuh"
 #include "kernels/cuda/lists/list_scan.cuh"
+#include "kernels/cuda/lists/selected_lists.cuh"
 
 // Four kernels: count (entries per segment of queries and list), scan (where lists and segments begin), number (where
 // items begin), emit (entries, positions, items). A few lanes hold the selected blocks of one query and sort them, so
 // blocks that share a list are neighbours and one of them leads. Within a segment, tiles of queries set bits in a
 // bitmap [list][query]; the rank of a query in its list is a population count, so the order is that of the queries
-// whatever the order in which threads came.
+// whatever the order in which threads came. Rows of more than most_sorted_slots slots are sorted in shared memory, by
+// kernels of their own for count and emit.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -34,9 +37,13 @@ std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
     return carver.used();
 }
 
-Status allow_shared(const void* kernel, std::size_t bytes) {
-    return device_status(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "lists");
+/// Between count and emit.
+Status launch_scan(const ListParams& p, cudaStream_t stream) {
+    const auto heads = static_cast<unsigned>(p.chunk.head_count), pieces = static_cast<unsigned>(p.plan.pieces);
+    const auto threads = static_cast<unsigned>(std::clamp((p.plan.lists_max + 31) / 32 * 32, 32, scan_threads));
+    if (Status s = launch_early("scan_kernel", scan_kernel, dim3(pieces, heads), threads, 0, stream, p); !s.ok())
+        return s;
+    return launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p);
 }
 
 template <int Width, bool Ranged>
@@ -47,21 +54,22 @@ Status launch_kernels(const ListParams& p, cudaStream_t stream) {
     const auto ranges = static_cast<unsigned>(plan.ranges());
     const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_per_range) * sizeof(std::int32_t);
     if (plan.slots > 0) {
-        if (Status s = allow_shared(reinterpret_cast<const void*>(count_kernel<Width, Ranged>), list_bytes); !s.ok())
+        if (Status s = allow_shared_memory("count_kernel", reinterpret_cast<const void*>(count_kernel<Width, Ranged>),
+                                           list_bytes);
+            !s.ok())
             return s;
         if (Status s = launch_early("count_kernel", count_kernel<Width, Ranged>, dim3(segments * pieces, heads, ranges),
                                     pair_threads, list_bytes, stream, p);
             !s.ok())
             return s;
     }
-    const auto threads = static_cast<unsigned>(std::clamp((plan.lists_max + 31) / 32 * 32, 32, scan_threads));
-    if (Status s = launch_early("scan_kernel", scan_kernel, dim3(pieces, heads), threads, 0, stream, p); !s.ok())
-        return s;
-    if (Status s = launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p); !s.ok()) return s;
+    if (Status s = launch_scan(p, stream); !s.ok()) return s;
     const std::size_t bytes = static_cast<std::size_t>(plan.lists_per_range) * EmitShared<Width>::list_bytes +
                               static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
                                   EmitShared<Width>::pair_bytes;
-    if (Status s = allow_shared(reinterpret_cast<const void*>(emit_kernel<Width, Ranged>), bytes); !s.ok()) return s;
+    if (Status s = allow_shared_memory("emit_kernel", reinterpret_cast<const void*>(emit_kernel<Width, Ranged>), bytes);
+        !s.ok())
+        return s;
     return launch_early("emit_kernel", emit_kernel<Width, Ranged>, dim3((segments + 1) * pieces, heads, ranges),
                         pair_threads, bytes, stream, p);
 }
@@ -69,6 +77,30 @@ Status launch_kernels(const ListParams& p, cudaStream_t stream) {
 template <int Width>
 Status launch(const ListParams& p, cudaStream_t stream) {
     return p.plan.ranges() > 1 ? launch_kernels<Width, true>(p, stream) : launch_kernels<Width, false>(p, stream);
+}
+
+Status launch_selected(const ListParams& p, cudaStream_t stream) {
+    const ListPlan& plan = p.plan;
+    const auto heads = static_cast<unsigned>(p.chunk.head_count), pieces = static_cast<unsigned>(plan.pieces);
+    const auto segments = static_cast<unsigned>(plan.segments_max);
+    const int words = plan.lists_max * plan.blocks_per_list / 32 + 1;
+    const std::size_t bit_bytes = selected_warps * static_cast<std::size_t>(words) * sizeof(std::uint32_t);
+    if (Status s = allow_shared_memory("count_selected_kernel", reinterpret_cast<const void*>(count_selected_kernel),
+                                       bit_bytes);
+        !s.ok())
+        return s;
+    if (Status s = launch_early("count_selected_kernel", count_selected_kernel, dim3(segments * pieces, heads),
+                                selected_threads, bit_bytes, stream, p, words);
+        !s.ok())
+        return s;
+    if (Status s = launch_scan(p, stream); !s.ok()) return s;
+    const std::size_t bytes = static_cast<std::size_t>(plan.lists_per_range) * EmitSelectedShared::list_bytes;
+    if (Status s =
+            allow_shared_memory("emit_selected_kernel", reinterpret_cast<const void*>(emit_selected_kernel), bytes);
+        !s.ok())
+        return s;
+    return launch_early("emit_selected_kernel", emit_selected_kernel, dim3((segments + 1) * pieces, heads),
+                        selected_threads, bytes, stream, p);
 }
 
 }  // namespace
@@ -96,7 +128,8 @@ Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t*
     if (plan.slots <= 8) return launch<8>(p, stream);
     if (plan.slots <= 16) return launch<16>(p, stream);
     if (plan.slots <= 32) return launch<32>(p, stream);
-    return launch<64>(p, stream);
+    if (plan.slots <= most_sorted_slots) return launch<64>(p, stream);
+    return launch_selected(p, stream);
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -53,6 +53,8 @@ inline constexpr std::uint32_t list_padding = 0xffffffffu;
 inline constexpr std::int64_t most_blocks_per_list = 8;                        ///< bits of an entry's mask
 inline constexpr std::int64_t max_list_queries = (std::int64_t{1} << 24) - 1;  ///< queries of a sequence: 24 bits
 
+inline constexpr int most_sorted_slots = 64;  ///< of a row that is sorted in registers
+
 /// Blocks that share a list, and the keys of these.
 constexpr std::int64_t blocks_of_list(std::int64_t block_size) {
     constexpr std::int64_t run = 128;
@@ -105,7 +107,7 @@ struct ListPlan {
     Sequences sequences;
     std::int32_t heads_q = 1, heads_k = 1;
     std::int32_t tokens_q = 0;
-    std::int32_t slots = 0;  ///< topk - 1
+    std::int32_t slots = 0;  ///< Problem::routed()
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
     std::int32_t blocks_per_list = 1;
@@ -147,6 +149,11 @@ struct ListView {
 /// Cuts the problem into chunks that stay within options.max_rows: whole groups of query heads that share a key head
 /// where possible, then single heads, then groups of tokens.
 ListPlan make_list_plan(const Problem& problem, const ListOptions& options);
+
+/// Shared memory that the entries of a segment may take beside the tables of a range, in bytes, 6 an entry: as much as
+/// thread blocks have on the path of the current device.
+std::int64_t segment_bytes(const ListPlan& plan);
+inline constexpr std::int64_t entry_bytes = 6;
 
 /// Bytes of workspace build_lists() needs, 256-byte aligned; the same for every chunk.
 std::size_t list_workspace_size(const ListPlan& plan);

@@ -1,4 +1,5 @@
 #include "kernels/cuda/routing/route_launch.cuh"
+#include "kernels/cuda/routing/route_scored.cuh"
 
 namespace mobalab::kernels::cuda {
 namespace {
@@ -12,6 +13,10 @@ using HashShape = RouteShape<0, List, Groups, Groups, 1, 0, Scoring::hashes>;
 Status launch_route_hashes(RouteArguments& arguments, cudaStream_t stream) {
     return launch_route_lists<void, HashShape<ShortList, 4>, HashShape<MediumList, 3>, HashShape<LongList, 2>>(
         arguments, stream);
+}
+
+Status launch_scored_hashes(const Problem& problem, RouteArguments& arguments, cudaStream_t stream) {
+    return launch_score_windows<void, HashShape<ScoreStore, 2>>(problem, arguments, stream);
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -11,7 +11,9 @@
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/routing/best_of_groups.cuh"
 #include "kernels/cuda/routing/hash_tiles.cuh"
+#include "kernels/cuda/routing/route_rows.cuh"
 #include "kernels/cuda/routing/route_work.cuh"
+#include "kernels/cuda/routing/score_store.cuh"
 #include "kernels/cuda/routing/score_tiles.cuh"
 #include "kernels/cuda/routing/top_k_long.cuh"
 #include "kernels/cuda/routing/top_k_short.cuh"
@@ -27,7 +29,7 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
                                               const CUtensorMap* low, const RouteShared<Shape>& shared) {
     std::uint32_t item_parity = 0;
     RingIndex<Shape::CentroidStages> c;
-    for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
+    for (RouteCursor cursor = first_item<Shape>(p); cursor.valid(p); cursor.advance(p)) {
         const RouteItem<Shape> item(p, cursor);
         if (item.tiles == 0) continue;
         const auto load_queries = [&](int turn) {
@@ -77,58 +79,6 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
     }
 }
 
-static_assert(route_warp_rows == warp_rows);
-
-/// Columns that are no candidate of their row become -inf.
-template <int Count>
-__device__ __forceinline__ void route_mask(float (&d)[Count], int first_column, int candidates0, int candidates1) {
-#pragma unroll
-    for (int i = 0; i < Count; i += 4) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-            const int column = first_column + 2 * i + e;
-            d[i + e] = column < candidates0 ? d[i + e] : -INFINITY;
-            d[i + 2 + e] = column < candidates1 ? d[i + 2 + e] : -INFINITY;
-        }
-    }
-}
-
-/// Writes the slots of a warp's rows, each of the list behind that of block 0, if there is one: one contiguous run of
-/// integers. top: null where no row has a list.
-template <typename Shape, bool KeepFirst>
-__device__ __forceinline__ void route_store_rows(const RouteParams& p, const RouteItem<Shape>& item,
-                                                 const typename Shape::TopK* top, int row0, int lane) {
-    const int rows = min(warp_rows, item.sequence.sq - row0);
-    const int row_slots = KeepFirst ? p.slots + 1 : p.slots;
-    const std::int64_t at = (item.head * p.tokens_q + item.sequence.q_begin + row0) * row_slots;
-    if (KeepFirst && lane < rows) {
-        const bool is_candidate = item.own_block(p, row0 + lane) > 0;
-        p.selection[at + lane * row_slots] = is_candidate ? 0 : -1;
-        if (p.scores != nullptr) p.scores[at + lane * row_slots] = is_candidate ? INFINITY : -INFINITY;
-    }
-    for (int i = lane; i < rows * p.slots; i += 32) {
-        const int row = static_cast<int>((static_cast<std::uint32_t>(i) * p.slots_inverse) >> 20);
-        const int slot = i - row * p.slots;
-        int block = top == nullptr ? -1 : top->final_block(row, slot);
-        if constexpr (Shape::scoring == Scoring::best_of_group) block >>= p.sub_shift;  // -1 stays
-        if (KeepFirst && block >= 0) ++block;                                           // column 0 is block 1
-        const int to = KeepFirst ? i + row + 1 : i;
-        p.selection[at + to] = block;
-        if (p.scores != nullptr) p.scores[at + to] = top == nullptr ? -INFINITY : top->final_score(row, slot);
-    }
-}
-
-/// Two loops, so that one does not pay for the other.
-template <typename Shape>
-__device__ __forceinline__ void route_store(const RouteParams& p, const RouteItem<Shape>& item,
-                                            const typename Shape::TopK* top, int row0, int lane) {
-    if (p.first_block == 0) {
-        route_store_rows<Shape, false>(p, item, top, row0, lane);
-    } else {
-        route_store_rows<Shape, true>(p, item, top, row0, lane);
-    }
-}
-
 /// One warp of a warpgroup: the scores and lists of its 16 rows, item after item.
 template <typename T, typename Shape>
 class RouteConsumer {
@@ -145,18 +95,22 @@ public:
 
     __device__ __forceinline__ void run() {
         std::uint32_t item_parity = 0;
-        for (RouteCursor cursor(p); cursor.valid(p); cursor.advance(p)) {
+        for (RouteCursor cursor = first_item<Shape>(p); cursor.valid(p); cursor.advance(p)) {
             const RouteItem<Shape> item(p, cursor);
             if (item.tiles == 0) {
-                route_store<Shape>(p, item, nullptr, item.row0 + warp * warp_rows, lane);
+                if constexpr (!TopK::stores_scores) {
+                    route_store<Shape>(p, item, nullptr, item.row0 + warp * warp_rows, lane);
+                }
                 continue;
             }
             if constexpr (Shape::Parts > 0) ptx::mbarrier_wait(shared.query_full + group, item_parity);
             item_parity ^= 1;
             find_best(cursor, item);
-            const RouteItem<Shape> same = again(cursor);
-            route_store<Shape>(p, same, &top, same.row0 + warp * warp_rows, lane);
-            __syncwarp();
+            if constexpr (!TopK::stores_scores) {
+                const RouteItem<Shape> same = again(cursor);
+                route_store<Shape>(p, same, &top, same.row0 + warp * warp_rows, lane);
+                __syncwarp();
+            }
         }
     }
 
@@ -191,7 +145,9 @@ private:
         // The product was issued, so the fragments have arrived in their registers; before, nothing makes sure of it.
         if constexpr (Shape::Parts > 0 && !Tiles::queries_stay) release_queries();
         const bool any[2] = {item.candidates(p, row0 + lane / 4) > 0, item.candidates(p, row0 + lane / 4 + 8) > 0};
-        if constexpr (TopK::surveys) {
+        if constexpr (TopK::stores_scores) {
+            store_scores(cursor, most, tile_count);
+        } else if constexpr (TopK::surveys) {
             survey_and_take(cursor, most, tile_count, passes, any);
         } else {
             take_and_cut(cursor, most, tile_count, any);
@@ -217,6 +173,18 @@ private:
             route_mask(tiles.d, first + 2 * (lane % 4), item.candidates(p, row), item.candidates(p, row + 8));
         }
         return true;
+    }
+
+    /// Every score of a tile in which some row of the warp has candidates.
+    __device__ __forceinline__ void store_scores(const RouteCursor& cursor, int most, int tile_count) {
+        const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * Shape::rows + warp * warp_rows;
+        float* const scores = p.all_scores + row * p.score_pitch;
+        for (int tile = tile_count - 1;; --tile) {
+            const int first = tile * Shape::tile_blocks;
+            if (finish(cursor, first, most)) top.store(tiles.d, scores + first, p.score_pitch);
+            if (tile == 0) break;
+            tiles.start(shared);
+        }
     }
 
     /// Long lists: a first pass over the tiles finds a bound that few scores reach, a second one collects those.

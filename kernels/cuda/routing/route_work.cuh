@@ -24,6 +24,10 @@ struct RouteParams {
     float* scores;
     std::uint64_t seed;      // of Scoring::hashes
     std::int32_t sub_shift;  // log2 of a block's columns, of Scoring::best_of_group
+    // Of kernels that store scores, a thread block an item:
+    std::int32_t first_item;
+    std::int32_t score_pitch;  // columns of a row
+    float* all_scores;         // [items of the launch, rows of an item, score_pitch]
 };
 
 inline constexpr int route_box_blocks = 64;  // centroids of one copy
@@ -106,8 +110,8 @@ struct RingIndex {
 struct RouteCursor {
     int b, head, tile;
 
-    __device__ __forceinline__ explicit RouteCursor(const RouteParams& p) {
-        const int index = static_cast<int>(blockIdx.x), pair = index / p.row_tiles;
+    __device__ __forceinline__ RouteCursor(const RouteParams& p, int index) {
+        const int pair = index / p.row_tiles;
         tile = index % p.row_tiles;
         head = pair % p.heads_q;
         b = pair / p.heads_q;
@@ -127,6 +131,12 @@ struct RouteCursor {
         }
     }
 };
+
+template <typename Shape>
+__device__ __forceinline__ RouteCursor first_item(const RouteParams& p) {
+    const int index = static_cast<int>(blockIdx.x);
+    return {p, Shape::TopK::stores_scores ? p.first_item + index : index};
+}
 
 /// What producer and consumers derive alike from an item's place.
 template <typename Shape>

@@ -91,7 +91,7 @@ private:
 class LongTopK {
 public:
     static constexpr int tile_blocks = 128;
-    static constexpr bool surveys = true;
+    static constexpr bool surveys = true, stores_scores = false;
     static constexpr int window = 16;  // accumulator values of a lane that are looked at together: 32 columns
     static constexpr int most_slots = 63;
     static constexpr int capacity = 112;  // of a row's buffer, in keys

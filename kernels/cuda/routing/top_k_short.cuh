@@ -29,7 +29,7 @@ public:
     static constexpr int Size = Size_;
     static_assert(Size == 8 || Size == 16);
     static constexpr int tile_blocks = 64, values = tile_blocks / 2;  // of a lane
-    static constexpr bool surveys = false;
+    static constexpr bool surveys = false, stores_scores = false;
     static constexpr int no_block = 0xffff;  // buffers keep 16 bits; limits.cc sees to it that these are enough
     /// Tiles before the first cut (floors come from the finder until then), and by what this number grows, in halves.
     static constexpr int first_cut = Size == 8 ? 3 : 2, cut_growth = Size == 8 ? 5 : 4;

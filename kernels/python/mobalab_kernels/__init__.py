@@ -18,8 +18,8 @@ What all functions share:
   CUDA devices with rows at multiples of 16 bytes. Negative strides are refused. selection, lse, weight and cu_seqlens
   must be contiguous. Inputs may be read-only; outputs are new arrays.
 - Arguments of a call are all NumPy arrays or all torch tensors on one device, of one dtype: float32, bfloat16 or
-  float16. CUDA tensors run on the CUDA backend (Hopper; 16-bit dtypes, head_dim a multiple of 8 up to 256, with scorer
-  "quest" up to 128, block_size up to 16384, 65,536 blocks a sequence, topk up to 64), on torch's current stream of their
+  float16. CUDA tensors run on the CUDA backend (compute capability 8.0 and up; 16-bit dtypes, head_dim a multiple of 8 up
+  to 256, with scorer "quest" on Hopper up to 128, block_size up to 16384, 65,536 blocks a sequence, topk up to 1024), on torch's current stream of their
   device, others on the CPU backend; outputs and workspace come from torch (so its caching allocator owns them) or NumPy.
 - topk counts the query's own block; the number of blocks or more means all of them.
 - scorer says how a query scores a block: "mean" (of its keys, MoBA's own), "quest" (an upper bound from the largest and
@@ -32,6 +32,8 @@ What all functions share:
 - keep_first=True keeps block 0 of its sequence in every row that has it as a candidate, whatever its score: it counts
   as one of the topk (of at least 2) and stands first in the selection. Trained models give their first tokens much of
   the attention.
+- causal=False of everything that routes or attends: a query has no own block and no place, every block of its sequence
+  is a candidate, the partial last one too, and the topk best are attended to whole. Not on CUDA devices.
 - scale is that of q . key in the softmax, None for head_dim ** -0.5; routing does not look at it. CUDA devices take at
   most 65,536, and give NaN where scaled scores reach 2^30.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.

@@ -221,12 +221,12 @@ class Arrays:
         for name in cu_seqlens:
             self._check_dense(name, _BOUNDARIES)
 
-    def check_the_rest(self, seqlen_k, topk, block_size):
+    def check_the_rest(self, seqlen_k, topk, block_size, causal):
         """What depends on the longest sequence of keys: lse, selection and weights."""
         known = self.extents
         if "heads_q" in known:
             known["tokens_q"] = known["total_q"] if self.boundaries else known["batch"] * known["seqlen_q"]
-            known["routed"] = min(topk, max(1, -(-seqlen_k // block_size))) - 1
+            known["routed"] = routed(topk, -(-seqlen_k // block_size), causal)
         self.check_dense_arrays()
 
     def check_centroids(self, scorer, blocks, sub_blocks):
@@ -343,6 +343,11 @@ class Arrays:
             if length > 1 and found != step:
                 raise invalid(name, f"has strides {view.steps}", "contiguous", self._copy(name))
             step *= length
+
+
+def routed(topk, blocks, causal):
+    """Slots of a row of the selection: what a query keeps of so many blocks, beside its own if that is not to choose."""
+    return min(topk, max(1, blocks)) - 1 if causal else min(topk, blocks)
 
 
 def centroids_of(scorer):

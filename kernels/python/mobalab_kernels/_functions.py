@@ -36,6 +36,7 @@ class _Call:
         scorer="mean",
         scorer_seed=0,
         keep_first=False,
+        causal=True,
         scale=None,
         keys=None,
         cu_seqlens=None,
@@ -50,6 +51,7 @@ class _Call:
         self.scorer, self.sub_blocks = _arguments.scorer("scorer", scorer)
         self.scorer_seed = integer("scorer_seed", scorer_seed)
         self.keep_first = flag("keep_first", keep_first)
+        self.causal = flag("causal", causal)
         self.block_size, self.topk = integer("block_size", block_size), integer("topk", topk)
         self.threads = integer("threads", threads)
         self.scale = scale
@@ -71,7 +73,7 @@ class _Call:
         if "centroids" in arrays:
             self.arrays.check_centroids(self.scorer, self._blocks(), self.sub_blocks)
             self.problem.heads_k = self.arrays.extents["heads_k"]
-        self.arrays.check_the_rest(self.problem.seqlen_k, self.topk, self.block_size)
+        self.arrays.check_the_rest(self.problem.seqlen_k, self.topk, self.block_size, self.causal)
         if self.sub_blocks > 1:  # before outputs are made of it
             _library.workspace_size(function, self.problem, self._backend())
 
@@ -84,6 +86,7 @@ class _Call:
         p.dtype, p.centroids = _arguments.DTYPES[self.arrays.dtype], kept_as
         p.scorer, p.sub_blocks, p.scorer_seed = self.scorer.number, self.sub_blocks, self.scorer_seed
         p.keep_first = int(self.keep_first)
+        p.non_causal = int(not self.causal)
         p.scale = _arguments.softmax_scale("scale", self.scale, p.head_dim)
         if self.arrays.boundaries:
             self._fill_packed(p, lengths)
@@ -240,6 +243,7 @@ def route(
     scorer="mean",
     scorer_seed=0,
     keep_first=False,
+    causal=True,
     threads=0,
 ):
     """The blocks that each query is routed to, beside its own.
@@ -247,11 +251,11 @@ def route(
     q: [batch, seqlen_q, heads_q, head_dim], k: [batch, seqlen_k, heads_k, head_dim] (or packed, see the module).
     Returns the selection: int32 [heads_q, tokens_q, routed], block numbers within the query's own sequence, best first,
     -1 where there are fewer candidates; tokens_q = batch * seqlen_q and routed = min(topk, blocks of the longest
-    sequence) - 1. With return_scores=True also their scores, float32 of that shape, -inf past the candidates. A score
+    sequence) - 1 (not causal: without the - 1). With return_scores=True also their scores, float32 of that shape, -inf past the candidates. A score
     that is NaN ranks first. Integers have no gradient, so tensors that require grad are taken unless scores are asked
     for.
-    scorer: how a query scores a block, keep_first: whether block 0 is always kept (then in slot 0, with score +inf), see
-    the module.
+    scorer: how a query scores a block, keep_first: whether block 0 is always kept (then in slot 0, with score +inf),
+    causal: whether blocks from the query's own on are no candidates, see the module.
     """
     return_scores = flag("return_scores", return_scores)
     call = _Call(
@@ -264,6 +268,7 @@ def route(
         scorer_seed=scorer_seed,
         keep_first=keep_first,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        causal=causal,
         threads=threads,
         integers_out=not return_scores,
     )
@@ -295,6 +300,7 @@ def route_with_centroids(
     scorer="mean",
     scorer_seed=0,
     keep_first=False,
+    causal=True,
     threads=0,
 ):
     """route() with what compute_centroids() returned for the keys: one pooling serves many chunks of queries.
@@ -314,6 +320,7 @@ def route_with_centroids(
         keep_first=keep_first,
         keys=keys,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
+        causal=causal,
         threads=threads,
         integers_out=not return_scores,
     )
@@ -336,11 +343,12 @@ def attention_forward(
     max_seqlen_k=None,
     total_blocks=None,
     scale=None,
+    causal=True,
     threads=0,
 ):
-    """Attention over each query's own and selected blocks, causal.
+    """Attention over each query's own (if causal) and selected blocks.
 
-    q, k: as in route(); v: like k. selection: int32 [heads_q, tokens_q, routed], contiguous, each row a set: the order
+    q, k, causal: as in route(); v: like k. selection: int32 [heads_q, tokens_q, routed], contiguous, each row a set: the order
     is free, a block named twice counts once, entries that are no candidates of their row are ignored.
     scale: of q . key in the softmax, a number in [1e-30, 1e30]; None: head_dim ** -0.5. CUDA devices take at most
     65,536, and give NaN where scaled scores reach 2^30.
@@ -354,6 +362,7 @@ def attention_forward(
         topk=topk,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
         scale=scale,
+        causal=causal,
         threads=threads,
     )
     out = call.empty_like("q")
@@ -388,11 +397,12 @@ def moba_forward(
     scorer_seed=0,
     keep_first=False,
     scale=None,
+    causal=True,
     threads=0,
 ):
     """route() and attention_forward() in one call.
 
-    q, k: as in route(); v: like k; scale: as in attention_forward(). Returns (out, lse, selection) as they do. Not
+    q, k, causal: as in route(); v: like k; scale: as in attention_forward(). Returns (out, lse, selection) as they do. Not
     differentiable: tensors that require grad are refused while autograd records; moba_attention is differentiable.
     """
     call = _Call(
@@ -406,6 +416,7 @@ def moba_forward(
         keep_first=keep_first,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
         scale=scale,
+        causal=causal,
         threads=threads,
     )
     out = call.empty_like("q")
@@ -440,11 +451,12 @@ def attention_backward(
     max_seqlen_k=None,
     total_blocks=None,
     scale=None,
+    causal=True,
     threads=0,
 ):
     """Gradients of attention_forward, recomputed from lse.
 
-    q, k, v, selection, scale: what attention_forward was given; out, lse: what it returned; d_out: gradient of the loss
+    q, k, v, selection, scale, causal: what attention_forward was given; out, lse: what it returned; d_out: gradient of the loss
     by out, like q. Returns (dq, dk, dv) like q, k and v; no gradient flows through the selection. Not itself
     differentiable.
     """
@@ -455,6 +467,7 @@ def attention_backward(
         topk=topk,
         **_both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks),
         scale=scale,
+        causal=causal,
         threads=threads,
     )
     gradients = tuple(call.empty_like(name) for name in ("q", "k", "v"))

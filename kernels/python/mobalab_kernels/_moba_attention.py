@@ -17,6 +17,7 @@ def moba_attention(
     *,
     cu_seqlens=None,
     max_seqlen=None,
+    causal=True,
     scale=None,
     scorer="mean",
     scorer_seed=0,
@@ -32,8 +33,8 @@ def moba_attention(
     total_blocks=None,
     threads=0,
 ):
-    """MoBA attention of torch tensors, causal: each query attends to its own block of keys and to the topk - 1 blocks
-    before it that score best.
+    """MoBA attention of torch tensors: each query attends to its own block of keys and to the topk - 1 blocks before it
+    that score best (with causal=False: to the topk blocks that score best, whole ones, wherever they are).
 
     Tensors
       q            [batch, seqlen_q, heads_q, head_dim]; float32, bfloat16 or float16 on the CPU, the 16-bit ones on
@@ -42,8 +43,8 @@ def moba_attention(
       conv_weight  float32 [heads_k, head_dim, width], width 1 to 8, or None. The key convolution
                    k'_t = k_t + silu(sum_l weight[head, dim, l] k_{t-l}) comes first (FlashMoBA, section 3; zero before
                    a sequence); routing and attention both read k'.
-      selection    int32 [heads_q, tokens_q, routed] with routed = min(topk, blocks of the longest sequence) - 1, or
-                   None. Given, nothing is routed: these blocks are attended to beside the own one, as sets (see
+      selection    int32 [heads_q, tokens_q, routed] with routed = min(topk, blocks of the longest sequence) - 1
+                   (causal=False: without the - 1), or None. Given, nothing is routed: these blocks are attended to beside the own one, as sets (see
                    attention_forward); scorer, scorer_seed, keep_first, fp32_centroids and centred_centroids must then keep
                    their defaults.
                    tokens_q is batch * seqlen_q, or total_q.
@@ -61,6 +62,8 @@ def moba_attention(
 
     Integers and flags
       block_size, topk   keys of a block; blocks of a query, its own included.
+      causal             False: a query has no block of its own and no place; every block of its sequence is a candidate,
+                         the partial last one too. Not on CUDA devices.
       scale              of q . key in the softmax, in [1e-30, 1e30]; None: head_dim ** -0.5. Routing does not see it.
                          CUDA devices take at most 65,536, and give NaN where scaled scores reach 2^30.
       scorer, scorer_seed, keep_first, fp32_centroids, centred_centroids   how blocks are scored and chosen, see the module.
@@ -81,7 +84,7 @@ def moba_attention(
     sequences = {"cu_seqlens": cu_seqlens, "cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k}
     others = {"conv_weight": conv_weight, "selection": selection, **sequences}
     lengths = {"max_seqlen_q": max_seqlen_q, "max_seqlen_k": max_seqlen_k, "total_blocks": total_blocks}
-    options = {"block_size": block_size, "topk": topk, "scale": scale, "threads": threads}
+    options = {"block_size": block_size, "topk": topk, "causal": causal, "scale": scale, "threads": threads}
     routing = {
         "scorer": scorer,
         "scorer_seed": scorer_seed,
@@ -172,8 +175,9 @@ def check_tensors(arrays):
 
 
 def plain_options(q, options):
-    """block_size, topk, scale and threads as numbers of Python."""
+    """block_size, topk, causal, scale and threads as numbers of Python."""
     numbers = {name: _arguments.integer(name, options[name]) for name in ("block_size", "topk", "threads")}
+    numbers["causal"] = _arguments.flag("causal", options["causal"])
     if options["scale"] is not None:
         numbers["scale"] = _arguments.softmax_scale("scale", options["scale"], q.shape[-1] if q.dim() else 1)
     return {**options, **numbers}

@@ -12,8 +12,8 @@ class MobaAttention(nn.Module):
     """A self-attention layer: projections to queries, keys and values, moba_attention, projection back.
 
     width: of the tokens' vectors; heads query heads and heads_k (None: as many) key heads of head_dim (None: width /
-    heads). block_size, topk, scale, scorer, scorer_seed, keep_first, fp32_centroids, centred_centroids: as in moba_attention; block_size
-    and topk are attributes and may be changed. conv_width: of the key convolution, 1 to 8, or 0 for none. bias: of the
+    heads). block_size, topk, causal, scale, scorer, scorer_seed, keep_first, fp32_centroids, centred_centroids: as in
+    moba_attention; block_size and topk are attributes and may be changed. conv_width: of the key convolution, 1 to 8, or 0 for none. bias: of the
     projections. device, dtype: of the parameters; those of the convolution are float32 whatever the dtype.
 
     Parameters: qkv and out (nn.Linear), conv_weight ([heads_k, head_dim, conv_width], or None). The convolution starts
@@ -47,7 +47,7 @@ class MobaAttention(nn.Module):
             if width % heads:
                 raise invalid("heads", f"= {heads}", f"a divisor of width = {width}, or head_dim given", 1)
             head_dim = width // heads
-        known = ("scale", "scorer", "scorer_seed", "keep_first", "fp32_centroids", "centred_centroids", "threads")
+        known = ("causal", "scale", "scorer", "scorer_seed", "keep_first", "fp32_centroids", "centred_centroids", "threads")
         unknown = [name for name in options if name not in known]
         if unknown:
             raise invalid_type(unknown[0], "is no argument of MobaAttention", f"one of {', '.join(known)}", known[0])
@@ -106,4 +106,5 @@ def _check_options(block_size, topk, head_dim, options):
     if "scorer" in options:  # which the library is asked about
         _arguments.scorer("scorer", options["scorer"])
     _arguments.flag("keep_first", options.get("keep_first", False))
+    _arguments.flag("causal", options.get("causal", True))
     _arguments.kept_as(**{name: options.get(name, False) for name in ("fp32_centroids", "centred_centroids")})

@@ -21,7 +21,7 @@ _library = torch.library.Library("mobalab", "DEF")
 
 _SEQUENCES = "Tensor? cu_seqlens_q, Tensor? cu_seqlens_k"
 _LENGTHS = "SymInt? max_seqlen_q, SymInt? max_seqlen_k, SymInt? total_blocks"
-_ATTENTION = f"SymInt block_size, SymInt topk, {_LENGTHS}, float? scale, int threads"
+_ATTENTION = f"SymInt block_size, SymInt topk, bool causal, {_LENGTHS}, float? scale, int threads"
 _ROUTING = "bool fp32_centroids, bool centred_centroids, str scorer, int scorer_seed, bool keep_first"
 
 
@@ -134,12 +134,13 @@ def _route(q, k, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, threads, score
     return f.route(q, k, block_size, topk, **sequences, **options, scorer_seed=seed, threads=threads)
 
 
-def _fake_selection(q, k, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, max_seqlen_k, scorer, **options):
+def _fake_selection(q, k, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, causal, max_seqlen_k, scorer, **options):
     _arguments.scorer("scorer", scorer)
     _arguments.check_range("block_size", block_size, 1, _arguments.MAX_EXTENT)
     heads, tokens, longest = _fake_rows(q, k, cu_seqlens_k, max_seqlen_k)
-    blocks = torch.sym_max(1, (longest + block_size - 1) // block_size)
-    return q.new_empty((heads, tokens, torch.sym_min(topk, blocks) - 1), dtype=torch.int32)
+    blocks = (longest + block_size - 1) // block_size
+    routed = torch.sym_min(topk, torch.sym_max(1, blocks)) - 1 if causal else torch.sym_min(topk, blocks)
+    return q.new_empty((heads, tokens, routed), dtype=torch.int32)
 
 
 def _moba_forward(q, k, v, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, scale, threads, scorer_seed, **options):
@@ -162,10 +163,13 @@ def _save_moba_forward(ctx, inputs, keyword_only_inputs, output):
     ctx.mark_non_differentiable(output[1], output[2])
 
 
-def _attention_forward(q, k, v, selection, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, scale, threads, **lengths):
+def _attention_forward(
+    q, k, v, selection, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, causal, scale, threads, **lengths
+):
     q, k, v = (_torch_arrays.readable(tensor) for tensor in (q, k, v))
     sequences = _sequences(cu_seqlens_q, cu_seqlens_k, q, k, block_size, **lengths)
-    return f.attention_forward(q, k, v, selection, block_size, topk, **sequences, scale=scale, threads=threads)
+    options = {"causal": causal, "scale": scale, "threads": threads}
+    return f.attention_forward(q, k, v, selection, block_size, topk, **sequences, **options)
 
 
 def _attention_forward_fake(q, k, v, selection, cu_seqlens_q, cu_seqlens_k, *, max_seqlen_k, **options):
@@ -180,7 +184,7 @@ def _save_attention_forward(ctx, inputs, keyword_only_inputs, output):
 def _save_attention(ctx, tensors, cu_seqlens, selection, output, options):
     ctx.save_for_backward(*tensors, *output, selection, *cu_seqlens)
     ctx.set_materialize_grads(False)
-    kept = ("block_size", "topk", "max_seqlen_q", "max_seqlen_k", "total_blocks", "scale", "threads")
+    kept = ("block_size", "topk", "causal", "max_seqlen_q", "max_seqlen_k", "total_blocks", "scale", "threads")
     ctx.options = {name: options[name] for name in kept}
 
 
@@ -200,13 +204,12 @@ def _needed(ctx, gradients):
 
 
 def _attention_backward(
-    q, k, v, out, d_out, lse, selection, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, scale, threads, **lengths
+    q, k, v, out, d_out, lse, selection, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, causal, scale, threads, **lengths
 ):
     q, k, v, out, d_out = (_torch_arrays.readable(tensor) for tensor in (q, k, v, out, d_out))
     sequences = _sequences(cu_seqlens_q, cu_seqlens_k, q, k, block_size, **lengths)
-    return f.attention_backward(
-        q, k, v, out, d_out, lse, selection, block_size, topk, **sequences, scale=scale, threads=threads
-    )
+    options = {"causal": causal, "scale": scale, "threads": threads}
+    return f.attention_backward(q, k, v, out, d_out, lse, selection, block_size, topk, **sequences, **options)
 
 
 def _attention_backward_fake(q, k, v, *others, **options):
@@ -221,7 +224,8 @@ _attention_backward_operator = _operator(
     *_refused("attention_backward"),
 )
 route = _operator(
-    f"route(Tensor q, Tensor k, {_SEQUENCES}, *, SymInt block_size, SymInt topk, {_LENGTHS}, {_ROUTING}, int threads) "
+    f"route(Tensor q, Tensor k, {_SEQUENCES}, *, SymInt block_size, SymInt topk, bool causal, {_LENGTHS}, {_ROUTING}, "
+    "int threads) "
     "-> Tensor",
     _route,
     _fake_selection,

@@ -6,10 +6,11 @@ Packed tensors [total, heads, head_dim] and int32 cu_seqlens [batch + 1]; max_se
 lengths of the longest sequences, and on CUDA devices the contents of cu_seqlens are the caller's word. What differs:
 
 - Blocks are summarised and chosen exactly and repeatably (fp32 means, rounded once; the higher block wins ties).
-- Attention is causal: causal=False is refused, and so are dropout, softcap and ALiBi slopes.
+- Dropout, softcap and ALiBi slopes are refused. causal=False is what it is there: a query has no own block, and all of
+  its sequence are candidates.
 - Any device, dtype, head_dim and block size that moba_attention takes.
-- A query's own block is always attended to, whatever the column lists of flash_moba_attn_varlen_func say; lists that
-  leave it out are refused.
+- With causal=True a query's own block is always attended to, whatever the column lists of flash_moba_attn_varlen_func
+  say; lists that leave it out are refused.
 - lg_block_m and deterministic are taken and change nothing: tiles are chosen by the kernels, gradients always have the
   same bits.
 """
@@ -25,8 +26,8 @@ __all__ = ["flash_moba_attn_varlen_func", "flash_moba_varlen_func", "flash_topk_
 def flash_moba_varlen_func(
     q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, moba_chunk_size, moba_topk, causal=True
 ):
-    """MoBA attention of packed sequences; differentiable in q, k and v. moba_topk counts the own block. Returns out
-    like q; the softmax scale is head_dim ** -0.5."""
+    """MoBA attention of packed sequences; differentiable in q, k and v. moba_topk counts the own block, if causal.
+    Returns out like q; the softmax scale is head_dim ** -0.5."""
     call = _Call(
         {"q": q, "k": k, "v": v},
         cu_seqlens_q,
@@ -44,12 +45,12 @@ def flash_moba_varlen_func(
 def flash_topk_varlen_func(
     q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, moba_topk, moba_chunk_size, causal=False
 ):
-    """The queries that attend to each block of keys, their own ones included.
+    """The queries that attend to each block of keys, their own ones (if causal) included.
 
     Returns (col_offsets int64 [batch, heads, columns], col_nnz int32 of that shape, indices int32 [total_q * heads *
     moba_topk]) with columns = ceil(max_seqlen_k / moba_chunk_size): the queries of block c of sequence b are
     indices[col_offsets[b, h, c] :][: col_nnz[b, h, c]], counted within their sequence and ascending. What lies behind
-    the last list is -1. causal must be given as True.
+    the last list is -1.
     """
     call = _Call(
         {"q": q, "k": k}, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, moba_chunk_size, moba_topk, causal
@@ -82,8 +83,7 @@ def flash_moba_attn_varlen_func(
     """Attention over the blocks that column lists name (see flash_topk_varlen_func); differentiable in q, k and v.
 
     lg_block_n: keys of a block. softmax_scale: in [1e-30, 1e30], on CUDA devices at most 65,536, with NaN where scaled
-    scores reach 2^30; None for head_dim ** -0.5. causal must be given as True; dropout_p and
-    softcap must be 0, alibi_slopes None. Returns out like q, or with return_attn_probs=True (out, lse float32 [heads,
+    scores reach 2^30; None for head_dim ** -0.5. dropout_p and softcap must be 0, alibi_slopes None. Returns out like q, or with return_attn_probs=True (out, lse float32 [heads,
     total_q], an empty tensor): probabilities are never made.
     """
     return_attn_probs = _arguments.flag("return_attn_probs", return_attn_probs)
@@ -107,7 +107,7 @@ def flash_moba_attn_varlen_func(
     )
     _moba_attention.check_tensors(lists)
     selection = _selection_of(*lists.values(), call)
-    call.options["topk"] = selection.shape[2] + 1
+    call.options["topk"] = selection.shape[2] + int(call.causal)
     out, lse = _operators.attention_forward(*call.tensors, selection, *call.packed, **call.options)
     out = out[..., : q.shape[-1]]
     return (out, lse, out.new_empty(0)) if return_attn_probs else out
@@ -139,14 +139,13 @@ class _Call:
         block_size_name="moba_chunk_size",
     ):
         _moba_attention.check_tensors({**arrays, "cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k})
-        if not _arguments.flag("causal", causal):
-            raise invalid("causal", "= False", "True: every backend attends to keys up to the query's own", True)
+        self.causal = _arguments.flag("causal", causal)
         block_size = _arguments.integer("block_size", block_size, block_size_name)
         topk = _arguments.integer("topk", topk, "moba_topk")
         if scale is not None:
             head_dim = arrays["q"].shape[-1] if arrays["q"].dim() else 1
             scale = _arguments.softmax_scale("softmax_scale", scale, head_dim)
-        options = {"block_size": block_size, "topk": topk, "scale": scale, "threads": 0}
+        options = {"block_size": block_size, "topk": topk, "causal": self.causal, "scale": scale, "threads": 0}
         lengths = {"max_seqlen_q": max_seqlen_q, "max_seqlen_k": max_seqlen_k}
         lengths = {name: _arguments.integer(name, length) for name, length in lengths.items()}
         self.q, self.packed = arrays["q"], (cu_seqlens_q, cu_seqlens_k)
@@ -170,14 +169,15 @@ class _Call:
         return max(1, -(-self.options["max_seqlen_k"] // self.options["block_size"]))
 
     def tokens(self):
-        """(sequence, row within it, own block or -1) of every query."""
+        """(sequence, row within it, own block or -1 where there is none) of every query."""
         boundaries = [boundaries.long() for boundaries in self.packed]
         token = torch.arange(self.q.shape[0], device=self.q.device)
         sequence = (torch.searchsorted(boundaries[0], token, right=True) - 1).clamp(0, boundaries[0].shape[0] - 2)
         row = token - boundaries[0][sequence]
         lengths = [(b[1:] - b[:-1])[sequence] for b in boundaries]
         position = row + lengths[1] - lengths[0]
-        own = torch.where(position < 0, -1, torch.div(position, self.options["block_size"], rounding_mode="floor"))
+        blind = (position < 0) | (not self.causal)
+        own = torch.where(blind, -1, torch.div(position, self.options["block_size"], rounding_mode="floor"))
         return sequence, row, own
 
 
@@ -196,7 +196,7 @@ def _columns_of(selection, call):
     heads, tokens, _ = selection.shape
     sequence, row, own = call.tokens()
     columns, batch = call.columns(), call.packed[0].shape[0] - 1
-    blocks = torch.cat([own[None, :, None].expand(heads, -1, 1), selection], dim=2)
+    blocks = torch.cat([own[None, :, None].expand(heads, -1, 1), selection], dim=2) if call.causal else selection
     head = torch.arange(heads, device=selection.device)[:, None, None]
     last = batch * heads * columns  # where slots without a block go
     none = (blocks < 0) | (blocks >= columns)
@@ -214,7 +214,7 @@ def _columns_of(selection, call):
 
 
 def _selection_of(offsets, counts, indices, call):
-    """int32 [heads, total_q, blocks beside the own one] of column lists. The host waits for them."""
+    """int32 [heads, total_q, blocks beside the own one, if causal] of column lists. The host waits for them."""
     call.check_sequences()
     tokens, heads = call.q.shape[:2]
     _, _, own = call.tokens()
@@ -224,7 +224,8 @@ def _selection_of(offsets, counts, indices, call):
     kept[row[is_own]] = True
     if not bool((kept.reshape(heads, tokens) | (own < 0)).all()):
         raise invalid("moba_row_indices", "leave queries out of their own blocks", "lists that have them", "add them")
-    return _slots(row[~is_own], block[~is_own], heads, tokens)
+    least = 0 if call.causal else min(1, call.columns())  # slots of a topk of 1
+    return _slots(row[~is_own], block[~is_own], heads, tokens, least)
 
 
 def _entries(offsets, counts, indices, call):
@@ -259,13 +260,13 @@ def _check_inside(name, values, end, what):
         raise invalid(name, "point outside", f"at {what}", "the lists that flash_topk_varlen_func returns")
 
 
-def _slots(row, block, heads, tokens):
-    """Blocks as rows of equal length, -1 where there are fewer."""
+def _slots(row, block, heads, tokens, least):
+    """Blocks as rows of equal length, at least `least`, -1 where there are fewer."""
     order = torch.argsort(row, stable=True)
     row, block = row[order], block[order]
     counts = torch.bincount(row, minlength=heads * tokens)
     slot = torch.arange(row.shape[0], device=row.device) - (counts.cumsum(0) - counts)[row]
-    most = int(counts.max()) if counts.numel() else 0
+    most = max(int(counts.max()) if counts.numel() else 0, least)
     selection = torch.full((heads * tokens, most), -1, dtype=torch.int32, device=row.device)
     selection[row, slot] = block.int()
     return selection.reshape(heads, tokens, most)

@@ -1,4 +1,4 @@
-#!/ usr / bin / env python3
+#!/usr/bin/env python3
 """Records as a training writes them, of models that were never trained: their heads' scores are drawn from the law that
 the prediction assumes (normal, independent rivals; heads that share a factor of the signal). Statistics are those of the
 draws. Writes experiments/trained/simulated.jsonl: simulated_records.py > simulated.jsonl
@@ -33,8 +33,7 @@ def evaluate(source, name, block_size, topk, scorer, signal, seq_len):
     """Records accuracy and head at one length: asked queries stand in the last TAIL tokens."""
     spots = [(layer, head) for layer in MOBA_LAYERS for head in range(HEADS)]
     scores, hits = {spot: [] for spot in spots}, {
-spot: [[0, 0] for _ in range(SEQUENCES)] for spot in spots
-}
+        spot: [[0, 0] for _ in range(SEQUENCES)] for spot in spots}
     own, found, correct, read_out = [0] * SEQUENCES, [0] * SEQUENCES, [0] * SEQUENCES, 0
     candidates = {}
     for sequence in range(SEQUENCES):

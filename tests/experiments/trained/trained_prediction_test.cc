@@ -2,13 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "analysis/cluster_interval.h"
 #include "analysis/measured_scores/sample_standardised.h"
 #include "analysis/measured_scores/several_heads.h"
 #include "analysis/measured_scores/standardised_hit.h"
+#include "experiments/trained/arm_tables.h"
 
 namespace mobalab::experiments {
 namespace {
@@ -87,14 +91,30 @@ TrainingRecords four_heads(TrainedRun run, double correlation) {
 TrainedOutcomes outcomes(const TrainingRecords& records) {
     return outcomes_of(records, 0.95, [](double fraction, const std::string& text) {
         EXPECT_TRUE(fraction >= 0.0 && fraction <= 1.0);
-        EXPECT_EQ(text, "run m");
+        EXPECT_TRUE(text.starts_with("run "));
     });
+}
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+    return std::ranges::find(names, name) != names.end();
 }
 
 /// Mean over the queries' numbers of candidates.
 template <typename At>
 double mean_of(At at) {
     return (10.0 * at(30) + 7.0 * at(31)) / 17.0;
+}
+
+/// P(some of the first heads hits) where their z have this correlation.
+double correlated_any_hit(std::size_t heads, double correlation) {
+    const std::span<const StandardisedSignal> of_heads(signals.data(), heads);
+    double shared = 0.0;  // of z's spread, by all heads
+    for (std::size_t i = 0; i < heads; ++i) {
+        const double inverse_sd = mean_of([](std::int64_t c) { return analysis::mean_inverse_sd(c - 1); });
+        shared += signals[i].r / recorded[i].r * inverse_sd / static_cast<double>(heads);
+    }
+    const double rho = correlation / (shared * shared);
+    return mean_of([&](std::int64_t c) { return analysis::any_hit_of_standardised(of_heads, rho, c, 2); });
 }
 
 TEST(TrainedPrediction, HitsAreTheExactIntegralOverTheQueriesCandidates) {
@@ -130,19 +150,64 @@ TEST(TrainedPrediction, AccuracyIsOwnBlocksAndWhatSomeHeadFinds) {
     const double any = mean_of([&](std::int64_t c) { return 1.0 - none_of(c, 0, 4); });
     EXPECT_NEAR(found.predicted_any_hit, any, 1e-12);
     EXPECT_NEAR(found.predicted_accuracy, 0.15 + 0.85 * any, 1e-12);
-    EXPECT_NEAR(found.predicted_accuracy_one_layer,
-                0.15 + 0.85 * mean_of([&](std::int64_t c) { return 1.0 - none_of(c, 0, 2); }), 1e-12);
-    double shared = 0.0;  // of z's spread, by all heads
-    for (std::size_t i = 0; i < signals.size(); ++i) {
-        const double inverse_sd = mean_of([](std::int64_t c) { return analysis::mean_inverse_sd(c - 1); });
-        shared += 0.25 * signals[i].r / recorded[i].r * inverse_sd;
-    }
-    const double rho = 0.4 / (shared * shared);
-    const double correlated =
-        mean_of([&](std::int64_t c) { return analysis::any_hit_of_standardised(signals, rho, c, 2); });
+    const double correlated = correlated_any_hit(signals.size(), 0.4);
     EXPECT_NEAR(found.predicted_any_hit_correlated, correlated, 1e-12);
     EXPECT_LT(correlated, any - 0.01);
     EXPECT_NEAR(found.predicted_accuracy_correlated, 0.15 + 0.85 * correlated, 1e-12);
+    EXPECT_NEAR(found.predicted_accuracy_retrieval_layer, 0.15 + 0.85 * correlated_any_hit(2, 0.4), 1e-12);
+    EXPECT_NEAR(outcomes(four_heads(moba_run(), nan)).accuracies.at(0).predicted_accuracy_retrieval_layer,
+                0.15 + 0.85 * mean_of([&](std::int64_t c) { return 1.0 - none_of(c, 0, 2); }), 1e-12);
+}
+
+TEST(TrainedPrediction, TheRetrievalLayerIsTheOneWithMostSignalNotWithMostHits) {
+    TrainingRecords records = four_heads(moba_run(), nan);
+    for (const std::size_t head : {2, 3}) {
+        records.heads[head].statistics["signal_sd"] = 60.0;  // half of such queries stand far above every rival
+    }
+    const TrainedOutcomes found = outcomes(records);
+    ASSERT_GT(found.heads[2].predicted_hit, found.heads[0].predicted_hit);
+    EXPECT_NEAR(found.accuracies[0].predicted_accuracy_retrieval_layer,
+                outcomes(four_heads(moba_run(), nan)).accuracies[0].predicted_accuracy_retrieval_layer, 1e-12);
+}
+
+TEST(TrainedPrediction, AVariantWhoseHeadsWereMeasuredWithItsAnswersHasPredictions) {
+    TrainingRecords records = four_heads(moba_run(), nan);
+    records.accuracies[0].variant = "no-relays";
+    records.accuracies[0].sequence_own_block = {1, 2};
+    records.accuracies[0].sequence_any_hit = {7, 4};
+    for (HeadRecord& head : records.heads) {
+        head.variant = "no-relays";
+    }
+    const AccuracyOutcome found = outcomes(records).accuracies.at(0);
+    EXPECT_DOUBLE_EQ(found.any_hit.value, 11.0 / 17.0);
+    EXPECT_EQ(found.predicted_accuracy, outcomes(four_heads(moba_run(), nan)).accuracies.at(0).predicted_accuracy);
+    const std::vector<std::string> quantities = [&] {
+        const Table errors = training_errors_table(records, outcomes(records), 0.95);
+        return errors.texts("quantity");
+    }();
+    EXPECT_TRUE(contains(quantities, "accuracy without relays, retrieval layer"));
+    EXPECT_FALSE(contains(quantities, "accuracy"));
+}
+
+TEST(TrainedPrediction, ErrorsOfConvolvedRunsStandApartWhereThereAreBoth) {
+    TrainingRecords records = four_heads(moba_run(), nan);
+    const auto count_of_arms = [&](const std::string& arms) {
+        const std::vector<std::string> found = training_errors_table(records, outcomes(records), 0.95).texts("arm");
+        return std::ranges::count(found, arms);
+    };
+    EXPECT_EQ(count_of_arms("key convolution"), 0);
+    TrainedRun other = moba_run();
+    other.name = "convolved";
+    other.key_conv = 3;
+    records.runs.push_back(other);
+    for (std::size_t i = 0; i < 4; ++i) {
+        records.heads.push_back(records.heads[i]);
+        records.heads.back().run = "convolved";
+    }
+    records.accuracies.push_back(records.accuracies[0]);
+    records.accuracies.back().run = "convolved";
+    EXPECT_GT(count_of_arms("key convolution"), 0);
+    EXPECT_EQ(count_of_arms("key convolution"), count_of_arms("no key convolution"));
 }
 
 TEST(TrainedPrediction, TheRandomRouterIsChance) {
@@ -163,7 +228,7 @@ TEST(TrainedPrediction, WithoutStatisticsThereIsNone) {
     EXPECT_TRUE(std::isnan(found.heads[3].predicted_hit));
     for (const double value :
          {found.accuracies[0].predicted_any_hit, found.accuracies[0].predicted_accuracy,
-          found.accuracies[0].predicted_accuracy_correlated, found.accuracies[0].predicted_accuracy_one_layer}) {
+          found.accuracies[0].predicted_accuracy_correlated, found.accuracies[0].predicted_accuracy_retrieval_layer}) {
         EXPECT_TRUE(std::isnan(value));
     }
     EXPECT_FALSE(std::isnan(found.accuracies[0].independent_any_hit));

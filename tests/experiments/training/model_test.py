@@ -107,6 +107,21 @@ class Models(unittest.TestCase):
         without.load_state_dict({n: p for n, p in model.state_dict().items() if not n.endswith("conv")})
         self.assertTrue(torch.equal(model(tokens, intervention=Intervention(convolution="removed")), without(tokens)))
 
+    def test_without_relays_only_asked_positions_see_routed_blocks(self):
+        model, alone = model_of(moba(16, 64, key_conv=3)), model_of(Arm("moba", 16, 1, 3, 64, "mean"))
+        alone.load_state_dict(model.state_dict())
+        tokens = torch.randint(0, 4096, (2, 96), generator=torch.Generator().manual_seed(SEED))
+        cut = Intervention(relays=False)
+        every = torch.arange(96).expand(2, -1)
+        self.assertTrue(torch.equal(model(tokens, every, cut), model(tokens)))
+        asked = torch.tensor([[40, 90], [50, 95]])
+        index = asked[..., None].expand(-1, -1, 4096)
+        found, routed, own = model.hidden(tokens, cut, asked=asked), model.hidden(tokens), alone.hidden(tokens)
+        at = asked[..., None].expand(-1, -1, found.shape[-1])
+        self.assertTrue(torch.equal(found, own.scatter(1, at, routed.gather(1, at))))
+        self.assertGreater(largest_difference(routed, own), 1e-3)
+        self.assertTrue(torch.equal(model(tokens, asked, cut), model(tokens).gather(1, index)))
+
     def test_every_parameter_has_a_gradient(self):
         for arm in (Arm("dense", head_dim=32), Arm("local", head_dim=32), Arm("moba", 16, 3, 5, 32, "mean")):
             model = model_of(arm)

@@ -75,7 +75,10 @@ class Smoke(Command):
                 self.assertEqual(head["queries"] + head["own_block"], 32)
                 self.assertIn("signal_mean", head)
         variants = {h["variant"] for h in of["head"] if "variant" in h}
-        self.assertEqual(variants, {"no-conv", "linear-conv", "gain"} if heads else set())
+        self.assertEqual(variants, {"no-conv", "linear-conv", "gain", "no-relays"} if heads else set())
+        without_relays = [a for a in of["accuracy"] if a.get("variant") == "no-relays"]
+        self.assertEqual([a["asked"] for a in without_relays], [32] if heads else [])
+        self.assertTrue(all("sequence_any_hit" in a for a in without_relays))
 
 
 class Interrupted(Command):

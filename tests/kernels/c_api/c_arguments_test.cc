@@ -93,6 +93,11 @@ void use_pages(CCall& c) {
     c.cache.pages = 10;
     c.cache.page_size = 16;
 }
+/// With as many slots as before.
+void make_non_causal(CCall& c) {
+    c.problem.non_causal = 1;
+    c.problem.topk -= 1;
+}
 MobalabTensor strided(MobalabTensor t, int64_t batch, int64_t token, int64_t head) {
     return {t.data, batch, token, head};
 }
@@ -152,6 +157,10 @@ const std::vector<Row> rows = {
     {"scorer -1", centroids, [](CCall& c) { c.problem.scorer = -1; }, invalid, "scorer = -1: must be one of"},
     {"scorer max", route, [](CCall& c) { c.problem.scorer = int32_max; }, invalid, "scorer = 2147483647: must be one of"},
     {"scorer min", route_given, [](CCall& c) { c.problem.scorer = int32_min; }, invalid, "scorer = -2147483648: must be"},
+    {"non_causal 2", moba, [](CCall& c) { c.problem.non_causal = 2; }, invalid, "non_causal = 2: must be 0.*choice: 1"},
+    {"non_causal -1", route, [](CCall& c) { c.problem.non_causal = -1; }, invalid, "non_causal = -1: must be 0.*: 0"},
+    {"non_causal max", attention, [](CCall& c) { c.problem.non_causal = int64_max; }, invalid, "non_causal = 92233720.*: 1"},
+    {"non_causal min", backward, [](CCall& c) { c.problem.non_causal = int64_min; }, invalid, "non_causal = -9223.*: 0"},
     {"keep_first 2", moba, [](CCall& c) { c.problem.keep_first = 2; }, invalid, "keep_first = 2: must be 0.*choice: 1"},
     {"keep_first -1", route, [](CCall& c) { c.problem.keep_first = -1; }, invalid, "keep_first = -1: must be 0.*: 0"},
     {"keep_first max", attention, [](CCall& c) { c.problem.keep_first = int32_max; }, invalid, "keep_first = 21474.*: 1"},
@@ -557,6 +566,24 @@ const std::vector<Row> rows = {
     {"random keeps nothing", centroids, keep_nothing, ok, "", Where::host},
     {"random keeps nothing", conv_centroids, keep_nothing, ok, "", Where::host},
     {"random needs no centroids", route_given, keep_nothing, ok, "", Where::host},
+    {"non_causal", route, make_non_causal, ok, "", Where::host},
+    {"non_causal", route_given, make_non_causal, ok, "", Where::host},
+    {"non_causal", attention, make_non_causal, ok, "", Where::host},
+    {"non_causal", moba, make_non_causal, ok, "", Where::host},
+    {"non_causal", backward, make_non_causal, ok, "", Where::host},
+    {"non_causal, variable lengths", moba,
+     [](CCall& c) {
+         use_boundaries(c);
+         make_non_causal(c);
+     },
+     ok, "", Where::host},
+    {"non_causal of too many slots", route,
+     [](CCall& c) {
+         c.problem.non_causal = 1;
+         c.selection = nullptr;
+     },
+     invalid, "selection is null: must point to 1152 elements", Where::host},
+    {"centroids look at no non_causal", centroids, [](CCall& c) { c.problem.non_causal = 1; }, ok, ""},
     {"keep_first", route, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
     {"keep_first", route_given, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
     {"keep_first", moba, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},

@@ -146,6 +146,36 @@ std::vector<Case> odd_block_sizes(DataType dtype) {
     };
 }
 
+std::vector<Case> many_routed_blocks(DataType dtype) {
+    return {
+        make_case("topk 65", shape(1, 600, 600, 2, 1, 64, 4, 65), dtype, 130),
+        make_varlen_case("topk 100, variable length", shape(1, 0, 0, 2, 2, 32, 3, 100), {40, 0, 350, 90},
+                         {20, 2, 420, 90}, dtype, 131),
+        make_case("topk 300", shape(1, 100, 1300, 1, 1, 128, 4, 300), dtype, 132),
+        make_case("topk 1024", shape(1, 40, 4200, 1, 1, 72, 4, 1024), dtype, 133),
+        make_case("all of 500 blocks", shape(1, 70, 2000, 2, 1, 32, 4, 5000), dtype, 134),
+    };
+}
+
+std::vector<Case> non_causal_cases(DataType dtype) {
+    std::vector<Case> cases = {
+        make_case("not causal, gqa 2, partial last block", shape(2, 200, 296, 4, 2, 64, 32, 3), dtype, 140),
+        make_case("not causal, more queries than keys", shape(1, 210, 130, 2, 1, 128, 64, 2), dtype, 141),
+        make_varlen_case("not causal, variable length", shape(1, 0, 0, 4, 1, 64, 16, 4), {0, 130, 9, 0, 57, 40},
+                         {0, 130, 77, 65, 200, 0}, dtype, 142),
+        make_case("not causal, one block", shape(1, 300, 300, 1, 1, 64, 128, 1), dtype, 143),
+        make_case("not causal, all blocks", shape(1, 90, 250, 2, 2, 256, 32, 50), dtype, 144),
+        make_case("not causal, shorter than a block", shape(2, 40, 40, 1, 1, 64, 128, 4), dtype, 145),
+        make_case("not causal, blocks of 7 keys, d 72", shape(1, 150, 330, 1, 1, 72, 7, 17), dtype, 146),
+        make_case("not causal, large blocks", shape(1, 350, 700, 2, 1, 128, 256, 2), dtype, 147),
+        make_case("not causal, blocks of 200 keys, d 256", shape(1, 300, 650, 1, 1, 256, 200, 3), dtype, 148),
+        make_case("not causal, topk 100", shape(1, 100, 1003, 1, 1, 64, 4, 100), dtype, 149),
+        make_case("not causal, no keys", shape(2, 30, 0, 2, 1, 64, 32, 3), dtype, 150),
+    };
+    for (Case& c : cases) c.p.causal = false;
+    return cases;
+}
+
 std::vector<Case> standard_cases(const Target& target) {
     const DataType dtype = target.dtype;
     std::vector<Case> cases = {
@@ -165,7 +195,11 @@ std::vector<Case> standard_cases(const Target& target) {
                          {33, 500, 250}, dtype, 12),
     };
     for (const std::vector<Case>& more :
-         {more_queries_than_keys(dtype), odd_head_dims(dtype), odd_block_sizes(dtype)}) {
+         {more_queries_than_keys(dtype), odd_head_dims(dtype), odd_block_sizes(dtype), many_routed_blocks(dtype)}) {
+        cases.insert(cases.end(), more.begin(), more.end());
+    }
+    if (target.takes_non_causal()) {
+        const std::vector<Case> more = non_causal_cases(dtype);
         cases.insert(cases.end(), more.begin(), more.end());
     }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -41,6 +41,13 @@ std::vector<Case> keep_first_cases(const Target& target) {
     for (const std::int64_t topk : {16, 17, 18, 64}) {
         cases.push_back(make_case("topk " + std::to_string(topk), shape(1, 30, 1100, 1, 1, 64, 16, topk), dtype, 91));
     }
+    if (target.takes_non_causal()) {  // the last blocks have powers of two of keys
+        for (const std::int64_t topk : {1, 2, 4, 40}) {
+            const Problem p = shape(1, 60, 264, 2, 1, 64, 16, topk);
+            cases.push_back(make_case("not causal, topk " + std::to_string(topk), p, dtype, 97));
+            cases.back().p.causal = false;
+        }
+    }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     std::erase_if(cases, [](const Case& c) { return c.p.seqlen_k > 500; });  // the definition in double is slow here
 #endif
@@ -77,7 +84,7 @@ bool is_power_of_two(std::int64_t x) {
     return (x & (x - 1)) == 0;
 }
 
-/// The definition: block 0, then blocks 1 ... own - 1 by score and number.
+/// The definition: block 0, then the other candidates by score and number.
 void judge_definition(const Case& c, const std::vector<float>& summaries, const Routing& routing) {
     const Problem p = c.host_problem();
     const auto slots = static_cast<std::size_t>(p.routed());
@@ -85,12 +92,12 @@ void judge_definition(const Case& c, const std::vector<float>& summaries, const 
     if (slots == 0) return;
     for_each_row(p, [&](const cpu::Sequence& s, std::int64_t head, std::int64_t row, std::size_t at) {
         std::vector<std::pair<double, std::int32_t>> order;
-        for (std::int64_t block = 1; block < s.own_block(row); ++block) {
+        for (std::int64_t block = 1; block < s.candidates(row); ++block) {
             const double score = exact_score(c, summaries, s, head, row, block).value;
             order.emplace_back(score, static_cast<std::int32_t>(block));
         }
         std::sort(order.begin(), order.end(), std::greater<>());
-        if (s.own_block(row) > 0) order.insert(order.begin(), {infinity, 0});
+        if (s.candidates(row) > 0) order.insert(order.begin(), {infinity, 0});
         order.resize(slots, {-infinity, -1});
         for (std::size_t slot = 0; slot < slots; ++slot) {
             ASSERT_EQ(routing.selection[at + slot], order[slot].second) << "row " << row << ", slot " << slot;
@@ -108,7 +115,7 @@ void judge_moved(const Case& c, const Routing& plain, const Routing& kept, Place
     const auto slots = static_cast<std::size_t>(c.p.routed());
     ASSERT_EQ(kept.selection.size(), plain.selection.size());
     for_each_row(c.host_problem(), [&](const cpu::Sequence& s, std::int64_t, std::int64_t row, std::size_t at) {
-        const testing_support::KeepFirstRow check = {slots, s.own_block(row) > 0};
+        const testing_support::KeepFirstRow check = {slots, s.candidates(row) > 0};
         ASSERT_EQ(check(plain.selection.data() + at, plain.scores.data() + at, kept.selection.data() + at,
                         kept.scores.data() + at),
                   "")

@@ -46,6 +46,8 @@ struct Target {
     std::shared_ptr<Memory> memory;
     bool any_shape = false;  ///< also head sizes that are no multiples of 8
     int repeats = 3;         ///< runs that must agree bit for bit
+
+    bool takes_non_causal() const { return backend != Backend::cuda; }
 };
 
 /// A problem and its tensors; values are representable in the dtype. Contiguous, [tokens, heads, head_dim].
@@ -133,6 +135,10 @@ std::vector<Case> more_queries_than_keys(DataType dtype);
 std::vector<Case> odd_head_dims(DataType dtype);
 /// Not a power of two from 16 on.
 std::vector<Case> odd_block_sizes(DataType dtype);
+/// More than lists of 64 hold.
+std::vector<Case> many_routed_blocks(DataType dtype);
+/// Queries without a block of their own, over all blocks of their sequence.
+std::vector<Case> non_causal_cases(DataType dtype);
 /// Shapes that every backend takes, plus odd ones for targets with any_shape.
 std::vector<Case> standard_cases(const Target& target);
 Case make_case(const std::string& name, Problem p, DataType dtype, unsigned seed);

@@ -49,7 +49,9 @@ Score exact_score(const Case& c, const std::vector<float>& summaries, const cpu:
         return best;
     }
     const float* q = c.q.data() + ((s.q_begin + row) * p.heads_q + head) * p.head_dim;
+    const std::int64_t length = p.block_size / p.scorer.sub_blocks;
     for (std::int64_t i = 0; i < p.scorer.sub_blocks; ++i) {
+        if (block * p.block_size + i * length >= s.keys) break;  // nothing is there
         double value = 0.0;
         double magnitude = 0.0;
         for (std::size_t part = 0; part < parts; ++part) {
@@ -63,8 +65,7 @@ Score exact_score(const Case& c, const std::vector<float>& summaries, const cpu:
             }
         }
         best.value = std::max(best.value, value);
-        best.error = std::max(
-            best.error, std::ldexp(magnitude, -24) * score_rounding(p.head_dim * static_cast<std::int64_t>(parts)));
+        best.error = std::max(best.error, magnitude * score_error(p, p.head_dim * static_cast<std::int64_t>(parts)));
     }
     return best;
 }

@@ -65,6 +65,10 @@ Results run_all(int threads) {
                                    r.selection.data(), {r.dq.data()}, {r.dk.data()}, {r.dv.data()}, execution)
                     .ok());
     EXPECT_TRUE(key_conv_forward(p, {k.data()}, weight.data(), width, {r.convolved.data()}, execution).ok());
+    std::vector<float> fused(keys), centroids(static_cast<std::size_t>(p.centroid_elements()));
+    EXPECT_TRUE(
+        key_conv_centroids(p, {k.data()}, weight.data(), width, {fused.data()}, centroids.data(), execution).ok());
+    EXPECT_TRUE(same_bits(fused, r.convolved));
     EXPECT_TRUE(key_conv_backward(p, {k.data()}, weight.data(), width, {v.data()}, {r.dk_conv.data()},
                                   r.d_weight.data(), execution)
                     .ok());

@@ -66,14 +66,18 @@ protected:
 };
 
 TEST_F(ReferenceTest, AttentionGradientsAreTheFiniteDifferences) {
-    const AttentionGradients gradients =
-        attention_backward(p, queries(q), keys(k), keys(v), queries(d_out), selection.data());
-    const auto loss = [&] {
-        return dot(d_out, attention_forward(p, queries(q), keys(k), keys(v), selection.data()).out);
-    };
-    expect_gradient(gradients.dq, q, 13, loss);
-    expect_gradient(gradients.dk, k, 7, loss);
-    expect_gradient(gradients.dv, v, 7, loss);
+    for (const bool causal : {true, false}) {
+        p.causal = causal;
+        selection = route(p, queries(q), centroids(p, keys(k))).selection;
+        const AttentionGradients gradients =
+            attention_backward(p, queries(q), keys(k), keys(v), queries(d_out), selection.data());
+        const auto loss = [&] {
+            return dot(d_out, attention_forward(p, queries(q), keys(k), keys(v), selection.data()).out);
+        };
+        expect_gradient(gradients.dq, q, 13, loss);
+        expect_gradient(gradients.dk, k, 7, loss);
+        expect_gradient(gradients.dv, v, 7, loss);
+    }
 }
 
 TEST_F(ReferenceTest, ConvolutionGradientsAreTheFiniteDifferences) {

@@ -126,6 +126,31 @@ TEST_P(CudaAttention, TopKFromOneTo64) {
     }
 }
 
+TEST_P(CudaAttention, ManySlots) {
+    for (const std::int64_t topk : {65, 100, 300, 1024}) {
+        for (const std::int64_t block_size : {1, 3, 8}) {
+            const Case c = make_case("topk " + std::to_string(topk) + ", B " + std::to_string(block_size),
+                                     shape(1500, 2, 1, 64, block_size, topk), dtype(), 310);
+            judge(c, draw_selection(c, Draw::uniform, 311), 100);
+        }
+    }
+    const Case varlen = make_varlen_case("variable length", shape(1, 4, 2, 64, 2, 150), {1, 0, 700, 5, 900},
+                                         {1, 0, 900, 400, 800}, dtype(), 312);
+    judge(varlen, draw_selection(varlen, Draw::skewed, 313), 300);
+    Problem p = shape(60000, 2, 1, 64, 1, 200);
+    p.seqlen_q = 200;
+    const Case ranges = make_case("60000 blocks of one key", p, dtype(), 314);
+    judge(ranges, draw_selection(ranges, Draw::uniform, 315), 50);
+}
+
+/// Partials of the sequence are more than the workspace may hold.
+TEST_P(CudaAttention, ManySlotsInWindows) {
+    const Case c = make_case("windows", shape(1300, 2, 1, 256, 1, 1024), dtype(), 320);
+    const Selection selection = draw_selection(c, Draw::uniform, 321);
+    judge(c, selection, 100);
+    EXPECT_TRUE(same_bits(run(c, selection).out, run(c, shuffled(selection, 1023, 322)).out));
+}
+
 TEST_P(CudaAttention, SequencesOfEveryLength) {
     const std::vector<std::int32_t> queries = {1, 0, 127, 128, 129, 5, 300, 0},
                                     keys = {1, 0, 127, 128, 129, 400, 300, 64};

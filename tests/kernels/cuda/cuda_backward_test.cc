@@ -111,6 +111,38 @@ TEST_P(CudaBackward, TopKFromOneTo64) {
     }
 }
 
+TEST_P(CudaBackward, ManySlots) {
+    for (const std::int64_t topk : {65, 100, 300, 1024}) {
+        for (const std::int64_t block_size : {1, 3, 8}) {
+            const Case c = make_case("topk " + std::to_string(topk) + ", B " + std::to_string(block_size),
+                                     shape(1200, 1, 1, 64, block_size, topk), dtype(), 1310);
+            judge(c, draw_selection(c, Draw::uniform, 1311));
+        }
+    }
+    const Case varlen = make_varlen_case("variable length", shape(1, 4, 2, 64, 2, 150), {1, 0, 700, 5, 900},
+                                         {1, 0, 900, 400, 800}, dtype(), 1312);
+    judge(varlen, draw_selection(varlen, Draw::skewed, 1313));
+}
+
+/// Partials of a sequence are more than a pass may have: dk and dv are sums over passes.
+TEST_P(CudaBackward, ManySlotsInPassesOfPartsOfASequence) {
+    const Case cases[] = {
+        make_case("d 256", shape(1200, 2, 1, 256, 1, 1024), dtype(), 1320),
+        make_case("d 120, more queries than keys", shape(1, 1700, 1500, 4, 1, 120, 1, 1024), dtype(), 1321),
+        make_varlen_case("variable length", shape(1, 8, 2, 128, 1, 1024), {700, 0, 900, 40}, {700, 3, 1100, 30},
+                         dtype(), 1322)};
+    for (const Case& c : cases) {
+        const Selection selection = draw_selection(c, Draw::uniform, 1323);
+        judge(c, selection);
+        const Gradients first = run(c, selection);
+        for (int repeat = 0; repeat < 3; ++repeat) {
+            const Gradients again = run(c, selection);
+            ASSERT_TRUE(same_bits(first.dq, again.dq) && same_bits(first.dk, again.dk) && same_bits(first.dv, again.dv))
+                << c.name;
+        }
+    }
+}
+
 TEST_P(CudaBackward, SequencesOfEveryLength) {
     const std::vector<std::int32_t> queries = {1, 0, 127, 128, 129, 5, 300, 0},
                                     keys = {1, 0, 127, 128, 129, 400, 300, 64};

@@ -530,6 +530,37 @@ std::vector<Shape> shapes() {
     for (const std::int64_t k : {3, 12, 20, 64}) {
         add({"ListsInRangesTopK" + std::to_string(k), {150}, {60000}, 2, 1, 32, 1, k, DataType::fp16});
     }
+    for (const DataType dtype : {DataType::bf16, DataType::fp16}) {  // scores that are stored
+        const std::string suffix = dtype == DataType::bf16 ? "Bf16" : "Fp16";
+        for (const std::int64_t d : {32, 128, 192, 256}) {
+            add({"ManySlotsHeadDim" + std::to_string(d) + suffix, {777}, {777}, 2, 1, d, 4, 100, dtype});
+        }
+        for (const std::int64_t k : {65, 66, 129, 300, 1024}) {
+            add({"ManySlotsTopK" + std::to_string(k) + suffix, {1500}, {1500}, 2, 2, 64, 1, k, dtype});
+        }
+    }
+    for (const std::int64_t block : {3, 16, 40}) {
+        const std::string name = "ManySlotsBlock" + std::to_string(block);
+        add({name, {300, 300}, {9000, 9000}, 4, 2, 64, block, 100, DataType::fp16});
+    }
+    add({"ManySlotsListsInRanges", {60}, {60000}, 2, 1, 32, 1, 70, DataType::fp16});
+    add({"ManySlotsOfAllBlocks", {500}, {1000}, 2, 1, 64, 3, 400});
+    add({"ManySlotsTies", {2000}, {2000}, 2, 1, 32, 2, 300, DataType::fp16, Values::integers});
+    add({"ManySlotsDuplicates", {1000}, {1000}, 2, 1, 64, 2, 100, DataType::bf16, Values::duplicates});
+    add({"ManySlotsEqualKeys", {900}, {900}, 2, 1, 64, 2, 200, DataType::bf16, Values::equal_keys});
+    add({"ManySlotsFullPrecision", {900}, {900}, 2, 1, 128, 4, 80, DataType::bf16, Values::normal, Centroids::fp32});
+    add({"ManySlotsVarlen",
+         {300, 0, 1, 700, 64},
+         {300, 0, 513, 900, 64},
+         4,
+         2,
+         64,
+         2,
+         128,
+         DataType::bf16,
+         Values::normal,
+         Centroids::input_dtype,
+         true});
     add({"ListsInRangesVarlen",
          {90, 0, 40, 3},
          {65536, 0, 300, 58000},
@@ -622,6 +653,8 @@ std::vector<Shape> large_shapes() {
     add_many_items("ManyItemsFullPrecision", 128, 8, Centroids::fp32);
     all.push_back({"MostBlocks", {40}, {1048576}, 1, 1, 32, 16, 8});
     all.push_back({"MostBlocksOfOneKey", {40}, {65536}, 1, 1, 32, 1, 64});
+    all.push_back({"ManySlotsOfMostBlocks", {40}, {65536}, 1, 1, 32, 1, 1024});
+    all.push_back({"ManySlotsInWindowsOfScores", {1500}, {60000}, 3, 1, 32, 1, 65});
     return all;
 }
 

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "kernels/cuda/host/path.h"
 #include "kernels/kernels.h"
 
 namespace mobalab::kernels {
@@ -52,11 +53,15 @@ TEST(CudaScorerLimits, SubBlocksUpToSixteen) {
     }
 }
 
-TEST(CudaScorerLimits, QuestRoutesUpToHeadDim128) {
+TEST(CudaScorerLimits, QuestRoutesUpToHeadDim128OnHopper) {
     Problem p = problem(ScorerKind::quest, 1);
     p.head_dim = 256;
     for (const Operation operation : of_keys) expect_supported(operation, p);
     for (const Operation operation : routing) {
+        if (cuda::current_path() == cuda::CudaPath::portable) {
+            expect_supported(operation, p);
+            continue;
+        }
         expect_refused(operation, p, "scorer quest: head_dim = 256: ", "128");
     }
 }
@@ -89,6 +94,40 @@ TEST(CudaScorerLimits, NumbersOfSubBlocksFitTheirBits) {
     for (const Operation operation : of_keys) expect_supported(operation, p);
     p.scorer.sub_blocks = 8;
     for (const Operation operation : routing) expect_supported(operation, p);
+}
+
+TEST(CudaScorerLimits, SlotsUpTo1023) {
+    Problem p = problem(ScorerKind::mean, 1);
+    p.block_size = 2;
+    p.topk = 1024;
+    for (const Operation operation : routing) expect_supported(operation, p);
+    for (const Operation operation : {Operation::attention_forward, Operation::attention_backward}) {
+        expect_supported(operation, p);
+        Problem more = p;
+        more.topk = 1025;
+        expect_refused(operation, more, "topk = 1025: ", "1024");
+        more.seqlen_k = more.seqlen_q = 2048;  // all of 1024 blocks
+        expect_supported(operation, more);
+    }
+}
+
+/// Whatever topk is, workspace stays near the size of what the caller holds.
+TEST(CudaScorerLimits, WorkspaceOfManySlotsIsBounded) {
+    Problem p = problem(ScorerKind::mean, 1);
+    p.seqlen_q = p.seqlen_k = 65536;
+    p.block_size = 64;
+    p.topk = 1024;
+    for (const auto& [heads_q, heads_k] : {std::pair<std::int64_t, std::int64_t>{1, 1}, {16, 2}, {32, 8}}) {
+        p.heads_q = heads_q;
+        p.heads_k = heads_k;
+        const auto gigabytes = [&](Operation operation) {
+            return static_cast<double>(workspace_size(operation, p, Backend::cuda)) / 1e9;
+        };
+        EXPECT_GT(gigabytes(Operation::route), 0.0);
+        EXPECT_LE(gigabytes(Operation::route), 0.5) << heads_q << " heads";
+        EXPECT_LE(gigabytes(Operation::attention_forward), 4.0) << heads_q << " heads";
+        EXPECT_LE(gigabytes(Operation::attention_backward), 5.0) << heads_q << " heads";
+    }
 }
 
 TEST(CudaScorerLimits, AttentionAloneLooksAtNoScorer) {

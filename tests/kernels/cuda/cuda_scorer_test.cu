@@ -362,14 +362,22 @@ protected:
             if (HasFatalFailure()) return;
         }
     }
-    /// The most that the scorer routes with.
-    static std::int64_t widest() { return GetParam().scorer.kind == ScorerKind::quest ? 128 : 256; }
+    /// Whether the backend routes by the scorer with this head_dim.
+    static bool takes(std::int64_t head_dim) {
+        Problem p;
+        p.seqlen_q = p.seqlen_k = 777;
+        p.head_dim = head_dim;
+        p.block_size = 16;
+        p.dtype = DataType::bf16;
+        p.scorer = GetParam().scorer;
+        return supported(Operation::route, p, Backend::cuda).ok();
+    }
 };
 
 TEST_P(CudaScorer, EveryHeadDimAndListLength) {
     for (const DataType dtype : {DataType::bf16, DataType::fp16}) {
         for (const std::int64_t d : {32, 64, 96, 128, 256}) {
-            if (d > widest()) continue;
+            if (!takes(d)) continue;
             for (const std::int64_t k : {8, 16, 40}) {
                 Shape one = shape({777}, {777}, d, 16, k);
                 one.dtype = dtype;
@@ -385,6 +393,22 @@ TEST_P(CudaScorer, EveryTopK) {
         Shape one = shape({1500}, {1500}, 64, 16, k);
         one.heads_k = 2;
         expect_all({one});
+        if (HasFatalFailure()) return;
+    }
+}
+
+TEST_P(CudaScorer, ManySlots) {
+    for (const auto& [d, k] : {std::pair<std::int64_t, std::int64_t>{64, 65}, {128, 80}, {256, 80}}) {
+        if (d > widest()) continue;
+        Shape varlen = shape({300, 0, 900}, {333, 0, 1900}, d, 16, k);
+        varlen.varlen = true;
+        Shape ties = shape({2000}, {2000}, d, 16, k);
+        ties.values = Values::integers;
+        Shape nan = shape({1700}, {1700}, d, 16, k);
+        nan.values = Values::with_nan;
+        Shape infinite = nan;
+        infinite.values = Values::infinite;
+        expect_all({varlen, ties, nan, infinite, shape({40}, {32768}, d, 16, 1024)});
         if (HasFatalFailure()) return;
     }
 }

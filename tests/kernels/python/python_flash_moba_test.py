@@ -74,11 +74,21 @@ class DropIn:
         ):
             self.assertEqual(list(inspect.signature(function).parameters), names)
 
+    @property
+    def directions(self):
+        """causal or not; CUDA devices take what is causal."""
+        return (True,) if self.device == "cuda" else (True, False)
+
     def test_attention_is_moba_attention(self):
+        for causal in self.directions:
+            with self.subTest(causal=causal):
+                self.check_attention(causal)
+
+    def check_attention(self, causal):
         q, k, v = (x.requires_grad_() for x in self.tensors())
         cu_q, cu_k = self.packed()
-        out = flash_moba.flash_moba_varlen_func(q, k, v, cu_q, cu_k, *LONGEST, BLOCK, TOPK, causal=True)
-        want = mk.moba_attention(q, k, v, BLOCK, TOPK, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k)
+        out = flash_moba.flash_moba_varlen_func(q, k, v, cu_q, cu_k, *LONGEST, BLOCK, TOPK, causal=causal)
+        want = mk.moba_attention(q, k, v, BLOCK, TOPK, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k, causal=causal)
         for got, right in zip((out, *self.gradients(out, (q, k, v))), (want, *self.gradients(want, (q, k, v)))):
             limit = 1e-6 if self.device == "cpu" else 2e-2
             self.assertLess(((got - right).float().norm() / right.float().norm()).item(), limit)
@@ -92,11 +102,12 @@ class DropIn:
             max_seqlen_k=LONGEST[1],
             moba_chunk_size=BLOCK,
             moba_topk=TOPK,
+            **({} if causal else {"causal": False}),
         )
         self.assertTrue(torch.equal(named, out))
 
-    def lists_by_hand(self, selection, cu_q, cu_k, columns):
-        """{(sequence, head, block): [rows]} of every block, own blocks included."""
+    def lists_by_hand(self, selection, cu_q, cu_k, columns, causal):
+        """{(sequence, head, block): [rows]} of every block, own blocks included if causal."""
         lists = {}
         for b, (first, end) in enumerate(zip(cu_q, cu_q[1:])):
             for head in range(selection.shape[0]):
@@ -104,44 +115,69 @@ class DropIn:
                     lists[b, head, block] = []
                 for row in range(end - first):
                     position = row + cu_k[b + 1] - cu_k[b] - (end - first)
-                    own = [position // BLOCK] if position >= 0 else []
+                    own = [position // BLOCK] if causal and position >= 0 else []
                     for block in own + [int(x) for x in selection[head, first + row] if x >= 0]:
                         lists[b, head, block].append(row)
         return lists
 
     def test_column_lists_are_those_of_the_selection(self):
+        for causal in self.directions:
+            with self.subTest(causal=causal):
+                self.check_column_lists(causal)
+
+    def check_column_lists(self, causal):
         q, k, _ = self.tensors()
         cu_q, cu_k = self.packed()
         offsets, counts, indices = flash_moba.flash_topk_varlen_func(
-            q, k, cu_q, cu_k, *LONGEST, TOPK, BLOCK, causal=True
+            q, k, cu_q, cu_k, *LONGEST, TOPK, BLOCK, **({"causal": True} if causal else {})
         )
         self.assertEqual((offsets.dtype, counts.dtype, indices.dtype), (torch.int64, torch.int32, torch.int32))
         self.assertEqual((tuple(offsets.shape), tuple(counts.shape)), ((3, 4, 5), (3, 4, 5)))
         self.assertEqual(indices.shape[0], 90 * 4 * TOPK)
-        selection = mk.route(q, k, BLOCK, TOPK, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k).cpu()
+        selection = mk.route(q, k, BLOCK, TOPK, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k, causal=causal).cpu()
         indices = indices.cpu()
-        for (b, head, block), rows in self.lists_by_hand(selection, QUERIES, KEYS, 5).items():
+        for (b, head, block), rows in self.lists_by_hand(selection, QUERIES, KEYS, 5, causal).items():
             first, count = int(offsets[b, head, block]), int(counts[b, head, block])
             self.assertEqual(indices[first : first + count].tolist(), rows)
         self.assertTrue((indices[int(counts.sum()) :] == -1).all())
 
     def test_attention_over_column_lists(self):
+        for causal in self.directions:
+            with self.subTest(causal=causal):
+                self.check_attention_over_column_lists(causal)
+
+    def check_attention_over_column_lists(self, causal):
         q, k, v = (x.requires_grad_() for x in self.tensors())
         arguments = (*self.packed(), *LONGEST)
-        lists = flash_moba.flash_topk_varlen_func(q, k, *arguments, TOPK, BLOCK, causal=True)
+        lists = flash_moba.flash_topk_varlen_func(q, k, *arguments, TOPK, BLOCK, causal=causal)
         out, lse, nothing = flash_moba.flash_moba_attn_varlen_func(
-            q, k, v, *arguments, *lists, 128, BLOCK, causal=True, return_attn_probs=True
+            q, k, v, *arguments, *lists, 128, BLOCK, causal=causal, return_attn_probs=True
         )
         self.assertEqual((tuple(lse.shape), lse.dtype, nothing.numel()), ((4, 90), torch.float32, 0))
-        whole = flash_moba.flash_moba_varlen_func(q, k, v, *arguments, BLOCK, TOPK)
+        whole = flash_moba.flash_moba_varlen_func(q, k, v, *arguments, BLOCK, TOPK, causal)
         for got, want in zip((out, *self.gradients(out, (q, k, v))), (whole, *self.gradients(whole, (q, k, v)))):
             self.assertTrue(torch.equal(got, want))
         scaled = flash_moba.flash_moba_attn_varlen_func(
-            q, k, v, *arguments, *lists, 128, BLOCK, 0.0, 0.3, True, deterministic=True
+            q, k, v, *arguments, *lists, 128, BLOCK, 0.0, 0.3, causal, deterministic=True
         )
         cu_q, cu_k = arguments[:2]
-        want = mk.moba_attention(q, k, v, BLOCK, TOPK, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k, scale=0.3)
+        sequences = {"cu_seqlens_q": cu_q, "cu_seqlens_k": cu_k}
+        want = mk.moba_attention(q, k, v, BLOCK, TOPK, **sequences, scale=0.3, causal=causal)
         self.assertLess((scaled - want).abs().max().item(), 1e-5 if self.device == "cpu" else 3e-2)
+
+    def test_lists_that_name_nothing(self):
+        for causal in self.directions[1:]:
+            q, k, v = self.tensors()
+            shape = (3, 4, 5)
+            lists = (
+                torch.zeros(shape, dtype=torch.int64),
+                torch.zeros(shape, dtype=torch.int32),
+                torch.full((8,), -1, dtype=torch.int32),
+            )
+            out, lse, _ = flash_moba.flash_moba_attn_varlen_func(
+                q, k, v, *self.packed(), *LONGEST, *lists, 128, BLOCK, causal=causal, return_attn_probs=True
+            )
+            self.assertTrue((out == 0).all() and (lse == torch.inf).all())
 
     def test_more_queries_than_keys(self):
         cu_q, cu_k = [0, 40, 60], [0, 30, 60]
@@ -201,7 +237,6 @@ class DropIn:
         without_own = lists["moba_col_nnz"].clone()
         without_own[0, 0, 2] = 0  # where the last query of sequence 0 stands
         for function, arguments, kind, text in (
-            ("flash_moba_varlen_func", {**moba, "causal": False}, ValueError, "causal = False"),
             ("flash_moba_varlen_func", {**moba, "causal": 1}, TypeError, "causal = 1"),
             ("flash_moba_varlen_func", {**moba, "moba_topk": 0}, ValueError, "moba_topk = 0"),
             ("flash_moba_varlen_func", {**moba, "moba_chunk_size": 1.0}, TypeError, "moba_chunk_size = 1.0"),
@@ -214,7 +249,7 @@ class DropIn:
                 "cu_seqlens_q has dtype int64",
             ),
             ("flash_moba_varlen_func", {**moba, "k": k.double()}, TypeError, "k has dtype float64"),
-            ("flash_moba_attn_varlen_func", {**attend, "causal": False}, ValueError, "causal = False"),
+            ("flash_moba_attn_varlen_func", {**attend, "causal": None}, TypeError, "causal = None"),
             ("flash_moba_attn_varlen_func", {**attend, "lg_block_n": 0}, ValueError, "lg_block_n = 0"),
             ("flash_moba_attn_varlen_func", {**attend, "dropout_p": 0.1}, ValueError, "dropout_p = 0.1"),
             ("flash_moba_attn_varlen_func", {**attend, "softcap": 30.0}, ValueError, "softcap = 30.0"),

@@ -5,6 +5,7 @@ there is one. Compiled with the backend aot_eager, which traces as inductor does
 bits of eager mode.
 """
 
+import itertools
 import os
 import sys
 import unittest
@@ -241,13 +242,15 @@ class Operators:
             self.assert_all_equal(compiled(gradient)(*plain), wanted)
 
     def test_torch_checks_the_operators(self):
-        for packed in (False, True):
+        directions = (True,) if self.device == "cuda" else (True, False)  # causal alone is what CUDA devices take
+        for packed, causal in itertools.product((False, True), directions):
             q, k, v, w = self.leaves(packed=packed)
             cu = self.boundaries() if packed else None
             longest = LONGEST if packed else None
             options = {
                 "block_size": BLOCK,
                 "topk": TOPK,
+                "causal": causal,
                 "max_seqlen_q": longest,
                 "max_seqlen_k": longest,
                 "total_blocks": None,
@@ -269,7 +272,7 @@ class Operators:
                 (operators.key_conv_forward, (k, w, cu), conv),
                 (operators.key_conv_backward, (plain[1], plain[3], plain[1], cu), conv),
             ):
-                with self.subTest(str(operator), packed=packed):
+                with self.subTest(str(operator), packed=packed, causal=causal):
                     torch._dynamo.reset()
                     torch.library.opcheck(operator.default, arguments, keywords)
 

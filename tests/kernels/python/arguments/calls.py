@@ -87,7 +87,7 @@ def call(fw, function, packed=False, **changed):
     arguments.update(changed)
     if "selection" in ARRAYS[function]:
         plain = {name: fw.array(fw.double(arguments[name])) for name in ("q", "k", "v")}
-        plain.update((name, arguments[name]) for name in ("scale",) if name in arguments)
+        plain.update((name, arguments[name]) for name in ("scale", "causal") if name in arguments)
         sequences = {name: arguments[name] for name in ("cu_seqlens_q", "cu_seqlens_k") if name in arguments}
         out, lse, selection = mk.moba_forward(
             **plain, block_size=arguments["block_size"], topk=arguments["topk"], **sequences
@@ -127,7 +127,7 @@ class _Sequences:
         self.topk = int(arguments.get("topk", 1))
         self.scorer, self.seed = str(arguments.get("scorer", "mean")), int(arguments.get("scorer_seed", 0))
         self.keep_first = bool(arguments.get("keep_first", False))
-        self.scale = arguments.get("scale")
+        self.scale, self.causal = arguments.get("scale"), bool(arguments.get("causal", True))
         cu = {side: arguments.get(f"cu_seqlens_{side}") for side in ("q", "k")}
         self.cu = {side: None if c is None else fw.double(c).astype(int) for side, c in cu.items()}
         self.parts = {}
@@ -138,7 +138,8 @@ class _Sequences:
         self.lengths = [len(q) for q in self.parts.get("q", [])]
         longest = max((len(k) for k in self.parts["k"]), default=0)
         longest = int(arguments.get("max_seqlen_k") or longest)
-        self.routed = min(self.topk, max(1, -(-longest // self.block))) - 1
+        blocks = -(-longest // self.block)
+        self.routed = min(self.topk, max(1, blocks)) - 1 if self.causal else min(self.topk, blocks)
 
     def __call__(self, *names):
         return zip(*(self.parts[name] for name in names))
@@ -161,7 +162,7 @@ def _check_selection(s, selection, scores, tolerance):
         if picks.size:
             exact = reference.scores(q, k, s.block, s.scorer, s.seed, i)
             exactly = 0 if s.scorer == "random" else tolerance
-            own = reference.own_blocks(len(q), len(k), s.block)
+            own = reference.candidates(len(q), len(k), s.block, s.causal)
             if s.keep_first:
                 picks, exact, own, given = _behind_first(picks, exact, own, given)
             if picks.size:
@@ -262,7 +263,7 @@ def _verify_forward(fw, arguments, s, result, output):
         selection = output("selection", result[2], "int32").astype(int)
         _check_selection(s, selection, None, s.tolerance)
     want = [
-        reference.attention(q, k, v, rows, s.block, s.scale)
+        reference.attention(q, k, v, rows, s.block, s.scale, s.causal)
         for (q, k, v), rows in zip(s("q", "k", "v"), s.rows(selection))
     ]
     _close("out", out, s.tokens([w[0] for w in want], out), s.tolerance)
@@ -272,7 +273,7 @@ def _verify_forward(fw, arguments, s, result, output):
 def _verify_backward(fw, arguments, s, result, output):
     lse, selection = (fw.double(arguments[name]) for name in ("lse", "selection"))
     want = [
-        reference.attention_gradients(*tensors, rows, picks.astype(int), s.block, s.scale)
+        reference.attention_gradients(*tensors, rows, picks.astype(int), s.block, s.scale, s.causal)
         for tensors, rows, picks in zip(s("q", "k", "v", "out", "d_out"), s.rows(lse), s.rows(selection))
     ]
     for i, name in enumerate(("dq", "dk", "dv")):
@@ -308,7 +309,8 @@ def _verify_attention(fw, arguments, s, result, output):
     selection = fw.double(_selection_of(fw, arguments)).astype(int)
     rows = s.rows(selection)
     wide = [
-        reference.attention(q, k, v, r, s.block, s.scale) for q, k, v, r in zip(s.parts["q"], keys, s.parts["v"], rows)
+        reference.attention(q, k, v, r, s.block, s.scale, s.causal)
+        for q, k, v, r in zip(s.parts["q"], keys, s.parts["v"], rows)
     ]
     got = output("out", out)
     _close("out", got, s.tokens([w[0] for w in wide], got), s.tolerance)
@@ -316,7 +318,9 @@ def _verify_attention(fw, arguments, s, result, output):
     wanted = {"q": [], "k": [], "v": [], "conv_weight": []}
     for i, (q, v) in enumerate(s("q", "v")):
         out, lse = wide[i]
-        dq, dk, dv = reference.attention_gradients(q, keys[i], v, out, d_outs[i], lse, rows[i], s.block, s.scale)
+        dq, dk, dv = reference.attention_gradients(
+            q, keys[i], v, out, d_outs[i], lse, rows[i], s.block, s.scale, s.causal
+        )
         if weight is not None:
             dk, dw = reference.convolution_gradients(s.parts["k"][i], fw.double(weight), dk)
             wanted["conv_weight"].append(dw)
@@ -347,6 +351,7 @@ def _selection_of(fw, arguments):
         scorer=arguments.get("scorer", "mean"),
         scorer_seed=arguments.get("scorer_seed", 0),
         keep_first=arguments.get("keep_first", False),
+        causal=arguments.get("causal", True),
     )
 
 

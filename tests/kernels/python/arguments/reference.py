@@ -22,6 +22,11 @@ def own_blocks(sq, sk, block):
     return (np.arange(sq) + sk - sq) // block
 
 
+def candidates(sq, sk, block, causal):
+    """Blocks that a row may select are those below; negative where a row stands before every key."""
+    return own_blocks(sq, sk, block) if causal else np.full(sq, -(-sk // block))
+
+
 SCORERS = {  # name: (map of the query, summary of the keys) for each part; the mean of nothing is 0
     "mean": [(lambda q: q, np.mean)],
     "quest": [(lambda q: np.maximum(q, 0), np.max), (lambda q: np.minimum(q, 0), np.min)],
@@ -56,6 +61,7 @@ def scores(q, k, block, scorer="mean", seed=0, sequence=0):
         return random_scores(seed, sequence, q.shape[1], len(q), len(k), block)
     kept = np.repeat(summaries(k, block, scorer), q.shape[1] // k.shape[1], axis=2)
     every = sum(np.einsum("qhd,jhd->hqj", m(q), kept[:, part]) for part, (m, _) in enumerate(SCORERS[family]))
+    every[..., -(-len(k) // (block // per_block)) :] = -np.inf  # sub-blocks behind the last key
     return every.reshape(*every.shape[:2], -1, per_block).max(-1)
 
 
@@ -77,15 +83,17 @@ def random_scores(seed, sequence, heads, sq, sk, block):
     return (_mixed((x[..., None] ^ blocks) + step) >> np.uint64(40)).astype(np.float64) * 2.0**-24
 
 
-def kept_keys(selection, sq, sk, block):
+def kept_keys(selection, sq, sk, block, causal=True):
     """Boolean [heads_q, sq, sk] of the set each row of the selection names, its own block and causality included."""
     own = own_blocks(sq, sk, block)
     blocks = -(-sk // block)
-    candidate = (selection >= 0) & (selection < own[None, :, None])
+    candidate = (selection >= 0) & (selection < candidates(sq, sk, block, causal)[None, :, None])
     kept = np.zeros((*selection.shape[:2], blocks + 1), dtype=bool)
     np.put_along_axis(kept, np.where(candidate, selection, blocks), True, axis=2)
-    kept[:, np.arange(sq), np.maximum(own, 0)] = True
     position = np.arange(sk)
+    if not causal:
+        return kept[..., position // block]
+    kept[:, np.arange(sq), np.maximum(own, 0)] = True
     return kept[..., position // block] & (position[None, :] <= (np.arange(sq) + sk - sq)[:, None])
 
 
@@ -93,28 +101,28 @@ def _softmax_scale(scale, q):
     return q.shape[-1] ** -0.5 if scale is None else float(scale)
 
 
-def _masked_scores(q, k, selection, block, scale):
+def _masked_scores(q, k, selection, block, scale, causal):
     keys = np.repeat(k, q.shape[1] // k.shape[1], axis=1)
     s = np.einsum("qhd,khd->hqk", q, keys) * _softmax_scale(scale, q)
-    return np.where(kept_keys(selection, len(q), len(k), block), s, -np.inf)
+    return np.where(kept_keys(selection, len(q), len(k), block, causal), s, -np.inf)
 
 
-def attention(q, k, v, selection, block, scale=None):
+def attention(q, k, v, selection, block, scale=None, causal=True):
     """(out [sq, heads_q, d], lse [heads_q, sq])."""
-    s = _masked_scores(q, k, selection, block, scale)
+    s = _masked_scores(q, k, selection, block, scale, causal)
     top = s.max(-1, keepdims=True, initial=-1e30)
     weights = np.exp(s - top)
     total = weights.sum(-1, keepdims=True)
-    blind = np.arange(len(q)) < len(q) - len(k)  # rows before every key
-    total[:, blind] = 1
+    blind = ~kept_keys(selection, len(q), len(k), block, causal).any(-1)  # rows that see no key
+    total[blind] = 1
     values = np.repeat(v, q.shape[1] // v.shape[1], axis=1)
     lse = np.where(blind, np.inf, (top + np.log(total))[..., 0])
     return np.einsum("hqk,khd->qhd", weights / total, values), lse
 
 
-def attention_gradients(q, k, v, out, d_out, lse, selection, block, scale=None):
+def attention_gradients(q, k, v, out, d_out, lse, selection, block, scale=None, causal=True):
     group = q.shape[1] // k.shape[1]
-    p = np.exp(_masked_scores(q, k, selection, block, scale) - lse[..., None])
+    p = np.exp(_masked_scores(q, k, selection, block, scale, causal) - lse[..., None])
     keys, values = (np.repeat(x, group, axis=1) for x in (k, v))
     ds = p * (np.einsum("qhd,khd->hqk", d_out, values) - np.einsum("qhd,qhd->hq", d_out, out)[..., None])
     ds *= _softmax_scale(scale, q)

@@ -452,6 +452,30 @@ def scorer_rows(fw):
                 yield _row(function, f"keyword {name}", Refused(TypeError, (name,)), **{name: "mean"})
 
 
+# ---- causal
+
+
+def causal_rows(fw):
+    """A CUDA device refuses what is not causal."""
+    wanted = refused("causal") if fw.device == "cuda" else RIGHT
+    for function in QUERIES:
+        for packed in (False, True):
+            for topk in (1, 2, TOPK, 100):
+                label = f"not causal, topk = {topk}{', packed' * packed}"
+                yield _row(function, label, wanted, packed, causal=False, topk=topk)
+        yield _row(function, "causal = np.False_", wanted, causal=np.False_)
+        yield _row(function, "causal = True", RIGHT, causal=True)
+        for value in (None, 0, "no"):
+            yield _row(function, f"causal = {value!r}", refused("causal", "True or False", kind=TypeError), causal=value)
+    for function in KEEPS_FIRST:
+        for topk in (1, 2, TOPK):
+            label = f"not causal, keep_first, topk = {topk}"
+            yield _row(function, label, wanted, causal=False, keep_first=True, topk=topk)
+        for scorer in ("quest", "submean-4", "random"):
+            yield _row(function, f"not causal, scorer = {scorer}", wanted, True, causal=False, scorer=scorer)
+    yield _row("route", "not causal, scores", wanted, causal=False, return_scores=True)
+
+
 # ---- keep_first
 
 
@@ -874,6 +898,12 @@ def gradient_rows(fw):
         )
         yield Row(
             "moba_attention",
+            f"all require grad, not causal{', packed' * packed}",
+            lambda fw, packed=packed: {**all_of_them(fw, packed), "causal": False},
+            RIGHT if fw.device == "cpu" else refused("causal"),
+        )
+        yield Row(
+            "moba_attention",
             f"all require grad, scale{', packed' * packed}",
             lambda fw, packed=packed: {**all_of_them(fw, packed), "scale": 0.3},
             RIGHT,
@@ -903,6 +933,7 @@ def rows(fw):
         kind_rows,
         number_rows,
         scorer_rows,
+        causal_rows,
         keep_first_rows,
         scale_rows,
         given_centroids_rows,

@@ -1,8 +1,5 @@
 #include "kernels/cuda/backward/attention_backward.h"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -13,7 +10,6 @@
 #include "kernels/cuda/host/fill.h"
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/status.h"
-#include "kernels/cuda/host/tensor_map.h"
 #include "kernels/cuda/host/workspace.h"
 #include "kernels/cuda/lists/checked_sequences.h"
 #include "kernels/cuda/lists/lists.h"
@@ -28,15 +24,17 @@ constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
 constexpr std::int64_t least_window = 2048;                 // query tokens
 constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
 constexpr std::int32_t most_segments = 128;                 // of a sequence
-constexpr std::int64_t most_entry_bytes = 88 * 1024, most_shared_bytes = 200 * 1024;
-constexpr std::int32_t items_per_unit = 8;  // so that units end near their planned size
+constexpr std::int32_t items_per_unit = 8;                  // so that units end near their planned size
+// Of rows with more slots than lists sort in registers, where passes over whole sequences would take more than this.
+constexpr double most_partial_bytes_of_many_slots = 1e9;
+constexpr std::int64_t most_list_rows_of_many_slots = std::int64_t{1} << 27;
+constexpr std::int64_t shortest_window_of_many_slots = 256;
 
 /// A scan over the segments of a list is a chain of loads. With few heads in a chunk there are many segments a
 /// sequence, and thread blocks enough with fewer.
 void widen_segments(ListPlan& plan) {
-    const auto fits = [&](std::int32_t rows) {  // entries and lists of a segment, in shared memory
-        return 6 * static_cast<std::int64_t>(rows) * plan.slots <=
-               std::min(most_entry_bytes, most_shared_bytes - 24 * static_cast<std::int64_t>(plan.lists_per_range));
+    const auto fits = [&](std::int32_t rows) {
+        return entry_bytes * rows * std::int64_t{plan.slots} <= segment_bytes(plan);
     };
     while (plan.segments_max > most_segments && fits(2 * plan.segment_rows)) {
         plan.segment_rows *= 2;
@@ -70,7 +68,40 @@ std::int64_t choose_window(const Problem& problem) {
     return (least_window + problem.seqlen_q - 1) / problem.seqlen_q * problem.seqlen_q;
 }
 
+/// Bytes of the partials of one query token: of the heads of a key head.
+double partial_bytes_of_token(const Problem& problem) {
+    return static_cast<double>(problem.heads_q / problem.heads_k * problem.routed() *
+                               partial_columns(problem.head_dim)) *
+           element_bytes;
+}
+
+/// Whether a pass sees less than whole sequences, so that dk and dv are sums over passes.
+bool adds_to_keys(const Problem& problem) {
+    return problem.routed() > most_sorted_slots &&
+           partial_bytes_of_token(problem) * static_cast<double>(choose_window(problem)) >
+               most_partial_bytes_of_many_slots;
+}
+
+/// Of adds_to_keys(): windows that the memory asks for, one a pass.
+Plan make_plan_of_parts(const Problem& problem) {
+    const std::int64_t lists = problem.seqlen_k / keys_of_list(problem.block_size) + 1;
+    const std::int64_t least =
+        std::max(shortest_window_of_many_slots, lists * list_tile_rows / problem.routed());  // more than padding
+    ListOptions options;
+    options.max_rows = most_list_rows_of_many_slots;
+    options.window =
+        std::max(least, static_cast<std::int64_t>(most_partial_bytes_of_many_slots / partial_bytes_of_token(problem)));
+    Plan plan;
+    plan.lists = make_list_plan(problem, options);
+    const UnitPlan coarse = make_unit_plan(plan.lists, 1, problem.head_dim, true);
+    options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
+    plan.lists = make_list_plan(problem, options);
+    plan.units = make_unit_plan(plan.lists, 1, problem.head_dim, true);
+    return plan;
+}
+
 Plan make_plan(const Problem& problem) {
+    if (adds_to_keys(problem)) return make_plan_of_parts(problem);
     const std::int64_t group = problem.heads_q / problem.heads_k;
     const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
     const double row_bytes = static_cast<double>(partial_columns(problem.head_dim)) * 2.0;
@@ -109,7 +140,9 @@ struct BackwardWorkspace {
     UnitView units;
     void* lists = nullptr;
     float* slots = nullptr;
-    char* partials = nullptr;  ///< of a pass
+    char* partials = nullptr;        ///< of a pass
+    RowTensor dk_sums, dv_sums;      ///< of adds_to_keys(): fp32, [tokens_k, heads_k, head_dim]
+    std::int64_t key_sum_bytes = 0;  ///< of either
     std::size_t bytes = 0;
 
     BackwardWorkspace(const Problem& problem, const Tensor& dq, void* workspace)
@@ -128,7 +161,18 @@ struct BackwardWorkspace {
             own.data = carver.take<char>(problem.heads_q * problem.tokens_q() * row_bytes);
             own.stride = {problem.seqlen_q * row_bytes, row_bytes, problem.tokens_q() * row_bytes};
         }
+        if (plan.units.adds_to_keys) take_key_sums(problem, carver);
         bytes = carver.used();
+    }
+
+private:
+    void take_key_sums(const Problem& problem, WorkspaceCarver& carver) {
+        const std::int64_t row_bytes = problem.head_dim * static_cast<std::int64_t>(sizeof(float));
+        const std::int64_t token_bytes = problem.heads_k * row_bytes;
+        key_sum_bytes = problem.tokens_k() * token_bytes;
+        dk_sums.stride = dv_sums.stride = {problem.seqlen_k * token_bytes, token_bytes, row_bytes};
+        dk_sums.data = carver.take<char>(key_sum_bytes);
+        dv_sums.data = carver.take<char>(key_sum_bytes);
     }
 };
 
@@ -157,23 +201,17 @@ Status check_alignment(const Problem& p, const BackwardTensors& t) {
     return check_rows_aligned("dv", t.dv);
 }
 
-Status count_multiprocessors(int& count) {
-    int device = 0;
-    if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) {
-        return device_status(error, "cudaGetDevice");
-    }
-    return device_status(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-                         "cudaDeviceGetAttribute");
-}
-
 BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTensors& tensors,
                                       const BackwardWorkspace& workspace) {
     BlockBackwardArgs args;
     args.q = rows_of(tensors.q);
+    args.k = rows_of(tensors.k);
+    args.v = rows_of(tensors.v);
     args.d_out = rows_of(tensors.d_out);
     args.dq = workspace.own;
-    args.dk = rows_of(tensors.dk);
-    args.dv = rows_of(tensors.dv);
+    args.adds_to_keys = workspace.plan.units.adds_to_keys;
+    args.dk = args.adds_to_keys ? workspace.dk_sums : rows_of(tensors.dk);
+    args.dv = args.adds_to_keys ? workspace.dv_sums : rows_of(tensors.dv);
     args.tokens_q = problem.tokens_q();
     args.slots = workspace.slots;
     args.head_dim = static_cast<std::int32_t>(problem.head_dim);
@@ -205,35 +243,44 @@ LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, 
     return args;
 }
 
-/// The kernels of one dtype, with what they need beyond the arguments.
-template <typename T>
-struct BlockBackward {
-    int multiprocessors = 0;
-    CUtensorMap k_map{}, v_map{};
-
-    Status prepare(const Problem& p, const BackwardTensors& tensors) {
-        if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
-        const int box = keys_per_backward_run(p.head_dim);
-        const MapExtents extents = key_extents(p);
-        if (Status s = make_tensor_map("k", tensors.k, p.dtype, extents, box, k_map); !s.ok()) return s;
-        return make_tensor_map("v", tensors.v, p.dtype, extents, box, v_map);
+/// All runs of the lists of one pass.
+Status launch_runs(std::int32_t runs, BlockBackwardArgs args, const BlockBackwardLaunch& launch_block_backward) {
+    const std::int32_t keys = keys_per_backward_run(args.head_dim);
+    for (args.run = 0; args.run < runs; ++args.run) {
+        args.run_keys = std::min(keys, args.keys_per_list - args.run * keys);
+        if (Status s = launch_block_backward(args); !s.ok()) return s;
     }
-    /// All runs of the lists of one pass.
-    Status launch(std::int32_t runs, BlockBackwardArgs args, cudaStream_t stream) const {
-        const std::int32_t keys = keys_per_backward_run(args.head_dim);
-        for (args.run = 0; args.run < runs; ++args.run) {
-            args.run_keys = std::min(keys, args.keys_per_list - args.run * keys);
-            if (Status s = launch_block_backward<T>(multiprocessors, args, k_map, v_map, stream); !s.ok()) return s;
-        }
-        return {};
-    }
-};
+    return {};
+}
 
-template <typename T>
-Status enqueue(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
-               cudaStream_t stream) {
-    BlockBackward<T> block_backward;
-    if (Status s = block_backward.prepare(problem, tensors); !s.ok()) return s;
+Status clear_key_sums(const BackwardWorkspace& workspace, cudaStream_t stream) {
+    if (!workspace.plan.units.adds_to_keys) return {};
+    for (char* const sums : {workspace.dk_sums.data, workspace.dv_sums.data}) {
+        const cudaError_t error = cudaMemsetAsync(sums, 0, static_cast<std::size_t>(workspace.key_sum_bytes), stream);
+        if (error != cudaSuccess) return device_status(error, "clearing sums of dk and dv");
+    }
+    return {};
+}
+
+Status round_key_sums(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
+                      cudaStream_t stream) {
+    if (!workspace.plan.units.adds_to_keys) return {};
+    const MapExtents keys = key_extents(problem);
+    RoundRowsArgs args = {.sums = workspace.dk_sums,
+                          .out = rows_of(tensors.dk),
+                          .batch = keys.batch,
+                          .tokens = keys.tokens,
+                          .heads = keys.heads,
+                          .head_dim = static_cast<std::int32_t>(keys.head_dim)};
+    if (Status s = launch_round_rows(problem.dtype, args, stream); !s.ok()) return s;
+    args.sums = workspace.dv_sums;
+    args.out = rows_of(tensors.dv);
+    return launch_round_rows(problem.dtype, args, stream);
+}
+
+Status enqueue_passes(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
+                      cudaStream_t stream, const BlockBackwardLaunch& launch_block_backward) {
+    if (Status s = clear_key_sums(workspace, stream); !s.ok()) return s;
     BlockBackwardArgs args = block_backward_args(problem, tensors, workspace);
     const Plan& plan = workspace.plan;
     for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk) {
@@ -249,7 +296,7 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
             args.units = workspace.units.pass(plan.units, pass);
             args.partials =
                 workspace.partials - queries.first * plan.lists.rows_per_window * args.columns * element_bytes;
-            if (Status s = block_backward.launch(plan.units.runs, args, stream); !s.ok()) return s;
+            if (Status s = launch_runs(plan.units.runs, args, launch_block_backward); !s.ok()) return s;
             const CombineGradientArgs combine = {.sequences = args.sequences,
                                                  .queries = queries,
                                                  .own = workspace.own,
@@ -262,18 +309,18 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
             if (Status s = launch_combine_gradient(problem.dtype, combine, stream); !s.ok()) return s;
         }
     }
-    return {};
+    return round_key_sums(problem, tensors, workspace, stream);
 }
 
 }  // namespace
 
-std::size_t attention_backward_workspace(const Problem& problem) {
+std::size_t backward_workspace(const Problem& problem) {
     if (problem.tokens_q() == 0 || problem.tokens_k() == 0) return 0;
     return BackwardWorkspace(problem, {}, nullptr).bytes;
 }
 
-Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,
-                                  cudaStream_t stream) {
+Status enqueue_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace, cudaStream_t stream,
+                        const BlockBackwardLaunch& launch_block_backward) {
     if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
     const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q >= problem.seqlen_k;
     if (!all_keys_are_seen) {
@@ -286,8 +333,7 @@ Status enqueue_attention_backward(const Problem& problem, const BackwardTensors&
     BackwardWorkspace scratch(problem, tensors.dq, workspace);
     if (Status s = checked_sequences(problem, scratch.boundaries, stream, scratch.plan.lists.sequences); !s.ok())
         return s;
-    return problem.dtype == DataType::bf16 ? enqueue<__nv_bfloat16>(problem, tensors, scratch, stream)
-                                           : enqueue<__half>(problem, tensors, scratch, stream);
+    return enqueue_passes(problem, tensors, scratch, stream, launch_block_backward);
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -1,0 +1,62 @@
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "kernels/cuda/forward/attention.h"
+#include "kernels/cuda/host/multiprocessors.h"
+#include "kernels/cuda/host/tensor_map.h"
+
+namespace mobalab::kernels::cuda {
+namespace {
+
+constexpr int widest_wgmma = 128;
+
+/// The kernel for the width, with what it needs beyond the arguments.
+class BlockForward {
+public:
+    Status prepare(const Problem& problem, ConstTensor k, ConstTensor v) {
+        dtype_ = problem.dtype;
+        width_ = forward_width(problem.head_dim);
+        if (Status s = count_multiprocessors(multiprocessors_); !s.ok()) return s;
+        if (width_ > widest_wgmma || problem.tokens_k() == 0) return {};
+        const MapExtents extents = key_extents(problem);
+        const int box = forward_box_keys(keys_of_list(problem.block_size));
+        if (Status s = make_tensor_map("k", k, dtype_, extents, box, k_map_); !s.ok()) return s;
+        return make_tensor_map("v", v, dtype_, extents, box, v_map_);
+    }
+    Status launch(const BlockForwardArgs& args, cudaStream_t stream) const {
+        if (width_ > widest_wgmma) {
+            return launch_block_forward_mma(dtype_, width_, multiprocessors_, args, stream);
+        }
+        if (dtype_ == DataType::bf16) {
+            return launch_block_forward_wgmma<__nv_bfloat16>(width_, multiprocessors_, args, k_map_, v_map_, stream);
+        }
+        return launch_block_forward_wgmma<__half>(width_, multiprocessors_, args, k_map_, v_map_, stream);
+    }
+
+private:
+    DataType dtype_ = DataType::bf16;
+    int width_ = 0;
+    int multiprocessors_ = 0;
+    CUtensorMap k_map_{}, v_map_{};
+};
+
+ForwardShape forward_shape(const Problem& problem) {
+    return {forward_width(problem.head_dim), keys_per_run};
+}
+
+}  // namespace
+
+std::size_t attention_forward_workspace(const Problem& problem) {
+    return forward_workspace(problem, forward_shape(problem));
+}
+
+Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
+                                 const std::int32_t* selection, Tensor out, float* lse, void* workspace,
+                                 cudaStream_t stream) {
+    BlockForward block_forward;
+    if (Status s = block_forward.prepare(problem, k, v); !s.ok()) return s;
+    const auto launch = [&](const BlockForwardArgs& args) { return block_forward.launch(args, stream); };
+    return enqueue_forward(problem, forward_shape(problem), q, k, v, selection, out, lse, workspace, stream, launch);
+}
+
+}  // namespace mobalab::kernels::cuda

@@ -1,0 +1,111 @@
+#include "kernels/cuda/host/path.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cstdlib>
+#include <string>
+
+#include "kernels/cuda/host/path_table.h"
+
+namespace mobalab::kernels::cuda {
+namespace {
+
+bool is_hopper(const Device& device) {
+    return device.major == 9 && device.minor == 0;
+}
+
+Status check_hopper(const PathOptions& options, const Device& device, bool has_hopper_code) {
+    const auto refuse = [](const std::string& why) -> Status {
+        return {StatusCode::unsupported_device,
+                fmt::format("MOBALAB_CUDA_PATH = hopper: {}; nearest valid choice: portable", why)};
+    };
+    if (!is_hopper(device)) {
+        return refuse(fmt::format("device {} has compute capability {}.{}, and these kernels run on 9.0 (H100, H200)",
+                                  device.index, device.major, device.minor));
+    }
+    if (!has_hopper_code) return refuse("this library was built without 90a in MOBALAB_CUDA_ARCHITECTURES");
+    if (options.shared_memory.value_or(hopper_shared_memory) < hopper_shared_memory) {
+        return refuse(fmt::format("these kernels need {} bytes of shared memory, and MOBALAB_CUDA_SHARED_MEMORY = {}",
+                                  hopper_shared_memory, *options.shared_memory));
+    }
+    return {};
+}
+
+/// Of the environment as it was at the first call: the workspace that a caller has asked for fits later calls too.
+struct Environment {
+    PathOptions options;
+    Status status;
+    Environment()
+        : status(read_path_options(std::getenv("MOBALAB_CUDA_PATH"), std::getenv("MOBALAB_CUDA_SHARED_MEMORY"),
+                                   options)) {}
+};
+const Environment& environment() {
+    static const Environment environment;
+    return environment;
+}
+
+Status find_path(CudaPath& path) {
+    if (!environment().status.ok()) return environment().status;
+    Device device;
+    if (Status s = current_device(device); !s.ok()) return s;
+    if (Status s = choose_path(environment().options, device, hopper_path_table() != nullptr, path); !s.ok()) return s;
+    return check_code(device);
+}
+
+}  // namespace
+
+Status read_path_options(const char* path, const char* shared_memory, PathOptions& options) {
+    options = {};
+    const std::string_view name = path == nullptr ? "" : path, bytes = shared_memory == nullptr ? "" : shared_memory;
+    if (name == "hopper") {
+        options.path = CudaPath::hopper;
+    } else if (name == "portable") {
+        options.path = CudaPath::portable;
+    } else if (!name.empty() && name != "auto") {
+        return {
+            StatusCode::invalid_argument,
+            fmt::format("MOBALAB_CUDA_PATH = {}: must be auto, hopper or portable; nearest valid choice: auto", name)};
+    }
+    if (bytes.empty()) return {};
+    std::int64_t value = 0;
+    const auto [end, error] = std::from_chars(bytes.data(), bytes.data() + bytes.size(), value);
+    if (error != std::errc{} || end != bytes.data() + bytes.size() || value < portable_shared_memory) {
+        return {StatusCode::invalid_argument,
+                fmt::format("MOBALAB_CUDA_SHARED_MEMORY = {}: must be a number of bytes, at least {}; nearest valid "
+                            "choice: {}",
+                            bytes, portable_shared_memory, portable_shared_memory)};
+    }
+    options.shared_memory = value;
+    return {};
+}
+
+Status choose_path(const PathOptions& options, const Device& device, bool has_hopper_code, CudaPath& path) {
+    if (device.major < 8) {
+        return {StatusCode::unsupported_device,
+                fmt::format("backend cuda: device {} has compute capability {}.{}; the kernels need 8.0 or later; "
+                            "nearest valid choice: cpu",
+                            device.index, device.major, device.minor)};
+    }
+    const Status hopper = check_hopper(options, device, has_hopper_code);
+    path = options.path.value_or(hopper.ok() ? CudaPath::hopper : CudaPath::portable);
+    return path == CudaPath::hopper ? hopper : Status{};
+}
+
+Status check_device() {
+    CudaPath path{};
+    return find_path(path);
+}
+
+CudaPath current_path() {
+    CudaPath path{};
+    if (find_path(path).ok()) return path;
+    if (hopper_path_table() == nullptr) return CudaPath::portable;
+    return environment().options.path.value_or(CudaPath::hopper);
+}
+
+std::optional<std::int64_t> asked_shared_memory() {
+    return environment().options.shared_memory;
+}
+
+}  // namespace mobalab::kernels::cuda
