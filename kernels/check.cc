@@ -235,6 +235,12 @@ Status check_not_packed(const Problem& p) {
                     p.cu_seqlens_q != nullptr ? 'q' : 'k'));
 }
 
+/// Blocks behind its queries a step has not.
+Status check_step(Operation operation, const Problem& p) {
+    if (p.causal || operation == Operation::append_centroids) return {};
+    return invalid("causal = false: must be true in a step over a cache; nearest valid choice: true");
+}
+
 Status check_lengths_of_cache(const Problem& p, const std::int32_t* lengths) {
     for (std::int64_t b = 0; b < p.batch; ++b) {
         if (lengths[b] >= 0 && lengths[b] <= p.seqlen_k) continue;
@@ -345,6 +351,7 @@ double default_scale(std::int64_t head_dim) {
 Status check_problem(Operation operation, const Problem& problem, bool host_memory) {
     if (decodes(operation)) {
         if (Status s = check_not_packed(problem); !s.ok()) return s;
+        if (Status s = check_step(operation, problem); !s.ok()) return s;
     }
     const Side side = side_of(operation);
     const bool blocks = !is_conv(operation);

@@ -15,7 +15,8 @@ namespace mobalab::kernels {
 //     (routed()), and stays the same from step to step; how long each sequence is says Cache::lengths;
 //   - seqlen_q rows of queries a sequence, the last ones: row r of sequence b stands at position lengths[b] - seqlen_q
 //     + r. Rows before every key (a sequence shorter than seqlen_q, an empty one) see none, as everywhere;
-//   - cu_seqlens_q and cu_seqlens_k are null.
+//   - cu_seqlens_q and cu_seqlens_k are null;
+//   - it is causal.
 //
 // Paged or not, k and v are tensors of one shape, with free strides: [batch, seqlen_k, heads_k, head_dim] where the key
 // at position t of sequence b is row t of entry b; with a block table [pages, page_size, heads_k, head_dim] where it is
@@ -67,8 +68,5 @@ Status decode_attention(const Problem& problem, const Cache& cache, ConstTensor 
 Status moba_decode(const Problem& problem, const Cache& cache, ConstTensor q, ConstTensor k, ConstTensor v,
                    std::int64_t appended, void* centroids, Tensor out, float* lse, std::int32_t* selection,
                    const Execution& execution);
-
-/// Blocks that a row can keep beside its own in these operations on backend cuda.
-inline constexpr std::int64_t max_routed_decode_cuda = 1023;
 
 }  // namespace mobalab::kernels

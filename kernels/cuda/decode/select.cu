@@ -18,7 +18,7 @@ constexpr int threads = 256;
 constexpr int digit_bits = 8, digits = 1 << digit_bits;
 static_assert(digits == threads);  // a thread for each
 constexpr int most_staged = 8192;  // scores in shared memory; rows with more read them from L2 for every digit
-constexpr int most_kept = static_cast<int>(max_routed_decode_cuda);
+constexpr int most_kept = static_cast<int>(max_routed_cuda);
 
 struct Params {
     CacheTable cache;

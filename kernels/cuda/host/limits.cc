@@ -62,13 +62,9 @@ bool summarises(Operation operation) {
            operation == Operation::append_centroids;
 }
 
-/// Steps of decode.h with queries: rows of them are numbered in 32 bits, and slots end where a thread block's do.
+/// Steps of decode.h with queries, whose rows are numbered in 32 bits.
 bool steps(Operation operation) {
     return decodes(operation) && operation != Operation::append_centroids;
-}
-
-std::int64_t most_routed(Operation operation) {
-    return steps(operation) ? max_routed_decode_cuda : max_routed_cuda;
 }
 
 Status check_decode_rows(const Problem& p) {
@@ -189,10 +185,10 @@ Status check_limits(Operation operation, const Problem& problem) {
     if (steps(operation)) {
         if (Status s = check_decode_rows(problem); !s.ok()) return s;
     }
-    if (const std::int64_t most = most_routed(operation); problem.routed() > most) {
+    if (problem.routed() > max_routed_cuda) {
         return {StatusCode::unsupported,
                 fmt::format("topk = {}: backend cuda keeps at most {} of the {} blocks; nearest valid choice: {}",
-                            problem.topk, most + 1, problem.longest_blocks(), most + 1)};
+                            problem.topk, max_routed_cuda + 1, problem.longest_blocks(), max_routed_cuda + 1)};
     }
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
     if (attends(operation)) {

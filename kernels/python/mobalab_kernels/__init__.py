@@ -38,8 +38,7 @@ What all functions share:
   most 65,536, and give NaN where scaled scores reach 2^30.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.
 - Decoding: append_centroids, decode_route, decode_attention and moba_decode read keys and values that stand in a cache,
-  in pages or not, with a length for each sequence; MobaCache (torch) keeps all of it. CUDA devices take a topk up to
-  1024 there.
+  in pages or not, with a length for each sequence; MobaCache (torch) keeps all of it.
 - threads: CPU threads, 0 for all.
 - moba_attention is differentiable, and so is what is made of it: MobaAttention, the attention functions of
   mobalab_kernels.flash_moba, the one that mobalab_kernels.hugging_face registers. They alone need torch 2.4 or later;

@@ -290,6 +290,9 @@ const std::vector<Row> rows = {
     {"appended min", decode, [](CCall& c) { c.appended = int64_min; }, invalid, "appended = -9223372036854775808: must be"},
     {"cu_seqlens of a cache", decode, use_boundaries, invalid, "cu_seqlens_q is set: must be null.*nearest.*null"},
     {"cu_seqlens_k of a cache", append, [](CCall& c) { c.problem.cu_seqlens_k = c.cu_k; }, invalid, "cu_seqlens_k is set"},
+    {"non_causal", decode, [](CCall& c) { c.problem.non_causal = 1; }, invalid, "causal = false: must be true in a step.*: true"},
+    {"non_causal", decode_route, [](CCall& c) { c.problem.non_causal = 1; }, invalid, "causal = false: must be true"},
+    {"non_causal", decode_attention, [](CCall& c) { c.problem.non_causal = 1; }, invalid, "causal = false: must be true"},
     {"page_size 0", decode,
      [](CCall& c) {
          use_pages(c);
