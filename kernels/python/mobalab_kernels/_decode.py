@@ -45,7 +45,7 @@ class _Call:
             a.check_centroids(self.scorer, self._blocks(), self.sub_blocks)
             self.problem.heads_k = a.extents["heads_k"]
             self.problem.centroids = self._kept_as(centred)
-        a.check_the_rest(self.problem.seqlen_k, self.topk, self.block_size)
+        a.check_the_rest(self.problem.seqlen_k, self.topk, self.block_size, causal=True)
         self._fill_cache(block_table is not None)
 
     def _fill_problem(self, scorer_seed, keep_first, scale):
