@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <cmath>
 #include <memory>
 
 #include "experiments/bench/bench.h"
@@ -10,23 +11,31 @@ namespace {
 
 using kernels::Operation;
 
-// Dense 16-bit products with fp32 sums on a Hopper multiprocessor: 4 tensor cores x 512 multiply-adds a cycle (NVIDIA
-// H100 Tensor Core GPU Architecture, 2022: 989.4 TFLOP/s with 132 multiprocessors at 1830 MHz).
-constexpr double flops_a_cycle = 4096.0;
+/// Dense 16-bit products with fp32 sums that a multiprocessor does in a cycle; unknown where no source says it.
+double flops_a_cycle(int major, int minor) {
+    // 4 tensor cores x 512 multiply-adds (NVIDIA H100 Tensor Core GPU Architecture, 2022: 989.4 TFLOP/s with 132
+    // multiprocessors at 1830 MHz); x 256 (NVIDIA A100 Tensor Core GPU Architecture, 2020: 312 with 108 at 1410).
+    if (major == 9 && minor == 0) return 4096.0;
+    if (major == 8 && minor == 0) return 2048.0;
+    return BenchCase::unknown;
+}
 
 struct Peak {
     std::string text;
-    double flops;
+    double flops = BenchCase::unknown;
 };
 
 Peak tensor_core_peak() {
-    int device = 0;
+    int device = 0, major = 0, minor = 0;
     int processors = 0;
     int kilohertz = 0;
     check_cuda(cudaGetDevice(&device), "current device");
+    check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "compute capability");
+    check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "compute capability");
+    if (std::isnan(flops_a_cycle(major, minor))) return {};
     check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device), "multiprocessors");
     check_cuda(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, device), "clock rate");
-    const double flops = flops_a_cycle * processors * kilohertz * 1e3;
+    const double flops = flops_a_cycle(major, minor) * processors * kilohertz * 1e3;
     return {fmt::format("16-bit tensor cores of {}: {:.0f} TFLOP/s ({} multiprocessors at {} MHz)", device_name(device),
                         flops * 1e-12, processors, kilohertz / 1000),
             flops};
