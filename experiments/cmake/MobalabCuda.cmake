@@ -52,16 +52,33 @@ nothing; nearest valid choice: 80;90a")
   endforeach()
 endfunction()
 
+# Sets MOBALAB_KERNEL_ARCHITECTURES, of the kernels; CMAKE_CUDA_ARCHITECTURES, of all other rooms; MOBALAB_HAVE_HOPPER.
+function(mobalab_divide_architectures)
+  # The code of 90a runs nowhere else: it needs no PTX. The PTX of the others is for devices that come later.
+  list(TRANSFORM MOBALAB_CUDA_ARCHITECTURES REPLACE "^90a$" "90a-real" OUTPUT_VARIABLE of_kernels)
+  set(MOBALAB_KERNEL_ARCHITECTURES ${of_kernels} PARENT_SCOPE)
+  # The other rooms are tuned for Hopper. Elsewhere the driver translates their PTX, once.
+  set(of_others ${of_kernels})
+  list(FILTER of_others INCLUDE REGEX "^90a-real$")
+  if(of_others)
+    set(MOBALAB_HAVE_HOPPER ON PARENT_SCOPE)
+  endif()
+  list(FILTER of_kernels EXCLUDE REGEX "^90a-real$")
+  if(of_kernels)
+    list(TRANSFORM of_kernels REPLACE "^([0-9]+).*$" "\\1")
+    list(SORT of_kernels COMPARE NATURAL)
+    list(GET of_kernels 0 oldest)
+    list(APPEND of_others ${oldest}-virtual)
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES ${of_others} PARENT_SCOPE)
+endfunction()
+
 set(no_cuda_because "MOBALAB_CUDA=OFF")
 if(NOT MOBALAB_CUDA STREQUAL "OFF")
   mobalab_check_nvcc(no_cuda_because)
   if(NOT no_cuda_because)
     mobalab_check_architectures()
-    # The code of 90a runs nowhere else: it needs no PTX. The PTX of the others is for devices that come later.
-    list(TRANSFORM MOBALAB_CUDA_ARCHITECTURES REPLACE "^90a$" "90a-real" OUTPUT_VARIABLE CMAKE_CUDA_ARCHITECTURES)
-    if("90a-real" IN_LIST CMAKE_CUDA_ARCHITECTURES)
-      set(MOBALAB_HAVE_HOPPER ON)
-    endif()
+    mobalab_divide_architectures()
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
     enable_language(CUDA)
     if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25.1 knows nvcc's dialects up to 17 only

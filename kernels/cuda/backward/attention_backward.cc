@@ -223,6 +223,7 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
     args.scale = static_cast<float>(problem.softmax_scale());
     args.scale_log2 = static_cast<float>(std::numbers::log2e * problem.softmax_scale());
     args.sequences = workspace.plan.lists.sequences;
+    args.causal = problem.causal;
     return args;
 }
 
@@ -233,6 +234,7 @@ LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, 
     args.out = rows_of(tensors.out);
     args.d_out = rows_of(tensors.d_out);
     args.own = workspace.own;
+    args.causal = problem.causal;
     args.lse = tensors.lse;
     args.lse_dot = workspace.lse_dot - chunk.head_begin * problem.tokens_q();
     args.tokens_q = problem.tokens_q();
@@ -322,7 +324,8 @@ std::size_t backward_workspace(const Problem& problem) {
 Status enqueue_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace, cudaStream_t stream,
                         const BlockBackwardLaunch& launch_block_backward) {
     if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
-    const bool all_keys_are_seen = problem.cu_seqlens_k == nullptr && problem.seqlen_q >= problem.seqlen_k;
+    const bool all_keys_are_seen =
+        problem.causal && problem.cu_seqlens_k == nullptr && problem.seqlen_q >= problem.seqlen_k;
     if (!all_keys_are_seen) {
         // Runs of keys that no query attends to are in no list.
         if (Status s = launch_clear(rows_of(tensors.dk), key_extents(problem), stream); !s.ok()) return s;

@@ -112,6 +112,7 @@ struct BlockBackwardArgs {
     float scale_log2 = 0.0f;    ///< the same * log2(e)
     bool adds_to_keys = false;  ///< dk and dv are fp32 sums, which every pass adds to
     Sequences sequences;
+    bool causal = true;  ///< or what is listed may end with the sequence
     ListView lists;
     UnitView units;
     char* partials = nullptr;  ///< of row 0 of the chunk: [rows, columns] in the dtype of the inputs

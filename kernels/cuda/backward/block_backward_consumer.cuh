@@ -274,11 +274,13 @@ private:
             }
         }
     }
-    /// The same where the thread's two keys may lie in different blocks.
+    /// The same where the thread's two keys may lie in different blocks, or behind the last key of the sequence.
     __device__ __forceinline__ void probabilities_of_blocks(float (&scores)[32]) const {
+        const int keys = shared_.tiles[stage()].keys + args_.run * S::keys;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            const float* const lse = shared_.rows[stage()].lse[block_of(key_of_list(h))];
+            const int key = key_of_list(h);
+            const float* const lse = shared_.rows[stage()].lse[block_of(key < keys ? key : args_.keys_per_list)];
 #pragma unroll
             for (int j = 0; j < 8; ++j) {
                 const float2 offset = Consumer::offset(lse, j);
@@ -335,12 +337,13 @@ private:
             }
         }
     }
-    /// Keys that are not the list's: zeros in shared memory, whose P need not be finite.
+    /// Keys that are not the list's or the sequence's: zeros in shared memory, whose P need not be finite.
     __device__ __forceinline__ void hide_behind_run(float (&scores)[32]) const {
+        const int keys = shared_.tiles[stage()].keys;
         const int key0 = first_key() + 16 * warp() + lane() / 4;
 #pragma unroll
         for (int i = 0; i < 32; ++i) {
-            if (key0 + 8 * (i / 2 % 2) >= args_.run_keys) scores[i] = -INFINITY;
+            if (key0 + 8 * (i / 2 % 2) >= keys) scores[i] = -INFINITY;
         }
     }
     /// dP -> dS = P (dP - D). P is what dV gets, rounded: in fp32 it would take 16 registers more than there are.

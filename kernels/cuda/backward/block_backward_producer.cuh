@@ -99,6 +99,7 @@ private:
                 info.last_key = own_begin + own_row - diagonal;
                 info.own = own;
                 info.last = last_item && begin + tile_rows >= rows;
+                if constexpr (ends_with_sequence<M>) info.keys = key_run<P>(args_, item).keys;
             }
             if constexpr (adds_to_gathered<M>) {
                 const std::int64_t pitch = args_.columns * 2;
@@ -114,7 +115,7 @@ private:
     /// A tile without rows, the only one of its unit.
     __device__ __forceinline__ void produce_nothing() {
         const int stage = wait_for_stage();
-        if (leads()) shared_.tiles[stage] = {nullptr, 0, 0, 0, false, true};
+        if (leads()) shared_.tiles[stage] = {nullptr, 0, 0, 0, false, true, 0};
         cp_async_commit();
         ++tile_;
         signal_previous();

@@ -27,11 +27,15 @@ enum class Mode {
     whole,  ///< blocks of 128 keys or more
     parts,  ///< of 16, 32 or 64 keys
     more,   ///< runs after the first one of larger ones, up to head_dim 128: adds to partials, gathered like the rest
-    last,   ///< of these the last one, where it is shorter
-    any,    ///< smaller ones whatever their size; above head_dim 128 also the shorter last run of larger ones
+    last,   ///< of these the last one, where it is shorter, or that may end with the sequence
+    any,    ///< smaller ones whatever their size, or blocks that may end with the sequence; above head_dim 128 also the
+            ///< shorter last run of larger ones
 };
 template <Mode M>
 constexpr bool adds_to_gathered = M == Mode::more || M == Mode::last;
+/// Runs may be shorter than their launch's: keys behind the last one are hidden.
+template <Mode M>
+constexpr bool ends_with_sequence = M == Mode::last || M == Mode::any;
 /// Blocks of a list stand apart.
 template <Mode M>
 constexpr bool has_parts = M == Mode::parts || M == Mode::any;
@@ -58,7 +62,8 @@ struct TileInfo {
     std::int32_t rows = 0;
     std::int32_t last_key = 0;  ///< own tile: last key of the run the first row sees
     bool own = false;
-    bool last = false;  ///< of the unit
+    bool last = false;      ///< of the unit
+    std::int32_t keys = 0;  ///< of the run, inside the list and the sequence
 };
 
 template <Mode M>

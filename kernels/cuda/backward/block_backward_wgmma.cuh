@@ -89,8 +89,8 @@ template <typename T, int P>
 Status launch_mode(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
                    const CUtensorMap& v_map, cudaStream_t stream) {
     constexpr int run_of_parts = 128;  // keys of a list whose blocks begin at multiples of 16 keys
-    const bool any =
-        args.block_size < run_of_parts ? args.keys_per_list != run_of_parts : args.run_keys < keys_per_backward_run(P);
+    const bool any = !args.causal || (args.block_size < run_of_parts ? args.keys_per_list != run_of_parts
+                                                                     : args.run_keys < keys_per_backward_run(P));
     if constexpr (P <= widest_split_head) {
         if (any && args.run > 0) return launch<T, P, Mode::last>(multiprocessors, args, k_map, v_map, stream);
     }

@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(threads_per_block) lse_dot_kernel(const __grid
 #pragma unroll
         for (int e = 0; e < chunk_elements; ++e) dot = fmaf(a[e], b[e], dot);
     }
-    if (lse == INFINITY && piece < args.columns / chunk_elements) {
+    if ((lse == INFINITY || (exists && !args.causal)) && piece < args.columns / chunk_elements) {
         reinterpret_cast<uint4*>(args.own.row(head, place))[piece] = uint4{0, 0, 0, 0};
     }
 #pragma unroll

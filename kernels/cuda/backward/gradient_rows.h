@@ -45,7 +45,8 @@ struct LseDotArgs {
     Sequences sequences;
     RowTensor out, d_out;
     RowTensor own;  ///< of CombineGradientArgs: zeros in rows before every key, which have an infinite lse: nobody else
-                    ///< visits them
+                    ///< visits them; not causal, in all rows
+    bool causal = true;
     const float* lse = nullptr;  ///< [heads_q, tokens_q]
     float2* lse_dot = nullptr;   ///< [heads_q, tokens_q], the given heads of it: log2(e) lse, d_out . out
     std::int64_t tokens_q = 0;

@@ -139,6 +139,7 @@ BlockForwardArgs block_forward_args(const Problem& problem, const ForwardShape& 
     args.block_size = static_cast<std::int32_t>(problem.block_size);
     args.keys_per_list = workspace.plan.lists.keys_per_list;
     args.slots = static_cast<std::int32_t>(problem.routed());
+    args.causal = problem.causal;
     args.windows.token_windows = workspace.plan.lists.token_windows;
     args.scale_log2 = static_cast<float>(std::numbers::log2e * problem.softmax_scale());
     args.sequences = workspace.plan.lists.sequences;

@@ -87,7 +87,8 @@ struct BlockForwardArgs {
     std::int32_t query_heads_per_key_head = 1;
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
-    std::int32_t slots = 0;          ///< topk - 1
+    std::int32_t slots = 0;          ///< Problem::routed()
+    bool causal = true;              ///< or there are no own blocks, and what is listed may end with the sequence
     std::int32_t partial_bytes = 0;  ///< of one partial row: width * 2
     std::int32_t pieces = 0;         ///< of 16 bytes of a row of the tensors: head_dim / 8
     float scale_log2 = 0;            ///< softmax scale * log2(e)
@@ -99,9 +100,9 @@ struct BlockForwardArgs {
     std::int32_t* next_unit = nullptr;  ///< 0 before the launch; thread blocks draw their work from it
 };
 
-/// Whether the kernels that know head_dim and the place of every block in a run are no use.
+/// Whether the kernels that know head_dim and the place of every block in a run, a whole one, are no use.
 MOBALAB_HOST_DEVICE bool has_shapes_of_any(const BlockForwardArgs& args) {
-    return args.pieces * 16 != args.partial_bytes || args.keys_per_list % keys_per_run != 0;
+    return args.pieces * 16 != args.partial_bytes || args.keys_per_list % keys_per_run != 0 || !args.causal;
 }
 
 /// Keys that a tensor copy of a run brings: where lists are shorter than a run, theirs.

@@ -261,7 +261,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         wgmma_keep(scores);
 
         if constexpr (S == Shapes::any) {
-            if (current.own || args.block_size % keys_per_run != 0) {
+            if (current.own || args.block_size % keys_per_run != 0 || !args.causal) {
                 const WorkUnit& unit = shared.units[unit_number % unit_slots];
                 visible_keys(args, unit, current.own, current_entry, lane).template apply<16>(scores, 0);
             }

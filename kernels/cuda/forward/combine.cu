@@ -45,7 +45,7 @@ struct QueryPartials {
     std::int64_t row_shift = 0;  ///< from list rows of run 0 to scratch rows
     int own_count = 0;
     int count = 0;
-    bool sees_keys = false;
+    bool sees_own = false;  ///< so that there is a first partial
 
     __device__ __forceinline__ std::int32_t row(const PartialLayout& partials, int index) const {
         if (index < own_count) return own_row + index * partials.tokens;
@@ -62,17 +62,18 @@ __device__ __forceinline__ QueryPartials query_partials(const BlockForwardArgs& 
                                                         const WindowOrigin& origin, int head, int token,
                                                         const Place& place) {
     const ListChunk& chunk = args.lists.chunk;
-    const int position = position_of(args.sequences, token, place);
     QueryPartials query;
+    const int position = args.causal ? position_of(args.sequences, token, place) : args.sequences.refused() ? -1 : 0;
     if (position < 0) return query;
-    query.sees_keys = true;
+    query.sees_own = args.causal;
     query.own_row =
         static_cast<std::int32_t>(args.partials.own_row(window_of_launch, head - origin.head, 1, token - origin.token));
     query.positions = args.lists.positions + (static_cast<std::int64_t>(head - chunk.head_begin) * chunk.token_count +
                                               token - chunk.token_begin) *
                                                  args.slots;
     query.row_shift = -args.windows.first * args.partials.window_rows;
-    query.own_count = args.partials.runs == 1 ? 0 : position % args.keys_per_list >> args.partials.run_shift;
+    query.own_count =
+        args.partials.runs == 1 || !args.causal ? 0 : position % args.keys_per_list >> args.partials.run_shift;
     query.count = query.own_count + args.slots * args.partials.runs;
     return query;
 }
@@ -134,15 +135,15 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
         const float* first_lse = lse;
         if constexpr (Padded) {
             const std::int64_t row =
-                query.sees_keys ? args.partials.own_row(window_of_launch, head - origin.head, 0, token - origin.token)
-                                : 0;
+                query.sees_own ? args.partials.own_row(window_of_launch, head - origin.head, 0, token - origin.token)
+                               : 0;
             first_row = partial_piece + row * (HeadDim * 2);
             first_lse = args.partials.lse + row;
         }
-        const uint4 first = load_streaming(first_row, query.sees_keys && piece < pieces);
-        if (query.sees_keys && piece == 0) maximum = *first_lse;
+        const uint4 first = load_streaming(first_row, query.sees_own && piece < pieces);
+        if (query.sees_own && piece == 0) maximum = *first_lse;
         maximum = __shfl_sync(full_warp, maximum, 0, lanes);
-        if (query.sees_keys) weight_sum = 1.0f;
+        if (query.sees_own) weight_sum = 1.0f;
         unpack_piece<T>(first, sum);
     }
     for (int round = 0; round < rounds; ++round) {

@@ -181,7 +181,7 @@ struct VisibleKeys {
     }
 };
 
-/// `entry`: of lane (warp lane % 16). A list has blocks that its queries have behind them, whole ones.
+/// `entry`: of lane (warp lane % 16). If causal, a list has whole blocks alone.
 __device__ __forceinline__ VisibleKeys visible_keys(const BlockForwardArgs& args, const WorkUnit& unit, bool own,
                                                     std::uint32_t entry, int lane) {
     VisibleKeys visible;
@@ -201,6 +201,7 @@ __device__ __forceinline__ VisibleKeys visible_keys(const BlockForwardArgs& args
                 if ((entry_mask(of_row) >> block & 1u) == 0) continue;
                 visible.row[h] |= keys_before(first + args.block_size, lane) & ~keys_before(first, lane);
             }
+            visible.row[h] &= keys_before(unit.keys, lane);
         }
     }
     return visible;

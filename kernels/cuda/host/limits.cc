@@ -77,9 +77,9 @@ Status check_decode_rows(const Problem& p) {
                         p.batch, most / of_sequence, p.seqlen_q, p.heads_q, most / of_sequence)};
 }
 
-/// A sub-block is a column; those of the longest sequence's last block are never scored.
+/// A sub-block is a column; those of a causal problem's longest sequence's last block are never scored.
 Status check_columns(const Problem& p) {
-    const std::int64_t blocks = most_columns / p.scorer.sub_blocks + 1;
+    const std::int64_t blocks = most_columns / p.scorer.sub_blocks + (p.causal ? 1 : 0);
     if (p.longest_blocks() <= blocks) return {};
     return {
         StatusCode::unsupported,
@@ -111,6 +111,14 @@ Status check_pooling(const Problem& p) {
                     p.batch, most / of_sequence, p.seqlen_k, p.block_size, p.heads_k, most / of_sequence)};
 }
 
+/// What is no candidate is hidden column by column, but the best of sub-blocks is found before that.
+Status check_sub_blocks_of_last_block(const Problem& p) {
+    if (p.causal || p.scorer.sub_blocks == 1) return {};
+    return {StatusCode::unsupported,
+            fmt::format("sub_blocks = {}: backend cuda supports 1 where routing is not causal; nearest valid choice: 1",
+                        p.scorer.sub_blocks)};
+}
+
 Status check_scorer(Operation operation, const Problem& p) {
     const ScorePath path = score_path(p.scorer);
     const std::string_view name = find_scorer(p.scorer.kind)->name;
@@ -118,7 +126,7 @@ Status check_scorer(Operation operation, const Problem& p) {
         return {StatusCode::unsupported,
                 fmt::format("scorer = {}: backend cuda has no kernel for its parts; nearest valid choice: mean", name)};
     }
-    if (path == ScorePath::hashes) return {};
+    if (path == ScorePath::hashes) return routes(operation) && !p.causal ? check_columns(p) : Status{};
     if (Status s = check_one_of("sub_blocks", p.scorer.sub_blocks, sub_block_counts); !s.ok()) return s;
     const bool means = find_scorer(p.scorer.kind)->part[0].summary == Summary::mean;
     if (p.centroids == Centroids::fp32 && !(means && path == ScorePath::products)) {
@@ -128,6 +136,7 @@ Status check_scorer(Operation operation, const Problem& p) {
                             name, p.scorer.sub_blocks)};
     }
     if (!routes(operation)) return {};
+    if (Status s = check_sub_blocks_of_last_block(p); !s.ok()) return s;
     if (path == ScorePath::ranges) {
         const std::string of_head_dim = fmt::format("scorer {}: head_dim", name);
         const std::int64_t widest = current_path_table().widest_head_dim_of_ranges;
@@ -144,13 +153,6 @@ Status check_scale(const Problem& p) {
     return {StatusCode::unsupported,
             fmt::format("scale = {}: backend cuda supports at most {}; nearest valid choice: {}", p.softmax_scale(),
                         largest_scale, largest_scale)};
-}
-
-Status check_causal(const Problem& p) {
-    if (p.causal) return {};
-    return {StatusCode::unsupported,
-            "causal = false: backend cuda routes and attends to blocks up to the query's own; nearest valid choice: "
-            "true, or backend cpu"};
 }
 
 bool is_conv(Operation operation) {
@@ -179,16 +181,16 @@ Status check_limits(Operation operation, const Problem& problem) {
         if (Status s = check_pooling(problem); !s.ok()) return s;
     }
     if (summarises(operation)) return {};
-    if (Status s = check_causal(problem); !s.ok()) return s;
     if (Status s = check_most("heads_q", problem.heads_q, most_grid); !s.ok()) return s;
     if (Status s = check_most("tokens of q", problem.tokens_q(), most_tokens); !s.ok()) return s;
     if (steps(operation)) {
         if (Status s = check_decode_rows(problem); !s.ok()) return s;
     }
     if (problem.routed() > max_routed_cuda) {
+        const std::int64_t most = max_routed_cuda + (problem.causal ? 1 : 0);
         return {StatusCode::unsupported,
                 fmt::format("topk = {}: backend cuda keeps at most {} of the {} blocks; nearest valid choice: {}",
-                            problem.topk, max_routed_cuda + 1, problem.longest_blocks(), max_routed_cuda + 1)};
+                            problem.topk, most, problem.longest_blocks(), most)};
     }
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
     if (attends(operation)) {

@@ -3,7 +3,6 @@
 #include <cstdint>
 
 #include "kernels/cuda/lists/lists.h"
-#include "kernels/cuda/tile/block_divisor.h"
 
 namespace mobalab::kernels::cuda {
 
@@ -13,7 +12,6 @@ struct ListParams {
     ListChunk chunk;
     const std::int32_t* selection;
     std::int32_t list_shift;   // log2 of blocks per list
-    BlockDivisor block;        // by the block size
     std::int32_t* counts;      // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
     std::int32_t* list_begin;  // [head][token window][lists_per_head]
     std::int32_t* list_count;  // likewise
@@ -49,7 +47,7 @@ struct ListPart {
     int b, local_head;  // head - head_begin
     int window;         // of tokens
     int row_begin, row_end;
-    int lists;                  // that causal queries of the part can be in
+    int lists;                  // that queries of the part can be in
     std::int64_t list_base;     // in list_begin and list_count
     std::int64_t segment_base;  // in a head's segments
     std::int64_t first_row;     // where the rows of this part begin in the chunk
@@ -64,7 +62,8 @@ struct ListPart {
         const int before = sequence.q_begin - first_token;  // negative: the window begins inside the sequence
         row_begin = min(max(-before, 0), sequence.sq);
         row_end = min(max(tokens - before, 0), sequence.sq);
-        const int positions = row_begin < row_end ? row_end + sequence.shift() : 0;  // of the keys its last row sees
+        const int seen = plan.causal ? row_end + sequence.shift() : sequence.sk;  // by its last row
+        const int positions = row_begin < row_end ? seen : 0;
         lists = positions > 0 ? (positions - 1) / plan.keys_per_list + 1 : 0;
 
         const int head_window = local_head / plan.heads_per_window, head = local_head % plan.heads_per_window;
@@ -96,6 +95,7 @@ struct ListPart {
     }
     /// Query rows of the part whose own block lies in a list's keys.
     __device__ int own_begin(const ListParams& p, int list) const {
+        if (!p.plan.causal) return row_begin;  // nothing up to the next list's
         return min(max(list * p.plan.keys_per_list - sequence.shift(), row_begin), row_end);
     }
     __device__ int own_end(const ListParams& p, int list) const { return own_begin(p, list + 1); }

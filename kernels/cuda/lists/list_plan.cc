@@ -128,6 +128,8 @@ ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
     plan.heads_k = static_cast<std::int32_t>(problem.heads_k);
     plan.tokens_q = static_cast<std::int32_t>(problem.tokens_q());
     plan.slots = static_cast<std::int32_t>(problem.routed());
+    plan.causal = problem.causal;
+    plan.blocks = Candidates(problem);
     plan.block_size = static_cast<std::int32_t>(problem.block_size);
     const std::int64_t keys = keys_of_list(problem.block_size);
     plan.keys_per_list = static_cast<std::int32_t>(keys);

@@ -117,7 +117,6 @@ Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t*
     p.chunk = plan.chunk(chunk);
     p.selection = selection;
     p.list_shift = std::countr_zero(static_cast<std::uint32_t>(plan.blocks_per_list));
-    p.block = BlockDivisor(plan.block_size);
     if (plan.rows > std::numeric_limits<std::int32_t>::max()) {
         return {StatusCode::unsupported, "lists: " + std::to_string(plan.rows) +
                                              " rows in one chunk do not fit 32-bit row numbers; nearest valid choice: "

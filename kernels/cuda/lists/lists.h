@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/tile/candidates.h"
 #include "kernels/cuda/tile/sequences.h"
 #include "kernels/kernels.h"
 
@@ -19,7 +20,8 @@
 // list: the queries of one head of one sequence that selected at least one block of one run of `keys_per_list` keys:
 // those of one block, or of several smaller than 128 keys, as many as fit 128 keys and bits of a mask, rounded down to
 // a power of two. Bit s of an entry's mask says that block list * blocks_per_list + s was selected. List j of a
-// sequence covers its positions [j * keys_per_list, (j + 1) * keys_per_list). The own block of a query is in no list.
+// sequence covers its positions [j * keys_per_list, (j + 1) * keys_per_list). The own block of a query is in no list;
+// if not causal it has none.
 //
 // row: one entry of a list, which is one partial result of attention. Lists begin at multiples of list_tile_rows rows
 // and are padded to such a multiple with `list_padding`, so whole tiles can be stored without a test.
@@ -108,6 +110,8 @@ struct ListPlan {
     std::int32_t heads_q = 1, heads_k = 1;
     std::int32_t tokens_q = 0;
     std::int32_t slots = 0;  ///< Problem::routed()
+    bool causal = true;      ///< or no query has a block of its own
+    Candidates blocks;       ///< of a query
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
     std::int32_t blocks_per_list = 1;

@@ -144,9 +144,9 @@ __device__ __forceinline__ const std::int32_t* selected_blocks(const ListParams&
     return p.selection + (head * p.plan.tokens_q + part.sequence.q_begin + row) * p.plan.slots;
 }
 
-/// Blocks before the own one of a row; none of a row before every key.
+/// Blocks that a row may select.
 __device__ __forceinline__ int candidates_of(const ListParams& p, const ListPart& part, int row) {
-    return p.block.divide(max(row + part.sequence.shift(), 0));
+    return p.plan.blocks.of_row(part.sequence, row);
 }
 
 /// The queries of one tile that this lane takes part in.

@@ -10,7 +10,7 @@ RouteParams make_route_params(const Problem& problem, const std::int32_t* block_
     p.sequences = make_sequences(problem);
     p.heads_q = static_cast<std::int32_t>(problem.heads_q);
     p.heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
-    p.block = BlockDivisor(problem.block_size);
+    p.blocks = Candidates(problem);
     const std::int64_t blocks_of_rows = (route_warp_rows - 1 + problem.block_size - 1) / problem.block_size;
     p.ragged = static_cast<std::int32_t>((blocks_of_rows - 1) * problem.scorer.sub_blocks);
     p.slots = static_cast<std::int32_t>(problem.scored());

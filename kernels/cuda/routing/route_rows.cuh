@@ -34,7 +34,7 @@ __device__ __forceinline__ void route_store_rows(const RouteParams& p, const Rou
     const int row_slots = KeepFirst ? p.slots + 1 : p.slots;
     const std::int64_t at = (item.head * p.tokens_q + item.sequence.q_begin + row0) * row_slots;
     if (KeepFirst && lane < rows) {
-        const bool is_candidate = item.own_block(p, row0 + lane) > 0;
+        const bool is_candidate = item.candidate_blocks(p, row0 + lane) > 0;
         p.selection[at + lane * row_slots] = is_candidate ? 0 : -1;
         if (p.scores != nullptr) p.scores[at + lane * row_slots] = is_candidate ? INFINITY : -INFINITY;
     }

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/tile/block_divisor.h"
+#include "kernels/cuda/tile/candidates.h"
 #include "kernels/cuda/tile/sequences.h"
 
 // What the routing kernel is given, how its shared memory is laid out, and how work is dealt to thread blocks.
@@ -12,7 +12,7 @@ struct RouteParams {
     Sequences sequences;
     std::int32_t heads_q, heads_per_key_head, slots;
     std::int32_t first_block;                   // of those that are scored; 1: block 0 has a slot before the list
-    BlockDivisor block;                         // by the block size
+    Candidates blocks;                          // of a row
     std::int32_t ragged;                        // columns by which candidates of a warp's rows differ beyond one block
     std::uint32_t slots_inverse;                // ceil(2^20 / slots): divides up to 2^10 by a multiplication
     std::int32_t columns_max;                   // (sub-)blocks of the longest sequence
@@ -154,13 +154,13 @@ struct RouteItem {
         tiles = last < row0 ? 0 : (candidates(p, last) + Shape::tile_blocks - 1) / Shape::tile_blocks;
         passes = Shape::TopK::surveys && tiles > 2 ? 2 : 1;  // one that keeps nothing of two tiles is not worth it
     }
-    /// The block of a row's position; 0 of a row past the sequence or before every key.
-    __device__ __forceinline__ int own_block(const RouteParams& p, int row) const {
-        return row < sequence.sq ? p.block.divide(max(row + sequence.shift(), 0)) : 0;
+    /// The blocks that a row may select; 0 of a row past the sequence or before every key.
+    __device__ __forceinline__ int candidate_blocks(const RouteParams& p, int row) const {
+        return row < sequence.sq ? p.blocks.of_row(sequence, row) : 0;
     }
     /// Columns of the blocks that are scored for a row; column 0 is the first of block p.first_block.
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {
-        const int blocks = max(own_block(p, row) - p.first_block, 0);
+        const int blocks = max(candidate_blocks(p, row) - p.first_block, 0);
         return Shape::scoring == Scoring::best_of_group ? blocks << p.sub_shift : blocks;
     }
 };

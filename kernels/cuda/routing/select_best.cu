@@ -20,8 +20,8 @@ constexpr int key_bits = 32 + column_bits;
 
 /// A row of an item, as RouteItem has it.
 struct SelectedRow {
-    int head = 0, candidates = 0, own_block = 0;
-    std::int64_t token = -1;  // of the batch; -1: the sequence has no such row
+    int head = 0, blocks = 0, candidates = 0;  // blocks that it may select, and columns of those that are scored
+    std::int64_t token = -1;                   // of the batch; -1: the sequence has no such row
 
     __device__ SelectedRow(const RouteParams& p, int item, int row_of_item, int item_rows) {
         const int tile = item % p.row_tiles, pair = item / p.row_tiles;
@@ -29,8 +29,8 @@ struct SelectedRow {
         const int row = (p.row_tiles - 1 - tile) * item_rows + row_of_item;
         if (row >= sequence.sq) return;
         head = pair % p.heads_q;
-        own_block = p.block.divide(max(row + sequence.shift(), 0));
-        candidates = max(own_block - p.first_block, 0) << p.sub_shift;
+        blocks = p.blocks.of_row(sequence, row);
+        candidates = max(blocks - p.first_block, 0) << p.sub_shift;
         token = sequence.q_begin + row;
     }
 };
@@ -140,8 +140,8 @@ __global__ void __launch_bounds__(threads) select_best_kernel(const RouteParams 
 
     std::int64_t to = (row.head * p.tokens_q + row.token) * (p.slots + p.first_block);
     if (p.first_block > 0 && t == 0) {
-        p.selection[to] = row.own_block > 0 ? 0 : -1;
-        if (p.scores != nullptr) p.scores[to] = row.own_block > 0 ? INFINITY : -INFINITY;
+        p.selection[to] = row.blocks > 0 ? 0 : -1;
+        if (p.scores != nullptr) p.scores[to] = row.blocks > 0 ? INFINITY : -INFINITY;
     }
     to += p.first_block;
     for (int slot = t; slot < p.slots; slot += threads) {

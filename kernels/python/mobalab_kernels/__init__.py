@@ -33,7 +33,8 @@ What all functions share:
   as one of the topk (of at least 2) and stands first in the selection. Trained models give their first tokens much of
   the attention.
 - causal=False of everything that routes or attends: a query has no own block and no place, every block of its sequence
-  is a candidate, the partial last one too, and the topk best are attended to whole. Not on CUDA devices.
+  is a candidate, the partial last one too, and the topk best are attended to whole. CUDA devices take it with
+  every scorer but "submean-R".
 - scale is that of q . key in the softmax, None for head_dim ** -0.5; routing does not look at it. CUDA devices take at
   most 65,536, and give NaN where scaled scores reach 2^30.
 - NaN: a score that is NaN ranks first, so a NaN key is kept and shows in the rows that could see it, and only there.

@@ -569,23 +569,23 @@ const std::vector<Row> rows = {
     {"random keeps nothing", centroids, keep_nothing, ok, "", Where::host},
     {"random keeps nothing", conv_centroids, keep_nothing, ok, "", Where::host},
     {"random needs no centroids", route_given, keep_nothing, ok, "", Where::host},
-    {"non_causal", route, make_non_causal, ok, "", Where::host},
-    {"non_causal", route_given, make_non_causal, ok, "", Where::host},
-    {"non_causal", attention, make_non_causal, ok, "", Where::host},
-    {"non_causal", moba, make_non_causal, ok, "", Where::host},
-    {"non_causal", backward, make_non_causal, ok, "", Where::host},
+    {"non_causal", route, make_non_causal, ok, ""},
+    {"non_causal", route_given, make_non_causal, ok, ""},
+    {"non_causal", attention, make_non_causal, ok, ""},
+    {"non_causal", moba, make_non_causal, ok, ""},
+    {"non_causal", backward, make_non_causal, ok, ""},
     {"non_causal, variable lengths", moba,
      [](CCall& c) {
          use_boundaries(c);
          make_non_causal(c);
      },
-     ok, "", Where::host},
+     ok, ""},
     {"non_causal of too many slots", route,
      [](CCall& c) {
          c.problem.non_causal = 1;
          c.selection = nullptr;
      },
-     invalid, "selection is null: must point to 1152 elements", Where::host},
+     invalid, "selection is null: must point to 1152 elements"},
     {"centroids look at no non_causal", centroids, [](CCall& c) { c.problem.non_causal = 1; }, ok, ""},
     {"keep_first", route, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},
     {"keep_first", route_given, [](CCall& c) { c.problem.keep_first = 1; }, ok, ""},

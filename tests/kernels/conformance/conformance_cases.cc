@@ -194,12 +194,8 @@ std::vector<Case> standard_cases(const Target& target) {
         make_varlen_case("variable length, small blocks", shape(1, 0, 0, 2, 2, 128, 16, 6), {33, 500, 16},
                          {33, 500, 250}, dtype, 12),
     };
-    for (const std::vector<Case>& more :
-         {more_queries_than_keys(dtype), odd_head_dims(dtype), odd_block_sizes(dtype), many_routed_blocks(dtype)}) {
-        cases.insert(cases.end(), more.begin(), more.end());
-    }
-    if (target.takes_non_causal()) {
-        const std::vector<Case> more = non_causal_cases(dtype);
+    for (const std::vector<Case>& more : {more_queries_than_keys(dtype), odd_head_dims(dtype), odd_block_sizes(dtype),
+                                          many_routed_blocks(dtype), non_causal_cases(dtype)}) {
         cases.insert(cases.end(), more.begin(), more.end());
     }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -83,7 +83,6 @@ void judge(const Target& target, const Case& c, const Attention& got) {
 }  // namespace
 
 TEST_P(MobaConformance, NotCausalQueriesSeeWholeBlocks) {
-    if (!GetParam().takes_non_causal()) GTEST_SKIP() << GetParam().name << " routes and attends causally alone";
     for (const Case& c : non_causal_cases(GetParam().dtype)) {
         SCOPED_TRACE(c.name);
         const Attention got = run_moba(GetParam(), c);
@@ -94,7 +93,6 @@ TEST_P(MobaConformance, NotCausalQueriesSeeWholeBlocks) {
 
 /// Any blocks are candidates, the one at the row's place and later ones; names of none are ignored, doubles count once.
 TEST_P(MobaConformance, NotCausalSelectionsAreSetsOfBlocks) {
-    if (!GetParam().takes_non_causal()) GTEST_SKIP() << GetParam().name << " routes and attends causally alone";
     for (const std::int64_t topk : {3, 70}) {
         const Case c = not_causal(make_case("given", shape(2, 90, 150, 2, 1, 64, 2, topk), GetParam().dtype, 151));
         const auto routed = static_cast<std::size_t>(topk);
@@ -120,7 +118,6 @@ TEST_P(MobaConformance, NotCausalSelectionsAreSetsOfBlocks) {
 
 /// A block that nobody selects has no gradient, and no other block's values in it.
 TEST_P(MobaConformance, NotCausalBlocksThatNobodySelectsHaveNoGradient) {
-    if (!GetParam().takes_non_causal()) GTEST_SKIP() << GetParam().name << " routes and attends causally alone";
     const Case c = not_causal(make_case("unselected", shape(1, 100, 300, 1, 1, 64, 64, 2), GetParam().dtype, 152));
     std::vector<std::int32_t> selection;
     for (int row = 0; row < 100; ++row) selection.insert(selection.end(), {4, 1});

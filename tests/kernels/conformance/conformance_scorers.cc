@@ -35,13 +35,11 @@ std::vector<Case> scorer_cases(const Target& target) {
         make_case("blocks of 48 keys, d 80", shape(1, 300, 300, 2, 1, 80, 48, 4), dtype, 69),
         make_case("blocks of 8 keys", shape(1, 200, 290, 2, 1, 64, 8, 5), dtype, 70),
     };
-    if (target.takes_non_causal()) {
-        cases.push_back(make_case("not causal, partial last block", shape(2, 100, 300, 4, 2, 64, 32, 3), dtype, 59));
-        cases.back().p.causal = false;
-        cases.push_back(make_varlen_case("not causal, variable length", shape(1, 0, 0, 2, 1, 64, 16, 4), {40, 0, 9},
-                                         {70, 3, 121}, dtype, 58));
-        cases.back().p.causal = false;
-    }
+    cases.push_back(make_case("not causal, partial last block", shape(2, 100, 300, 4, 2, 64, 32, 3), dtype, 59));
+    cases.back().p.causal = false;
+    cases.push_back(make_varlen_case("not causal, variable length", shape(1, 0, 0, 2, 1, 64, 16, 4), {40, 0, 9},
+                                     {70, 3, 121}, dtype, 58));
+    cases.back().p.causal = false;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     // The definition in double is slow here; what wide tiles touch shows in "a block wider than a tile".
     std::erase_if(cases, [](const Case& c) { return c.p.seqlen_k > 300; });

@@ -46,8 +46,6 @@ struct Target {
     std::shared_ptr<Memory> memory;
     bool any_shape = false;  ///< also head sizes that are no multiples of 8
     int repeats = 3;         ///< runs that must agree bit for bit
-
-    bool takes_non_causal() const { return backend != Backend::cuda; }
 };
 
 /// A problem and its tensors; values are representable in the dtype. Contiguous, [tokens, heads, head_dim].

@@ -111,6 +111,33 @@ TEST(CudaScorerLimits, SlotsUpTo1023) {
     }
 }
 
+TEST(CudaScorerLimits, NotCausal) {
+    Problem p = problem(ScorerKind::mean, 1);
+    p.causal = false;
+    for (const Operation operation : routing) expect_supported(operation, p);
+    for (const Operation operation : {Operation::attention_forward, Operation::attention_backward}) {
+        expect_supported(operation, p);
+    }
+    Problem many = p;
+    many.block_size = 2;
+    many.topk = 1023;
+    for (const Operation operation : routing) expect_supported(operation, many);
+    many.topk = 1024;
+    for (const Operation operation : routing) expect_refused(operation, many, "topk = 1024: ", "1023");
+    for (const ScorerKind kind : {ScorerKind::mean, ScorerKind::random}) {
+        Problem longest = p;
+        longest.scorer.kind = kind;
+        longest.block_size = 1;
+        longest.seqlen_k = 65535;
+        for (const Operation operation : routing) expect_supported(operation, longest);
+        longest.seqlen_k = 65536;
+        for (const Operation operation : routing) expect_refused(operation, longest, "seqlen_k = 65536: ", "65535");
+    }
+    p.scorer = {ScorerKind::submean, 4};
+    for (const Operation operation : routing) expect_refused(operation, p, "sub_blocks = 4: ", "1");
+    for (const Operation operation : of_keys) expect_supported(operation, p);
+}
+
 /// Whatever topk is, workspace stays near the size of what the caller holds.
 TEST(CudaScorerLimits, WorkspaceOfManySlotsIsBounded) {
     Problem p = problem(ScorerKind::mean, 1);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cuda/portable/routing/score_products.cuh"
@@ -79,25 +80,32 @@ private:
         }
     }
 
-    /// The products of the tile whose first column is `first`, in d. Pieces pass every warp, whether it needs them or
-    /// not.
+    /// The products of a tile, in d. Pieces pass every warp, whether it needs them or not. next: the tile after it,
+    /// negative if there is none.
     template <int Piece>
-    __device__ __forceinline__ void multiply(bool needed) {
+    __device__ __forceinline__ void multiply(int tile, int next, bool needed) {
 #pragma unroll
         for (int i = 0; i < Shape::piece_values; ++i) d[Piece * Shape::piece_values + i] = 0.0f;
+        constexpr bool last_piece = Piece + 1 == Shape::pieces;
         for (int part = 0; part < p.parts; ++part) {
-            const std::uint32_t summaries = pieces.next();
+            const bool last_part = part + 1 == p.parts;
+            const std::uint32_t summaries = pieces.next(last_part && last_piece ? next : tile,
+                                                        !last_part    ? Piece
+                                                        : !last_piece ? Piece + 1
+                                                                      : 0,
+                                                        last_part ? 0 : part + 1);
             if (needed) add_products<Piece>(p, d, summaries, queries, part, lane);
         }
-        if constexpr (Piece + 1 < Shape::pieces) multiply<Piece + 1>(needed);
+        if constexpr (!last_piece) multiply<Piece + 1>(tile, next, needed);
     }
 
-    /// Scores of that tile; false if no row of the warp has candidates in it.
-    __device__ __forceinline__ bool score(const RouteCursor& cursor, int first) {
+    /// Scores of a tile; false if no row of the warp has candidates in it.
+    __device__ __forceinline__ bool score(const RouteCursor& cursor, int tile, int next) {
+        const int first = tile * Shape::tile_blocks;
         const bool needed = first < most;
         const int column = first + 2 * (lane % 4);
         if constexpr (Shape::HeadDim > 0) {
-            multiply<0>(needed);
+            multiply<0>(tile, next, needed);
             if (!needed) return false;
             if (path.sub_shift > 0) best_of_groups(d, path.sub_shift, lane);
         } else {
@@ -119,7 +127,7 @@ private:
         float* const scores = path.all_scores + row * path.score_pitch;
         for (int tile = tiles - 1; tile >= 0; --tile) {
             const int first = tile * Shape::tile_blocks;
-            if (score(cursor, first)) top.store(d, scores + first, path.score_pitch);
+            if (score(cursor, tile, tile - 1)) top.store(d, scores + first, path.score_pitch);
         }
     }
 
@@ -129,13 +137,12 @@ private:
         if (passes > 1) {
             top.begin_survey();
             for (int tile = tiles - 1; tile >= 0; --tile) {
-                if (score(cursor, tile * Shape::tile_blocks)) top.survey(d);
+                if (score(cursor, tile, tile > 0 ? tile - 1 : tiles - 1)) top.survey(d);
             }
         }
         top.begin(any[0], any[1], passes > 1);
         for (int tile = tiles - 1; tile >= 0; --tile) {
-            const int first = tile * Shape::tile_blocks;
-            if (score(cursor, first)) top.take(d, first);
+            if (score(cursor, tile, tile - 1)) top.take(d, tile * Shape::tile_blocks);
         }
         top.end();
     }
@@ -148,7 +155,7 @@ private:
             const int first = tile * Shape::tile_blocks, number = tiles - tile;
             const bool due = tile == 0 || number == cut_at;
             bool room = true;
-            if (score(cursor, first)) {
+            if (score(cursor, tile, tile - 1)) {
                 room = top.take(d, number) || top.take_less(number);
             } else {
                 top.take_nothing();
@@ -172,8 +179,19 @@ private:
     TopK top;
 };
 
+/// Thread blocks that the compiler should make room for in the registers: not more than shared memory has room for.
 template <typename Shape>
-__global__ void __launch_bounds__(Shape::threads, Shape::Residents)
+constexpr int residents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    constexpr int shared_memory = 164 * 1024;  // of a multiprocessor of 8.0; the others have less
+    return std::min(Shape::Residents, shared_memory / (Shape::shared_bytes + 1024));
+#else
+    return Shape::Residents;
+#endif
+}
+
+template <typename Shape>
+__global__ void __launch_bounds__(Shape::threads, residents<Shape>())
     route_kernel(const __grid_constant__ RouteParams p) {
     extern __shared__ __align__(1024) unsigned char raw[];
     ptx::wait_for_previous_kernel();
