@@ -115,8 +115,8 @@ void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t bloc
         must(cuda::launch_centroids(p, kt, nullptr, {nullptr, centroids.get(), nullptr}, nullptr));
     };
     const auto run_route = [&] {
-        must(cuda::launch_route(p, qt, centroids.get(), nullptr, nullptr, selection.as<std::int32_t>(), nullptr,
-                                nullptr));
+        must(cuda::launch_route(p, qt, centroids.get(), nullptr, nullptr, nullptr, selection.as<std::int32_t>(),
+                                nullptr, nullptr));
     };
     run_centroids();
     run_route();
@@ -233,7 +233,8 @@ ScorerTimes time_scorer(const Problem& p, const DeviceBuffer& q, const DeviceBuf
     void* const low = definition.parts > 1 ? kept.as<std::uint16_t>() + p.heads_k * p.head_dim : nullptr;
     const auto summarise = [&] { must(cuda::launch_summaries(p, kt, nullptr, {nullptr, high, low}, nullptr)); };
     const auto route_into = [&](float* with_scores) {
-        must(cuda::launch_route(p, qt, high, low, nullptr, selection.as<std::int32_t>(), with_scores, nullptr));
+        must(
+            cuda::launch_route(p, qt, high, low, nullptr, nullptr, selection.as<std::int32_t>(), with_scores, nullptr));
     };
     summarise();
     route_into(scores.as<float>());
