@@ -224,6 +224,15 @@ bool uses_scorer(Operation operation) {
            operation == Operation::moba_forward;
 }
 
+/// The width of values, and the size of their tensors.
+Status check_values(const Problem& p) {
+    if (Status s = check_range("head_dim_v", p.head_dim_v, 0, max_extent); !s.ok()) return s;
+    const std::int64_t keys = std::max<std::int64_t>(p.tokens_k(), 1);
+    const Extent head_dim = {"head_dim_v", p.value_dim()};
+    if (Status s = check_volume("v", {{"tokens", keys}, {"heads", p.heads_k}, head_dim}); !s.ok()) return s;
+    return check_volume("out", {{"tokens", p.tokens_q()}, {"heads", p.heads_q}, head_dim});
+}
+
 Status check_scale(const Problem& p) {
     if (!p.scale.has_value() || (*p.scale >= min_scale && *p.scale <= max_scale)) return {};
     const bool small = *p.scale > 0.0 && *p.scale < min_scale;
@@ -314,6 +323,7 @@ Status check_problem(Operation operation, const Problem& problem, bool host_memo
         if (Status s = check_scorer(problem); !s.ok()) return s;
     }
     if (attends(operation)) {
+        if (Status s = check_values(problem); !s.ok()) return s;
         if (Status s = check_scale(problem); !s.ok()) return s;
     }
     if (problem.cu_seqlens_k == nullptr) return {};
@@ -325,26 +335,46 @@ Status check_problem(Operation operation, const Problem& problem, bool host_memo
     return check_boundary_contents(problem, side, blocks);
 }
 
-template <typename Pointer>
-Arguments& Arguments::queries(const char* name, BasicTensor<Pointer>& tensor) {
+Shape Arguments::query_shape(std::int64_t row) const {
     const Problem& p = problem_;
     const bool packed = p.cu_seqlens_q != nullptr;
-    const Shape shape = {packed ? 1 : p.batch, packed ? p.total_q : p.seqlen_q, p.heads_q, p.head_dim};
-    return this->tensor(name, shape, tensor);
+    return {packed ? 1 : p.batch, packed ? p.total_q : p.seqlen_q, p.heads_q, row};
+}
+
+Shape Arguments::key_shape(std::int64_t row) const {
+    const Problem& p = problem_;
+    const bool packed = p.cu_seqlens_k != nullptr;
+    return {packed ? 1 : p.batch, packed ? p.total_k : p.seqlen_k, p.heads_k, row};
+}
+
+template <typename Pointer>
+Arguments& Arguments::queries(const char* name, BasicTensor<Pointer>& tensor) {
+    return this->tensor(name, query_shape(problem_.head_dim), tensor);
 }
 
 template <typename Pointer>
 Arguments& Arguments::keys(const char* name, BasicTensor<Pointer>& tensor) {
-    const Problem& p = problem_;
-    const bool packed = p.cu_seqlens_k != nullptr;
-    const Shape shape = {packed ? 1 : p.batch, packed ? p.total_k : p.seqlen_k, p.heads_k, p.head_dim};
-    return this->tensor(name, shape, tensor);
+    return this->tensor(name, key_shape(problem_.head_dim), tensor);
+}
+
+template <typename Pointer>
+Arguments& Arguments::outputs(const char* name, BasicTensor<Pointer>& tensor) {
+    return this->tensor(name, query_shape(problem_.value_dim()), tensor);
+}
+
+template <typename Pointer>
+Arguments& Arguments::values(const char* name, BasicTensor<Pointer>& tensor) {
+    return this->tensor(name, key_shape(problem_.value_dim()), tensor);
 }
 
 template Arguments& Arguments::queries(const char*, Tensor&);
 template Arguments& Arguments::queries(const char*, ConstTensor&);
 template Arguments& Arguments::keys(const char*, Tensor&);
 template Arguments& Arguments::keys(const char*, ConstTensor&);
+template Arguments& Arguments::outputs(const char*, Tensor&);
+template Arguments& Arguments::outputs(const char*, ConstTensor&);
+template Arguments& Arguments::values(const char*, Tensor&);
+template Arguments& Arguments::values(const char*, ConstTensor&);
 
 Arguments::Arguments(const Problem& problem, const Execution& execution, std::size_t workspace_bytes)
     : problem_(problem) {

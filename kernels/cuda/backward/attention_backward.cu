@@ -21,7 +21,7 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr std::int64_t element_bytes = 2;
+constexpr std::int64_t element_bytes = 2, sum_bytes = sizeof(float);
 // Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K.
 constexpr double partials_per_query_byte = 0.5, lists_per_query_byte = 1.0 / 16;
 constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
@@ -99,10 +99,10 @@ Plan make_plan_of_parts(const Problem& problem) {
         std::max(least, static_cast<std::int64_t>(most_partial_bytes_of_many_slots / partial_bytes_of_token(problem)));
     Plan plan;
     plan.lists = make_list_plan(problem, options);
-    const UnitPlan coarse = make_unit_plan(plan.lists, 1, problem.head_dim, true);
+    const UnitPlan coarse = make_unit_plan(plan.lists, 1, widest_head_dim(problem), true);
     options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
     plan.lists = make_list_plan(problem, options);
-    plan.units = make_unit_plan(plan.lists, 1, problem.head_dim, true);
+    plan.units = make_unit_plan(plan.lists, 1, widest_head_dim(problem), true);
     return plan;
 }
 
@@ -130,11 +130,11 @@ Plan make_plan(const Problem& problem) {
     plan.lists = make_list_plan(problem, options);
     const std::int64_t passes = (plan.lists.windows() + windows - 1) / windows;
     const auto windows_per_pass = static_cast<std::int32_t>((plan.lists.windows() + passes - 1) / passes);
-    const UnitPlan coarse = make_unit_plan(plan.lists, windows_per_pass, problem.head_dim);
+    const UnitPlan coarse = make_unit_plan(plan.lists, windows_per_pass, widest_head_dim(problem));
     options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
     plan.lists = make_list_plan(problem, options);
     widen_segments(plan.lists);
-    plan.units = make_unit_plan(plan.lists, windows_per_pass, problem.head_dim);
+    plan.units = make_unit_plan(plan.lists, windows_per_pass, widest_head_dim(problem));
     return plan;
 }
 
@@ -146,9 +146,8 @@ struct BackwardWorkspace {
     UnitView units;
     void* lists = nullptr;
     float* slots = nullptr;
-    char* partials = nullptr;        ///< of a pass
-    RowTensor dk_sums, dv_sums;      ///< of adds_to_keys(): fp32, [tokens_k, heads_k, head_dim]
-    std::int64_t key_sum_bytes = 0;  ///< of either
+    char* partials = nullptr;    ///< of a pass
+    RowTensor dk_sums, dv_sums;  ///< of adds_to_keys(): fp32, [tokens_k, heads_k, head_dim or value_dim()]
     std::size_t bytes = 0;
 
     BackwardWorkspace(const Problem& problem, const Tensor& dq, void* workspace)
@@ -160,7 +159,7 @@ struct BackwardWorkspace {
         units.units = carver.take<BackwardUnit>(static_cast<std::int64_t>(plan.units.passes) * plan.units.units_max);
         units.splits = carver.take<SplitRun>(static_cast<std::int64_t>(plan.units.passes) * plan.units.slots_max);
         lists = carver.take_bytes(list_workspace_size(plan.lists));
-        slots = carver.take<float>(plan.units.slots_max * slot_elements(problem.head_dim));
+        slots = carver.take<float>(plan.units.slots_max * slot_elements(widest_head_dim(problem)));
         const std::int64_t row_bytes = partial_columns(problem.head_dim) * element_bytes;
         partials = carver.take<char>(plan.partial_rows() * row_bytes);
         if (partial_columns(problem.head_dim) != problem.head_dim) {  // [heads_q, tokens_q, columns]
@@ -172,13 +171,14 @@ struct BackwardWorkspace {
     }
 
 private:
+    static RowTensor take_sums(const Problem& problem, std::int64_t head_dim, WorkspaceCarver& carver) {
+        const std::int64_t row_bytes = head_dim * sum_bytes, token_bytes = problem.heads_k * row_bytes;
+        return {carver.take<char>(problem.tokens_k() * token_bytes),
+                {problem.seqlen_k * token_bytes, token_bytes, row_bytes}};
+    }
     void take_key_sums(const Problem& problem, WorkspaceCarver& carver) {
-        const std::int64_t row_bytes = problem.head_dim * static_cast<std::int64_t>(sizeof(float));
-        const std::int64_t token_bytes = problem.heads_k * row_bytes;
-        key_sum_bytes = problem.tokens_k() * token_bytes;
-        dk_sums.stride = dv_sums.stride = {problem.seqlen_k * token_bytes, token_bytes, row_bytes};
-        dk_sums.data = carver.take<char>(key_sum_bytes);
-        dv_sums.data = carver.take<char>(key_sum_bytes);
+        dk_sums = take_sums(problem, problem.head_dim, carver);
+        dv_sums = take_sums(problem, problem.value_dim(), carver);
     }
 };
 
@@ -228,6 +228,7 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
     args.tokens_q = problem.tokens_q();
     args.slots = workspace.slots;
     args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    args.value_dim = static_cast<std::int32_t>(problem.value_dim());
     args.columns = partial_columns(problem.head_dim);
     args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     args.block_size = static_cast<std::int32_t>(problem.block_size);
@@ -253,7 +254,7 @@ LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, 
     args.tokens_q = problem.tokens_q();
     args.head_begin = chunk.head_begin;
     args.head_count = chunk.head_count;
-    args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    args.value_dim = static_cast<std::int32_t>(problem.value_dim());
     args.columns = partial_columns(problem.head_dim);
     return args;
 }
@@ -266,14 +267,13 @@ struct BlockBackward {
 
     Status prepare(const Problem& p, const BackwardTensors& tensors) {
         if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
-        const int box = keys_per_backward_run(p.head_dim);
-        const MapExtents extents = key_extents(p);
-        if (Status s = make_tensor_map("k", tensors.k, p.dtype, extents, box, k_map); !s.ok()) return s;
-        return make_tensor_map("v", tensors.v, p.dtype, extents, box, v_map);
+        const int box = keys_per_backward_run(widest_head_dim(p));
+        if (Status s = make_tensor_map("k", tensors.k, p.dtype, key_extents(p), box, k_map); !s.ok()) return s;
+        return make_tensor_map("v", tensors.v, p.dtype, value_extents(p), box, v_map);
     }
     /// All runs of the lists of one pass.
     Status launch(std::int32_t runs, BlockBackwardArgs args, cudaStream_t stream) const {
-        const std::int32_t keys = keys_per_backward_run(args.head_dim);
+        const std::int32_t keys = keys_per_backward_run(std::max(args.head_dim, args.value_dim));
         for (args.run = 0; args.run < runs; ++args.run) {
             args.run_keys = std::min(keys, args.keys_per_list - args.run * keys);
             if (Status s = launch_block_backward<T>(multiprocessors, args, k_map, v_map, stream); !s.ok()) return s;
@@ -282,29 +282,31 @@ struct BlockBackward {
     }
 };
 
-Status clear_key_sums(const BackwardWorkspace& workspace, cudaStream_t stream) {
+Status clear_key_sums(const Problem& problem, const BackwardWorkspace& workspace, cudaStream_t stream) {
     if (!workspace.plan.units.adds_to_keys) return {};
-    for (char* const sums : {workspace.dk_sums.data, workspace.dv_sums.data}) {
-        const cudaError_t error = cudaMemsetAsync(sums, 0, static_cast<std::size_t>(workspace.key_sum_bytes), stream);
-        if (error != cudaSuccess) return device_status(error, "clearing sums of dk and dv");
-    }
-    return {};
+    const auto clear = [&](const RowTensor& sums, std::int64_t head_dim) {
+        const std::int64_t bytes = problem.tokens_k() * problem.heads_k * head_dim * sum_bytes;
+        return device_status(cudaMemsetAsync(sums.data, 0, static_cast<std::size_t>(bytes), stream),
+                             "clearing sums of dk and dv");
+    };
+    if (Status s = clear(workspace.dk_sums, problem.head_dim); !s.ok()) return s;
+    return clear(workspace.dv_sums, problem.value_dim());
 }
 
 Status round_key_sums(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
                       cudaStream_t stream) {
     if (!workspace.plan.units.adds_to_keys) return {};
-    const MapExtents keys = key_extents(problem);
-    RoundRowsArgs args = {.sums = workspace.dk_sums,
-                          .out = rows_of(tensors.dk),
-                          .batch = keys.batch,
-                          .tokens = keys.tokens,
-                          .heads = keys.heads,
-                          .head_dim = static_cast<std::int32_t>(keys.head_dim)};
-    if (Status s = launch_round_rows(problem.dtype, args, stream); !s.ok()) return s;
-    args.sums = workspace.dv_sums;
-    args.out = rows_of(tensors.dv);
-    return launch_round_rows(problem.dtype, args, stream);
+    const auto round = [&](const RowTensor& sums, const Tensor& out, const MapExtents& rows) {
+        const RoundRowsArgs args = {.sums = sums,
+                                    .out = rows_of(out),
+                                    .batch = rows.batch,
+                                    .tokens = rows.tokens,
+                                    .heads = rows.heads,
+                                    .head_dim = static_cast<std::int32_t>(rows.head_dim)};
+        return launch_round_rows(problem.dtype, args, stream);
+    };
+    if (Status s = round(workspace.dk_sums, tensors.dk, key_extents(problem)); !s.ok()) return s;
+    return round(workspace.dv_sums, tensors.dv, value_extents(problem));
 }
 
 template <typename T>
@@ -312,7 +314,7 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, const Bac
                cudaStream_t stream) {
     BlockBackward<T> block_backward;
     if (Status s = block_backward.prepare(problem, tensors); !s.ok()) return s;
-    if (Status s = clear_key_sums(workspace, stream); !s.ok()) return s;
+    if (Status s = clear_key_sums(problem, workspace, stream); !s.ok()) return s;
     BlockBackwardArgs args = block_backward_args(problem, tensors, workspace);
     const Plan& plan = workspace.plan;
     for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk) {
@@ -359,7 +361,7 @@ Status enqueue_attention_backward(const Problem& problem, const BackwardTensors&
     if (!all_keys_are_seen) {
         // Runs of keys that no query attends to are in no list.
         if (Status s = launch_clear(rows_of(tensors.dk), key_extents(problem), stream); !s.ok()) return s;
-        if (Status s = launch_clear(rows_of(tensors.dv), key_extents(problem), stream); !s.ok()) return s;
+        if (Status s = launch_clear(rows_of(tensors.dv), value_extents(problem), stream); !s.ok()) return s;
     }
     if (problem.tokens_q() == 0) return {};
     if (problem.tokens_k() == 0) return launch_clear(rows_of(tensors.dq), query_extents(problem), stream);

@@ -62,8 +62,7 @@ double workspace_cap(const Problem& problem) {
 }
 
 double partial_row_bytes(const Problem& problem) {
-    return static_cast<double>(forward_width(problem.head_dim) * element_bytes +
-                               static_cast<std::int64_t>(sizeof(float)));
+    return static_cast<double>(forward_width(problem) * element_bytes + static_cast<std::int64_t>(sizeof(float)));
 }
 
 /// Query tokens that a window should have, however much memory it takes.
@@ -97,7 +96,7 @@ PartialLayout partial_layout(const Problem& problem, const ListPlan& lists, std:
     partials.tokens = lists.tokens_per_window;
     partials.heads = lists.heads_per_window;
     partials.runs = static_cast<std::int32_t>(runs_per_list(problem));
-    partials.first_own = forward_width(problem.head_dim) == problem.head_dim ? 1 : 0;
+    partials.first_own = forward_width(problem) == problem.value_dim() ? 1 : 0;
     return partials;
 }
 
@@ -115,7 +114,7 @@ struct AttentionWorkspace {
         boundaries = carver.take_bytes(checked_sequences_size(problem));
         next_unit = carver.take<std::int32_t>(static_cast<std::int64_t>(plan.lists.chunks()) * plan.launches());
         partials.lse = carver.take<float>(partials.rows());
-        partials.out = carver.take<std::uint16_t>(partials.rows() * forward_width(problem.head_dim));
+        partials.out = carver.take<std::uint16_t>(partials.rows() * forward_width(problem));
         lists = carver.take_bytes(list_workspace_size(plan.lists));
         bytes = carver.used();
     }
@@ -141,8 +140,9 @@ BlockForwardArgs block_forward_args(const Problem& problem, ConstTensor q, Const
                                     const OutputTensors& output, const AttentionWorkspace& workspace) {
     BlockForwardArgs args;
     args.output = output;
-    args.partial_bytes = static_cast<std::int32_t>(forward_width(problem.head_dim) * element_bytes);
+    args.partial_bytes = static_cast<std::int32_t>(forward_width(problem) * element_bytes);
     args.pieces = static_cast<std::int32_t>(problem.head_dim * element_bytes / 16);
+    args.value_pieces = static_cast<std::int32_t>(problem.value_dim() * element_bytes / 16);
     args.q = rows_of(q);
     args.k = rows_of(k);
     args.v = rows_of(v);
@@ -163,13 +163,12 @@ class BlockForward {
 public:
     Status prepare(const Problem& problem, ConstTensor k, ConstTensor v) {
         dtype_ = problem.dtype;
-        width_ = forward_width(problem.head_dim);
+        width_ = forward_width(problem);
         if (Status s = count_multiprocessors(multiprocessors_); !s.ok()) return s;
         if (width_ > widest_wgmma) return {};
-        const MapExtents extents = key_extents(problem);
         const int box = forward_box_keys(keys_of_list(problem.block_size));
-        if (Status s = make_tensor_map("k", k, dtype_, extents, box, k_map_); !s.ok()) return s;
-        return make_tensor_map("v", v, dtype_, extents, box, v_map_);
+        if (Status s = make_tensor_map("k", k, dtype_, key_extents(problem), box, k_map_); !s.ok()) return s;
+        return make_tensor_map("v", v, dtype_, value_extents(problem), box, v_map_);
     }
     Status launch(const BlockForwardArgs& args, cudaStream_t stream) const {
         if (width_ > widest_wgmma) {
@@ -229,7 +228,7 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
                                  cudaStream_t stream) {
     if (Status s = check_alignment(q, k, v, out); !s.ok()) return s;
     if (problem.tokens_k() == 0) {
-        if (Status s = launch_clear(rows_of(out), query_extents(problem), stream); !s.ok()) return s;
+        if (Status s = launch_clear(rows_of(out), output_extents(problem), stream); !s.ok()) return s;
         return launch_fill(lse, problem.tokens_q() * problem.heads_q, std::numeric_limits<float>::infinity(), stream);
     }
     BlockForward block_forward;
@@ -251,8 +250,7 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
             args.windows.first = first;
             args.windows.count = std::min(plan.windows_per_launch, plan.lists.windows() - first);
             if (Status s = block_forward.launch(args, stream); !s.ok()) return s;
-            if (Status s = launch_combine(problem.dtype, forward_width(problem.head_dim), args, stream); !s.ok())
-                return s;
+            if (Status s = launch_combine(problem.dtype, forward_width(problem), args, stream); !s.ok()) return s;
             ++args.next_unit;
         }
     }
