@@ -237,8 +237,12 @@ Status check_not_packed(const Problem& p) {
 
 /// Blocks behind its queries a step has not.
 Status check_step(Operation operation, const Problem& p) {
-    if (p.causal || operation == Operation::append_centroids) return {};
-    return invalid("causal = false: must be true in a step over a cache; nearest valid choice: true");
+    if (operation == Operation::append_centroids) return {};
+    if (!p.causal) return invalid("causal = false: must be true in a step over a cache; nearest valid choice: true");
+    if (!attends(operation) || p.value_dim() == p.head_dim) return {};
+    return invalid(
+        fmt::format("head_dim_v = {}: must be head_dim = {} in a step over a cache; nearest valid choice: {}",
+                    p.head_dim_v, p.head_dim, p.head_dim));
 }
 
 Status check_lengths_of_cache(const Problem& p, const std::int32_t* lengths) {
@@ -269,6 +273,15 @@ Status check_block_table(const Problem& p, const Cache& cache) {
         }
     }
     return {};
+}
+
+/// The width of values, and the size of their tensors.
+Status check_values(const Problem& p) {
+    if (Status s = check_range("head_dim_v", p.head_dim_v, 0, max_extent); !s.ok()) return s;
+    const std::int64_t keys = std::max<std::int64_t>(p.tokens_k(), 1);
+    const Extent head_dim = {"head_dim_v", p.value_dim()};
+    if (Status s = check_volume("v", {{"tokens", keys}, {"heads", p.heads_k}, head_dim}); !s.ok()) return s;
+    return check_volume("out", {{"tokens", p.tokens_q()}, {"heads", p.heads_q}, head_dim});
 }
 
 Status check_scale(const Problem& p) {
@@ -333,12 +346,6 @@ Status overlapping_rows(const char* name, const Shape& shape, const Footprint& f
 
 }  // namespace
 
-bool attends(Operation operation) {
-    return operation == Operation::attention_forward || operation == Operation::moba_forward ||
-           operation == Operation::attention_backward || operation == Operation::decode_attention ||
-           operation == Operation::moba_decode;
-}
-
 bool decodes(Operation operation) {
     return operation == Operation::append_centroids || operation == Operation::decode_route ||
            operation == Operation::decode_attention || operation == Operation::moba_decode;
@@ -371,6 +378,7 @@ Status check_problem(Operation operation, const Problem& problem, bool host_memo
         if (Status s = check_scorer(problem); !s.ok()) return s;
     }
     if (attends(operation)) {
+        if (Status s = check_values(problem); !s.ok()) return s;
         if (Status s = check_scale(problem); !s.ok()) return s;
     }
     if (problem.cu_seqlens_k == nullptr) return {};
@@ -400,26 +408,46 @@ Status check_cache(const Problem& problem, const Cache& cache, bool host_memory)
     return cache.block_table == nullptr ? Status{} : check_block_table(problem, cache);
 }
 
-template <typename Pointer>
-Arguments& Arguments::queries(const char* name, BasicTensor<Pointer>& tensor) {
+Shape Arguments::query_shape(std::int64_t row) const {
     const Problem& p = problem_;
     const bool packed = p.cu_seqlens_q != nullptr;
-    const Shape shape = {packed ? 1 : p.batch, packed ? p.total_q : p.seqlen_q, p.heads_q, p.head_dim};
-    return this->tensor(name, shape, tensor);
+    return {packed ? 1 : p.batch, packed ? p.total_q : p.seqlen_q, p.heads_q, row};
+}
+
+Shape Arguments::key_shape(std::int64_t row) const {
+    const Problem& p = problem_;
+    const bool packed = p.cu_seqlens_k != nullptr;
+    return {packed ? 1 : p.batch, packed ? p.total_k : p.seqlen_k, p.heads_k, row};
+}
+
+template <typename Pointer>
+Arguments& Arguments::queries(const char* name, BasicTensor<Pointer>& tensor) {
+    return this->tensor(name, query_shape(problem_.head_dim), tensor);
 }
 
 template <typename Pointer>
 Arguments& Arguments::keys(const char* name, BasicTensor<Pointer>& tensor) {
-    const Problem& p = problem_;
-    const bool packed = p.cu_seqlens_k != nullptr;
-    const Shape shape = {packed ? 1 : p.batch, packed ? p.total_k : p.seqlen_k, p.heads_k, p.head_dim};
-    return this->tensor(name, shape, tensor);
+    return this->tensor(name, key_shape(problem_.head_dim), tensor);
+}
+
+template <typename Pointer>
+Arguments& Arguments::outputs(const char* name, BasicTensor<Pointer>& tensor) {
+    return this->tensor(name, query_shape(problem_.value_dim()), tensor);
+}
+
+template <typename Pointer>
+Arguments& Arguments::values(const char* name, BasicTensor<Pointer>& tensor) {
+    return this->tensor(name, key_shape(problem_.value_dim()), tensor);
 }
 
 template Arguments& Arguments::queries(const char*, Tensor&);
 template Arguments& Arguments::queries(const char*, ConstTensor&);
 template Arguments& Arguments::keys(const char*, Tensor&);
 template Arguments& Arguments::keys(const char*, ConstTensor&);
+template Arguments& Arguments::outputs(const char*, Tensor&);
+template Arguments& Arguments::outputs(const char*, ConstTensor&);
+template Arguments& Arguments::values(const char*, Tensor&);
+template Arguments& Arguments::values(const char*, ConstTensor&);
 
 Arguments::Arguments(const Problem& problem, const Execution& execution, std::size_t workspace_bytes)
     : problem_(problem) {

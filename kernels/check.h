@@ -38,6 +38,11 @@ public:
     Arguments& queries(const char* name, BasicTensor<Pointer>& tensor);
     template <typename Pointer>
     Arguments& keys(const char* name, BasicTensor<Pointer>& tensor);
+    /// Those of queries and of keys whose rows have value_dim() elements.
+    template <typename Pointer>
+    Arguments& outputs(const char* name, BasicTensor<Pointer>& tensor);
+    template <typename Pointer>
+    Arguments& values(const char* name, BasicTensor<Pointer>& tensor);
 
     /// Flat arrays; null is fine where `count` is 0.
     template <typename T>
@@ -64,6 +69,8 @@ public:
     Status status() const;
 
 private:
+    Shape query_shape(std::int64_t row) const;
+    Shape key_shape(std::int64_t row) const;
     template <typename Pointer>
     Arguments& tensor(const char* name, const Shape& shape, BasicTensor<Pointer>& tensor);
     Status check_disjoint() const;

@@ -82,9 +82,9 @@ Status check_forward(Arguments arguments, ConstTensor& q, ConstTensor& k, ConstT
                      const std::int32_t* selection, bool routes) {
     return arguments.queries("q", q)
         .keys("k", k)
-        .keys("v", v)
+        .values("v", v)
         .selection(selection, routes)
-        .queries("out", out)
+        .outputs("out", out)
         .lse(lse, true)
         .status();
 }
@@ -217,8 +217,8 @@ Status attention_backward(const Problem& p, ConstTensor q, ConstTensor k, ConstT
         if (Status s = prepare(table, offered, Operation::attention_backward, p, execution, workspace); !s.ok())
             return s;
         Arguments arguments(p, execution, workspace);
-        arguments.queries("q", q).keys("k", k).keys("v", v).queries("out", out).queries("d_out", d_out).lse(lse, false);
-        arguments.selection(selection, false).queries("dq", dq).keys("dk", dk).keys("dv", dv);
+        arguments.queries("q", q).keys("k", k).values("v", v).outputs("out", out).outputs("d_out", d_out);
+        arguments.lse(lse, false).selection(selection, false).queries("dq", dq).keys("dk", dk).values("dv", dv);
         if (Status s = arguments.status(); !s.ok()) return s;
         if (p.tokens_k() == 0 && p.tokens_q() == 0) return {};
         return table->attention_backward(p, q, k, v, out, d_out, lse, selection, dq, dk, dv, execution);

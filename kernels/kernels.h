@@ -88,9 +88,10 @@ double default_scale(std::int64_t head_dim);
 
 /// Every number of one problem.
 ///
-/// Tensors are [batch, seqlen, heads, head_dim]. With cu_seqlens they are [total, heads, head_dim] (a batch of 1), and
-/// sequence b owns tokens [cu_seqlens[b], cu_seqlens[b + 1]); seqlen_* is then the longest sequence and total_* =
-/// cu_seqlens[batch]. "tokens" below counts those of all sequences, one sequence behind the other.
+/// Tensors are [batch, seqlen, heads, head_dim] (those of values: head_dim_v). With cu_seqlens they are [total, heads,
+/// head_dim] (a batch of 1), and sequence b owns tokens [cu_seqlens[b], cu_seqlens[b + 1]); seqlen_* is then the
+/// longest sequence and total_* = cu_seqlens[batch]. "tokens" below counts those of all sequences, one sequence behind
+/// the other.
 ///
 /// cu_seqlens start at 0, never fall and end at total_*; on backends in host memory that is checked. On backend cuda
 /// the contents are the caller's word: whatever they hold, no kernel reads or writes outside the tensors, but results
@@ -101,7 +102,8 @@ struct Problem {
     std::int64_t seqlen_k = 0;
     std::int64_t heads_q = 1;  ///< multiple of heads_k; query head h reads key head h / (heads_q / heads_k)
     std::int64_t heads_k = 1;
-    std::int64_t head_dim = 64;
+    std::int64_t head_dim = 64;   ///< of q and k (and their gradients), which alone routing looks at
+    std::int64_t head_dim_v = 0;  ///< of v, out and their gradients; 0: head_dim. Of operations that attend
     std::int64_t block_size = 128;
     std::int64_t topk = 8;  ///< own block (if causal) included, at least 1; the number of blocks or more: all of them
     DataType dtype = DataType::fp32;
@@ -139,6 +141,7 @@ struct Problem {
     std::int64_t sub_blocks() const { return blocks() * scorer.sub_blocks; }
     /// Elements of `centroids` (see compute_centroids); 0 where the scorer keeps none.
     std::int64_t centroid_elements() const { return parts_of(scorer.kind) * sub_blocks() * heads_k * head_dim; }
+    std::int64_t value_dim() const { return head_dim_v != 0 ? head_dim_v : head_dim; }
     double softmax_scale() const { return scale.value_or(default_scale(head_dim)); }
     DataType centroid_dtype() const { return centroids == Centroids::fp32 ? DataType::fp32 : dtype; }
     /// Slots of a row of `selection`: the blocks it keeps beside its own (where it has one), at most.
@@ -234,8 +237,8 @@ Status route_with_centroids(const Problem& problem, ConstTensor q, const void* c
 
 /// Attention over the own (if causal) and the selected blocks. `selection` is shaped as route() writes it; each row is
 /// a set of blocks: the order is free, a block named twice counts once, and entries that are no candidate of their row
-/// (negative ones, its own block, later ones, none of the sequence) are ignored. out: like q. lse: fp32 [heads_q,
-/// tokens_q], natural log of the sum of exponentials; +inf and out = 0 for a row that sees no key.
+/// (negative ones, its own block, later ones, none of the sequence) are ignored. out: like q, of head_dim_v. lse: fp32
+/// [heads_q, tokens_q], natural log of the sum of exponentials; +inf and out = 0 for a row that sees no key.
 Status attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                          const std::int32_t* selection, Tensor out, float* lse, const Execution& execution);
 

@@ -28,7 +28,7 @@ static_assert(static_cast<int>(mk::ScorerKind::mean) == MOBALAB_SCORER_mean);
 static_assert(static_cast<int>(mk::ScorerKind::random) == MOBALAB_SCORER_random);
 
 /// Other languages declare the struct themselves: no hidden padding.
-static_assert(sizeof(MobalabProblem) == 13 * sizeof(int64_t) + 4 * sizeof(int32_t) + sizeof(uint64_t) +
+static_assert(sizeof(MobalabProblem) == 14 * sizeof(int64_t) + 4 * sizeof(int32_t) + sizeof(uint64_t) +
                                             2 * sizeof(const int32_t*) + sizeof(double));
 
 MobalabStatus report(MobalabStatus code, std::string_view text, char* message, size_t message_size) {
@@ -82,6 +82,7 @@ mk::Problem to_problem(const MobalabProblem& c) {
     p.total_k = c.total_k;
     p.total_blocks = c.total_blocks;
     if (c.scale != 0.0) p.scale = c.scale;
+    p.head_dim_v = c.head_dim_v;
     p.causal = c.non_causal == 0;
     return p;
 }

@@ -81,6 +81,7 @@ typedef struct {
     int64_t total_blocks;
     double scale; /* of the softmax, in [1e-30, 1e30], on MOBALAB_CUDA at most 65536; 0: head_dim^-1/2. Of operations
                      that attend */
+    int64_t head_dim_v; /* of v, out, d_out and dv; 0: head_dim. Of operations that attend */
     int64_t non_causal; /* 0 or 1: any block may be selected and attended to; of operations that route or attend */
 } MobalabProblem;
 

@@ -30,7 +30,7 @@ struct Arguments {
 class GradientTile {
 public:
     explicit GradientTile(const Problem& p)
-        : block(p), d_out(tile_rows, p.head_dim), d_scores_(tile_rows, block.keys.rows()) {}
+        : block(p), d_out(tile_rows, p.value_dim()), d_scores_(tile_rows, block.keys.rows()) {}
 
     auto d_scores_view(const RowSpan& span) { return d_scores_.topLeftCorner(span.padded, block.padded); }
     auto d_out_view(const RowSpan& span) const { return d_out.topRows(span.padded); }
@@ -64,13 +64,13 @@ private:
 
 void write_rows(const Problem& p, const RowTile& rows, Index begin, Index count, Index head, Tensor tensor) {
     for (Index i = 0; i < count; ++i) {
-        write_row(row_address(tensor, p.dtype, begin + i, head), p.dtype, p.head_dim, rows.row(i).data());
+        write_row(row_address(tensor, p.dtype, begin + i, head), p.dtype, rows.cols(), rows.row(i).data());
     }
 }
 
 class KeyGradients {
 public:
-    explicit KeyGradients(const Problem& p) : tile_(p), dk_(tile_.block.keys), dv_(tile_.block.keys) {}
+    explicit KeyGradients(const Problem& p) : tile_(p), dk_(tile_.block.keys), dv_(tile_.block.values) {}
 
     /// `lists` are those of the group's query heads.
     void run(const Arguments& a, const Sequence& s, const BlockLists* lists, Index head_k, Index block, Tensor dk,
@@ -131,15 +131,15 @@ std::vector<float> out_dots(const Problem& p, const std::vector<Sequence>& seque
                             ConstTensor d_out, int threads) {
     std::vector<float> dots(static_cast<std::size_t>(p.heads_q * p.tokens_q()));
     parallel_for(p.heads_q, threads, [&](Index head) {
-        ArrayXf a(p.head_dim);
-        ArrayXf b(p.head_dim);
+        ArrayXf a(p.value_dim());
+        ArrayXf b(p.value_dim());
         for (const Sequence& s : sequences) {
             const ConstTensor out_rows = queries_of(s, out, p.dtype);
             const ConstTensor d_out_rows = queries_of(s, d_out, p.dtype);
             float* const of_sequence = dots.data() + head * p.tokens_q() + s.q_begin;
             for (Index row = 0; row < s.queries; ++row) {
-                read_row(row_address(out_rows, p.dtype, row, head), p.dtype, p.head_dim, a.data());
-                read_row(row_address(d_out_rows, p.dtype, row, head), p.dtype, p.head_dim, b.data());
+                read_row(row_address(out_rows, p.dtype, row, head), p.dtype, a.size(), a.data());
+                read_row(row_address(d_out_rows, p.dtype, row, head), p.dtype, b.size(), b.data());
                 of_sequence[row] = (a * b).sum();
             }
         }

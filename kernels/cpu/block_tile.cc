@@ -32,7 +32,7 @@ float exp_floor() {
 BlockTile::BlockTile(const Problem& p)
     : scale(static_cast<float>(p.softmax_scale())),
       keys(round_up(std::min(p.block_size, p.seqlen_k), column_quantum), p.head_dim),
-      values(keys.rows(), p.head_dim),
+      values(keys.rows(), p.value_dim()),
       queries(tile_rows, p.head_dim),
       scores(tile_rows, keys.rows()) {}
 

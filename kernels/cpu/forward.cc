@@ -19,14 +19,14 @@ constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 /// One thread's scratch.
 class ForwardWorker {
 public:
-    ForwardWorker(const Problem& p) : tile_(p), product_(tile_rows, p.head_dim) {}
+    ForwardWorker(const Problem& p) : tile_(p), product_(tile_rows, p.value_dim()) {}
 
     void run(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor v, const std::int32_t* selection,
              const Sequence& s, const QueryChunk& chunk, Tensor out, float* lse) {
         const Index rows = chunk.last_row - chunk.first_row;
         highest_ = ArrayXf::Constant(rows, minus_infinity);
         sum_ = ArrayXf::Zero(rows);
-        if (total_.rows() < rows) total_.resize(rows, p.head_dim);
+        if (total_.rows() < rows) total_.resize(rows, p.value_dim());
         total_.topRows(rows).setZero();
 
         const std::int32_t* entries = selection + (chunk.head * p.tokens_q() + s.q_begin) * p.routed();
@@ -72,7 +72,7 @@ private:
             const Index row = chunk.first_row + i;
             const bool sees_keys = sum_[i] != 0.0F;  // a row of a tile has a sum of at least 1, or NaN
             if (sees_keys) total_.row(i) /= sum_[i];
-            write_row(row_address(out_rows, p.dtype, row, chunk.head), p.dtype, p.head_dim, total_.row(i).data());
+            write_row(row_address(out_rows, p.dtype, row, chunk.head), p.dtype, total_.cols(), total_.row(i).data());
             lse[chunk.head * p.tokens_q() + s.q_begin + row] =
                 sees_keys ? highest_[i] + std::log(sum_[i]) : std::numeric_limits<float>::infinity();
         }
@@ -80,7 +80,7 @@ private:
 
     BlockTile tile_;
     RowTile product_;
-    RowTile total_;          ///< [rows of the chunk, head_dim]: sum of exp(score - highest) * value
+    RowTile total_;          ///< [rows of the chunk, value_dim()]: sum of exp(score - highest) * value
     ArrayXf highest_, sum_;  ///< of every row so far
 };
 

@@ -14,8 +14,8 @@ namespace mobalab::kernels::reference {
 /// Reads row (token, head), head_dim values, of a [tokens, heads, head_dim] tensor.
 using Rows = std::function<void(std::int64_t token, std::int64_t head, double* row)>;
 
-/// A tensor of problem.dtype, `seqlen` tokens an entry of the batch, strides resolved or `contiguous`; and a contiguous
-/// one of doubles. Tokens are counted over the batch. Both must outlive the reader.
+/// A tensor of problem.dtype and head_dim, `seqlen` tokens an entry of the batch, strides resolved or `contiguous`; and
+/// a contiguous one of doubles. Tokens are counted over the batch. Both must outlive the reader.
 Rows rows_of(const Problem& problem, ConstTensor tensor, std::int64_t heads, std::int64_t seqlen);
 Rows rows_of(const std::vector<double>& contiguous, std::int64_t heads, std::int64_t head_dim);
 
@@ -36,7 +36,7 @@ struct Routing {
 Routing route(const Problem& problem, const Rows& q, const std::vector<double>& centroids, const Options& options = {});
 
 struct Attention {
-    std::vector<double> out;  ///< [judged queries, heads_q, head_dim]
+    std::vector<double> out;  ///< [judged queries, heads_q, value_dim()]
     std::vector<double> lse;  ///< [heads_q, judged queries]
 };
 /// `selection` covers all query tokens: [heads_q, tokens_q, routed()].
@@ -45,7 +45,7 @@ Attention attention_forward(const Problem& problem, const Rows& q, const Rows& k
 
 struct AttentionGradients {
     std::vector<double> dq;      ///< [judged queries, heads_q, head_dim]
-    std::vector<double> dk, dv;  ///< [tokens_k, heads_k, head_dim]; judged queries alone contribute
+    std::vector<double> dk, dv;  ///< [tokens_k, heads_k, head_dim or value_dim()]; judged queries alone contribute
 };
 /// The forward pass is recomputed in double: no rounded out or lse enters.
 AttentionGradients attention_backward(const Problem& problem, const Rows& q, const Rows& k, const Rows& v,

@@ -13,11 +13,11 @@ constexpr std::int64_t queries_per_task = 16;
 
 /// One key head of one sequence as matrices of doubles.
 struct Head {
-    std::int64_t d;
+    std::int64_t d, d_v;
     double scale;
     std::vector<double> k, v;
     Vector key(std::int64_t i) const { return {k.data() + i * d, d}; }
-    Vector value(std::int64_t i) const { return {v.data() + i * d, d}; }
+    Vector value(std::int64_t i) const { return {v.data() + i * d_v, d_v}; }
 };
 
 /// The keys one query sees, with their softmax probabilities.
@@ -60,11 +60,12 @@ Softmax softmax(const Eigen::VectorXd& query, const Head& head, std::vector<std:
 }
 
 Head load_head(const Problem& p, const cpu::Sequence& s, const Rows& k, const Rows& v, std::int64_t head, int threads) {
-    return {p.head_dim, p.softmax_scale(), gather(k, s.k_begin, s.keys, head, p.head_dim, threads),
-            gather(v, s.k_begin, s.keys, head, p.head_dim, threads)};
+    return {p.head_dim, p.value_dim(), p.softmax_scale(), gather(k, s.k_begin, s.keys, head, p.head_dim, threads),
+            gather(v, s.k_begin, s.keys, head, p.value_dim(), threads)};
 }
 
-/// Adds one query's share to the gradients of its head; dk and dv are [keys, d] of one sequence and key head.
+/// Adds one query's share to the gradients of its head; dk and dv are [keys, d] and [keys, d_v] of one sequence and key
+/// head.
 void add_gradients(const Softmax& softmax, const Head& head, const Eigen::VectorXd& query, const Eigen::VectorXd& d_out,
                    Eigen::Map<Eigen::VectorXd> dq, std::vector<double>& dk, std::vector<double>& dv) {
     std::vector<double> d_probability;
@@ -78,7 +79,7 @@ void add_gradients(const Softmax& softmax, const Head& head, const Eigen::Vector
         const double d_score = head.scale * softmax.probability[i] * (d_probability[i] - mean);
         dq += d_score * head.key(key);
         Eigen::Map<Eigen::VectorXd>(dk.data() + key * head.d, head.d) += d_score * query;
-        Eigen::Map<Eigen::VectorXd>(dv.data() + key * head.d, head.d) += softmax.probability[i] * d_out;
+        Eigen::Map<Eigen::VectorXd>(dv.data() + key * head.d_v, head.d_v) += softmax.probability[i] * d_out;
     }
 }
 
@@ -91,11 +92,11 @@ Attention attention_forward(const Problem& p, const Rows& q, const Rows& k, cons
 
 Attention attend_sequences(const Problem& p, const std::vector<cpu::Sequence>& sequences, const Rows& q, const Rows& k,
                            const Rows& v, const std::int32_t* selection, const Options& options) {
-    const std::int64_t d = p.head_dim;
+    const std::int64_t d_v = p.value_dim();
     const std::int64_t count = judged_count(p, options);
     const std::int64_t group = p.heads_q / p.heads_k;
     Attention result;
-    result.out.resize(static_cast<std::size_t>(count * p.heads_q * d));
+    result.out.resize(static_cast<std::size_t>(count * p.heads_q * d_v));
     result.lse.resize(static_cast<std::size_t>(count * p.heads_q));
     for (const cpu::Sequence& s : sequences) {
         const std::vector<Judged> judged = judged_in(s, options);
@@ -106,13 +107,13 @@ Attention attend_sequences(const Problem& p, const std::vector<cpu::Sequence>& s
             cpu::parallel_for(chunks * group, options.threads, [&](std::int64_t task) {
                 const std::int64_t head_q = head_k * group + task / chunks;
                 const std::int64_t first = task % chunks * queries_per_task;
-                Eigen::VectorXd query(d);
+                Eigen::VectorXd query(p.head_dim);
                 for (std::int64_t i = first; i < std::min(rows, first + queries_per_task); ++i) {
                     const Judged& row = judged[static_cast<std::size_t>(i)];
                     q(row.token, head_q, query.data());
                     const std::int32_t* selected = selection + (head_q * p.tokens_q() + row.token) * p.routed();
                     const Softmax weights = softmax(query, head, visible_keys(p, s, row.row, selected));
-                    Eigen::Map<Eigen::VectorXd> out(result.out.data() + (row.output * p.heads_q + head_q) * d, d);
+                    Eigen::Map<Eigen::VectorXd> out(result.out.data() + (row.output * p.heads_q + head_q) * d_v, d_v);
                     out.setZero();
                     for (std::size_t j = 0; j < weights.keys.size(); ++j) {
                         out += weights.probability[j] * head.value(weights.keys[j]);
@@ -128,11 +129,12 @@ Attention attend_sequences(const Problem& p, const std::vector<cpu::Sequence>& s
 AttentionGradients attention_backward(const Problem& p, const Rows& q, const Rows& k, const Rows& v, const Rows& d_out,
                                       const std::int32_t* selection, const Options& options) {
     const std::int64_t d = p.head_dim;
+    const std::int64_t d_v = p.value_dim();
     const std::int64_t group = p.heads_q / p.heads_k;
     AttentionGradients result;
     result.dq.resize(static_cast<std::size_t>(judged_count(p, options) * p.heads_q * d));
     result.dk.resize(static_cast<std::size_t>(p.tokens_k() * p.heads_k * d));
-    result.dv.resize(result.dk.size());
+    result.dv.resize(static_cast<std::size_t>(p.tokens_k() * p.heads_k * d_v));
     const std::vector<cpu::Sequence> sequences = cpu::sequences_of(p);
     const auto tasks = static_cast<std::int64_t>(sequences.size()) * p.heads_k;
     // One task owns the dk and dv of one (sequence, key head): nothing is shared.
@@ -143,7 +145,7 @@ AttentionGradients attention_backward(const Problem& p, const Rows& q, const Row
         std::vector<double> dk(head.k.size());
         std::vector<double> dv(head.v.size());
         Eigen::VectorXd query(d);
-        Eigen::VectorXd d_row(d);
+        Eigen::VectorXd d_row(d_v);
         for (const Judged& row : judged_in(s, options)) {
             for (std::int64_t head_q = head_k * group; head_q < (head_k + 1) * group; ++head_q) {
                 q(row.token, head_q, query.data());
@@ -155,9 +157,9 @@ AttentionGradients attention_backward(const Problem& p, const Rows& q, const Row
             }
         }
         for (std::int64_t i = 0; i < s.keys; ++i) {
-            const std::int64_t at = ((s.k_begin + i) * p.heads_k + head_k) * d;
-            std::copy_n(dk.data() + i * d, d, result.dk.data() + at);
-            std::copy_n(dv.data() + i * d, d, result.dv.data() + at);
+            const std::int64_t row = (s.k_begin + i) * p.heads_k + head_k;
+            std::copy_n(dk.data() + i * d, d, result.dk.data() + row * d);
+            std::copy_n(dv.data() + i * d_v, d_v, result.dv.data() + row * d_v);
         }
     });
     return result;

@@ -60,6 +60,12 @@ void write_keys(const Problem& p, const std::vector<double>& values, Tensor out)
     write_rows(values, p.dtype, p.head_dim, key_tokens(p), p.heads_k, out);
 }
 
+/// The problem as tensors of values see it.
+Problem of_values(Problem p) {
+    p.head_dim = p.value_dim();
+    return p;
+}
+
 void write_floats(const std::vector<double>& values, float* out) {
     std::transform(values.begin(), values.end(), out, [](double value) { return static_cast<float>(value); });
 }
@@ -108,9 +114,9 @@ Status do_route_with_centroids(const Problem& p, ConstTensor q, const void* cent
 
 Status do_attention_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor v,
                             const std::int32_t* selection, Tensor out, float* lse, const Execution& execution) {
-    const reference::Attention result =
-        reference::attention_forward(p, queries(p, q), keys(p, k), keys(p, v), selection, {execution.threads, {}});
-    write_queries(p, result.out, out);
+    const reference::Attention result = reference::attention_forward(
+        p, queries(p, q), keys(p, k), keys(of_values(p), v), selection, {execution.threads, {}});
+    write_queries(of_values(p), result.out, out);
     write_floats(result.lse, lse);
     return {};
 }
@@ -125,11 +131,12 @@ Status do_moba_forward(const Problem& p, ConstTensor q, ConstTensor k, ConstTens
 Status do_attention_backward(const Problem& p, ConstTensor q, ConstTensor k, ConstTensor v, ConstTensor,
                              ConstTensor d_out, const float*, const std::int32_t* selection, Tensor dq, Tensor dk,
                              Tensor dv, const Execution& execution) {
-    const reference::AttentionGradients result = reference::attention_backward(
-        p, queries(p, q), keys(p, k), keys(p, v), queries(p, d_out), selection, {execution.threads, {}});
+    const reference::AttentionGradients result =
+        reference::attention_backward(p, queries(p, q), keys(p, k), keys(of_values(p), v), queries(of_values(p), d_out),
+                                      selection, {execution.threads, {}});
     write_queries(p, result.dq, dq);
     write_keys(p, result.dk, dk);
-    write_keys(p, result.dv, dv);
+    write_keys(of_values(p), result.dv, dv);
     return {};
 }
 

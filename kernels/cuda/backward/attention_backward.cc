@@ -17,7 +17,7 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
-constexpr std::int64_t element_bytes = 2;
+constexpr std::int64_t element_bytes = 2, sum_bytes = sizeof(float);
 // Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K.
 constexpr double partials_per_query_byte = 0.5, lists_per_query_byte = 1.0 / 16;
 constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
@@ -93,10 +93,10 @@ Plan make_plan_of_parts(const Problem& problem) {
         std::max(least, static_cast<std::int64_t>(most_partial_bytes_of_many_slots / partial_bytes_of_token(problem)));
     Plan plan;
     plan.lists = make_list_plan(problem, options);
-    const UnitPlan coarse = make_unit_plan(plan.lists, 1, problem.head_dim, true);
+    const UnitPlan coarse = make_unit_plan(plan.lists, 1, widest_head_dim(problem), true);
     options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
     plan.lists = make_list_plan(problem, options);
-    plan.units = make_unit_plan(plan.lists, 1, problem.head_dim, true);
+    plan.units = make_unit_plan(plan.lists, 1, widest_head_dim(problem), true);
     return plan;
 }
 
@@ -124,11 +124,11 @@ Plan make_plan(const Problem& problem) {
     plan.lists = make_list_plan(problem, options);
     const std::int64_t passes = (plan.lists.windows() + windows - 1) / windows;
     const auto windows_per_pass = static_cast<std::int32_t>((plan.lists.windows() + passes - 1) / passes);
-    const UnitPlan coarse = make_unit_plan(plan.lists, windows_per_pass, problem.head_dim);
+    const UnitPlan coarse = make_unit_plan(plan.lists, windows_per_pass, widest_head_dim(problem));
     options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
     plan.lists = make_list_plan(problem, options);
     widen_segments(plan.lists);
-    plan.units = make_unit_plan(plan.lists, windows_per_pass, problem.head_dim);
+    plan.units = make_unit_plan(plan.lists, windows_per_pass, widest_head_dim(problem));
     return plan;
 }
 
@@ -140,9 +140,8 @@ struct BackwardWorkspace {
     UnitView units;
     void* lists = nullptr;
     float* slots = nullptr;
-    char* partials = nullptr;        ///< of a pass
-    RowTensor dk_sums, dv_sums;      ///< of adds_to_keys(): fp32, [tokens_k, heads_k, head_dim]
-    std::int64_t key_sum_bytes = 0;  ///< of either
+    char* partials = nullptr;    ///< of a pass
+    RowTensor dk_sums, dv_sums;  ///< of adds_to_keys(): fp32, [tokens_k, heads_k, head_dim or value_dim()]
     std::size_t bytes = 0;
 
     BackwardWorkspace(const Problem& problem, const Tensor& dq, void* workspace)
@@ -154,7 +153,7 @@ struct BackwardWorkspace {
         units.units = carver.take<BackwardUnit>(static_cast<std::int64_t>(plan.units.passes) * plan.units.units_max);
         units.splits = carver.take<SplitRun>(static_cast<std::int64_t>(plan.units.passes) * plan.units.slots_max);
         lists = carver.take_bytes(list_workspace_size(plan.lists));
-        slots = carver.take<float>(plan.units.slots_max * slot_elements(problem.head_dim));
+        slots = carver.take<float>(plan.units.slots_max * slot_elements(widest_head_dim(problem)));
         const std::int64_t row_bytes = partial_columns(problem.head_dim) * element_bytes;
         partials = carver.take<char>(plan.partial_rows() * row_bytes);
         if (partial_columns(problem.head_dim) != problem.head_dim) {  // [heads_q, tokens_q, columns]
@@ -166,13 +165,14 @@ struct BackwardWorkspace {
     }
 
 private:
+    static RowTensor take_sums(const Problem& problem, std::int64_t head_dim, WorkspaceCarver& carver) {
+        const std::int64_t row_bytes = head_dim * sum_bytes, token_bytes = problem.heads_k * row_bytes;
+        return {carver.take<char>(problem.tokens_k() * token_bytes),
+                {problem.seqlen_k * token_bytes, token_bytes, row_bytes}};
+    }
     void take_key_sums(const Problem& problem, WorkspaceCarver& carver) {
-        const std::int64_t row_bytes = problem.head_dim * static_cast<std::int64_t>(sizeof(float));
-        const std::int64_t token_bytes = problem.heads_k * row_bytes;
-        key_sum_bytes = problem.tokens_k() * token_bytes;
-        dk_sums.stride = dv_sums.stride = {problem.seqlen_k * token_bytes, token_bytes, row_bytes};
-        dk_sums.data = carver.take<char>(key_sum_bytes);
-        dv_sums.data = carver.take<char>(key_sum_bytes);
+        dk_sums = take_sums(problem, problem.head_dim, carver);
+        dv_sums = take_sums(problem, problem.value_dim(), carver);
     }
 };
 
@@ -215,6 +215,7 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
     args.tokens_q = problem.tokens_q();
     args.slots = workspace.slots;
     args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    args.value_dim = static_cast<std::int32_t>(problem.value_dim());
     args.columns = partial_columns(problem.head_dim);
     args.query_heads_per_key_head = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     args.block_size = static_cast<std::int32_t>(problem.block_size);
@@ -240,14 +241,14 @@ LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, 
     args.tokens_q = problem.tokens_q();
     args.head_begin = chunk.head_begin;
     args.head_count = chunk.head_count;
-    args.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    args.value_dim = static_cast<std::int32_t>(problem.value_dim());
     args.columns = partial_columns(problem.head_dim);
     return args;
 }
 
 /// All runs of the lists of one pass.
 Status launch_runs(std::int32_t runs, BlockBackwardArgs args, const BlockBackwardLaunch& launch_block_backward) {
-    const std::int32_t keys = keys_per_backward_run(args.head_dim);
+    const std::int32_t keys = keys_per_backward_run(std::max(args.head_dim, args.value_dim));
     for (args.run = 0; args.run < runs; ++args.run) {
         args.run_keys = std::min(keys, args.keys_per_list - args.run * keys);
         if (Status s = launch_block_backward(args); !s.ok()) return s;
@@ -255,34 +256,36 @@ Status launch_runs(std::int32_t runs, BlockBackwardArgs args, const BlockBackwar
     return {};
 }
 
-Status clear_key_sums(const BackwardWorkspace& workspace, cudaStream_t stream) {
+Status clear_key_sums(const Problem& problem, const BackwardWorkspace& workspace, cudaStream_t stream) {
     if (!workspace.plan.units.adds_to_keys) return {};
-    for (char* const sums : {workspace.dk_sums.data, workspace.dv_sums.data}) {
-        const cudaError_t error = cudaMemsetAsync(sums, 0, static_cast<std::size_t>(workspace.key_sum_bytes), stream);
-        if (error != cudaSuccess) return device_status(error, "clearing sums of dk and dv");
-    }
-    return {};
+    const auto clear = [&](const RowTensor& sums, std::int64_t head_dim) {
+        const std::int64_t bytes = problem.tokens_k() * problem.heads_k * head_dim * sum_bytes;
+        return device_status(cudaMemsetAsync(sums.data, 0, static_cast<std::size_t>(bytes), stream),
+                             "clearing sums of dk and dv");
+    };
+    if (Status s = clear(workspace.dk_sums, problem.head_dim); !s.ok()) return s;
+    return clear(workspace.dv_sums, problem.value_dim());
 }
 
 Status round_key_sums(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
                       cudaStream_t stream) {
     if (!workspace.plan.units.adds_to_keys) return {};
-    const MapExtents keys = key_extents(problem);
-    RoundRowsArgs args = {.sums = workspace.dk_sums,
-                          .out = rows_of(tensors.dk),
-                          .batch = keys.batch,
-                          .tokens = keys.tokens,
-                          .heads = keys.heads,
-                          .head_dim = static_cast<std::int32_t>(keys.head_dim)};
-    if (Status s = launch_round_rows(problem.dtype, args, stream); !s.ok()) return s;
-    args.sums = workspace.dv_sums;
-    args.out = rows_of(tensors.dv);
-    return launch_round_rows(problem.dtype, args, stream);
+    const auto round = [&](const RowTensor& sums, const Tensor& out, const MapExtents& rows) {
+        const RoundRowsArgs args = {.sums = sums,
+                                    .out = rows_of(out),
+                                    .batch = rows.batch,
+                                    .tokens = rows.tokens,
+                                    .heads = rows.heads,
+                                    .head_dim = static_cast<std::int32_t>(rows.head_dim)};
+        return launch_round_rows(problem.dtype, args, stream);
+    };
+    if (Status s = round(workspace.dk_sums, tensors.dk, key_extents(problem)); !s.ok()) return s;
+    return round(workspace.dv_sums, tensors.dv, value_extents(problem));
 }
 
 Status enqueue_passes(const Problem& problem, const BackwardTensors& tensors, const BackwardWorkspace& workspace,
                       cudaStream_t stream, const BlockBackwardLaunch& launch_block_backward) {
-    if (Status s = clear_key_sums(workspace, stream); !s.ok()) return s;
+    if (Status s = clear_key_sums(problem, workspace, stream); !s.ok()) return s;
     BlockBackwardArgs args = block_backward_args(problem, tensors, workspace);
     const Plan& plan = workspace.plan;
     for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk) {
@@ -329,7 +332,7 @@ Status enqueue_backward(const Problem& problem, const BackwardTensors& tensors, 
     if (!all_keys_are_seen) {
         // Runs of keys that no query attends to are in no list.
         if (Status s = launch_clear(rows_of(tensors.dk), key_extents(problem), stream); !s.ok()) return s;
-        if (Status s = launch_clear(rows_of(tensors.dv), key_extents(problem), stream); !s.ok()) return s;
+        if (Status s = launch_clear(rows_of(tensors.dv), value_extents(problem), stream); !s.ok()) return s;
     }
     if (problem.tokens_q() == 0) return {};
     if (problem.tokens_k() == 0) return launch_clear(rows_of(tensors.dq), query_extents(problem), stream);

@@ -3,6 +3,7 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cuda/backward/gradient_rows.h"
@@ -37,6 +38,10 @@ MOBALAB_HOST_DEVICE constexpr std::int32_t keys_per_backward_run(std::int64_t he
 /// Columns of a row in shared memory and in slots: head_dim padded with zeros.
 MOBALAB_HOST_DEVICE constexpr std::int32_t padded_head_dim(std::int64_t head_dim) {
     return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256;
+}
+/// The wider one of keys and values, which chooses the kernels.
+inline std::int64_t widest_head_dim(const Problem& problem) {
+    return std::max(problem.head_dim, problem.value_dim());
 }
 /// Columns of a partial dQ row.
 MOBALAB_HOST_DEVICE constexpr std::int32_t partial_columns(std::int64_t head_dim) {
@@ -100,8 +105,9 @@ struct BlockBackwardArgs {
     RowTensor dq;                     ///< of partials of the own block: the output itself or scratch
     const float2* lse_dot = nullptr;  ///< [heads_q, tokens_q], those of the pass: log2(e) lse, d_out . out
     std::int64_t tokens_q = 0;
-    std::int32_t head_dim = 0;
-    std::int32_t columns = 0;  ///< partial_columns()
+    std::int32_t head_dim = 0;   ///< of q, k and their gradients
+    std::int32_t value_dim = 0;  ///< of d_out and dv
+    std::int32_t columns = 0;    ///< partial_columns() of head_dim
     std::int32_t query_heads_per_key_head = 1;
     std::int32_t block_size = 128;
     std::int32_t keys_per_list = 128;
@@ -119,8 +125,8 @@ struct BlockBackwardArgs {
     float* slots = nullptr;    ///< [slots_max, slot_elements()]
 };
 
-/// Enqueues one run of every list of a pass. head_dim: a multiple of 8 up to 256; T is __nv_bfloat16 or __half; the
-/// maps are make_tensor_map()'s with boxes of keys_per_backward_run() tokens.
+/// Enqueues one run of every list of a pass. head_dim, value_dim: multiples of 8 up to 256; T is __nv_bfloat16 or
+/// __half; the maps are make_tensor_map()'s with boxes of keys_per_backward_run() tokens, of the wider head_dim.
 template <typename T>
 Status launch_block_backward(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
                              const CUtensorMap& v_map, cudaStream_t stream);

@@ -65,7 +65,7 @@ private:
         const KeyRun keys = key_run<P>(args_, args_.lists.items[unit.first_item]);
         if (unit.slot < 0) {
             store_rows<T, P>(args_.dk, keys, args_.head_dim, args_.scale, dk, thread());
-            store_rows<T, P>(args_.dv, keys, args_.head_dim, 1.0f, dv, thread());
+            store_rows<T, P>(args_.dv, keys, args_.value_dim, 1.0f, dv, thread());
         } else {
             store_slot<P>(slot_of<P>(args_, unit.slot, 0, thread()), dk);
             store_slot<P>(slot_of<P>(args_, unit.slot, 1, thread()), dv);
@@ -101,11 +101,12 @@ private:
             }
             if (keys.keys <= 0) continue;
             const RowTensor& tensor = matrix == 0 ? args_.dk : args_.dv;
+            const int head_dim = matrix == 0 ? args_.head_dim : args_.value_dim;
             const float scale = matrix == 0 ? args_.scale : 1.0f;
             if (args_.adds_to_keys) {
-                add_rows<P>(tensor, keys, args_.head_dim, scale, sum, thread());
+                add_rows<P>(tensor, keys, head_dim, scale, sum, thread());
             } else {
-                store_rows<T, P>(tensor, keys, args_.head_dim, scale, sum, thread());
+                store_rows<T, P>(tensor, keys, head_dim, scale, sum, thread());
             }
         }
         if (thread() == 0) split.filled = 0;  // for the next run of the list

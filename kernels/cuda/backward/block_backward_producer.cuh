@@ -134,11 +134,10 @@ private:
         const std::uint32_t query = entry_query(entry);
         const int piece = lane_ % pieces;
         const int place = piece / 8 * row_panel_bytes + warp_ * (16 * 128);
-        const bool exists = piece < args_.head_dim / 8;
         gather_rows(shared_.q[stage] + place, args_.q.row(head, sequence.q) + piece * 16,
-                    query * pieces_of(args_.q.stride.token), exists);
+                    query * pieces_of(args_.q.stride.token), piece < args_.head_dim / 8);
         gather_rows(shared_.d_out[stage] + place, args_.d_out.row(head, sequence.q) + piece * 16,
-                    query * pieces_of(args_.d_out.stride.token), exists);
+                    query * pieces_of(args_.d_out.stride.token), piece < args_.value_dim / 8);
         if (lane_ < 16)
             gather_lse_dot(stage, args_.lse_dot + head * args_.tokens_q + sequence.q_begin + query, entry, rows);
         cp_async_commit();

@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -56,7 +57,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         mbarrier_init(&shared.kv_loaded, 1);
         fence_mbarrier_init();
     }
-    if (args.head_dim < P) {  // columns that are never gathered
+    if (min(args.head_dim, args.value_dim) < P) {  // columns that are never gathered
         clear(shared.q, sizeof(shared.q));
         clear(shared.d_out, sizeof(shared.d_out));
     }
@@ -109,7 +110,7 @@ Status launch_mode(int multiprocessors, const BlockBackwardArgs& args, const CUt
 template <typename T>
 Status launch_block_backward(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
                              const CUtensorMap& v_map, cudaStream_t stream) {
-    switch (padded_head_dim(args.head_dim)) {
+    switch (padded_head_dim(std::max(args.head_dim, args.value_dim))) {
         case 64:
             return launch_mode<T, 64>(multiprocessors, args, k_map, v_map, stream);
         case 128:

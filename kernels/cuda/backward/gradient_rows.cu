@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(threads_per_block) lse_dot_kernel(const __grid
     const float lse = exists ? args.lse[at] : 0.0f;
     float dot = 0.0f;
     const Place place = args.sequences.query(static_cast<std::int32_t>(token));
-    if (exists && piece < args.head_dim / chunk_elements) {
+    if (exists && piece < args.value_dim / chunk_elements) {
         float a[chunk_elements], b[chunk_elements];
         unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.out.row(head, place)) + piece), a);
         unpack<T>(__ldg(reinterpret_cast<const uint4*>(args.d_out.row(head, place)) + piece), b);
@@ -149,7 +149,7 @@ struct CombineGradient {
 
 template <template <typename> typename Kernel, typename T, typename Args>
 Status launch_lanes(const Args& args, cudaStream_t stream) {
-    const int lanes = lanes_per_row(args.columns);
+    const int lanes = lanes_per_row(args.widest());
     const std::int64_t rows = args.rows(), per_block = threads_per_block / lanes;
     if (rows == 0) return {};
     const dim3 blocks(static_cast<unsigned>((rows + per_block - 1) / per_block));

@@ -51,7 +51,9 @@ struct LseDotArgs {
     float2* lse_dot = nullptr;   ///< [heads_q, tokens_q], the given heads of it: log2(e) lse, d_out . out
     std::int64_t tokens_q = 0;
     std::int32_t head_begin = 0, head_count = 0;
-    std::int32_t head_dim = 0, columns = 0;  ///< partial_columns()
+    std::int32_t value_dim = 0, columns = 0;  ///< of out and d_out; partial_columns() of dq
+
+    std::int32_t widest() const { return value_dim > columns ? value_dim : columns; }
 
     std::int64_t rows() const { return tokens_q * head_count; }
 };
@@ -75,8 +77,9 @@ struct CombineGradientArgs {
     const char* partials = nullptr;           ///< of row 0 of the chunk: [rows, columns]
     const std::int32_t* positions = nullptr;  ///< ListView::positions
     std::int32_t head_dim = 0, columns = 0;   ///< partial_columns()
-    std::int32_t slots = 0;                   ///< topk - 1
+    std::int32_t slots = 0;                   ///< Problem::routed()
 
+    std::int32_t widest() const { return columns; }
     std::int64_t rows() const { return queries.places(); }
 };
 Status launch_combine_gradient(DataType dtype, const CombineGradientArgs& args, cudaStream_t stream);

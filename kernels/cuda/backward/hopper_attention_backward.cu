@@ -16,10 +16,9 @@ struct KernelInputs {
     Status prepare(const Problem& p, const BackwardTensors& tensors) {
         if (p.tokens_q() == 0 || p.tokens_k() == 0) return {};
         if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
-        const int box = keys_per_backward_run(p.head_dim);
-        const MapExtents extents = key_extents(p);
-        if (Status s = make_tensor_map("k", tensors.k, p.dtype, extents, box, k_map); !s.ok()) return s;
-        return make_tensor_map("v", tensors.v, p.dtype, extents, box, v_map);
+        const int box = keys_per_backward_run(widest_head_dim(p));
+        if (Status s = make_tensor_map("k", tensors.k, p.dtype, key_extents(p), box, k_map); !s.ok()) return s;
+        return make_tensor_map("v", tensors.v, p.dtype, value_extents(p), box, v_map);
     }
 };
 

@@ -93,7 +93,7 @@ PartialLayout partial_layout(const Problem& problem, const ForwardShape& shape, 
     partials.tokens = lists.tokens_per_window;
     partials.heads = lists.heads_per_window;
     partials.runs = static_cast<std::int32_t>(runs_per_list(problem, shape));
-    partials.first_own = shape.width == problem.head_dim ? 1 : 0;
+    partials.first_own = shape.width == problem.value_dim() ? 1 : 0;
     partials.run_shift = std::countr_zero(static_cast<std::uint32_t>(shape.keys_per_run));
     return partials;
 }
@@ -132,6 +132,7 @@ BlockForwardArgs block_forward_args(const Problem& problem, const ForwardShape& 
     args.output = output;
     args.partial_bytes = static_cast<std::int32_t>(shape.width * element_bytes);
     args.pieces = static_cast<std::int32_t>(problem.head_dim * element_bytes / 16);
+    args.value_pieces = static_cast<std::int32_t>(problem.value_dim() * element_bytes / 16);
     args.q = rows_of(q);
     args.k = rows_of(k);
     args.v = rows_of(v);
@@ -188,7 +189,7 @@ Status enqueue_forward(const Problem& problem, const ForwardShape& shape, ConstT
                        const BlockForwardLaunch& launch_block_forward) {
     if (Status s = check_alignment(q, k, v, out); !s.ok()) return s;
     if (problem.tokens_k() == 0) {
-        if (Status s = launch_clear(rows_of(out), query_extents(problem), stream); !s.ok()) return s;
+        if (Status s = launch_clear(rows_of(out), output_extents(problem), stream); !s.ok()) return s;
         return launch_fill(lse, problem.tokens_q() * problem.heads_q, std::numeric_limits<float>::infinity(), stream);
     }
     AttentionWorkspace scratch(problem, shape, workspace);

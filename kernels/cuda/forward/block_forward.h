@@ -3,6 +3,7 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cuda/lists/lists.h"
@@ -25,18 +26,23 @@
 // 16 bytes at once: 16-byte piece 4 * m + t (m < head_dim / 32, t < 4) holds columns 32 * m + 8 * i + 2 * t + {0, 1},
 // i = 0..3.
 //
-// A head_dim without a kernel of its own is run by the kernel of the next one, its *width*: columns from head_dim on
-// are zeros in shared memory, and partial rows have them too. Rows of the output tensors then have no place for a
-// partial: that of the first run of the own block lies in scratch as well, with own_row(w, h, 0, t).
+// A head_dim without a kernel of its own is run by the kernel of the next one, its *width* (the wider one where values
+// have another head_dim than keys): columns from head_dim on are zeros in shared memory, and partial rows have them
+// too. Rows of the output tensors then have no place for a partial: that of the first run of the own block lies in
+// scratch as well, with own_row(w, h, 0, t).
 namespace mobalab::kernels::cuda {
 
 inline constexpr int keys_per_run = 128;
 inline constexpr int rows_per_tile = list_tile_rows;
 inline constexpr int max_tiles_per_item = 16;  ///< bound on ListOptions::tiles_per_item
 
-/// Columns that the kernels of a head_dim work on.
+/// Columns that the kernels of a head_dim work on; of a problem: those of the wider one of keys and values.
 MOBALAB_HOST_DEVICE constexpr std::int32_t forward_width(std::int64_t head_dim) {
     return head_dim <= 32 ? 32 : head_dim <= 64 ? 64 : head_dim <= 96 ? 96 : head_dim <= 128 ? 128 : 256;
+}
+
+inline std::int32_t forward_width(const Problem& problem) {
+    return forward_width(std::max(problem.head_dim, problem.value_dim()));
 }
 
 /// Where the partials of a launch lie.
@@ -90,7 +96,8 @@ struct BlockForwardArgs {
     std::int32_t slots = 0;          ///< Problem::routed()
     bool causal = true;              ///< or there are no own blocks, and what is listed may end with the sequence
     std::int32_t partial_bytes = 0;  ///< of one partial row: width * 2
-    std::int32_t pieces = 0;         ///< of 16 bytes of a row of the tensors: head_dim / 8
+    std::int32_t pieces = 0;         ///< of 16 bytes of a row of q and k: head_dim / 8
+    std::int32_t value_pieces = 0;   ///< of v and the output
     float scale_log2 = 0;            ///< softmax scale * log2(e)
     Sequences sequences;
     ListView lists;
@@ -102,7 +109,8 @@ struct BlockForwardArgs {
 
 /// Whether the kernels that know head_dim and the place of every block in a run, a whole one, are no use.
 MOBALAB_HOST_DEVICE bool has_shapes_of_any(const BlockForwardArgs& args) {
-    return args.pieces * 16 != args.partial_bytes || args.keys_per_list % keys_per_run != 0 || !args.causal;
+    return args.pieces * 16 != args.partial_bytes || args.value_pieces != args.pieces ||
+           args.keys_per_list % keys_per_run != 0 || !args.causal;
 }
 
 /// Keys that a tensor copy of a run brings: where lists are shorter than a run, theirs.

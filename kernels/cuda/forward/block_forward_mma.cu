@@ -42,13 +42,15 @@ __device__ __forceinline__ void load_keys_and_values(const BlockForwardArgs& arg
     const char* const v = args.v.row(unit.key_head, unit.key);
     for (int i = static_cast<int>(threadIdx.x); i < keys_per_run * pieces; i += threads_per_block) {
         const int key = i / pieces, piece = i % pieces;
-        const bool exists = key < unit.keys && (!Any || piece < args.pieces);
         const int source = min(key, unit.keys - 1);  // a real address also where nothing is read
-        const int source_piece = Any ? min(piece, args.pieces - 1) : piece;
-        cp_async_16(shared.k + key * Shared<HeadDim>::pitch + piece * 16,
-                    k + source * args.k.stride.token + source_piece * 16, exists);
-        cp_async_16(shared.v + key * Shared<HeadDim>::pitch + piece * 16,
-                    v + source * args.v.stride.token + source_piece * 16, exists);
+        const auto load = [&](std::byte* to, const char* from, std::int64_t stride, int pieces_of_row) {
+            const bool exists = key < unit.keys && (!Any || piece < pieces_of_row);
+            const int source_piece = Any ? min(piece, pieces_of_row - 1) : piece;
+            cp_async_16(to + key * Shared<HeadDim>::pitch + piece * 16, from + source * stride + source_piece * 16,
+                        exists);
+        };
+        load(shared.k, k, args.k.stride.token, args.pieces);
+        load(shared.v, v, args.v.stride.token, args.value_pieces);
     }
 }
 

@@ -102,7 +102,7 @@ __device__ __forceinline__ void unpack_piece(uint4 piece, float (&element)[8]) {
     }
 }
 
-/// Padded: head_dim is below HeadDim, and the first partial in scratch.
+/// Padded: the output's rows are narrower than HeadDim, and the first partial in scratch.
 template <typename T, int HeadDim, bool Padded>
 __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __grid_constant__ BlockForwardArgs args) {
     ptx::wait_for_previous_kernel();
@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
                               pack<T>(sum[4] * inverse, sum[5] * inverse), pack<T>(sum[6] * inverse, sum[7] * inverse));
     result = quad_transpose(result, piece % 4);
     if (!exists) return;
-    if (piece < (Padded ? args.pieces : pieces)) *reinterpret_cast<uint4*>(out_row + piece * 16) = result;
+    if (piece < (Padded ? args.value_pieces : pieces)) *reinterpret_cast<uint4*>(out_row + piece * 16) = result;
     if (piece == 0) *lse = weight_sum != 0.0f ? (maximum + __log2f(weight_sum)) * ln2 : INFINITY;
 }
 

@@ -15,13 +15,12 @@ class BlockForward {
 public:
     Status prepare(const Problem& problem, ConstTensor k, ConstTensor v) {
         dtype_ = problem.dtype;
-        width_ = forward_width(problem.head_dim);
+        width_ = forward_width(problem);
         if (Status s = count_multiprocessors(multiprocessors_); !s.ok()) return s;
         if (width_ > widest_wgmma || problem.tokens_k() == 0) return {};
-        const MapExtents extents = key_extents(problem);
         const int box = forward_box_keys(keys_of_list(problem.block_size));
-        if (Status s = make_tensor_map("k", k, dtype_, extents, box, k_map_); !s.ok()) return s;
-        return make_tensor_map("v", v, dtype_, extents, box, v_map_);
+        if (Status s = make_tensor_map("k", k, dtype_, key_extents(problem), box, k_map_); !s.ok()) return s;
+        return make_tensor_map("v", v, dtype_, value_extents(problem), box, v_map_);
     }
     Status launch(const BlockForwardArgs& args, cudaStream_t stream) const {
         if (width_ > widest_wgmma) {
@@ -41,7 +40,7 @@ private:
 };
 
 ForwardShape forward_shape(const Problem& problem) {
-    return {forward_width(problem.head_dim), keys_per_run};
+    return {forward_width(problem), keys_per_run};
 }
 
 }  // namespace

@@ -194,6 +194,7 @@ Status check_limits(Operation operation, const Problem& problem) {
     }
     if (Status s = check_most("seqlen_q", problem.seqlen_q, max_list_queries); !s.ok()) return s;
     if (attends(operation)) {
+        if (Status s = check_head_dim("head_dim_v", problem.value_dim(), widest_head_dim); !s.ok()) return s;
         if (Status s = check_scale(problem); !s.ok()) return s;
     }
     return {};

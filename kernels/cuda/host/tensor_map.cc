@@ -62,6 +62,18 @@ MapExtents key_extents(const Problem& p) {
     return {packed ? 1 : p.batch, packed ? p.total_k : p.seqlen_k, p.heads_k, p.head_dim};
 }
 
+MapExtents output_extents(const Problem& p) {
+    MapExtents extents = query_extents(p);
+    extents.head_dim = p.value_dim();
+    return extents;
+}
+
+MapExtents value_extents(const Problem& p) {
+    MapExtents extents = key_extents(p);
+    extents.head_dim = p.value_dim();
+    return extents;
+}
+
 Status make_tensor_map(const char* name, ConstTensor tensor, DataType dtype, const MapExtents& e, int box_rows,
                        CUtensorMap& map) {
     if (Status s = check_rows_aligned(name, tensor); !s.ok()) return s;

@@ -14,6 +14,9 @@ struct MapExtents {
 /// Of tensors of queries and of keys: with cu_seqlens, one entry of all tokens.
 MapExtents query_extents(const Problem& problem);
 MapExtents key_extents(const Problem& problem);
+/// The same of outputs and of values, whose rows have value_dim() elements.
+MapExtents output_extents(const Problem& problem);
+MapExtents value_extents(const Problem& problem);
 
 /// Tensor map of a [batch, tokens, heads, head_dim] tensor of 16-bit elements for ptx::tensor_load_4d: coordinates
 /// (element, head, token, batch), boxes of 64 elements x 1 head x `box_rows` tokens (at most 256) in the 128-byte

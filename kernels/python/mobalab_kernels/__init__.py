@@ -14,6 +14,7 @@ What all functions share:
 - heads_q is a multiple of heads_k. The last query of a sequence stands at its last key, so with fewer queries than keys
   they are the last ones of the sequence; with more, the first seqlen_q - seqlen_k rows see no key: selection -1, out 0,
   lse +inf, gradients 0.
+- v may have another head_dim than q and k; it is that of the output and of both their gradients.
 - Any strides are taken, 0 included (expand, broadcast_to), and nothing is copied; only head_dim must be contiguous, on
   CUDA devices with rows at multiples of 16 bytes. Negative strides are refused. selection, lse, weight and cu_seqlens
   must be contiguous. Inputs may be read-only; outputs are new arrays.

@@ -37,6 +37,8 @@ def _argument(extents, packed=None, dtype=None, rows=False):
 
 
 _QUERIES = _argument("batch seqlen_q heads_q head_dim", packed="total_q heads_q head_dim", rows=True)
+_OUTPUTS = _argument("batch seqlen_q heads_q head_dim_v", packed="total_q heads_q head_dim_v", rows=True)
+_VALUES = _argument("batch seqlen_k heads_k head_dim_v", packed="total_k heads_k head_dim_v", rows=True)
 _KEYS = _argument("batch seqlen_k heads_k head_dim", packed="total_k heads_k head_dim", rows=True)
 _LSE = _argument("heads_q tokens_q", dtype="float32")
 _SELECTION = _argument("heads_q tokens_q routed", dtype="int32")
@@ -52,18 +54,18 @@ FUNCTIONS = {
     "compute_centroids": {"k": _KEYS},
     "route": {"q": _QUERIES, "k": _KEYS},
     "route_with_centroids": {"q": _QUERIES, "centroids": _CENTROIDS},
-    "attention_forward": {"q": _QUERIES, "k": _KEYS, "v": _KEYS, "selection": _SELECTION},
-    "moba_forward": {"q": _QUERIES, "k": _KEYS, "v": _KEYS},
+    "attention_forward": {"q": _QUERIES, "k": _KEYS, "v": _VALUES, "selection": _SELECTION},
+    "moba_forward": {"q": _QUERIES, "k": _KEYS, "v": _VALUES},
     "attention_backward": {
         "q": _QUERIES,
         "k": _KEYS,
-        "v": _KEYS,
-        "out": _QUERIES,
-        "d_out": _QUERIES,
+        "v": _VALUES,
+        "out": _OUTPUTS,
+        "d_out": _OUTPUTS,
         "lse": _LSE,
         "selection": _SELECTION,
     },
-    "moba_attention": {"q": _QUERIES, "k": _KEYS, "v": _KEYS, "conv_weight": _WEIGHT},
+    "moba_attention": {"q": _QUERIES, "k": _KEYS, "v": _VALUES, "conv_weight": _WEIGHT},
     "key_conv_forward": {"k": _KEYS, "weight": _WEIGHT},
     "key_conv_centroids": {"k": _KEYS, "weight": _WEIGHT},
     "key_conv_backward": {"k": _KEYS, "weight": _WEIGHT, "d_out": _KEYS},

@@ -82,6 +82,8 @@ class _Call:
         extents = self.arrays.extents
         p.heads_k = extents.get("heads_k", 1)  # centroids, where they are given, say it later
         p.heads_q, p.head_dim = extents.get("heads_q", p.heads_k), extents["head_dim"]
+        if "head_dim_v" in extents:  # 0 would mean head_dim to the library
+            p.head_dim_v = _arguments.check_range("head_dim of v", extents["head_dim_v"], 1, _arguments.MAX_EXTENT)
         p.block_size, p.topk = self.block_size, self.topk
         p.dtype, p.centroids = _arguments.DTYPES[self.arrays.dtype], kept_as
         p.scorer, p.sub_blocks, p.scorer_seed = self.scorer.number, self.sub_blocks, self.scorer_seed
@@ -134,6 +136,11 @@ class _Call:
     def empty_like(self, name):
         array = self.arrays.arrays[name]
         return self.arrays.adapter.empty(array, tuple(array.shape))
+
+    def empty_out(self):
+        """Like q, in the width of v."""
+        shape = (*self.arrays.arrays["q"].shape[:-1], self.arrays.extents["head_dim_v"])
+        return self.arrays.adapter.empty(self.arrays.like, tuple(shape))
 
     def _blocks(self):
         p = self.problem
@@ -251,9 +258,9 @@ def route(
     q: [batch, seqlen_q, heads_q, head_dim], k: [batch, seqlen_k, heads_k, head_dim] (or packed, see the module).
     Returns the selection: int32 [heads_q, tokens_q, routed], block numbers within the query's own sequence, best first,
     -1 where there are fewer candidates; tokens_q = batch * seqlen_q and routed = min(topk, blocks of the longest
-    sequence) - 1 (not causal: without the - 1). With return_scores=True also their scores, float32 of that shape, -inf past the candidates. A score
-    that is NaN ranks first. Integers have no gradient, so tensors that require grad are taken unless scores are asked
-    for.
+    sequence) - 1 (not causal: without the - 1). With return_scores=True also their scores, float32 of that shape, -inf
+    past the candidates. A score that is NaN ranks first. Integers have no gradient, so tensors that require grad are
+    taken unless scores are asked for.
     scorer: how a query scores a block, keep_first: whether block 0 is always kept (then in slot 0, with score +inf),
     causal: whether blocks from the query's own on are no candidates, see the module.
     """
@@ -348,12 +355,14 @@ def attention_forward(
 ):
     """Attention over each query's own (if causal) and selected blocks.
 
-    q, k, causal: as in route(); v: like k. selection: int32 [heads_q, tokens_q, routed], contiguous, each row a set: the order
-    is free, a block named twice counts once, entries that are no candidates of their row are ignored.
+    q, k, causal: as in route(); v: like k, but for its head_dim, which is free. selection: int32 [heads_q, tokens_q,
+    routed], contiguous, each row a set: the order is free, a block named twice counts once, entries that are no
+    candidates of their row are ignored.
     scale: of q . key in the softmax, a number in [1e-30, 1e30]; None: head_dim ** -0.5. CUDA devices take at most
     65,536, and give NaN where scaled scores reach 2^30.
-    Returns (out like q, lse float32 [heads_q, tokens_q]): lse is the natural logarithm of the sum of exponentials, +inf
-    (and out 0) for a row that sees no key. Not differentiable: see attention_backward and moba_attention.
+    Returns (out like q in the width of v, lse float32 [heads_q, tokens_q]): lse is the natural logarithm of the sum of
+    exponentials, +inf (and out 0) for a row that sees no key. Not differentiable: see attention_backward and
+    moba_attention.
     """
     call = _Call(
         "attention_forward",
@@ -365,7 +374,7 @@ def attention_forward(
         causal=causal,
         threads=threads,
     )
-    out = call.empty_like("q")
+    out = call.empty_out()
     lse = call.empty("heads_q tokens_q", "float32")
     call.run(
         call.tensor("q"),
@@ -402,7 +411,7 @@ def moba_forward(
 ):
     """route() and attention_forward() in one call.
 
-    q, k, causal: as in route(); v: like k; scale: as in attention_forward(). Returns (out, lse, selection) as they do. Not
+    q, k, causal: as in route(); v, scale: as in attention_forward(). Returns (out, lse, selection) as they do. Not
     differentiable: tensors that require grad are refused while autograd records; moba_attention is differentiable.
     """
     call = _Call(
@@ -419,7 +428,7 @@ def moba_forward(
         causal=causal,
         threads=threads,
     )
-    out = call.empty_like("q")
+    out = call.empty_out()
     lse = call.empty("heads_q tokens_q", "float32")
     selection = call.empty("heads_q tokens_q routed", "int32")
     call.run(
@@ -456,8 +465,8 @@ def attention_backward(
 ):
     """Gradients of attention_forward, recomputed from lse.
 
-    q, k, v, selection, scale, causal: what attention_forward was given; out, lse: what it returned; d_out: gradient of the loss
-    by out, like q. Returns (dq, dk, dv) like q, k and v; no gradient flows through the selection. Not itself
+    q, k, v, selection, scale, causal: what attention_forward was given; out, lse: what it returned; d_out: gradient of
+    the loss by out, like it. Returns (dq, dk, dv) like q, k and v; no gradient flows through the selection. Not itself
     differentiable.
     """
     call = _Call(

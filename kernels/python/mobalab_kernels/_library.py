@@ -52,6 +52,7 @@ class Problem(ctypes.Structure):
         ("total_k", ctypes.c_int64),
         ("total_blocks", ctypes.c_int64),
         ("scale", ctypes.c_double),  # 0: head_dim^-1/2
+        ("head_dim_v", ctypes.c_int64),  # 0: head_dim
         ("non_causal", ctypes.c_int64),
     ]
 

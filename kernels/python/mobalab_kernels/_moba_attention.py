@@ -39,14 +39,15 @@ def moba_attention(
     Tensors
       q            [batch, seqlen_q, heads_q, head_dim]; float32, bfloat16 or float16 on the CPU, the 16-bit ones on
                    CUDA devices. The last query stands at the last key; rows before every key give 0.
-      k, v         [batch, seqlen_k, heads_k, head_dim], dtype and device of q; heads_q is a multiple of heads_k.
+      k, v         [batch, seqlen_k, heads_k, head_dim], dtype and device of q; heads_q is a multiple of heads_k. The
+                   head_dim of v may be another one, and is that of the output.
       conv_weight  float32 [heads_k, head_dim, width], width 1 to 8, or None. The key convolution
                    k'_t = k_t + silu(sum_l weight[head, dim, l] k_{t-l}) comes first (FlashMoBA, section 3; zero before
                    a sequence); routing and attention both read k'.
       selection    int32 [heads_q, tokens_q, routed] with routed = min(topk, blocks of the longest sequence) - 1
-                   (causal=False: without the - 1), or None. Given, nothing is routed: these blocks are attended to beside the own one, as sets (see
-                   attention_forward); scorer, scorer_seed, keep_first, fp32_centroids and centred_centroids must then keep
-                   their defaults.
+                   (causal=False: without the - 1), or None. Given, nothing is routed: these blocks are attended to
+                   beside the own one, as sets (see attention_forward); scorer, scorer_seed, keep_first, fp32_centroids
+                   and centred_centroids must then keep their defaults.
                    tokens_q is batch * seqlen_q, or total_q.
     Any strides are taken as they are while rows of head_dim are contiguous (on CUDA devices: and start at multiples of
     16 bytes); other layouts are copied.
@@ -69,8 +70,8 @@ def moba_attention(
       scorer, scorer_seed, keep_first, fp32_centroids, centred_centroids   how blocks are scored and chosen, see the module.
       threads            CPU threads, 0 for all.
 
-    Returns out like q (contiguous), or (out, selection) with return_selection=True: the blocks that were attended to
-    beside the own ones, as route() returns them (or what was given).
+    Returns out like q in the width of v (contiguous), or (out, selection) with return_selection=True: the blocks that
+    were attended to beside the own ones, as route() returns them (or what was given).
 
     Gradients flow to q, k, v and conv_weight, packed or not, and once: there are no second derivatives, and asking for
     them raises. None flows through the choice of blocks. Under torch.autocast q, k and v are cast to its dtype, as by

@@ -13,8 +13,9 @@ class MobaAttention(nn.Module):
 
     width: of the tokens' vectors; heads query heads and heads_k (None: as many) key heads of head_dim (None: width /
     heads). block_size, topk, causal, scale, scorer, scorer_seed, keep_first, fp32_centroids, centred_centroids: as in
-    moba_attention; block_size and topk are attributes and may be changed. conv_width: of the key convolution, 1 to 8, or 0 for none. bias: of the
-    projections. device, dtype: of the parameters; those of the convolution are float32 whatever the dtype.
+    moba_attention; block_size and topk are attributes and may be changed. conv_width: of the key convolution, 1 to 8, or
+    0 for none. bias: of the projections. device, dtype: of the parameters; those of the convolution are float32 whatever
+    the dtype.
 
     Parameters: qkv and out (nn.Linear), conv_weight ([heads_k, head_dim, conv_width], or None). The convolution starts
     at 0, where it changes nothing.

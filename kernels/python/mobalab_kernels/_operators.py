@@ -117,10 +117,10 @@ def _fake_rows(q, k, cu_seqlens_k, max_seqlen_k):
     return q.shape[1], q.shape[0], max_seqlen_k
 
 
-def _fake_attention(q, k, cu_seqlens_k, max_seqlen_k):
+def _fake_attention(q, k, v, cu_seqlens_k, max_seqlen_k):
     """out and lse."""
     heads, tokens, _ = _fake_rows(q, k, cu_seqlens_k, max_seqlen_k)
-    return q.new_empty(q.shape), q.new_empty((heads, tokens), dtype=torch.float32)
+    return q.new_empty((*q.shape[:-1], v.shape[-1])), q.new_empty((heads, tokens), dtype=torch.float32)
 
 
 # ---------------------------------------------------------------------------------------------- routing and attention
@@ -155,7 +155,7 @@ def _moba_forward(q, k, v, cu_seqlens_q, cu_seqlens_k, *, block_size, topk, scal
 
 def _moba_forward_fake(q, k, v, cu_seqlens_q, cu_seqlens_k, *, max_seqlen_k, **options):
     selection = _fake_selection(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_k=max_seqlen_k, **options)
-    return *_fake_attention(q, k, cu_seqlens_k, max_seqlen_k), selection
+    return *_fake_attention(q, k, v, cu_seqlens_k, max_seqlen_k), selection
 
 
 def _save_moba_forward(ctx, inputs, keyword_only_inputs, output):
@@ -173,7 +173,7 @@ def _attention_forward(
 
 
 def _attention_forward_fake(q, k, v, selection, cu_seqlens_q, cu_seqlens_k, *, max_seqlen_k, **options):
-    return _fake_attention(q, k, cu_seqlens_k, max_seqlen_k)
+    return _fake_attention(q, k, v, cu_seqlens_k, max_seqlen_k)
 
 
 def _save_attention_forward(ctx, inputs, keyword_only_inputs, output):

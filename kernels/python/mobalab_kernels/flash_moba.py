@@ -39,7 +39,7 @@ def flash_moba_varlen_func(
         causal,
     )
     out, _, _ = _operators.moba_forward(*call.tensors, *call.packed, **call.options, **_ROUTING)
-    return out[..., : q.shape[-1]]
+    return out[..., : v.shape[-1]]
 
 
 def flash_topk_varlen_func(
@@ -83,8 +83,9 @@ def flash_moba_attn_varlen_func(
     """Attention over the blocks that column lists name (see flash_topk_varlen_func); differentiable in q, k and v.
 
     lg_block_n: keys of a block. softmax_scale: in [1e-30, 1e30], on CUDA devices at most 65,536, with NaN where scaled
-    scores reach 2^30; None for head_dim ** -0.5. dropout_p and softcap must be 0, alibi_slopes None. Returns out like q, or with return_attn_probs=True (out, lse float32 [heads,
-    total_q], an empty tensor): probabilities are never made.
+    scores reach 2^30; None for head_dim ** -0.5. dropout_p and softcap must be 0, alibi_slopes None. Returns
+    out like q, or with return_attn_probs=True (out, lse float32 [heads, total_q], an empty tensor): probabilities are
+    never made.
     """
     return_attn_probs = _arguments.flag("return_attn_probs", return_attn_probs)
     for name, value, plain in (("dropout_p", dropout_p, 0.0), ("softcap", softcap, 0.0)):
@@ -109,7 +110,7 @@ def flash_moba_attn_varlen_func(
     selection = _selection_of(*lists.values(), call)
     call.options["topk"] = selection.shape[2] + int(call.causal)
     out, lse = _operators.attention_forward(*call.tensors, selection, *call.packed, **call.options)
-    out = out[..., : q.shape[-1]]
+    out = out[..., : v.shape[-1]]
     return (out, lse, out.new_empty(0)) if return_attn_probs else out
 
 
@@ -182,13 +183,12 @@ class _Call:
 
 
 def _padded(tensors):
-    """Zeros behind head_dim, where the CUDA kernels take multiples of 8 alone; they change no product. Tensors that do
-    not fit each other are left as they are, to be refused."""
-    widths = {tensor.shape[-1] if tensor.dim() else 0 for tensor in tensors}
-    missing = -next(iter(widths)) % 8
-    if not (tensors[0].is_cuda and len(widths) == 1 and missing):
+    """Zeros behind head_dim, where the CUDA kernels take multiples of 8 alone; they change no product. Queries and keys
+    that do not fit each other are left as they are, to be refused."""
+    widths = [tensor.shape[-1] if tensor.dim() else 0 for tensor in tensors]
+    if not (tensors[0].is_cuda and widths[0] == widths[1] and any(width % 8 for width in widths)):
         return tensors
-    return [torch.nn.functional.pad(tensor, (0, missing)) for tensor in tensors]
+    return [torch.nn.functional.pad(tensor, (0, -width % 8)) for tensor, width in zip(tensors, widths)]
 
 
 def _columns_of(selection, call):

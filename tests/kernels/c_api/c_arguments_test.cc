@@ -157,6 +157,21 @@ const std::vector<Row> rows = {
     {"scorer -1", centroids, [](CCall& c) { c.problem.scorer = -1; }, invalid, "scorer = -1: must be one of"},
     {"scorer max", route, [](CCall& c) { c.problem.scorer = int32_max; }, invalid, "scorer = 2147483647: must be one of"},
     {"scorer min", route_given, [](CCall& c) { c.problem.scorer = int32_min; }, invalid, "scorer = -2147483648: must be"},
+    {"head_dim_v -1", moba, [](CCall& c) { c.problem.head_dim_v = -1; }, invalid, "head_dim_v = -1: must be in.*choice: 0"},
+    {"head_dim_v max", backward, [](CCall& c) { c.problem.head_dim_v = int64_max; }, invalid, "head_dim_v = 92233720.*"},
+    {"head_dim_v 0", moba, [](CCall& c) { c.problem.head_dim_v = 0; }, ok, ""},
+    {"head_dim_v 64", backward, [](CCall& c) { c.problem.head_dim_v = 64; }, ok, ""},
+    {"head_dim_v 32", moba, [](CCall& c) { c.problem.head_dim_v = 32; }, ok, ""},
+    {"head_dim_v 32", attention, [](CCall& c) { c.problem.head_dim_v = 32; }, ok, ""},
+    {"head_dim_v 8", backward, [](CCall& c) { c.problem.head_dim_v = 8; }, ok, ""},
+    {"head_dim_v 65 beside strides of 64", moba,
+     [](CCall& c) {
+         c.problem.head_dim_v = 65;
+         c.v = strided(c.v, 10240, 128, 64);
+         c.out = strided(c.out, 12288, 256, 64);
+     },
+     invalid, "out has strides .* rows of 65 elements", Where::host},
+    {"routing looks at no head_dim_v", route, [](CCall& c) { c.problem.head_dim_v = -1; }, ok, ""},
     {"non_causal 2", moba, [](CCall& c) { c.problem.non_causal = 2; }, invalid, "non_causal = 2: must be 0.*choice: 1"},
     {"non_causal -1", route, [](CCall& c) { c.problem.non_causal = -1; }, invalid, "non_causal = -1: must be 0.*: 0"},
     {"non_causal max", attention, [](CCall& c) { c.problem.non_causal = int64_max; }, invalid, "non_causal = 92233720.*: 1"},
@@ -372,8 +387,9 @@ const std::vector<Row> rows = {
     {"q not on 16 bytes", decode_route, [](CCall& c) { c.q.data = moved(c.q.data, 2); }, invalid, "q at address.*16", Where::cuda},
     {"centroids in k", append, [](CCall& c) { c.centroids = c.k.data; }, invalid, "centroids at 0x.*overlaps k"},
     {"centroids in v", decode, [](CCall& c) { c.centroids = c.v.data; }, invalid, "centroids at 0x.*overlaps v"},
-    {"selection == lengths", decode,
-     [](CCall& c) { c.selection = const_cast<int32_t*>(c.cache.lengths); }, invalid, "selection at 0x.*overlaps lengths"},
+    {"selection == lengths", decode,  // and what lies behind them, which is the workspace where there is one
+     [](CCall& c) { c.selection = const_cast<int32_t*>(c.cache.lengths); }, invalid,
+     "selection at 0x.*overlaps (lengths|workspace)"},
     {"out == q", decode_attention, [](CCall& c) { c.out = c.q; }, invalid, "out at 0x.*overlaps q"},
     {"workspace null", decode, [](CCall& c) { c.own_workspace = false; }, MOBALAB_WORKSPACE_TOO_SMALL,
      "workspace of 0 bytes: must hold workspace_size.*nearest", Where::cuda},

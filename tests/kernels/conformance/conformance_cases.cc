@@ -12,12 +12,13 @@ void fill(Case& c, DataType dtype, unsigned seed) {
     c.p.dtype = dtype;
     const auto d = static_cast<std::size_t>(c.p.head_dim);
     const Problem host = c.host_problem();
-    const auto queries = static_cast<std::size_t>(host.tokens_q() * host.heads_q) * d;
-    const auto keys = static_cast<std::size_t>(host.tokens_k() * host.heads_k) * d;
-    c.q = normal(queries, dtype, seed);
-    c.k = normal(keys, dtype, seed + 1);
-    c.v = normal(keys, dtype, seed + 2);
-    c.d_out = normal(queries, dtype, seed + 3);
+    const auto d_v = static_cast<std::size_t>(c.p.value_dim());
+    const auto queries = static_cast<std::size_t>(host.tokens_q() * host.heads_q);
+    const auto keys = static_cast<std::size_t>(host.tokens_k() * host.heads_k);
+    c.q = normal(queries * d, dtype, seed);
+    c.k = normal(keys * d, dtype, seed + 1);
+    c.v = normal(keys * d_v, dtype, seed + 2);
+    c.d_out = normal(queries * d_v, dtype, seed + 3);
 }
 
 std::vector<std::int32_t> boundaries(const std::vector<std::int32_t>& lengths) {
@@ -176,6 +177,29 @@ std::vector<Case> non_causal_cases(DataType dtype) {
     return cases;
 }
 
+std::vector<Case> other_value_dims(DataType dtype) {
+    struct Widths {
+        std::int64_t keys, values;
+    };
+    std::vector<Case> cases;
+    for (const auto& [keys, values] : {Widths{64, 128}, Widths{128, 64}, Widths{192, 128}, Widths{32, 256},
+                                       Widths{96, 64}, Widths{40, 72}, Widths{256, 8}, Widths{8, 96}}) {
+        Problem p = shape(2, 150, 210, 4, 2, keys, values == 96 ? 12 : 32, 4);
+        p.head_dim_v = values;
+        cases.push_back(make_case("d " + std::to_string(keys) + ", values " + std::to_string(values), p, dtype, 160));
+    }
+    Problem large = shape(1, 500, 500, 2, 1, 128, 256, 2);
+    large.head_dim_v = 96;
+    cases.push_back(make_case("values 96, large blocks", large, dtype, 161));
+    Problem varlen = shape(1, 0, 0, 2, 1, 64, 16, 5);
+    varlen.head_dim_v = 32;
+    cases.push_back(
+        make_varlen_case("values 32, variable length", varlen, {40, 0, 200, 3}, {40, 2, 230, 1}, dtype, 162));
+    cases.push_back(make_case("values 96, not causal", large, dtype, 163));
+    cases.back().p.causal = false;
+    return cases;
+}
+
 std::vector<Case> standard_cases(const Target& target) {
     const DataType dtype = target.dtype;
     std::vector<Case> cases = {
@@ -194,8 +218,9 @@ std::vector<Case> standard_cases(const Target& target) {
         make_varlen_case("variable length, small blocks", shape(1, 0, 0, 2, 2, 128, 16, 6), {33, 500, 16},
                          {33, 500, 250}, dtype, 12),
     };
-    for (const std::vector<Case>& more : {more_queries_than_keys(dtype), odd_head_dims(dtype), odd_block_sizes(dtype),
-                                          many_routed_blocks(dtype), non_causal_cases(dtype)}) {
+    for (const std::vector<Case>& more :
+         {more_queries_than_keys(dtype), odd_head_dims(dtype), odd_block_sizes(dtype), many_routed_blocks(dtype),
+          non_causal_cases(dtype), other_value_dims(dtype)}) {
         cases.insert(cases.end(), more.begin(), more.end());
     }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -123,7 +123,7 @@ reference::Attention exact_attention(const Case& c, const std::vector<std::int32
     const Problem p = c.host_problem();
     return reference::attention_forward(p, rows_of(wide(c.q), p.heads_q, p.head_dim),
                                         rows_of(wide(c.k), p.heads_k, p.head_dim),
-                                        rows_of(wide(c.v), p.heads_k, p.head_dim), selection.data());
+                                        rows_of(wide(c.v), p.heads_k, p.value_dim()), selection.data());
 }
 
 void judge_attention(const Target& target, const Case& c, const Attention& got) {
@@ -139,7 +139,7 @@ void judge_gradients(const Target& target, const Case& c, const Attention& forwa
     const Problem p = c.host_problem();
     const reference::AttentionGradients want = reference::attention_backward(
         p, rows_of(wide(c.q), p.heads_q, p.head_dim), rows_of(wide(c.k), p.heads_k, p.head_dim),
-        rows_of(wide(c.v), p.heads_k, p.head_dim), rows_of(wide(c.d_out), p.heads_q, p.head_dim),
+        rows_of(wide(c.v), p.heads_k, p.value_dim()), rows_of(wide(c.d_out), p.heads_q, p.value_dim()),
         forward.selection.data());
     // A single key has P = 1 and exactly no gradient through the softmax: there is nothing to be relative to.
     const auto small = [](const std::vector<double>& values) {

@@ -137,6 +137,8 @@ std::vector<Case> odd_block_sizes(DataType dtype);
 std::vector<Case> many_routed_blocks(DataType dtype);
 /// Queries without a block of their own, over all blocks of their sequence.
 std::vector<Case> non_causal_cases(DataType dtype);
+/// Values of another width than keys.
+std::vector<Case> other_value_dims(DataType dtype);
 /// Shapes that every backend takes, plus odd ones for targets with any_shape.
 std::vector<Case> standard_cases(const Target& target);
 Case make_case(const std::string& name, Problem p, DataType dtype, unsigned seed);

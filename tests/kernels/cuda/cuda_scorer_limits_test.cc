@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 
 #include "kernels/cuda/host/path.h"
 #include "kernels/kernels.h"
@@ -136,6 +137,22 @@ TEST(CudaScorerLimits, NotCausal) {
     p.scorer = {ScorerKind::submean, 4};
     for (const Operation operation : routing) expect_refused(operation, p, "sub_blocks = 4: ", "1");
     for (const Operation operation : of_keys) expect_supported(operation, p);
+}
+
+TEST(CudaScorerLimits, WidthsOfValues) {
+    Problem p = problem(ScorerKind::mean, 1);
+    constexpr Operation attending[] = {Operation::attention_forward, Operation::moba_forward,
+                                       Operation::attention_backward};
+    for (const std::int64_t width : {8, 64, 72, 128, 256}) {
+        p.head_dim_v = width;
+        for (const Operation operation : attending) expect_supported(operation, p);
+    }
+    for (const auto& [width, nearest] : {std::pair<std::int64_t, std::string>{65, "64"}, {7, "8"}, {264, "256"}}) {
+        p.head_dim_v = width;
+        const std::string start = "head_dim_v = " + std::to_string(width) + ": ";
+        for (const Operation operation : attending) expect_refused(operation, p, start, nearest);
+        expect_supported(Operation::route, p);
+    }
 }
 
 /// Whatever topk is, workspace stays near the size of what the caller holds.

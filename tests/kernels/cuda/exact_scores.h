@@ -26,9 +26,10 @@ inline double mapped(QueryMap map, double q) {
 struct ExactRow {
     std::vector<double> score;
     double magnitude = 0.0;
+    std::int64_t products = 0;  ///< of a score
 
     /// The tensor cores truncate when they align products; 2^-19 of the magnitude covers 256 additions.
-    double slack() const { return magnitude * 0x1p-19; }
+    double slack() const { return magnitude * 0x1p-19 * std::max(1.0, static_cast<double>(products) / 256.0); }
 };
 
 /// kept(part, sub-block of the sequence): pointer to head_dim values.
@@ -37,6 +38,7 @@ ExactRow exact_row(const Scorer& scorer, std::int64_t head_dim, const float* q, 
                    const Kept& kept) {
     const ScorerDefinition& definition = *find_scorer(scorer.kind);
     ExactRow row;
+    row.products = head_dim * definition.parts;
     for (std::int64_t j = 0; j < candidates; ++j) {
         double best = 0.0;
         for (std::int64_t s = 0; s < scorer.sub_blocks; ++s) {

@@ -241,6 +241,27 @@ class Operators:
         if [int(part) for part in torch.__version__.split(".")[:2]] >= [2, 15]:  # older ones may not compile transforms
             self.assert_all_equal(compiled(gradient)(*plain), wanted)
 
+    def test_values_of_another_width(self):
+        for packed in (False, True):
+            q, k, v, w = self.leaves(packed=packed)
+            v = torch.cat([v, v[..., :8]], dim=-1).detach().requires_grad_()
+            sequences = {"cu_seqlens": self.boundaries(), "max_seqlen": LONGEST} if packed else {}
+
+            def program(q, k, v, w):
+                return mk.moba_attention(q, k, v, BLOCK, TOPK, w, **sequences)  # noqa: B023
+
+            torch._dynamo.reset()
+            out = program(q, k, v, w)
+            self.assertEqual(tuple(out.shape), (*q.shape[:-1], v.shape[-1]))
+            compiled = torch.compile(program, fullgraph=True, backend="aot_eager")(q, k, v, w)
+            self.assert_all_equal([compiled], [out])
+            wanted = torch.autograd.grad(out.sum(), (q, k, v, w))
+            self.assert_all_equal(torch.autograd.grad(compiled.sum(), (q, k, v, w)), wanted)
+            narrow = program(q, k, v[..., :32], w)
+            limit = 1e-5 if self.device == "cpu" else 3e-2
+            self.assertLess((out[..., :32] - narrow).abs().max().item(), limit)
+            self.assertLess((out[..., 32:] - narrow[..., :8]).abs().max().item(), limit)
+
     def test_torch_checks_the_operators(self):
         for packed, causal in itertools.product((False, True), (True, False)):
             q, k, v, w = self.leaves(packed=packed)

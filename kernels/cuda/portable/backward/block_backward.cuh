@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -63,8 +64,8 @@ private:
     __device__ __forceinline__ bool begin(const BackwardUnit& unit) {
         const KeyRun keys = run_of(unit);
         if (keys.keys <= 0) return false;
-        load(shared_.k, args_.k, keys);
-        load(shared_.v, args_.v, keys);
+        load(shared_.k, args_.k, args_.head_dim, keys);
+        load(shared_.v, args_.v, args_.value_dim, keys);
         if (thread() != 0) return true;
         shared_.run_keys = keys.keys;
         shared_.walk.begin(unit);
@@ -72,8 +73,8 @@ private:
         shared_.tiles[1] = shared_.walk.next(args_);
         return true;
     }
-    __device__ __forceinline__ void load(std::byte* to, const RowTensor& from, const KeyRun& keys) const {
-        load_rows<P, S::keys>(to, from.row(keys.key_head, keys.key), from.stride.token, keys.keys, args_.head_dim / 8,
+    __device__ __forceinline__ void load(std::byte* to, const RowTensor& from, int head_dim, const KeyRun& keys) const {
+        load_rows<P, S::keys>(to, from.row(keys.key_head, keys.key), from.stride.token, keys.keys, head_dim / 8,
                               computed_here(thread()), threads_per_block);
     }
 
@@ -276,7 +277,7 @@ private:
         const KeyRun keys = run_of(unit);
         if (unit.slot < 0) {
             store_rows<T, P>(args_.dk, keys, args_.head_dim, args_.scale, dk, computed_here(thread()));
-            store_rows<T, P>(args_.dv, keys, args_.head_dim, 1.0f, dv, computed_here(thread()));
+            store_rows<T, P>(args_.dv, keys, args_.value_dim, 1.0f, dv, computed_here(thread()));
             return;
         }
         store_slot<P>(slot_of<P>(args_, unit.slot, 0, thread()), dk);
@@ -311,10 +312,11 @@ private:
             }
             const RowTensor& tensor = matrix == 0 ? args_.dk : args_.dv;
             const float scale = matrix == 0 ? args_.scale : 1.0f;
+            const int head_dim = matrix == 0 ? args_.head_dim : args_.value_dim;
             if (args_.adds_to_keys) {
-                add_rows<P>(tensor, keys, args_.head_dim, scale, sum, thread());
+                add_rows<P>(tensor, keys, head_dim, scale, sum, thread());
             } else {
-                store_rows<T, P>(tensor, keys, args_.head_dim, scale, sum, thread());
+                store_rows<T, P>(tensor, keys, head_dim, scale, sum, thread());
             }
         }
         if (thread() == 0) split.filled = 0;  // for the next run of the list
@@ -351,7 +353,7 @@ Status launch(int multiprocessors, const BlockBackwardArgs& args, cudaStream_t s
 
 template <typename T>
 Status launch_width(int multiprocessors, const BlockBackwardArgs& args, cudaStream_t stream) {
-    switch (padded_head_dim(args.head_dim)) {
+    switch (padded_head_dim(std::max(args.head_dim, args.value_dim))) {
         case 64:
             return launch<T, 64>(multiprocessors, args, stream);
         case 128:

@@ -84,15 +84,17 @@ __device__ __forceinline__ void gather(const BlockBackwardArgs& args, const Quer
                                        const GatherEntries& entries, Stage<P>& stage, int thread) {
     constexpr int pieces = P / 8, rows = threads_per_block / pieces;
     static_assert(2 * rows == Shape<P>::tile_rows);
-    const int piece = thread % pieces, real_pieces = args.head_dim / 8;
-    const std::int64_t source_piece = min(piece, real_pieces - 1) * 16;
+    const int piece = thread % pieces, q_pieces = args.head_dim / 8, d_out_pieces = args.value_dim / 8;
+    const std::int64_t q_piece = min(piece, q_pieces - 1) * 16, d_out_piece = min(piece, d_out_pieces - 1) * 16;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
         const int row = thread / pieces + i * rows, place = SwizzledRows<P>::offset(row, piece);
         const std::int64_t from = entry_query(entries.of[i]);
-        const bool exists = row < tile.rows, read = exists && piece < real_pieces;
-        ptx::cp_async_16(stage.q + place, tile.q_rows + from * args.q.stride.token + source_piece, read);
-        ptx::cp_async_16(stage.d_out + place, tile.d_out_rows + from * args.d_out.stride.token + source_piece, read);
+        const bool exists = row < tile.rows;
+        ptx::cp_async_16(stage.q + place, tile.q_rows + from * args.q.stride.token + q_piece,
+                         exists && piece < q_pieces);
+        ptx::cp_async_16(stage.d_out + place, tile.d_out_rows + from * args.d_out.stride.token + d_out_piece,
+                         exists && piece < d_out_pieces);
         if (piece > 0) continue;
         stage.blocks[row] = entry_mask(entries.of[i]);
         if (exists) {

@@ -6,7 +6,7 @@
 namespace mobalab::kernels::cuda::portable {
 
 std::size_t attention_forward_workspace(const Problem& problem) {
-    return forward_workspace(problem, forward_shape(problem.head_dim));
+    return forward_workspace(problem, forward_shape(problem));
 }
 
 Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
@@ -14,7 +14,7 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
                                  cudaStream_t stream) {
     int multiprocessors = 0;
     if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
-    const ForwardShape shape = forward_shape(problem.head_dim);
+    const ForwardShape shape = forward_shape(problem);
     const auto launch = [&](const BlockForwardArgs& args) {
         return launch_block_forward(problem.dtype, shape, multiprocessors, args, stream);
     };

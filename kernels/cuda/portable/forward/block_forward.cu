@@ -3,6 +3,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -209,7 +210,7 @@ __global__ void __maxnreg__(Shape<Width>::registers)
         const int threads = static_cast<int>(blockDim.x);
         std::byte* const q_rows = shared.q + thread / 32 * Shape<Width>::strip_bytes;
         load_run<Width>(shared.k, args.k, unit.work, args.pieces, thread, threads);
-        load_run<Width>(shared.v, args.v, unit.work, args.pieces, thread, threads);
+        load_run<Width>(shared.v, args.v, unit.work, args.value_pieces, thread, threads);
         const Strip first(args, unit.work, thread / 32, lane);
         if (first.exists(unit.work)) gather<Width>(args, unit.work, first, q_rows, lane);
         ptx::cp_async_commit();
@@ -256,9 +257,10 @@ Status launch_width(int width, int multiprocessors, const BlockForwardArgs& args
 
 }  // namespace
 
-ForwardShape forward_shape(std::int64_t head_dim) {
-    if (head_dim <= 64) return {64, Shape<64>::keys};
-    if (head_dim <= 128) return {128, Shape<128>::keys};
+ForwardShape forward_shape(const Problem& problem) {
+    const std::int64_t widest = std::max(problem.head_dim, problem.value_dim());
+    if (widest <= 64) return {64, Shape<64>::keys};
+    if (widest <= 128) return {128, Shape<128>::keys};
     return {256, Shape<256>::keys};
 }
 

@@ -9,7 +9,7 @@
 namespace mobalab::kernels::cuda::portable {
 
 /// Width 64, 128 or 256. Runs of 64 keys at 256: keys and values of 128 would not fit in 99 KB of shared memory.
-ForwardShape forward_shape(std::int64_t head_dim);
+ForwardShape forward_shape(const Problem& problem);
 
 /// Enqueues the partials of args.windows, of that shape.
 Status launch_block_forward(DataType dtype, const ForwardShape& shape, int multiprocessors,

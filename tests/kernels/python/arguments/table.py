@@ -271,9 +271,39 @@ def shape_rows(fw):
         for name in arrays:
             axes = {"lse": 2, "selection": 3, "weight": 3, "conv_weight": 3}.get(name, 4)
             for label, shape in _shapes(axes):
+                wanted = _shape_expectation(function, name)
+                if name == "v" and label.startswith("axis 3") and function != "attention_backward":
+                    wanted = _value_dim_expectation(fw, label)
+                yield Row(function, f"{name} {label}", _with_shape(function, name, shape), wanted)
+
+
+def _value_dim_expectation(fw, label):
+    """The width of values is free where nothing else has it; on CUDA devices a multiple of 8."""
+    if label.endswith("empty"):
+        return refused("head_dim of v = 0", kind=ValueError)
+    return refused("head_dim_v") if fw.device == "cuda" else RIGHT
+
+
+def value_dim_rows(fw):
+    for function in ATTENDING:
+        for width in (8, 24, 72, 256):
+            for packed in (False, True):
                 yield Row(
-                    function, f"{name} {label}", _with_shape(function, name, shape), _shape_expectation(function, name)
+                    function,
+                    f"values of {width} elements{', packed' * packed}",
+                    lambda fw, function=function, width=width, packed=packed: _with_values(fw, function, width, packed),
+                    RIGHT,
                 )
+
+
+def _with_values(fw, function, width, packed):
+    """All that has the width of values, and gradients where there are some."""
+    widened = {name: value for name, value in values(fw, function, packed).items() if name in ("v", "d_out")}
+    widened = {name: fw.array(np.resize(value, (*value.shape[:-1], width))) for name, value in widened.items()}
+    arguments = call(fw, function, packed, **widened)
+    if function == "moba_attention":
+        return {n: v.clone().requires_grad_() if n in ("q", "k", "v") else v for n, v in arguments.items()}
+    return arguments
 
 
 def _with_shape(function, name, shape):
@@ -933,6 +963,7 @@ def rows(fw):
         kind_rows,
         number_rows,
         scorer_rows,
+        value_dim_rows,
         causal_rows,
         keep_first_rows,
         scale_rows,
