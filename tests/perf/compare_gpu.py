@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import compare_step
 import mobalab_kernels as mk
 
 try:
@@ -43,6 +44,8 @@ SETTINGS = [
     (65536, 32, 64, 64, 8),
 ]
 BATCH = 2
+# Scorers that are timed beside mean, at 64K and B = 128.
+SCORERS = ("quest", "submean-2")
 
 
 def make_inputs(n, heads, d, skew, seed):
@@ -221,12 +224,53 @@ def measure(setting, skew, options, row):
                 row[name + "_backward_ms"], _ = measure_backward(dense_calls(backend), inputs, few)
 
 
+def measure_scorer(scorer, row):
+    """Fills the row of another scorer: routing and the whole forward pass at 64K."""
+    n, heads, d, block, topk = (row[name] for name in ("seq_len", "heads", "head_dim", "block_size", "topk"))
+    inputs = [make_inputs(n, heads, d, False, seed) for seed in (1, 2)]
+
+    def forward(q, k, v):
+        return mk.moba_attention(q, k, v, block, topk, scorer=scorer, return_selection=True)
+
+    out, selection = forward(*inputs[0])
+    row["error"] = sampled_error(*inputs[0], out, selection, block)
+    if not row["error"] < 4e-3:
+        sys.exit(f"wrong output at {row}: refusing to time it")
+    row["route_ms"] = median_ms(lambda q, k, v: mk.route(q, k, block, topk, scorer=scorer), inputs, 20)
+    row["forward_ms"] = median_ms(forward, inputs, 20)
+
+
+def measure_step(row):
+    """Fills the row of a training step."""
+    layers = compare_step.layer_inputs(BATCH, 1)
+    d_out = torch.randn_like(layers[0][0])
+    block, topk = compare_step.BLOCK_SIZE, compare_step.TOPK
+
+    def timed(name, attention, repeats):
+        call = lambda *all_layers: compare_step.step(attention, all_layers, d_out)
+        row[name + "step_ms"] = median_ms(call, [layers], repeats)
+        row[name + "step_mib"] = peak_mib(call, layers)
+
+    timed("", compare_step.moba, 5)
+    if flash_moba is not None:
+        _, forward = official_calls(compare_step.SEQ_LEN, block, topk)
+
+        def official(q, k, v, weight):
+            return forward(q, compare_step.convolved(k, weight), v).unflatten(0, q.shape[:2])
+
+        row["official_step_difference"] = compare_step.difference(official, layers[0])
+        timed("official_", official, 3)
+    dense = dense_calls(SDPBackend.CUDNN_ATTENTION)
+    timed("cudnn_", lambda q, k, v, weight: dense(q, k, v), 2)
+
+
 # Heading, key of a row, format: the committed table.
 COLUMNS = [
     ("N", "seq_len", lambda n: f"{n // 1024}K"),
     ("heads, d", "heads", str),  # with head_dim behind it, see table_text()
     ("B", "block_size", str),
     ("k", "topk", str),
+    ("scorer", "scorer", str),
     ("routing input", "routing", str),
     ("route", "route_ms", "{:.2f}".format),
     ("**forward**", "forward_ms", "**{:.2f}**".format),
@@ -248,7 +292,7 @@ COLUMNS = [
 
 
 def table_text(result, commit):
-    rows = result["rows"]
+    rows = [row for row in result["rows"] if "step_ms" not in row]
     columns = [c for c in COLUMNS if any(c[1] in row for row in rows)]
 
     def cell(row, key, form):
@@ -270,7 +314,21 @@ def table_text(result, commit):
     ]
     lines += ["| " + " | ".join(cell(row, key, form) for _, key, form in columns) + " |" for row in rows]
     lines += ["", f"Every timed output was checked first, 64 sampled rows in float64 over the same routing: relative error {min(errors):.1e} to {max(errors):.1e}."]
+    lines += step_lines(result["rows"])
     return "\n".join(lines) + "\n"
+
+
+def step_lines(rows):
+    """The table of training steps, nothing where there is none."""
+    for row in rows:
+        if "step_ms" not in row:
+            continue
+        yield from ("", f"A training step: forward and backward of {row['layers']} layers, {row['seq_len'] // 1024}K tokens, {row['heads']} heads of "
+                    f"{row['head_dim']}, B = {row['block_size']}, k = {row['topk']}, key convolution of width {row['conv_width']} (official: by PyTorch's conv1d; dense: none).",
+                    "", "| | ms | peak MiB |", "|---|---|---|")
+        for name, prefix in (("**mobalab**", ""), ("official FlashMoBA", "official_"), ("cuDNN dense", "cudnn_")):
+            if prefix + "step_ms" in row:
+                yield f"| {name} | {row[prefix + 'step_ms']:.1f} | {row[prefix + 'step_mib']:.0f} |"
 
 
 def write(result, options):
@@ -290,28 +348,42 @@ def main():
     parser.add_argument("--dense-up-to", type=int, default=65536, help="longest N timed with dense attention")
     parser.add_argument("--max-seq-len", type=int, default=524288)
     parser.add_argument("--backward", action="store_true", help="time the backward too")
+    parser.add_argument("--only", choices=("settings", "scorers", "step"), help="one kind of rows")
     options = parser.parse_args()
     reason = mk.backend_available("cuda")
     if reason is not None or not torch.cuda.is_available():
         sys.exit(f"compare_gpu: needs a CUDA device: {reason or 'torch sees none'}")
     result = dict(device=torch.cuda.get_device_name(), cuda=torch.version.cuda, torch=torch.__version__,
                   official=getattr(flash_moba, "__version__", None), batch=BATCH, dtype="bfloat16", rows=[])
-    for setting in SETTINGS:
-        if setting[0] > options.max_seq_len:
-            continue
-        for skew in (False, True):
-            if skew and setting[0] not in (8192, 65536):
-                continue
-            row = dict(seq_len=setting[0], heads=setting[1], head_dim=setting[2], block_size=setting[3], topk=setting[4],
-                       routing="skewed" if skew else "random")
-            try:
-                measure(setting, skew, options, row)
-            except torch.cuda.OutOfMemoryError as error:
-                row["failed"] = str(error)[:120]
-            torch.cuda.empty_cache()
-            result["rows"].append(row)
-            print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
-            write(result, options)
+    for row, fill in cases(options):
+        try:
+            fill(row)
+        except torch.cuda.OutOfMemoryError as error:
+            row["failed"] = str(error)[:120]
+        torch.cuda.empty_cache()
+        result["rows"].append(row)
+        print(" ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
+        write(result, options)
+
+
+def cases(options):
+    """(row as far as it is known before, what fills it), in the order of the table."""
+    if options.only in (None, "settings"):
+        for setting in SETTINGS:
+            for skew in (False, True):
+                if setting[0] > options.max_seq_len or (skew and setting[0] not in (8192, 65536)):
+                    continue
+                row = dict(zip(("seq_len", "heads", "head_dim", "block_size", "topk"), setting), scorer="mean",
+                           routing="skewed" if skew else "random")
+                yield row, lambda row, setting=setting, skew=skew: measure(setting, skew, options, row)
+    if options.only in (None, "scorers") and options.max_seq_len >= 65536:
+        for scorer in SCORERS:
+            row = dict(seq_len=65536, heads=16, head_dim=128, block_size=128, topk=8, scorer=scorer, routing="random")
+            yield row, lambda row, scorer=scorer: measure_scorer(scorer, row)
+    if options.only in (None, "step") and options.max_seq_len >= compare_step.SEQ_LEN:
+        yield dict(seq_len=compare_step.SEQ_LEN, heads=compare_step.HEADS, head_dim=compare_step.HEAD_DIM,
+                   block_size=compare_step.BLOCK_SIZE, topk=compare_step.TOPK, layers=compare_step.LAYERS,
+                   conv_width=compare_step.WIDTH), measure_step
 
 
 if __name__ == "__main__":
