@@ -54,7 +54,7 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
     WorkUnit unit;
     unit.q_rows = args.q.row(item.head, sequence.q);
     unit.key = sequence.k.from(first_key);
-    unit.keys = min(min(Keys, args.keys_per_list - run * Keys), sequence.sk - first_key);
+    unit.keys = max(min(min(Keys, args.keys_per_list - run * Keys), sequence.sk - first_key), 0);
     unit.key_head = item.head / args.query_heads_per_key_head;
     unit.diagonal = first_key - sequence.shift();
     unit.own_begin = max(item.own_begin, unit.diagonal);
@@ -155,6 +155,12 @@ struct ScoreMask {
         }
     }
 };
+
+/// Whether a unit has neither rows nor keys that count. Without causality the last block is listed too, which may end
+/// before its last run: that run's partials are read, and must say that they weigh nothing.
+__device__ __forceinline__ bool is_empty(const BlockForwardArgs& args, const WorkUnit& unit) {
+    return unit.tiles == 0 || (unit.keys == 0 && args.causal);
+}
 
 /// Of this lane's keys of a run, those before `key` (0 to 128): bit 2 j + e is key 8 j + 2 (lane % 4) + e, as an
 /// accumulator fragment holds them.

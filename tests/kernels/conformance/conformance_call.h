@@ -102,6 +102,7 @@ public:
     Buffer output(std::size_t count) const { return output(count, p.dtype); }
 
     std::size_t query_rows() const { return static_cast<std::size_t>(p.tokens_q() * p.heads_q); }
+    std::size_t output_size() const { return query_rows() * static_cast<std::size_t>(p.value_dim()); }
     std::size_t selection_size() const { return query_rows() * static_cast<std::size_t>(p.routed()); }
 
 private:

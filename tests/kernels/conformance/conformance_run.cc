@@ -71,7 +71,7 @@ Attention run_attention(const Target& target, const Case& c, const std::vector<s
     const Buffer k = call.upload(c.k);
     const Buffer v = call.upload(c.v);
     const Buffer selected = call.upload_raw(selection);
-    const Buffer out = call.output(c.d_out.size());
+    const Buffer out = call.output(call.output_size());
     const Buffer lse = call.output(call.query_rows(), DataType::fp32);
     Status status = attention_forward(call.p, input(q), input(k), input(v), ints(selected), output(out), floats(lse),
                                       call.execution);
@@ -84,7 +84,7 @@ Attention run_moba(const Target& target, const Case& c) {
     const Buffer k = call.upload(c.k);
     const Buffer v = call.upload(c.v);
     const Buffer selection = call.output(call.selection_size(), DataType::fp32);
-    const Buffer out = call.output(c.d_out.size());
+    const Buffer out = call.output(call.output_size());
     const Buffer lse = call.output(call.query_rows(), DataType::fp32);
     Status status =
         moba_forward(call.p, input(q), input(k), input(v), output(out), floats(lse), ints(selection), call.execution);
