@@ -26,14 +26,14 @@ struct BackwardTensors {
 /// whichever is more, and the query heads of one key head at least. With more slots than most_sorted_slots a pass may
 /// see less of these heads than whole sequences: partials then take about 1 GB, lists as much, and there are fp32 sums
 /// of dk and dv for all keys.
-std::size_t backward_workspace(const Problem& problem);
+std::size_t backward_workspace(const Problem& problem, const RunShape& shape);
 
 /// Enqueues block_backward for the run of the arguments.
 using BlockBackwardLaunch = std::function<Status(const BlockBackwardArgs&)>;
 
 /// kernels.h's attention_backward on `workspace`, all on one stream.
-Status enqueue_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace, cudaStream_t stream,
-                        const BlockBackwardLaunch& launch_block_backward);
+Status enqueue_backward(const Problem& problem, const RunShape& shape, const BackwardTensors& tensors, void* workspace,
+                        cudaStream_t stream, const BlockBackwardLaunch& launch_block_backward);
 
 /// The same by the Hopper kernels.
 std::size_t attention_backward_workspace(const Problem& problem);

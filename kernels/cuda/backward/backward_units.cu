@@ -12,7 +12,8 @@ namespace {
 
 constexpr int threads = 1024;
 constexpr int classes = 128;
-constexpr std::int64_t units_planned = 112;  // of a pass, if all were of the largest planned size
+constexpr std::int64_t units_planned = 112;  // of a pass, if all were of the largest planned size and one a thread
+                                             // block were in work at a time
 constexpr std::int64_t least_tiles_per_unit = 32;
 
 struct Params {
@@ -132,7 +133,7 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
 
 }  // namespace
 
-UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, std::int64_t head_dim,
+UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, const RunShape& shape,
                         bool adds_to_keys) {
     const std::int64_t windows = windows_per_pass;
     const std::int64_t queries = windows * lists.heads_per_window * lists.tokens_per_window;
@@ -140,7 +141,7 @@ UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, st
     const std::int64_t listed_tiles = static_cast<std::int64_t>(lists.tokens_per_window) * lists.slots / list_tile_rows;
     const std::int64_t runs = windows * lists.heads_per_window * (lists.rows_per_head / list_tile_rows - listed_tiles);
     const std::int64_t tiles = lists.rows_per_window / list_tile_rows * windows + queries / list_tile_rows + runs;
-    const std::int64_t per_unit = std::max(least_tiles_per_unit, tiles / units_planned);
+    const std::int64_t per_unit = std::max(least_tiles_per_unit, tiles / (units_planned * shape.units_at_once));
     // A run is split when it has more than 1.5 per_unit tiles, into units of items_per_unit items. All items are full
     // but the last one of every query head; the last unit need not be full either.
     const std::int64_t items_per_unit = std::max<std::int64_t>(per_unit / lists.tiles_per_item, 1);
@@ -148,7 +149,8 @@ UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, st
     UnitPlan plan;
     plan.windows_per_pass = windows_per_pass;
     plan.passes = (lists.windows() + windows_per_pass - 1) / windows_per_pass;
-    plan.runs = (lists.keys_per_list + keys_per_backward_run(head_dim) - 1) / keys_per_backward_run(head_dim);
+    plan.run_keys = shape.keys;
+    plan.runs = (lists.keys_per_list + shape.keys - 1) / shape.keys;
     plan.tiles_per_unit = static_cast<std::int32_t>(per_unit);
     plan.slots_max = static_cast<std::int32_t>(tiles / (items_per_unit * lists.tiles_per_item) +
                                                ((group + items_per_unit - 2) / items_per_unit + 1) * most_split_runs);
