@@ -26,7 +26,8 @@
 //     the order of block_forward.h's partials. They have 32 columns at a time: where head_dim is no multiple of 32,
 //     rows of dq have no place for one, and those of the own block lie in scratch rows of their own.
 //
-// A list has keys_per_list / RunShape::keys runs, rounded up: the last one may be shorter. They are worked on by launches one after the other, of which all but the first add to the partials.
+// A list has keys_per_list / RunShape::keys runs, rounded up: the last one may be shorter. They are worked on by
+// launches one after the other, of which all but the first add to the partials.
 namespace mobalab::kernels::cuda {
 
 inline constexpr std::int64_t widest_split_head = 128;  ///< up to here runs can have 128 keys
@@ -82,11 +83,11 @@ struct UnitPlan {
     std::int32_t windows_per_pass = 1, passes = 1;  ///< of a chunk
     std::int32_t runs = 1;                          ///< of a list: launches of a pass
     std::int32_t run_keys = 128;
-    std::int32_t tiles_per_unit = 0;                ///< runs of up to 1.5 times as many tiles stay whole
-    std::int32_t slots_max = 0;                     ///< of a pass
-    std::int32_t units_max = 0;                     ///< likewise
-    bool adds_to_keys = false;  ///< BlockBackwardArgs::adds_to_keys: every unit has a slot, as only these leave
-                                ///< registers for it
+    std::int32_t tiles_per_unit = 0;  ///< runs of up to 1.5 times as many tiles stay whole
+    std::int32_t slots_max = 0;       ///< of a pass
+    std::int32_t units_max = 0;       ///< likewise
+    bool adds_to_keys = false;        ///< BlockBackwardArgs::adds_to_keys: every unit has a slot, as only these leave
+                                      ///< registers for it
 
     MOBALAB_HOST_DEVICE std::int32_t counts() const { return 1 + runs; }  ///< of a pass
 };

@@ -169,8 +169,8 @@ private:
     __device__ __forceinline__ void gather_partials(int stage, const char* first, std::int64_t pitch, int rows) const {
         const int piece = lane_ % pieces;
         const auto row = static_cast<std::uint32_t>(min(rows_of_warp * warp_ + lane_ % rows_of_warp, rows - 1));
-        gather_rows(shared_.partials[stage] + piece / 8 * row_panel_bytes + warp_ * (rows_of_warp * 128), first + piece * 16,
-                    row * pieces_of(pitch), piece < args_.columns / 8);
+        gather_rows(shared_.partials[stage] + piece / 8 * row_panel_bytes + warp_ * (rows_of_warp * 128),
+                    first + piece * 16, row * pieces_of(pitch), piece < args_.columns / 8);
     }
     static __device__ __forceinline__ std::uint32_t pieces_of(std::int64_t bytes) {
         return static_cast<std::uint32_t>(bytes / 16);

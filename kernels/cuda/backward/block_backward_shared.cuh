@@ -21,7 +21,7 @@ constexpr int tile_rows = list_tile_rows;
 constexpr int panel_columns = 64;                               // 128 bytes: the widest row of the swizzle
 constexpr int row_panel_bytes = tile_rows * panel_columns * 2;  // of a tile of queries
 constexpr int consumer_barrier = 1;                             // of the first team
-constexpr std::uint32_t all_blocks = 0xff000000u;  // mask of an entry
+constexpr std::uint32_t all_blocks = 0xff000000u;               // mask of an entry
 
 enum class Mode {
     whole,  ///< blocks of 128 keys or more
@@ -66,11 +66,11 @@ struct Shape {
     static constexpr int producer_registers = P <= 64 ? 56 : 40;
     static constexpr int consumer_registers = P <= 64 ? 224 : 232;
     static constexpr int stages = teams == 2 ? (P <= 64 ? 4 : 2) : P <= 128 && !adds_to_gathered<M> ? 3 : 2;
-    static constexpr int key_gradient_columns = split_columns ? P / 2 : P;      // of one warpgroup
-    static constexpr int dq_columns = P / groups;                               // of one warpgroup
-    static constexpr int dq_part = teams == 2 ? P : P == 128 ? 64 : 32;         // at a time: registers
-    static constexpr int score_panels = keys / panel_columns;                   // of dS, [query][key]
-    static constexpr int score_buffers = teams == 2 ? 1 : 2;                    // likewise
+    static constexpr int key_gradient_columns = split_columns ? P / 2 : P;  // of one warpgroup
+    static constexpr int dq_columns = P / groups;                           // of one warpgroup
+    static constexpr int dq_part = teams == 2 ? P : P == 128 ? 64 : 32;     // at a time: registers
+    static constexpr int score_panels = keys / panel_columns;               // of dS, [query][key]
+    static constexpr int score_buffers = teams == 2 ? 1 : 2;                // likewise
 };
 
 /// What consumers need to know of a tile.

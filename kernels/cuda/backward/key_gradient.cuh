@@ -18,8 +18,8 @@ namespace {
 using namespace ptx;
 
 template <int P, int K, Mode M>
-__device__ __forceinline__ void load_keys_and_values(Shared<P, K, M>& shared, const KeyRun& run, const CUtensorMap& k_map,
-                                                     const CUtensorMap& v_map) {
+__device__ __forceinline__ void load_keys_and_values(Shared<P, K, M>& shared, const KeyRun& run,
+                                                     const CUtensorMap& k_map, const CUtensorMap& v_map) {
     using S = Shape<P, K, M>;
     mbarrier_arrive_expect(&shared.kv_loaded, 2 * sizeof(shared.k));
 #pragma unroll
@@ -110,8 +110,8 @@ __device__ __forceinline__ void add_rows(const RowTensor& sums, const KeyRun& ru
 template <typename S>
 __device__ __forceinline__ float4* slot_of(const BlockBackwardArgs& args, int slot, int matrix, int thread) {
     constexpr int vectors = S::key_gradient_columns / 8;
-    return reinterpret_cast<float4*>(args.slots + slot * slot_elements(S::keys, S::width)) + matrix * vectors * S::consumer_threads +
-           thread;
+    return reinterpret_cast<float4*>(args.slots + slot * slot_elements(S::keys, S::width)) +
+           matrix * vectors * S::consumer_threads + thread;
 }
 
 template <typename S>
