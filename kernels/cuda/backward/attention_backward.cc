@@ -18,7 +18,8 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t element_bytes = 2, sum_bytes = sizeof(float);
-// Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K.
+// Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K. Partials: two of the
+// 32 heads of a batch, at 7 routed blocks of 64 keys and with the padding of their lists.
 constexpr double partials_per_query_byte = 0.52, lists_per_query_byte = 1.0 / 16;
 constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
 constexpr std::int64_t least_window = 2048;                 // query tokens

@@ -24,7 +24,7 @@ constexpr int consumer_barrier = 1;                             // of the first 
 constexpr std::uint32_t all_blocks = 0xff000000u;               // mask of an entry
 
 enum class Mode {
-    whole,  ///< blocks of 128 keys or more
+    whole,  ///< blocks of 128 keys or more, or of 64
     parts,  ///< of 16 or 32 keys
     more,   ///< runs after the first one of larger ones, up to head_dim 128: adds to partials, gathered like the rest
     last,   ///< of these the last one, where it is shorter, or that may end with the sequence

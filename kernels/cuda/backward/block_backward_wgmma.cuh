@@ -21,17 +21,20 @@
 // several stages). Two consumer warpgroups compute S^T = K Q^T and dP^T = V dO^T with keys as rows, so that P^T is a
 // register operand of dV += P^T dO. dS goes through shared memory once, transposed, for dQ = dS K and dK += dS^T Q. Up
 // to head_dim 128 the warpgroups split the 128 keys of a run; above they split the columns of dK and dV of a
-// run of 64 keys, and each computes all of S. Either way each computes half of the columns of dQ.
+// run of 64 keys, and each computes all of S. Either way each computes half of the columns of dQ. Where blocks have no
+// more than 64 keys, so do lists and runs; up to head_dim 128 each warpgroup then has units, shared memory and two of
+// the producer warps of its own: two teams that meet nowhere.
 //
 // Synchronisation
 //   announced[n % 8]   unit n is in units[n % 8]                       producer warp 0 -> everyone
 //   full[t % stages]   tile t is gathered and described                every producer thread -> consumers
 //   empty[t % stages]  nobody reads it any more                        every consumer thread -> producers
 //   kv_loaded          keys and values of the unit have come           copy engine -> consumers
-// A tile is given back while the next one is in work: its last product, dK, goes on under the next one's first. A
-// unit's slot is free when unit n + 8 is announced: by then the producers have gathered a tile of each of the units n +
-// 1 to n + 7 (a unit has at least one), and the stages for these came from consumers that were done with unit n. Keys
-// and values are loaded by a consumer thread once both warpgroups are done with those of the last unit.
+// each of them for one team. A warpgroup alone gives a tile back before dQ, which reads keys and dS; two do while the
+// next one is in work: its last product, dK, goes on under the next one's first. A unit's slot is free when unit n + 8
+// is announced: by then the producers have gathered a tile of each of the units n + 1 to n + 7 (a unit has at least
+// one), and the stages for these came from consumers that were done with unit n. Keys and values are loaded by a
+// consumer thread once the whole team is done with those of the last unit.
 namespace mobalab::kernels::cuda {
 namespace {
 
