@@ -12,6 +12,7 @@ namespace {
 
 constexpr int threads = 1024;
 constexpr int classes = 128;
+constexpr int small_classes = 16, most_ordered_windows = 4;
 constexpr std::int64_t units_planned = 112;  // of a pass, if all were of the largest planned size and one a thread
                                              // block were in work at a time
 constexpr std::int64_t least_tiles_per_unit = 32;
@@ -49,9 +50,24 @@ struct Run {
     static __device__ int items_of_unit(const Params& p, int most) { return max(most / p.tiles_per_item, 1); }
 };
 
-/// The longest units first.
-__device__ __forceinline__ int class_of(const Params& p, int tiles) {
-    return max(0, classes - 1 - tiles * (classes / 2) / p.plan.tiles_per_unit);
+/// Of the pass, in which the run is; 0 where they are too many to be ordered.
+__device__ __forceinline__ int window_of(const Params& p, const Run& run) {
+    int window = 0;
+    if (p.plan.windows_per_pass > most_ordered_windows) return window;
+    const int first = static_cast<int>(blockIdx.x) * p.plan.windows_per_pass;
+    const int count = min(p.plan.windows_per_pass, p.windows - first);
+    while (window + 1 < count && p.window_items[first + window + 1] <= run.first) ++window;
+    return window;
+}
+
+/// The longest units first. Small ones, which most queries are in, by windows before that: the queries of one window
+/// may fit L2 where those of all do not.
+__device__ __forceinline__ int class_of(const Params& p, const Run& run, int units) {
+    const int size = max(0, classes - 1 - run.tiles / units * (classes / 2) / p.plan.tiles_per_unit);
+    const int small = size - (classes - small_classes);
+    if (small < 0 || p.plan.windows_per_pass > most_ordered_windows) return size;
+    const int of_window = small_classes / p.plan.windows_per_pass;
+    return classes - small_classes + window_of(p, run) * of_window + small * of_window / small_classes;
 }
 
 /// Calls visit(run) for every run of this thread block's pass whose first item is this thread's.
@@ -101,7 +117,7 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
     const int most = wanted <= p.plan.slots_max && !p.plan.adds_to_keys ? half : whole;
     for_each_run(p, [&](const Run& run) {
         const int units = run.units(p, most);
-        atomicAdd(places + class_of(p, run.tiles / units), units);
+        atomicAdd(places + class_of(p, run, units), units);
     });
     __syncthreads();
     if (t < 32) {
@@ -119,7 +135,7 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
             split = atomicAdd(&splits, 1);
             out.splits[split] = {slot, units, 0, 0};
         }
-        const int place = atomicAdd(places + class_of(p, run.tiles / units), units);
+        const int place = atomicAdd(places + class_of(p, run, units), units);
         for (int u = 0; u < units; ++u) {
             BackwardUnit unit;
             unit.first_item = run.first + u * items;
