@@ -346,6 +346,12 @@ Status overlapping_rows(const char* name, const Shape& shape, const Footprint& f
 
 }  // namespace
 
+bool attends(Operation operation) {
+    return operation == Operation::attention_forward || operation == Operation::moba_forward ||
+           operation == Operation::attention_backward || operation == Operation::decode_attention ||
+           operation == Operation::moba_decode;
+}
+
 bool decodes(Operation operation) {
     return operation == Operation::append_centroids || operation == Operation::decode_route ||
            operation == Operation::decode_attention || operation == Operation::moba_decode;
