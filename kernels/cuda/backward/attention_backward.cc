@@ -18,9 +18,13 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t element_bytes = 2, sum_bytes = sizeof(float);
-// Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K. Partials: two of the
-// 32 heads of a batch, at 7 routed blocks of 64 keys and with the padding of their lists.
-constexpr double partials_per_query_byte = 0.52, lists_per_query_byte = 1.0 / 16;
+/// Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K.
+struct ScratchShare {
+    double partials, lists;
+};
+constexpr ScratchShare wide_share = {0.5, 1.0 / 16};
+// Twice as many lists: room for their padding and tables, so that passes and chunks have as many heads.
+constexpr ScratchShare narrow_share = {0.52, 1.0 / 14};
 constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
 constexpr std::int64_t least_window = 2048;                 // query tokens
 constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
@@ -115,10 +119,11 @@ Plan make_plan(const Problem& problem, const RunShape& shape) {
     options.max_rows = group_rows;
     const ListPlan of_group = make_list_plan(problem, options);
 
-    const double partial_cap = std::max(partials_per_query_byte * query_bytes, least_partial_bytes);
+    const ScratchShare share = shape.shared_list < widest_shared_list ? narrow_share : wide_share;
+    const double partial_cap = std::max(share.partials * query_bytes, least_partial_bytes);
     const double window_bytes = static_cast<double>(std::max<std::int64_t>(of_group.rows_per_window, 1)) * row_bytes;
     const std::int64_t windows = std::max<std::int64_t>(static_cast<std::int64_t>(partial_cap / window_bytes), 1);
-    const double list_cap = std::max(lists_per_query_byte * query_bytes, least_list_bytes);
+    const double list_cap = std::max(share.lists * query_bytes, least_list_bytes);
     const std::int64_t groups = std::max<std::int64_t>(
         static_cast<std::int64_t>(list_cap / static_cast<double>(list_workspace_size(of_group))), 1);
     options.max_rows = groups * group_rows;
