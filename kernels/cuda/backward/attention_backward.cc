@@ -18,8 +18,13 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t element_bytes = 2, sum_bytes = sizeof(float);
-// Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K.
-constexpr double partials_per_query_byte = 0.5, lists_per_query_byte = 1.0 / 16;
+/// Scratch per byte of q: together with the outputs half of what the official kernel needs at 64K.
+struct ScratchShare {
+    double partials, lists;
+};
+constexpr ScratchShare wide_share = {0.5, 1.0 / 16};
+// Twice as many lists: room for their padding and tables, so that passes and chunks have as many heads.
+constexpr ScratchShare narrow_share = {0.52, 1.0 / 14};
 constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
 constexpr std::int64_t least_window = 2048;                 // query tokens
 constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
@@ -83,39 +88,42 @@ bool adds_to_keys(const Problem& problem) {
 }
 
 /// Of adds_to_keys(): windows that the memory asks for, one a pass.
-Plan make_plan_of_parts(const Problem& problem) {
-    const std::int64_t lists = problem.seqlen_k / keys_of_list(problem.block_size) + 1;
+Plan make_plan_of_parts(const Problem& problem, const RunShape& shape) {
+    const std::int64_t lists = problem.seqlen_k / keys_of_list(problem.block_size, shape.shared_list) + 1;
     const std::int64_t least =
         std::max(shortest_window_of_many_slots, lists * list_tile_rows / problem.routed());  // more than padding
     ListOptions options;
+    options.shared_list = shape.shared_list;
     options.max_rows = most_list_rows_of_many_slots;
     options.window =
         std::max(least, static_cast<std::int64_t>(most_partial_bytes_of_many_slots / partial_bytes_of_token(problem)));
     Plan plan;
     plan.lists = make_list_plan(problem, options);
-    const UnitPlan coarse = make_unit_plan(plan.lists, 1, widest_head_dim(problem), true);
+    const UnitPlan coarse = make_unit_plan(plan.lists, 1, shape, true);
     options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
     plan.lists = make_list_plan(problem, options);
-    plan.units = make_unit_plan(plan.lists, 1, widest_head_dim(problem), true);
+    plan.units = make_unit_plan(plan.lists, 1, shape, true);
     return plan;
 }
 
-Plan make_plan(const Problem& problem) {
-    if (adds_to_keys(problem)) return make_plan_of_parts(problem);
+Plan make_plan(const Problem& problem, const RunShape& shape) {
+    if (adds_to_keys(problem)) return make_plan_of_parts(problem, shape);
     const std::int64_t group = problem.heads_q / problem.heads_k;
     const double query_bytes = static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim) * 2.0;
     const double row_bytes = static_cast<double>(partial_columns(problem.head_dim)) * 2.0;
     ListOptions options;
+    options.shared_list = shape.shared_list;
     options.max_rows = everything;
     const std::int64_t group_rows = make_list_plan(problem, options).rows_per_head * group;
     options.window = choose_window(problem);
     options.max_rows = group_rows;
     const ListPlan of_group = make_list_plan(problem, options);
 
-    const double partial_cap = std::max(partials_per_query_byte * query_bytes, least_partial_bytes);
+    const ScratchShare share = shape.shared_list < widest_shared_list ? narrow_share : wide_share;
+    const double partial_cap = std::max(share.partials * query_bytes, least_partial_bytes);
     const double window_bytes = static_cast<double>(std::max<std::int64_t>(of_group.rows_per_window, 1)) * row_bytes;
     const std::int64_t windows = std::max<std::int64_t>(static_cast<std::int64_t>(partial_cap / window_bytes), 1);
-    const double list_cap = std::max(lists_per_query_byte * query_bytes, least_list_bytes);
+    const double list_cap = std::max(share.lists * query_bytes, least_list_bytes);
     const std::int64_t groups = std::max<std::int64_t>(
         static_cast<std::int64_t>(list_cap / static_cast<double>(list_workspace_size(of_group))), 1);
     options.max_rows = groups * group_rows;
@@ -124,11 +132,11 @@ Plan make_plan(const Problem& problem) {
     plan.lists = make_list_plan(problem, options);
     const std::int64_t passes = (plan.lists.windows() + windows - 1) / windows;
     const auto windows_per_pass = static_cast<std::int32_t>((plan.lists.windows() + passes - 1) / passes);
-    const UnitPlan coarse = make_unit_plan(plan.lists, windows_per_pass, widest_head_dim(problem));
+    const UnitPlan coarse = make_unit_plan(plan.lists, windows_per_pass, shape);
     options.tiles_per_item = std::max(1, coarse.tiles_per_unit / items_per_unit);
     plan.lists = make_list_plan(problem, options);
     widen_segments(plan.lists);
-    plan.units = make_unit_plan(plan.lists, windows_per_pass, widest_head_dim(problem));
+    plan.units = make_unit_plan(plan.lists, windows_per_pass, shape);
     return plan;
 }
 
@@ -144,8 +152,8 @@ struct BackwardWorkspace {
     RowTensor dk_sums, dv_sums;  ///< of adds_to_keys(): fp32, [tokens_k, heads_k, head_dim or value_dim()]
     std::size_t bytes = 0;
 
-    BackwardWorkspace(const Problem& problem, const Tensor& dq, void* workspace)
-        : own(rows_of(dq)), plan(make_plan(problem)) {
+    BackwardWorkspace(const Problem& problem, const RunShape& shape, const Tensor& dq, void* workspace)
+        : own(rows_of(dq)), plan(make_plan(problem, shape)) {
         WorkspaceCarver carver(workspace);
         boundaries = carver.take_bytes(checked_sequences_size(problem));
         lse_dot = carver.take<float2>(plan.lists.heads_per_chunk * problem.tokens_q());
@@ -153,7 +161,7 @@ struct BackwardWorkspace {
         units.units = carver.take<BackwardUnit>(static_cast<std::int64_t>(plan.units.passes) * plan.units.units_max);
         units.splits = carver.take<SplitRun>(static_cast<std::int64_t>(plan.units.passes) * plan.units.slots_max);
         lists = carver.take_bytes(list_workspace_size(plan.lists));
-        slots = carver.take<float>(plan.units.slots_max * slot_elements(widest_head_dim(problem)));
+        slots = carver.take<float>(plan.units.slots_max * slot_elements(shape.keys, widest_head_dim(problem)));
         const std::int64_t row_bytes = partial_columns(problem.head_dim) * element_bytes;
         partials = carver.take<char>(plan.partial_rows() * row_bytes);
         if (partial_columns(problem.head_dim) != problem.head_dim) {  // [heads_q, tokens_q, columns]
@@ -247,10 +255,9 @@ LseDotArgs lse_dot_args(const Problem& problem, const BackwardTensors& tensors, 
 }
 
 /// All runs of the lists of one pass.
-Status launch_runs(std::int32_t runs, BlockBackwardArgs args, const BlockBackwardLaunch& launch_block_backward) {
-    const std::int32_t keys = keys_per_backward_run(std::max(args.head_dim, args.value_dim));
-    for (args.run = 0; args.run < runs; ++args.run) {
-        args.run_keys = std::min(keys, args.keys_per_list - args.run * keys);
+Status launch_runs(const UnitPlan& plan, BlockBackwardArgs args, const BlockBackwardLaunch& launch_block_backward) {
+    for (args.run = 0; args.run < plan.runs; ++args.run) {
+        args.run_keys = std::min(plan.run_keys, args.keys_per_list - args.run * plan.run_keys);
         if (Status s = launch_block_backward(args); !s.ok()) return s;
     }
     return {};
@@ -301,7 +308,7 @@ Status enqueue_passes(const Problem& problem, const BackwardTensors& tensors, co
             args.units = workspace.units.pass(plan.units, pass);
             args.partials =
                 workspace.partials - queries.first * plan.lists.rows_per_window * args.columns * element_bytes;
-            if (Status s = launch_runs(plan.units.runs, args, launch_block_backward); !s.ok()) return s;
+            if (Status s = launch_runs(plan.units, args, launch_block_backward); !s.ok()) return s;
             const CombineGradientArgs combine = {.sequences = args.sequences,
                                                  .queries = queries,
                                                  .own = workspace.own,
@@ -319,13 +326,13 @@ Status enqueue_passes(const Problem& problem, const BackwardTensors& tensors, co
 
 }  // namespace
 
-std::size_t backward_workspace(const Problem& problem) {
+std::size_t backward_workspace(const Problem& problem, const RunShape& shape) {
     if (problem.tokens_q() == 0 || problem.tokens_k() == 0) return 0;
-    return BackwardWorkspace(problem, {}, nullptr).bytes;
+    return BackwardWorkspace(problem, shape, {}, nullptr).bytes;
 }
 
-Status enqueue_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace, cudaStream_t stream,
-                        const BlockBackwardLaunch& launch_block_backward) {
+Status enqueue_backward(const Problem& problem, const RunShape& shape, const BackwardTensors& tensors, void* workspace,
+                        cudaStream_t stream, const BlockBackwardLaunch& launch_block_backward) {
     if (Status s = check_alignment(problem, tensors); !s.ok()) return s;
     const bool all_keys_are_seen =
         problem.causal && problem.cu_seqlens_k == nullptr && problem.seqlen_q >= problem.seqlen_k;
@@ -336,7 +343,7 @@ Status enqueue_backward(const Problem& problem, const BackwardTensors& tensors, 
     }
     if (problem.tokens_q() == 0) return {};
     if (problem.tokens_k() == 0) return launch_clear(rows_of(tensors.dq), query_extents(problem), stream);
-    BackwardWorkspace scratch(problem, tensors.dq, workspace);
+    BackwardWorkspace scratch(problem, shape, tensors.dq, workspace);
     if (Status s = checked_sequences(problem, scratch.boundaries, stream, scratch.plan.lists.sequences); !s.ok())
         return s;
     return enqueue_passes(problem, tensors, scratch, stream, launch_block_backward);

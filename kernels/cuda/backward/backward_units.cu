@@ -12,7 +12,9 @@ namespace {
 
 constexpr int threads = 1024;
 constexpr int classes = 128;
-constexpr std::int64_t units_planned = 112;  // of a pass, if all were of the largest planned size
+constexpr int small_classes = 16, most_ordered_windows = 4;
+constexpr std::int64_t units_planned = 112;  // of a pass, if all were of the largest planned size and one a thread
+                                             // block were in work at a time
 constexpr std::int64_t least_tiles_per_unit = 32;
 
 struct Params {
@@ -48,9 +50,24 @@ struct Run {
     static __device__ int items_of_unit(const Params& p, int most) { return max(most / p.tiles_per_item, 1); }
 };
 
-/// The longest units first.
-__device__ __forceinline__ int class_of(const Params& p, int tiles) {
-    return max(0, classes - 1 - tiles * (classes / 2) / p.plan.tiles_per_unit);
+/// Of the pass, in which the run is; 0 where they are too many to be ordered.
+__device__ __forceinline__ int window_of(const Params& p, const Run& run) {
+    int window = 0;
+    if (p.plan.windows_per_pass > most_ordered_windows) return window;
+    const int first = static_cast<int>(blockIdx.x) * p.plan.windows_per_pass;
+    const int count = min(p.plan.windows_per_pass, p.windows - first);
+    while (window + 1 < count && p.window_items[first + window + 1] <= run.first) ++window;
+    return window;
+}
+
+/// The longest units first. Small ones, which most queries are in, by windows before that: the queries of one window
+/// may fit L2 where those of all do not.
+__device__ __forceinline__ int class_of(const Params& p, const Run& run, int units) {
+    const int size = max(0, classes - 1 - run.tiles / units * (classes / 2) / p.plan.tiles_per_unit);
+    const int small = size - (classes - small_classes);
+    if (small < 0 || p.plan.windows_per_pass > most_ordered_windows) return size;
+    const int of_window = small_classes / p.plan.windows_per_pass;
+    return classes - small_classes + window_of(p, run) * of_window + small * of_window / small_classes;
 }
 
 /// Calls visit(run) for every run of this thread block's pass whose first item is this thread's.
@@ -100,7 +117,7 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
     const int most = wanted <= p.plan.slots_max && !p.plan.adds_to_keys ? half : whole;
     for_each_run(p, [&](const Run& run) {
         const int units = run.units(p, most);
-        atomicAdd(places + class_of(p, run.tiles / units), units);
+        atomicAdd(places + class_of(p, run, units), units);
     });
     __syncthreads();
     if (t < 32) {
@@ -118,7 +135,7 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
             split = atomicAdd(&splits, 1);
             out.splits[split] = {slot, units, 0, 0};
         }
-        const int place = atomicAdd(places + class_of(p, run.tiles / units), units);
+        const int place = atomicAdd(places + class_of(p, run, units), units);
         for (int u = 0; u < units; ++u) {
             BackwardUnit unit;
             unit.first_item = run.first + u * items;
@@ -132,7 +149,7 @@ __global__ void __launch_bounds__(threads, 1) units_kernel(const Params p) {
 
 }  // namespace
 
-UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, std::int64_t head_dim,
+UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, const RunShape& shape,
                         bool adds_to_keys) {
     const std::int64_t windows = windows_per_pass;
     const std::int64_t queries = windows * lists.heads_per_window * lists.tokens_per_window;
@@ -140,7 +157,7 @@ UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, st
     const std::int64_t listed_tiles = static_cast<std::int64_t>(lists.tokens_per_window) * lists.slots / list_tile_rows;
     const std::int64_t runs = windows * lists.heads_per_window * (lists.rows_per_head / list_tile_rows - listed_tiles);
     const std::int64_t tiles = lists.rows_per_window / list_tile_rows * windows + queries / list_tile_rows + runs;
-    const std::int64_t per_unit = std::max(least_tiles_per_unit, tiles / units_planned);
+    const std::int64_t per_unit = std::max(least_tiles_per_unit, tiles / (units_planned * shape.units_at_once));
     // A run is split when it has more than 1.5 per_unit tiles, into units of items_per_unit items. All items are full
     // but the last one of every query head; the last unit need not be full either.
     const std::int64_t items_per_unit = std::max<std::int64_t>(per_unit / lists.tiles_per_item, 1);
@@ -148,7 +165,8 @@ UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, st
     UnitPlan plan;
     plan.windows_per_pass = windows_per_pass;
     plan.passes = (lists.windows() + windows_per_pass - 1) / windows_per_pass;
-    plan.runs = (lists.keys_per_list + keys_per_backward_run(head_dim) - 1) / keys_per_backward_run(head_dim);
+    plan.run_keys = shape.keys;
+    plan.runs = (lists.keys_per_list + shape.keys - 1) / shape.keys;
     plan.tiles_per_unit = static_cast<std::int32_t>(per_unit);
     plan.slots_max = static_cast<std::int32_t>(tiles / (items_per_unit * lists.tiles_per_item) +
                                                ((group + items_per_unit - 2) / items_per_unit + 1) * most_split_runs);

@@ -26,15 +26,25 @@
 //     the order of block_forward.h's partials. They have 32 columns at a time: where head_dim is no multiple of 32,
 //     rows of dq have no place for one, and those of the own block lie in scratch rows of their own.
 //
-// A list of keys_per_list keys has keys_per_list / keys_per_backward_run(head_dim) runs, rounded up: the last one may
-// be shorter. They are worked on by launches one after the other, of which all but the first add to the partials.
+// A list has keys_per_list / RunShape::keys runs, rounded up: the last one may be shorter. They are worked on by
+// launches one after the other, of which all but the first add to the partials.
 namespace mobalab::kernels::cuda {
 
-inline constexpr std::int64_t widest_split_head = 128;  ///< up to here two warpgroups split the keys, above the columns
+inline constexpr std::int64_t widest_split_head = 128;  ///< up to here runs can have 128 keys
 
+/// Keys of a list, at most, and of its only run on the Hopper path where blocks have no more.
+inline constexpr std::int32_t narrow_list = 64;
+
+/// Keys of a run where lists have as many or more.
 MOBALAB_HOST_DEVICE constexpr std::int32_t keys_per_backward_run(std::int64_t head_dim) {
     return head_dim <= widest_split_head ? 128 : 64;
 }
+/// What the kernel of a path works on.
+struct RunShape {
+    std::int64_t shared_list = widest_shared_list;  ///< ListOptions::shared_list
+    std::int32_t keys = 128;                        ///< of a run
+    std::int32_t units_at_once = 1;                 ///< of a thread block
+};
 /// Columns of a row in shared memory and in slots: head_dim padded with zeros.
 MOBALAB_HOST_DEVICE constexpr std::int32_t padded_head_dim(std::int64_t head_dim) {
     return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256;
@@ -48,8 +58,8 @@ MOBALAB_HOST_DEVICE constexpr std::int32_t partial_columns(std::int64_t head_dim
     return static_cast<std::int32_t>((head_dim + 31) / 32 * 32);
 }
 /// fp32 numbers of one slot: dK, then dV, of one run.
-MOBALAB_HOST_DEVICE constexpr std::int64_t slot_elements(std::int64_t head_dim) {
-    return 2 * static_cast<std::int64_t>(keys_per_backward_run(head_dim)) * padded_head_dim(head_dim);
+MOBALAB_HOST_DEVICE constexpr std::int64_t slot_elements(std::int64_t run_keys, std::int64_t head_dim) {
+    return 2 * run_keys * padded_head_dim(head_dim);
 }
 
 /// What one thread block works on at a time: consecutive items of one (sequence, key head, list).
@@ -72,11 +82,12 @@ struct alignas(16) SplitRun {
 struct UnitPlan {
     std::int32_t windows_per_pass = 1, passes = 1;  ///< of a chunk
     std::int32_t runs = 1;                          ///< of a list: launches of a pass
-    std::int32_t tiles_per_unit = 0;                ///< runs of up to 1.5 times as many tiles stay whole
-    std::int32_t slots_max = 0;                     ///< of a pass
-    std::int32_t units_max = 0;                     ///< likewise
-    bool adds_to_keys = false;  ///< BlockBackwardArgs::adds_to_keys: every unit has a slot, as only these leave
-                                ///< registers for it
+    std::int32_t run_keys = 128;
+    std::int32_t tiles_per_unit = 0;  ///< runs of up to 1.5 times as many tiles stay whole
+    std::int32_t slots_max = 0;       ///< of a pass
+    std::int32_t units_max = 0;       ///< likewise
+    bool adds_to_keys = false;        ///< BlockBackwardArgs::adds_to_keys: every unit has a slot, as only these leave
+                                      ///< registers for it
 
     MOBALAB_HOST_DEVICE std::int32_t counts() const { return 1 + runs; }  ///< of a pass
 };
@@ -94,7 +105,7 @@ struct UnitView {
 
 /// lists: with windows of whole sequences and whole groups of query heads that share a key head; any windows with
 /// adds_to_keys, but one a pass.
-UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, std::int64_t head_dim,
+UnitPlan make_unit_plan(const ListPlan& lists, std::int32_t windows_per_pass, const RunShape& shape,
                         bool adds_to_keys = false);
 /// Enqueues the units of all passes of one chunk; `units` is the view of pass 0.
 Status launch_units(const ListPlan& plan, const UnitPlan& unit_plan, const ListView& lists, const UnitView& units,
@@ -126,7 +137,7 @@ struct BlockBackwardArgs {
 };
 
 /// Enqueues one run of every list of a pass. head_dim, value_dim: multiples of 8 up to 256; T is __nv_bfloat16 or
-/// __half; the maps are make_tensor_map()'s with boxes of keys_per_backward_run() tokens, of the wider head_dim.
+/// __half; the maps are make_tensor_map()'s with boxes of RunShape::keys tokens, of the wider head_dim.
 template <typename T>
 Status launch_block_backward(int multiprocessors, const BlockBackwardArgs& args, const CUtensorMap& k_map,
                              const CUtensorMap& v_map, cudaStream_t stream);

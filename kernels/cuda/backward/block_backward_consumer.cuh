@@ -18,14 +18,14 @@ namespace {
 
 using namespace ptx;
 
-template <typename T, int P, Mode M>
+template <typename T, int P, int K, Mode M>
 class Consumer {
-    using S = Shape<P, M>;
+    using S = Shape<P, K, M>;
     static constexpr int columns = S::key_gradient_columns;
     static constexpr int early = adds_to_gathered<M> || M == Mode::any ? 0 : 4;  // pairs of offsets
 
 public:
-    __device__ Consumer(const BlockBackwardArgs& args, Shared<P, M>& shared) : args_(args), shared_(shared) {}
+    __device__ Consumer(const BlockBackwardArgs& args, Shared<P, K, M>& shared) : args_(args), shared_(shared) {}
 
     __device__ void run(const CUtensorMap& k_map, const CUtensorMap& v_map) {
         if (thread() == 0) load(0, k_map, v_map);
@@ -34,23 +34,24 @@ public:
         for (number = 0;; number = number + 1) {
             const BackwardUnit unit = wait_for_unit(number);
             if (unit.item_count < 0) return;
-            const KeyRun keys = key_run<P>(args_, args_.lists.items[unit.first_item]);
+            const KeyRun keys = key_run<K>(args_, args_.lists.items[unit.first_item]);
             mbarrier_wait(&shared_.kv_loaded, number & 1);
             if (keys.keys < S::keys) {
                 clear_keys_from(shared_, max(keys.keys, 0), thread());
                 fence_async_proxy();
-                named_barrier(consumer_barrier, consumer_threads);
+                wait_for_team();
             }
             float dk[columns / 2], dv[columns / 2];
 #pragma unroll
             for (int i = 0; i < columns / 2; ++i) dk[i] = dv[i] = 0.0f;
-            if (wait_for_tile().rows > 0) {
-                add_tiles(dk, dv);
+            if (wait_for_tile().rows == 0) {
+                skip_tile();
+            } else if constexpr (S::groups == 1) {
+                add_tiles_alone(dk, dv);
             } else {
-                if (tile_ > 0) release_tile(tile_ - 1);
-                ++tile_;
+                add_tiles(dk, dv);
             }
-            named_barrier(consumer_barrier, consumer_threads);  // nobody reads keys and values any more
+            wait_for_team();  // nobody reads keys and values any more
             if (thread() == 0) load(number + 1, k_map, v_map);
             __syncwarp();
             store(number, dk, dv);
@@ -62,13 +63,13 @@ private:
     __device__ __forceinline__ void store(std::uint32_t n, const float (&dk)[columns / 2],
                                           const float (&dv)[columns / 2]) {
         const BackwardUnit unit = shared_.units[n % unit_slots];
-        const KeyRun keys = key_run<P>(args_, args_.lists.items[unit.first_item]);
+        const KeyRun keys = key_run<K>(args_, args_.lists.items[unit.first_item]);
         if (unit.slot < 0) {
-            store_rows<T, P>(args_.dk, keys, args_.head_dim, args_.scale, dk, thread());
-            store_rows<T, P>(args_.dv, keys, args_.value_dim, 1.0f, dv, thread());
+            store_rows<T, S>(args_.dk, keys, args_.head_dim, args_.scale, dk, thread());
+            store_rows<T, S>(args_.dv, keys, args_.value_dim, 1.0f, dv, thread());
         } else {
-            store_slot<P>(slot_of<P>(args_, unit.slot, 0, thread()), dk);
-            store_slot<P>(slot_of<P>(args_, unit.slot, 1, thread()), dv);
+            store_slot<S>(slot_of<S>(args_, unit.slot, 0, thread()), dk);
+            store_slot<S>(slot_of<S>(args_, unit.slot, 1, thread()), dv);
             SplitRun& split = args_.units.splits[unit.split];
             if (fills_last_slot(split)) sum_slots(split, keys);
         }
@@ -76,9 +77,9 @@ private:
     /// Whether this thread block is the last one to fill a slot of the run; then all of them are visible to it.
     __device__ __forceinline__ bool fills_last_slot(SplitRun& split) {
         __threadfence();
-        named_barrier(consumer_barrier, consumer_threads);
+        wait_for_team();
         if (thread() == 0) shared_.fills_last_slot = atomicAdd(&split.filled, 1) == split.slots - 1;
-        named_barrier(consumer_barrier, consumer_threads);
+        wait_for_team();
         __threadfence();
         return shared_.fills_last_slot;
     }
@@ -89,10 +90,10 @@ private:
         for (int matrix = 0; matrix < 2; ++matrix) {
             float sum[columns / 2] = {};
             for (int i = 0; i < split.slots; ++i) {
-                const float4* const slot = slot_of<P>(args_, split.first_slot + i, matrix, thread());
+                const float4* const slot = slot_of<S>(args_, split.first_slot + i, matrix, thread());
 #pragma unroll
                 for (int j = 0; j < vectors; ++j) {
-                    const float4 part = __ldcg(slot + j * consumer_threads);
+                    const float4 part = __ldcg(slot + j * S::consumer_threads);
                     sum[4 * j] += part.x;
                     sum[4 * j + 1] += part.y;
                     sum[4 * j + 2] += part.z;
@@ -104,9 +105,9 @@ private:
             const int head_dim = matrix == 0 ? args_.head_dim : args_.value_dim;
             const float scale = matrix == 0 ? args_.scale : 1.0f;
             if (args_.adds_to_keys) {
-                add_rows<P>(tensor, keys, head_dim, scale, sum, thread());
+                add_rows<S>(tensor, keys, head_dim, scale, sum, thread());
             } else {
-                store_rows<T, P>(tensor, keys, head_dim, scale, sum, thread());
+                store_rows<T, S>(tensor, keys, head_dim, scale, sum, thread());
             }
         }
         if (thread() == 0) split.filled = 0;  // for the next run of the list
@@ -119,7 +120,7 @@ private:
     __device__ __forceinline__ void load(std::uint32_t n, const CUtensorMap& k_map, const CUtensorMap& v_map) {
         const BackwardUnit unit = wait_for_unit(n);
         if (unit.item_count < 0) return;
-        load_keys_and_values(shared_, key_run<P>(args_, args_.lists.items[unit.first_item]), k_map, v_map);
+        load_keys_and_values(shared_, key_run<K>(args_, args_.lists.items[unit.first_item]), k_map, v_map);
     }
     __device__ __forceinline__ const TileInfo& wait_for_tile() {
         mbarrier_wait(&shared_.full[tile_ % S::stages], tile_ / S::stages & 1);
@@ -128,7 +129,85 @@ private:
     __device__ __forceinline__ void release_tile(std::uint32_t tile) {
         mbarrier_arrive(&shared_.empty[tile % S::stages]);
     }
-    /// All tiles of a unit. The last product of a tile, dK, goes on while the next tile's first ones are issued.
+    __device__ __forceinline__ void wait_for_team() const {
+        named_barrier(consumer_barrier + S::team(), S::consumer_threads);
+    }
+    /// One warpgroup gives a tile back when it is done with it, two when they have begun the next one.
+    __device__ __forceinline__ void skip_tile() {
+        if (S::groups == 1) {
+            release_tile(tile_);
+        } else if (tile_ > 0) {
+            release_tile(tile_ - 1);
+        }
+        ++tile_;
+    }
+    /// Rows of P^T, 64 keys x 64 queries, from those of S^T.
+    __device__ __forceinline__ void probabilities_of_tile(const float2 (&offsets)[8], const float* lse, bool own,
+                                                          int last_key, float (&scores)[32]) const {
+        if (own) mask_own(last_key, scores);
+        if constexpr (M == Mode::last) hide_behind_run(scores);
+        if constexpr (M == Mode::any) {
+            probabilities_of_blocks(scores);
+        } else {
+            probabilities(offsets, lse, scores);
+        }
+    }
+    /// All tiles of a unit, by a warpgroup that is a team: the other one fills the tensor cores while this one waits.
+    __device__ __forceinline__ void add_tiles_alone(float (&dk)[columns / 2], float (&dv)[columns / 2]) {
+        bool last = false;
+        do {
+            wait_for_tile();
+            float scores[32], d_probabilities[32];
+            wgmma_fence();
+            score_product(scores, shared_.k, shared_.q[stage()]);
+            wgmma_commit();
+            score_product(d_probabilities, shared_.v, shared_.d_out[stage()]);
+            wgmma_commit();
+            const float* const lse = shared_.rows[stage()].lse[warp_block()];
+            float2 offsets[8];
+            load_offsets<early>(lse, offsets);
+            const bool own = shared_.tiles[stage()].own;
+            const int last_key = shared_.tiles[stage()].last_key;
+            wgmma_wait<1>();
+            wgmma_keep(scores);
+            probabilities_of_tile(offsets, lse, own, last_key, scores);
+            std::uint32_t packed[4][4];
+            pack_fragments(scores, packed);
+            wgmma_fence();
+            gradient_product(dv, packed, descriptor_mn_major(shared_.d_out[stage()], row_panel_bytes));
+            wgmma_commit();
+            const float* const dot = shared_.rows[stage()].dot;
+            load_offsets<2 * early>(dot, offsets);
+            wgmma_wait<1>();
+            wgmma_keep(d_probabilities);
+            d_scores(offsets, dot, packed, d_probabilities);
+            std::uint32_t d_packed[4][4];
+            pack_fragments(d_probabilities, d_packed);
+            wgmma_fence();
+            gradient_product(dk, d_packed, descriptor_mn_major(shared_.q[stage()], row_panel_bytes));
+            wgmma_commit();
+            wait_for_team();  // nobody reads dS of the tile before any more
+            store_d_scores(shared_.d_scores[0], d_packed);
+            fence_async_proxy();
+            wait_for_team();
+            const TileInfo info = shared_.tiles[stage()];
+            last = info.last;
+            wgmma_wait<0>();  // dQ needs the registers of P and dS
+            wgmma_keep(dv);
+            wgmma_keep(dk);
+            release_tile(tile_);  // dQ reads keys and dS alone
+            float dq[S::dq_part / 2];
+            wgmma_fence();
+            dq_product(dq, shared_.d_scores[0], 0);
+            wgmma_commit();
+            wgmma_wait<0>();
+            wgmma_keep(dq);
+            store_dq(dq, info, 0, 0);
+            ++tile_;
+        } while (!last);
+    }
+    /// The same where two warpgroups share a unit. The last product of a tile, dK, goes on while the next tile's first
+    /// ones are issued.
     __device__ __forceinline__ void add_tiles(float (&dk)[columns / 2], float (&dv)[columns / 2]) {
         bool last = false;
         do {
@@ -151,13 +230,7 @@ private:
             if (tile_ > 0) release_tile(tile_ - 1);
             wgmma_wait<1>();
             wgmma_keep(scores);
-            if (own) mask_own(last_key, scores);
-            if constexpr (M == Mode::last) hide_behind_run(scores);
-            if constexpr (M == Mode::any) {
-                probabilities_of_blocks(scores);
-            } else {
-                probabilities(offsets, lse, scores);
-            }
+            probabilities_of_tile(offsets, lse, own, last_key, scores);
             std::uint32_t packed[4][4];
             pack_fragments(scores, packed);
             wgmma_fence();
@@ -174,7 +247,7 @@ private:
             pack_fragments(d_probabilities, d_packed);
             store_d_scores(shared_.d_scores[tile_ % 2], d_packed);
             fence_async_proxy();
-            named_barrier(consumer_barrier, consumer_threads);
+            wait_for_team();
             float dq[S::dq_part / 2];
 #pragma unroll
             for (int column = 0; column < S::dq_columns; column += S::dq_part) {
@@ -212,7 +285,7 @@ private:
         return S::split_keys ? group() * row_panel_bytes : 0;
     }
     __device__ __forceinline__ int column_panel() const {
-        return S::split_keys ? 0 : group() * (columns / panel_columns);
+        return S::split_columns ? group() * (columns / panel_columns) : 0;
     }
 
     /// 64 keys x 64 queries.
@@ -374,7 +447,7 @@ private:
     /// dS, [query][key] in the swizzle: fragment r of step s is keys 8 (r % 2).. of the warp, queries 16 s + 8 (r /
     /// 2)...
     __device__ __forceinline__ void store_d_scores(std::byte* exchange, const std::uint32_t (&packed)[4][4]) const {
-        if (!S::split_keys && group() > 0) return;  // both have the same
+        if (S::split_columns && group() > 0) return;  // both have the same
         const int row = lane() / 16 * 8 + lane() % 8, chunk = 2 * warp() + lane() / 8 % 2;
         std::byte* const place = exchange + exchange_panel() + row * 128 + (chunk ^ (row % 8)) * 16;
 #pragma unroll
@@ -425,19 +498,20 @@ private:
     }
 
     const BlockBackwardArgs& args_;
-    Shared<P, M>& shared_;
+    Shared<P, K, M>& shared_;
     // Computed where they are needed: registers are short.
+    /// Of the team.
     static __device__ __forceinline__ int thread() {
-        return static_cast<int>(threadIdx.x);
+        return static_cast<int>(S::teams == 1 ? threadIdx.x : threadIdx.x % S::consumer_threads);
     }
     static __device__ __forceinline__ int group() {
-        return thread() / 128;
+        return S::groups == 1 ? 0 : thread() / 128;
     }
     static __device__ __forceinline__ int warp() {
-        return thread() / 32 % 4;
+        return static_cast<int>(threadIdx.x) / 32 % 4;
     }
     static __device__ __forceinline__ int lane() {
-        return thread() % 32;
+        return static_cast<int>(threadIdx.x) % 32;
     }
 
     std::uint32_t tile_ = 0;

@@ -13,14 +13,15 @@ namespace {
 
 using namespace ptx;
 
-/// One of the producer warps: a quarter of the rows of every tile.
-template <int P, Mode M>
+/// One of the producer warps of a team: as large a part of the rows of every tile.
+template <int P, int K, Mode M>
 class Producer {
-    using S = Shape<P, M>;
-    static constexpr int pieces = P / 8, rows_per_step = 32 / pieces, steps = 16 / rows_per_step;
+    using S = Shape<P, K, M>;
+    static constexpr int rows_of_warp = S::rows_per_warp;
+    static constexpr int pieces = P / 8, rows_per_step = 32 / pieces, steps = rows_of_warp / rows_per_step;
 
 public:
-    __device__ Producer(const BlockBackwardArgs& args, Shared<P, M>& shared, int warp, int lane)
+    __device__ Producer(const BlockBackwardArgs& args, Shared<P, K, M>& shared, int warp, int lane)
         : args_(args), shared_(shared), warp_(warp), lane_(lane) {}
 
     __device__ void run() {
@@ -56,7 +57,7 @@ private:
         int last = unit.item_count - 1;
         for (; last >= 0; --last) {
             const ListItem& item = args_.lists.items[unit.first_item + last];
-            if (key_run<P>(args_, item).keys > 0 && (item.rows > 0 || item.own_end > own_begin(item))) break;
+            if (key_run<K>(args_, item).keys > 0 && (item.rows > 0 || item.own_end > own_begin(item))) break;
         }
         return last;
     }
@@ -72,7 +73,7 @@ private:
         const int diagonal = first_key(item) - sequence.shift();
         const int own_begin = max(item.own_begin, diagonal), own_rows = max(item.own_end - own_begin, 0);
         const int head = item.head, first_row = item.first_row, rows = item.rows;
-        const int row = 16 * warp_ + lane_ % 16;
+        const int row = rows_of_warp * warp_ + lane_ % rows_of_warp;
         // Entries are asked for one tile early.
         std::uint32_t next = rows > 0 ? __ldg(args_.lists.entries + first_row + min(row, rows - 1)) : 0;
 
@@ -99,7 +100,7 @@ private:
                 info.last_key = own_begin + own_row - diagonal;
                 info.own = own;
                 info.last = last_item && begin + tile_rows >= rows;
-                if constexpr (ends_with_sequence<M>) info.keys = key_run<P>(args_, item).keys;
+                if constexpr (ends_with_sequence<M>) info.keys = key_run<K>(args_, item).keys;
             }
             if constexpr (adds_to_gathered<M>) {
                 const std::int64_t pitch = args_.columns * 2;
@@ -128,17 +129,17 @@ private:
         return static_cast<int>(stage);
     }
 
-    /// entry: of the row of this lane % 16 among the warp's 16; rows that do not exist repeat the last one.
+    /// entry: of the row of this lane % rows_of_warp among the warp's; rows that do not exist repeat the last one.
     __device__ __forceinline__ void gather(int stage, int head, const Sequence& sequence, std::uint32_t entry,
                                            int rows) {
         const std::uint32_t query = entry_query(entry);
         const int piece = lane_ % pieces;
-        const int place = piece / 8 * row_panel_bytes + warp_ * (16 * 128);
+        const int place = piece / 8 * row_panel_bytes + warp_ * (rows_of_warp * 128);
         gather_rows(shared_.q[stage] + place, args_.q.row(head, sequence.q) + piece * 16,
                     query * pieces_of(args_.q.stride.token), piece < args_.head_dim / 8);
         gather_rows(shared_.d_out[stage] + place, args_.d_out.row(head, sequence.q) + piece * 16,
                     query * pieces_of(args_.d_out.stride.token), piece < args_.value_dim / 8);
-        if (lane_ < 16)
+        if (lane_ < rows_of_warp)
             gather_lse_dot(stage, args_.lse_dot + head * args_.tokens_q + sequence.q_begin + query, entry, rows);
         cp_async_commit();
         ++tile_;
@@ -147,7 +148,7 @@ private:
     /// Infinite where there is no row or the block was not selected: P = exp2(-inf) = 0.
     __device__ __forceinline__ void gather_lse_dot(int stage, const float2* source, std::uint32_t entry,
                                                    int rows) const {
-        const int row = 16 * warp_ + lane_;
+        const int row = rows_of_warp * warp_ + lane_;
         RowData<M>& data = shared_.rows[stage];
         const bool exists = row < rows;
         // Behind the last block of a list: infinite for listed queries, and hidden from own ones by their own key.
@@ -167,14 +168,14 @@ private:
     }
     __device__ __forceinline__ void gather_partials(int stage, const char* first, std::int64_t pitch, int rows) const {
         const int piece = lane_ % pieces;
-        const auto row = static_cast<std::uint32_t>(min(16 * warp_ + lane_ % 16, rows - 1));
-        gather_rows(shared_.partials[stage] + piece / 8 * row_panel_bytes + warp_ * (16 * 128), first + piece * 16,
-                    row * pieces_of(pitch), piece < args_.columns / 8);
+        const auto row = static_cast<std::uint32_t>(min(rows_of_warp * warp_ + lane_ % rows_of_warp, rows - 1));
+        gather_rows(shared_.partials[stage] + piece / 8 * row_panel_bytes + warp_ * (rows_of_warp * 128),
+                    first + piece * 16, row * pieces_of(pitch), piece < args_.columns / 8);
     }
     static __device__ __forceinline__ std::uint32_t pieces_of(std::int64_t bytes) {
         return static_cast<std::uint32_t>(bytes / 16);
     }
-    /// offset: in pieces of 16 bytes, of the row of this lane % 16.
+    /// offset: in pieces of 16 bytes, of the row of this lane % rows_of_warp.
     __device__ __forceinline__ void gather_rows(std::byte* place, const char* source, std::uint32_t offset,
                                                 bool exists) const {
         asm("" : "+l"(source));  // one register pair, not a constant to add every time
@@ -189,8 +190,8 @@ private:
         }
     }
 
-    /// Tells the consumers of the tile before the last one, or of all. They give a stage back only after they were told
-    /// of the next tile, so with two stages nothing may be held back.
+    /// Tells the consumers of the tile before the last one, or of all. Two warpgroups give a stage back only after they
+    /// were told of the next tile, so with two stages nothing may be held back.
     __device__ __forceinline__ void signal_previous() {
         if (S::stages > 2 && unsignalled_) signal<1>(tile_ - 2);
         unsignalled_ = true;
@@ -208,7 +209,7 @@ private:
     }
 
     const BlockBackwardArgs& args_;
-    Shared<P, M>& shared_;
+    Shared<P, K, M>& shared_;
     const int warp_, lane_;
     std::uint32_t tile_ = 0;    ///< issued so far
     bool unsignalled_ = false;  ///< the last one

@@ -13,19 +13,19 @@ namespace {
 using namespace ptx;
 
 constexpr int consumer_groups = 2;
-constexpr int consumer_threads = 128 * consumer_groups;
-constexpr int producer_warps = 4;
-constexpr int threads_per_block = consumer_threads + 32 * producer_warps;
+constexpr int all_consumer_threads = 128 * consumer_groups;
+constexpr int all_producer_warps = 4;
+constexpr int threads_per_block = all_consumer_threads + 32 * all_producer_warps;
 constexpr int unit_slots = 8;
 constexpr int tile_rows = list_tile_rows;
 constexpr int panel_columns = 64;                               // 128 bytes: the widest row of the swizzle
 constexpr int row_panel_bytes = tile_rows * panel_columns * 2;  // of a tile of queries
-constexpr int consumer_barrier = 1;
-constexpr std::uint32_t all_blocks = 0xff000000u;  // mask of an entry
+constexpr int consumer_barrier = 1;                             // of the first team
+constexpr std::uint32_t all_blocks = 0xff000000u;               // mask of an entry
 
 enum class Mode {
-    whole,  ///< blocks of 128 keys or more
-    parts,  ///< of 16, 32 or 64 keys
+    whole,  ///< blocks of 128 keys or more, or of 64
+    parts,  ///< of 16 or 32 keys
     more,   ///< runs after the first one of larger ones, up to head_dim 128: adds to partials, gathered like the rest
     last,   ///< of these the last one, where it is shorter, or that may end with the sequence
     any,    ///< smaller ones whatever their size, or blocks that may end with the sequence; above head_dim 128 also the
@@ -40,19 +40,37 @@ constexpr bool ends_with_sequence = M == Mode::last || M == Mode::any;
 template <Mode M>
 constexpr bool has_parts = M == Mode::parts || M == Mode::any;
 
-/// P: head_dim padded to 64, 128 or 256.
-template <int P, Mode M = Mode::whole>
+/// P: head_dim padded to 64, 128 or 256. K: keys of a run, 64 or 128.
+///
+/// A *team* works on one unit at a time, in shared memory of its own. Where a run is narrow enough for the registers of
+/// one consumer warpgroup, a thread block has two teams. In the others two warpgroups split the keys or the columns.
+template <int P, int K, Mode M>
 struct Shape {
-    static constexpr bool split_keys = P <= widest_split_head;
-    static constexpr int keys = keys_per_backward_run(P);
+    static constexpr bool split_keys = K == 128;
+    static constexpr bool split_columns = P > widest_split_head;
+    static_assert(!(split_keys && split_columns) && (split_keys || K == 64));
+    static constexpr int teams = split_keys || split_columns ? 1 : 2;
+    static constexpr int groups = consumer_groups / teams;  // of a team, as is what follows
+    static constexpr int consumer_threads = all_consumer_threads / teams;
+    static constexpr int producer_warps = all_producer_warps / teams;
+    static constexpr int rows_per_warp = tile_rows / producer_warps;  // of a tile, gathered by one warp
+
+    /// Of the consumer thread threadIdx.x. A constant where it can be: registers are short.
+    static __device__ __forceinline__ int team() {
+        return teams == 1 ? 0 : static_cast<int>(threadIdx.x) / consumer_threads;
+    }
+
+    static constexpr int width = P, keys = K;
     static constexpr int panels = P / panel_columns;
     static constexpr int key_panel_bytes = keys * panel_columns * 2;
-    static constexpr int producer_registers = P <= 64 ? 56 : 40, consumer_registers = P <= 64 ? 224 : 232;
-    static constexpr int stages = P <= 128 && !adds_to_gathered<M> ? 3 : 2;
-    static constexpr int key_gradient_columns = split_keys ? P : P / 2;  // of one warpgroup
-    static constexpr int dq_columns = P / 2;                             // of one warpgroup
-    static constexpr int dq_part = P == 128 ? 64 : 32;                   // at a time: registers
-    static constexpr int score_panels = keys / panel_columns;            // of dS, [query][key]
+    static constexpr int producer_registers = P <= 64 ? 56 : 40;
+    static constexpr int consumer_registers = P <= 64 ? 224 : 232;
+    static constexpr int stages = teams == 2 ? (P <= 64 ? 4 : 2) : P <= 128 && !adds_to_gathered<M> ? 3 : 2;
+    static constexpr int key_gradient_columns = split_columns ? P / 2 : P;  // of one warpgroup
+    static constexpr int dq_columns = P / groups;                           // of one warpgroup
+    static constexpr int dq_part = teams == 2 ? P : P == 128 ? 64 : 32;     // at a time: registers
+    static constexpr int score_panels = keys / panel_columns;               // of dS, [query][key]
+    static constexpr int score_buffers = teams == 2 ? 1 : 2;                // likewise
 };
 
 /// What consumers need to know of a tile.
@@ -76,16 +94,17 @@ struct alignas(16) RowData {
     float dot[tile_rows];          ///< d_out . out
 };
 
-template <int P, Mode M>
+/// Of a team.
+template <int P, int K, Mode M>
 struct Shared {
-    using S = Shape<P, M>;
+    using S = Shape<P, K, M>;
     alignas(1024) std::byte k[S::panels * S::key_panel_bytes];
     alignas(1024) std::byte v[S::panels * S::key_panel_bytes];
     alignas(1024) std::byte q[S::stages][S::panels * row_panel_bytes];
     alignas(1024) std::byte d_out[S::stages][S::panels * row_panel_bytes];
     alignas(128) std::byte
         partials[adds_to_gathered<M> ? S::stages : 1][adds_to_gathered<M> ? S::panels * row_panel_bytes : 128];
-    alignas(1024) std::byte d_scores[2][S::score_panels * row_panel_bytes];
+    alignas(1024) std::byte d_scores[S::score_buffers][S::score_panels * row_panel_bytes];
     RowData<M> rows[S::stages];
     TileInfo tiles[S::stages];
     BackwardUnit units[unit_slots];
@@ -93,7 +112,7 @@ struct Shared {
     std::uint64_t full[S::stages];
     std::uint64_t empty[S::stages];
     std::uint64_t kv_loaded;
-    std::uint32_t unit_numbers[consumer_threads];
+    std::uint32_t unit_numbers[S::consumer_threads];
     bool fills_last_slot;
 };
 
@@ -104,10 +123,10 @@ struct KeyRun {
     std::int32_t keys;  ///< inside the list and the sequence; not positive: none
 };
 
-template <int P>
+template <int K>
 __device__ __forceinline__ KeyRun key_run(const BlockBackwardArgs& args, const ListItem& item) {
     const Sequence sequence = args.sequences.at(item.sequence);
-    const int first = item.list * args.keys_per_list + args.run * Shape<P>::keys;
+    const int first = item.list * args.keys_per_list + args.run * K;
     return {item.head / args.query_heads_per_key_head, sequence.k.from(first), min(args.run_keys, sequence.sk - first)};
 }
 

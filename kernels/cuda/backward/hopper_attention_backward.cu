@@ -8,6 +8,12 @@
 namespace mobalab::kernels::cuda {
 namespace {
 
+RunShape run_shape(const Problem& problem) {
+    const std::int64_t head_dim = widest_head_dim(problem);
+    if (problem.block_size > narrow_list) return {.keys = keys_per_backward_run(head_dim)};
+    return {.shared_list = narrow_list, .keys = narrow_list, .units_at_once = head_dim <= widest_split_head ? 2 : 1};
+}
+
 /// What the kernels need beyond their arguments.
 struct KernelInputs {
     int multiprocessors = 0;
@@ -16,7 +22,7 @@ struct KernelInputs {
     Status prepare(const Problem& p, const BackwardTensors& tensors) {
         if (p.tokens_q() == 0 || p.tokens_k() == 0) return {};
         if (Status s = count_multiprocessors(multiprocessors); !s.ok()) return s;
-        const int box = keys_per_backward_run(widest_head_dim(p));
+        const int box = run_shape(p).keys;
         if (Status s = make_tensor_map("k", tensors.k, p.dtype, key_extents(p), box, k_map); !s.ok()) return s;
         return make_tensor_map("v", tensors.v, p.dtype, value_extents(p), box, v_map);
     }
@@ -29,13 +35,13 @@ Status enqueue(const Problem& problem, const BackwardTensors& tensors, void* wor
     const auto launch = [&](const BlockBackwardArgs& args) {
         return launch_block_backward<T>(inputs.multiprocessors, args, inputs.k_map, inputs.v_map, stream);
     };
-    return enqueue_backward(problem, tensors, workspace, stream, launch);
+    return enqueue_backward(problem, run_shape(problem), tensors, workspace, stream, launch);
 }
 
 }  // namespace
 
 std::size_t attention_backward_workspace(const Problem& problem) {
-    return backward_workspace(problem);
+    return backward_workspace(problem, run_shape(problem));
 }
 
 Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,

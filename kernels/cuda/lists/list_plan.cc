@@ -131,9 +131,9 @@ ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
     plan.causal = problem.causal;
     plan.blocks = Candidates(problem);
     plan.block_size = static_cast<std::int32_t>(problem.block_size);
-    const std::int64_t keys = keys_of_list(problem.block_size);
+    const std::int64_t keys = keys_of_list(problem.block_size, options.shared_list);
     plan.keys_per_list = static_cast<std::int32_t>(keys);
-    plan.blocks_per_list = static_cast<std::int32_t>(blocks_of_list(problem.block_size));
+    plan.blocks_per_list = static_cast<std::int32_t>(blocks_of_list(problem.block_size, options.shared_list));
     plan.lists_max = static_cast<std::int32_t>(ceil_div(problem.seqlen_k, keys));
     plan.lists_per_range = lists_that_fit(plan);
     plan.lists_per_head = static_cast<std::int32_t>(padded_pieces(problem.tokens_k(), problem.batch, keys));

@@ -18,10 +18,10 @@
 // Vocabulary
 //
 // list: the queries of one head of one sequence that selected at least one block of one run of `keys_per_list` keys:
-// those of one block, or of several smaller than 128 keys, as many as fit 128 keys and bits of a mask, rounded down to
-// a power of two. Bit s of an entry's mask says that block list * blocks_per_list + s was selected. List j of a
-// sequence covers its positions [j * keys_per_list, (j + 1) * keys_per_list). The own block of a query is in no list;
-// if not causal it has none.
+// those of one block, or of several smaller ones, as many as fit ListOptions::shared_list keys and bits of a mask,
+// rounded down to a power of two. Bit s of an entry's mask says that block list * blocks_per_list + s was selected.
+// List j of a sequence covers its positions [j * keys_per_list, (j + 1) * keys_per_list). The own block of a query is
+// in no list; if not causal it has none.
 //
 // row: one entry of a list, which is one partial result of attention. Lists begin at multiples of list_tile_rows rows
 // and are padded to such a multiple with `list_padding`, so whole tiles can be stored without a test.
@@ -57,15 +57,16 @@ inline constexpr std::int64_t max_list_queries = (std::int64_t{1} << 24) - 1;  /
 
 inline constexpr int most_sorted_slots = 64;  ///< of a row that is sorted in registers
 
-/// Blocks that share a list, and the keys of these.
-constexpr std::int64_t blocks_of_list(std::int64_t block_size) {
-    constexpr std::int64_t run = 128;
-    if (block_size >= run) return 1;
+inline constexpr std::int64_t widest_shared_list = 128;  ///< keys
+
+/// Blocks that share a list of at most `most` keys, and the keys of these.
+constexpr std::int64_t blocks_of_list(std::int64_t block_size, std::int64_t most = widest_shared_list) {
+    if (block_size >= most) return 1;
     return std::min(most_blocks_per_list,
-                    static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(run / block_size))));
+                    static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(most / block_size))));
 }
-constexpr std::int64_t keys_of_list(std::int64_t block_size) {
-    return blocks_of_list(block_size) * block_size;
+constexpr std::int64_t keys_of_list(std::int64_t block_size, std::int64_t most = widest_shared_list) {
+    return blocks_of_list(block_size, most) * block_size;
 }
 
 MOBALAB_HOST_DEVICE std::int32_t tiles_of(std::int32_t rows) {
@@ -96,6 +97,7 @@ struct alignas(16) ListItem {
 struct ListOptions {
     std::int64_t max_rows = 0;  ///< rows of scratch memory one chunk may use; exceeded only if a single tile needs more
     std::int32_t tiles_per_item = 16;  ///< tiles (own and listed) of list_tile_rows rows an item has at most
+    std::int64_t shared_list = widest_shared_list;  ///< keys that blocks of a list have together, at most
     std::int64_t window = 0;  ///< query tokens per window, of the query heads of one key head; 0: one window a chunk
 };
 

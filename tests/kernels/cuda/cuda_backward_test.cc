@@ -83,11 +83,16 @@ TEST_P(CudaBackward, ListsInRanges) {
 
 /// Block 0 is attended to by everyone: more tiles than one thread block takes.
 TEST_P(CudaBackward, SplitRuns) {
-    for (const std::int64_t block_size : {32, 128, 100, 200}) {
+    for (const std::int64_t block_size : {32, 64, 128, 100, 200}) {
         const Case c =
             make_case("sink, B " + std::to_string(block_size), shape(4001, 2, 1, 64, block_size, 2), dtype(), 1200);
         judge(c, draw_selection(c, Draw::sink, 1201));
     }
+    const Case wide = make_case("sink, B 64, d 128", shape(4001, 2, 1, 128, 64, 2), dtype(), 1202);
+    const Selection selection = draw_selection(wide, Draw::sink, 1203);
+    judge(wide, selection);
+    const Gradients first = run(wide, selection), second = run(wide, selection);
+    EXPECT_TRUE(same_bits(first.dq, second.dq) && same_bits(first.dk, second.dk) && same_bits(first.dv, second.dv));
 }
 
 /// More partials than scratch holds, of lists in several chunks of heads.
@@ -146,7 +151,7 @@ TEST_P(CudaBackward, ManySlotsInPassesOfPartsOfASequence) {
 TEST_P(CudaBackward, SequencesOfEveryLength) {
     const std::vector<std::int32_t> queries = {1, 0, 127, 128, 129, 5, 300, 0},
                                     keys = {1, 0, 127, 128, 129, 400, 300, 64};
-    for (const std::int64_t block_size : {16, 128, 256, 7, 48, 130}) {
+    for (const std::int64_t block_size : {16, 64, 128, 256, 7, 48, 130}) {
         for (const std::int64_t head_dim : {64, 256, 72}) {
             const Case c = make_varlen_case("B " + std::to_string(block_size), shape(1, 4, 2, head_dim, block_size, 3),
                                             queries, keys, dtype(), 1400);

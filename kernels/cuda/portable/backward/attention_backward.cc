@@ -5,9 +5,16 @@
 #include "kernels/cuda/portable/backward/block_backward.h"
 
 namespace mobalab::kernels::cuda::portable {
+namespace {
+
+RunShape run_shape(const Problem& problem) {
+    return {.keys = keys_per_backward_run(widest_head_dim(problem))};
+}
+
+}  // namespace
 
 std::size_t attention_backward_workspace(const Problem& problem) {
-    return backward_workspace(problem);
+    return backward_workspace(problem, run_shape(problem));
 }
 
 Status enqueue_attention_backward(const Problem& problem, const BackwardTensors& tensors, void* workspace,
@@ -17,7 +24,7 @@ Status enqueue_attention_backward(const Problem& problem, const BackwardTensors&
     const auto launch = [&](const BlockBackwardArgs& args) {
         return launch_block_backward(problem.dtype, multiprocessors, args, stream);
     };
-    return enqueue_backward(problem, tensors, workspace, stream, launch);
+    return enqueue_backward(problem, run_shape(problem), tensors, workspace, stream, launch);
 }
 
 }  // namespace mobalab::kernels::cuda::portable

@@ -28,6 +28,7 @@ namespace {
 template <typename T, int P>
 class BlockBackward {
     using S = Shape<P>;
+    using Rows = cuda::Shape<P, S::keys, Mode::whole>;  // as eight warps have keys and columns there
     static constexpr int columns = S::columns, scores_of_step = S::step_rows / 2, fragments_of_step = S::step_rows / 16;
 
 public:
@@ -58,7 +59,7 @@ private:
         return index < args_.units.counts[0] ? args_.units.units[index] : none;
     }
     __device__ __forceinline__ KeyRun run_of(const BackwardUnit& unit) const {
-        return key_run<P>(args_, args_.lists.items[unit.first_item]);
+        return key_run<S::keys>(args_, args_.lists.items[unit.first_item]);
     }
     /// Asks for keys and values, describes the first two tiles; false where the run has no key.
     __device__ __forceinline__ bool begin(const BackwardUnit& unit) {
@@ -276,12 +277,12 @@ private:
                                           const float (&dv)[columns / 2]) {
         const KeyRun keys = run_of(unit);
         if (unit.slot < 0) {
-            store_rows<T, P>(args_.dk, keys, args_.head_dim, args_.scale, dk, computed_here(thread()));
-            store_rows<T, P>(args_.dv, keys, args_.value_dim, 1.0f, dv, computed_here(thread()));
+            store_rows<T, Rows>(args_.dk, keys, args_.head_dim, args_.scale, dk, computed_here(thread()));
+            store_rows<T, Rows>(args_.dv, keys, args_.value_dim, 1.0f, dv, computed_here(thread()));
             return;
         }
-        store_slot<P>(slot_of<P>(args_, unit.slot, 0, thread()), dk);
-        store_slot<P>(slot_of<P>(args_, unit.slot, 1, thread()), dv);
+        store_slot<Rows>(slot_of<Rows>(args_, unit.slot, 0, thread()), dk);
+        store_slot<Rows>(slot_of<Rows>(args_, unit.slot, 1, thread()), dv);
         SplitRun& split = args_.units.splits[unit.split];
         if (fills_last_slot(split)) sum_slots(split, keys);
     }
@@ -300,7 +301,7 @@ private:
         for (int matrix = 0; matrix < 2; ++matrix) {
             float sum[columns / 2] = {};
             for (int i = 0; i < split.slots; ++i) {
-                const float4* const slot = slot_of<P>(args_, split.first_slot + i, matrix, thread());
+                const float4* const slot = slot_of<Rows>(args_, split.first_slot + i, matrix, thread());
 #pragma unroll
                 for (int j = 0; j < columns / 8; ++j) {
                     const float4 part = __ldcg(slot + j * threads_per_block);
@@ -314,9 +315,9 @@ private:
             const float scale = matrix == 0 ? args_.scale : 1.0f;
             const int head_dim = matrix == 0 ? args_.head_dim : args_.value_dim;
             if (args_.adds_to_keys) {
-                add_rows<P>(tensor, keys, head_dim, scale, sum, thread());
+                add_rows<Rows>(tensor, keys, head_dim, scale, sum, thread());
             } else {
-                store_rows<T, P>(tensor, keys, head_dim, scale, sum, thread());
+                store_rows<T, Rows>(tensor, keys, head_dim, scale, sum, thread());
             }
         }
         if (thread() == 0) split.filled = 0;  // for the next run of the list
