@@ -204,8 +204,7 @@ public:
         check_cuda(cudaDeviceSynchronize(), "attention");
         check_rows(problem_, tensors_);
         if (!workspace.canaries_intact()) throw std::runtime_error("the workspace was overrun");
-        const cuda::ForwardPlan plan =
-            cuda::make_forward_plan(problem_, {cuda::forward_width(problem_.head_dim), cuda::keys_per_run});
+        const cuda::ForwardPlan plan = cuda::make_forward_plan(problem_, cuda::hopper_forward_shape(problem_));
         const double lists = median_ms([&] {
             cuda::ListView view;
             for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk)
