@@ -49,7 +49,7 @@ constexpr int consumer_groups = 2;
 constexpr int consumer_warps = 4 * consumer_groups;
 constexpr int threads_per_block = 128 * (consumer_groups + 1);
 constexpr int producer_registers = 40, consumer_registers = 232;
-constexpr int entry_registers = 168;  // what ptxas may give to each of so many threads before they divide them anew
+constexpr int entry_registers = 168;  // of each thread, the most of 65536 for so many, before they divide them anew
 constexpr int runs_per_span = keys_per_span / keys_per_run;
 constexpr int pieces_per_span = 2 * runs_per_span;
 
@@ -150,8 +150,7 @@ __device__ __forceinline__ int computed_anew(int x) {
     return x;
 }
 
-/// Whether a row of the tile sees a key of the second run. Values it does not see then stay out of the sums
-/// altogether, as where runs have partials of their own.
+/// Whether a row of the tile sees a key of the second run; tiles of the own queries of the first run do not pay for it.
 __device__ __forceinline__ bool sees_second_run(const WorkUnit& unit, int tile) {
     if (unit.keys <= keys_per_run) return false;
     if (tile >= unit.own_tiles) return true;
