@@ -101,7 +101,7 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
         }
         if (lane == 0) drawn = atomicAdd(args.next_unit, 1);  // its latency passes behind this unit's
         const WorkUnit unit = make_unit(args, index);
-        if (unit.tiles == 0 || unit.keys <= 0) continue;
+        if (unit.tiles == 0) continue;
         if (lane == 0) announce(args, shared.slots, n % unit_slots, unit);
         const std::uint32_t stage = n % stages;
         if (n >= stages) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);

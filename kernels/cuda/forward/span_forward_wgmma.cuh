@@ -21,6 +21,7 @@
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
+#include "kernels/cuda/tile/computed_here.cuh"
 
 // block_forward for blocks of more than one run: a unit of work has a *span*, two runs of 128 keys, and leaves one
 // partial for both. Half the partials of the kernel of single runs, and queries are gathered once for both.
@@ -97,7 +98,7 @@ __device__ __forceinline__ void load_piece(SpanShared<HeadDim>& shared, const Wo
                                            int piece, const CUtensorMap& map, std::uint32_t& tails, int lane) {
     const int run = piece % runs_per_span, keys = unit.keys - run * keys_per_run;
     std::uint64_t* const loaded = &shared.loaded[stage][piece];
-    if (keys <= 0) {
+    if (run > 0 && keys <= 0) {  // nobody looks at it
         if (lane == 0) mbarrier_arrive(loaded);
         return;
     }
@@ -131,7 +132,7 @@ __device__ void produce(const BlockForwardArgs& args, SpanShared<HeadDim>& share
         }
         if (lane == 0) drawn = atomicAdd(args.next_unit, 1);  // its latency passes behind this unit's
         const WorkUnit unit = make_unit<keys_per_span>(args, index);
-        if (unit.tiles == 0 || unit.keys <= 0) continue;
+        if (unit.tiles == 0) continue;
         if (lane == 0) announce(args, shared.slots, n % unit_slots, unit);
 #pragma unroll 1
         for (int piece = 0; piece < pieces_per_span; ++piece) {
@@ -141,13 +142,6 @@ __device__ void produce(const BlockForwardArgs& args, SpanShared<HeadDim>& share
         }
         ++n;
     }
-}
-
-/// What follows from the result is computed where it is used: the compiler would otherwise keep a register for every
-/// address of a tile from one tile to the next, and spill them where two runs of scores are alive.
-__device__ __forceinline__ int computed_anew(int x) {
-    asm volatile("" : "+r"(x));
-    return x;
 }
 
 /// Whether a row of the tile sees a key of the second run; tiles of the own queries of the first run do not pay for it.
@@ -223,7 +217,7 @@ __device__ void consume(const BlockForwardArgs& args, SpanShared<HeadDim>& share
         const TileRows rows = tile_rows(unit, cursor.tile, warp % 4);
         const std::uint32_t entry = tile_entry(rows, shared.slots.entries[slot], unit.list_begin, lane % 16);
         gather_queries<HeadDim, true>(unit.q_rows, args.q.stride.token, entry, shared.q[warp], rows.limit - rows.first,
-                                      computed_anew(lane), args.pieces);
+                                      computed_here(lane), args.pieces);
         cp_async_commit();
     };
 
@@ -237,7 +231,7 @@ __device__ void consume(const BlockForwardArgs& args, SpanShared<HeadDim>& share
         cp_async_wait<0>();
         __syncwarp();
         std::uint32_t q[steps][4];
-        const int here = computed_anew(lane);
+        const int here = computed_here(lane);
 #pragma unroll
         for (int s = 0; s < steps; ++s) {
             ldmatrix_x4(q[s], shared.q[warp] + QueryRows<HeadDim>::offset(here % 16, 2 * s + here / 16));

@@ -15,7 +15,8 @@ struct alignas(16) WorkUnit {
     std::int64_t own_pitch = 0;    ///< bytes to the next one
     float* own_lse = nullptr;      ///< of own query row 0
     Place key;                     ///< first key of the run
-    std::int32_t keys = 0;         ///< keys of the run inside its list and the sequence
+    std::int32_t keys = 0;  ///< of the run, inside its list and the sequence. 0 where the last block of a problem
+                            ///< that is not causal ends before the run: rows of its list have empty partials
     std::int32_t key_head = 0;
     std::int32_t tiles = 0;  ///< own tiles, then those of the list; negative: no more work
     std::int32_t own_tiles = 0;
@@ -54,7 +55,7 @@ __device__ __forceinline__ WorkUnit make_unit(const BlockForwardArgs& args, int 
     WorkUnit unit;
     unit.q_rows = args.q.row(item.head, sequence.q);
     unit.key = sequence.k.from(first_key);
-    unit.keys = min(min(Keys, args.keys_per_list - run * Keys), sequence.sk - first_key);
+    unit.keys = max(min(min(Keys, args.keys_per_list - run * Keys), sequence.sk - first_key), 0);
     unit.key_head = item.head / args.query_heads_per_key_head;
     unit.diagonal = first_key - sequence.shift();
     unit.own_begin = max(item.own_begin, unit.diagonal);
