@@ -47,14 +47,23 @@ constexpr Setting settings[] = {
 /// Beside the table: blocks and widths without kernels of their own, and their neighbours; more slots than lists hold;
 /// very long sequences.
 constexpr Setting other_shapes[] = {
-    {"64K-B512", 65536, 16, 128, 512, 8},        {"64K-B1024", 65536, 16, 128, 1024, 8},
-    {"64K-B4096-k12", 65536, 4, 128, 4096, 12},  {"64K-B1000", 65536, 16, 128, 1000, 8},
-    {"64K-B100", 65536, 16, 128, 100, 8},        {"64K-B96", 65536, 16, 128, 96, 8},
-    {"64K-B48", 65536, 16, 128, 48, 8},          {"64K-d112", 65536, 16, 112, 128, 8},
-    {"64K-d80", 65536, 16, 80, 128, 8},          {"64K-d96", 65536, 16, 96, 128, 8},
-    {"64K-B64-k65", 65536, 4, 128, 64, 65},      {"64K-B64-k128", 65536, 4, 128, 64, 128},
-    {"64K-B64-k1024", 65536, 1, 128, 64, 1024},  {"64K-d192", 65536, 8, 192, 128, 8},
-    {"64K-d256", 65536, 8, 256, 128, 8},         {"1M", 1048576, 1, 128, 128, 8},
+    {"64K-B512", 65536, 16, 128, 512, 8},
+    {"64K-B1024", 65536, 16, 128, 1024, 8},
+    {"64K-B4096-k12", 65536, 4, 128, 4096, 12},
+    {"64K-B1000", 65536, 16, 128, 1000, 8},
+    {"64K-B256-d64", 65536, 32, 64, 256, 8},
+    {"64K-B100", 65536, 16, 128, 100, 8},
+    {"64K-B96", 65536, 16, 128, 96, 8},
+    {"64K-B48", 65536, 16, 128, 48, 8},
+    {"64K-d112", 65536, 16, 112, 128, 8},
+    {"64K-d80", 65536, 16, 80, 128, 8},
+    {"64K-d96", 65536, 16, 96, 128, 8},
+    {"64K-B64-k65", 65536, 4, 128, 64, 65},
+    {"64K-B64-k128", 65536, 4, 128, 64, 128},
+    {"64K-B64-k1024", 65536, 1, 128, 64, 1024},
+    {"64K-d192", 65536, 8, 192, 128, 8},
+    {"64K-d256", 65536, 8, 256, 128, 8},
+    {"1M", 1048576, 1, 128, 128, 8},
     {"1M-B4096-k12", 1048576, 1, 128, 4096, 12},
 };
 
@@ -204,8 +213,7 @@ public:
         check_cuda(cudaDeviceSynchronize(), "attention");
         check_rows(problem_, tensors_);
         if (!workspace.canaries_intact()) throw std::runtime_error("the workspace was overrun");
-        const cuda::ForwardPlan plan =
-            cuda::make_forward_plan(problem_, {cuda::forward_width(problem_.head_dim), cuda::keys_per_run});
+        const cuda::ForwardPlan plan = cuda::make_forward_plan(problem_, cuda::hopper_forward_shape(problem_));
         const double lists = median_ms([&] {
             cuda::ListView view;
             for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk)

@@ -34,14 +34,19 @@ constexpr std::int64_t shortest_window_of_many_slots = 256;
 constexpr std::int64_t short_window = 8192, long_window = 65536, shortest_window = 1024;
 constexpr std::int64_t runs_of_long_windows = 4;
 constexpr std::int64_t most_windows_per_launch = 65535;
-// Items: enough of them to share a launch's tiles evenly, long enough to amortise loading keys and values.
+// Items: enough of them to share a launch's tiles evenly, long enough to amortise loading keys and values, of which a
+// span has twice as many as a run.
 constexpr std::int64_t multiprocessors_planned = 132;
 constexpr std::int64_t items_per_multiprocessor = 10;
-constexpr std::int64_t least_tiles_per_item = 4, most_tiles_per_item = 8;
-static_assert(most_tiles_per_item <= max_tiles_per_item);
+constexpr std::int64_t least_tiles_per_item = 4, most_tiles_of_run = 8, most_tiles_of_span = 16;
+static_assert(most_tiles_of_span <= max_tiles_per_item);
 
 std::int64_t runs_per_list(const Problem& problem, const ForwardShape& shape) {
     return (keys_of_list(problem.block_size) + shape.keys_per_run - 1) / shape.keys_per_run;
+}
+
+std::int64_t most_tiles_per_item(const ForwardShape& shape) {
+    return shape.keys_per_run > keys_per_run ? most_tiles_of_span : most_tiles_of_run;
 }
 
 bool has_many_slots(const Problem& problem) {
@@ -158,7 +163,7 @@ ForwardPlan make_forward_plan(const Problem& problem, const ForwardShape& shape)
     ListOptions options;
     options.max_rows = has_many_slots(problem) ? most_list_rows_of_many_slots : most_list_rows;
     options.window = choose_window(problem, shape);
-    options.tiles_per_item = most_tiles_per_item;
+    options.tiles_per_item = static_cast<std::int32_t>(most_tiles_per_item(shape));
     ForwardPlan plan;
     plan.lists = make_list_plan(problem, options);
     const std::int32_t windows = std::max(plan.lists.windows(), 1);
@@ -173,8 +178,9 @@ ForwardPlan make_forward_plan(const Problem& problem, const ForwardShape& shape)
 
     const std::int64_t own_rows = static_cast<std::int64_t>(plan.lists.heads_per_window) * plan.lists.tokens_per_window;
     const std::int64_t tiles = (plan.lists.rows_per_window + own_rows) * plan.windows_per_launch / rows_per_tile;
-    options.tiles_per_item = static_cast<std::int32_t>(std::clamp<std::int64_t>(
-        tiles / (multiprocessors_planned * items_per_multiprocessor), least_tiles_per_item, most_tiles_per_item));
+    options.tiles_per_item =
+        static_cast<std::int32_t>(std::clamp<std::int64_t>(tiles / (multiprocessors_planned * items_per_multiprocessor),
+                                                           least_tiles_per_item, most_tiles_per_item(shape)));
     plan.lists = make_list_plan(problem, options);
     return plan;
 }

@@ -16,7 +16,7 @@ namespace mobalab::kernels::cuda {
 /// What a block_forward kernel works on at a time.
 struct ForwardShape {
     std::int32_t width = 128;         ///< columns: head_dim and zeros behind it
-    std::int32_t keys_per_run = 128;  ///< 128 or 64
+    std::int32_t keys_per_run = 128;  ///< 128 or 64; of a span 256
 };
 
 /// How attention_forward divides a problem. The lists of a chunk (nearly always the whole problem) are built at once;
@@ -42,7 +42,13 @@ Status enqueue_forward(const Problem& problem, const ForwardShape& shape, ConstT
                        const std::int32_t* selection, Tensor out, float* lse, void* workspace, cudaStream_t stream,
                        const BlockForwardLaunch& launch_block_forward);
 
-/// The same by the Hopper kernels.
+/// The same by the Hopper kernels, and what they work on: spans where lists have more keys than a run and there is a
+/// kernel for them.
+inline ForwardShape hopper_forward_shape(const Problem& problem) {
+    const std::int32_t width = forward_width(problem);
+    const bool spans = (width == 64 || width == 128) && keys_of_list(problem.block_size) > keys_per_run;
+    return {width, spans ? keys_per_span : keys_per_run};
+}
 std::size_t attention_forward_workspace(const Problem& problem);
 Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                                  const std::int32_t* selection, Tensor out, float* lse, void* workspace,

@@ -11,10 +11,11 @@
 #include "kernels/kernels.h"
 
 // Attention of queries with one run of 128 keys (or what is left of a list's) at a time: the heavy half of
-// attention_forward. Key-major: a thread block holds the keys and values of one run in shared memory and streams the
-// queries that selected it past them. Softmax is exact inside the run; what is left per (query, run) is one *partial*:
-// an output row normalised inside the run, in the dtype of the inputs, and the base-2 logarithm of its sum of
-// exponentials in fp32. combine.h joins them.
+// attention_forward. One kernel takes *spans* of 256 keys instead, two runs with one partial for both: what is said of
+// runs here then holds for its spans. Key-major: a thread block holds the keys and values of one run in shared memory
+// and streams the queries that selected it past them. Softmax is exact inside the run; what is left per (query, run) is
+// one *partial*: an output row normalised inside the run, in the dtype of the inputs, and the base-2 logarithm of its
+// sum of exponentials in fp32. combine.h joins them.
 //
 // A launch works on some consecutive windows of a chunk (lists.h). Where the partials of a query lie: the one of the
 // first run of its own block, which every query has, in its row of the output tensors themselves; the others in scratch
@@ -33,6 +34,7 @@
 namespace mobalab::kernels::cuda {
 
 inline constexpr int keys_per_run = 128;
+inline constexpr int keys_per_span = 256;
 inline constexpr int rows_per_tile = list_tile_rows;
 inline constexpr int max_tiles_per_item = 16;  ///< bound on ListOptions::tiles_per_item
 
@@ -53,9 +55,10 @@ struct PartialLayout {
     std::int32_t windows = 1;      ///< of a launch
     std::int32_t tokens = 0;       ///< ListPlan::tokens_per_window
     std::int32_t heads = 1;        ///< ListPlan::heads_per_window
-    std::int32_t runs = 1;         ///< runs per list: the last one may have fewer than 128 keys
+    std::int32_t runs = 1;         ///< runs per list: the last one may have fewer keys
     std::int32_t first_own = 1;    ///< run of the own block whose partials are the first in scratch; 0 or 1
-    std::int32_t run_shift = 7;    ///< log2 of the keys of a run: 128, or 64 where the portable kernel takes so many
+    std::int32_t run_shift = 7;    ///< log2 of the keys of a run: 128; 256 for spans, 64 where the portable kernel
+                                   ///< takes so many
 
     MOBALAB_HOST_DEVICE std::int64_t list_rows() const { return windows * window_rows; }
     MOBALAB_HOST_DEVICE std::int64_t rows() const {
@@ -130,10 +133,14 @@ MOBALAB_HOST_DEVICE WindowOrigin window_origin(const BlockForwardArgs& args, std
 }
 
 /// Enqueues the partials of args.windows. wgmma: width 32, 64, 96, 128, T is __nv_bfloat16 or __half; the maps are
-/// make_tensor_map()'s with boxes of forward_box_keys() tokens. mma (mma.sync): any of those and 256; simpler, and the
+/// make_tensor_map()'s with boxes of forward_box_keys() tokens. spans: one partial for 256 keys, width 64 and 128,
+/// lists of more than a run, whatever shapes they are of. mma (mma.sync): any width of wgmma and 256; simpler, and the
 /// other one's judge; below 256 only where !has_shapes_of_any().
 template <typename T>
 Status launch_block_forward_wgmma(int width, int multiprocessors, const BlockForwardArgs& args,
+                                  const CUtensorMap& k_map, const CUtensorMap& v_map, cudaStream_t stream);
+template <typename T>
+Status launch_block_forward_spans(int width, int multiprocessors, const BlockForwardArgs& args,
                                   const CUtensorMap& k_map, const CUtensorMap& v_map, cudaStream_t stream);
 Status launch_block_forward_mma(DataType dtype, int width, int multiprocessors, const BlockForwardArgs& args,
                                 cudaStream_t stream);

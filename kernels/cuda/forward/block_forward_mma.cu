@@ -38,12 +38,13 @@ template <int HeadDim, bool Any>
 __device__ __forceinline__ void load_keys_and_values(const BlockForwardArgs& args, const WorkUnit& unit,
                                                      Shared<HeadDim>& shared) {
     constexpr int pieces = HeadDim / 8;
-    const bool any = unit.keys > 0;  // else nothing is read, of a real address
-    const char* const k = any ? args.k.row(unit.key_head, unit.key) : args.k.data;
-    const char* const v = any ? args.v.row(unit.key_head, unit.key) : args.v.data;
+    // A real address also where nothing is read.
+    const int last = max(unit.keys - 1, 0);
+    const char* const k = unit.keys > 0 ? args.k.row(unit.key_head, unit.key) : args.k.data;
+    const char* const v = unit.keys > 0 ? args.v.row(unit.key_head, unit.key) : args.v.data;
     for (int i = static_cast<int>(threadIdx.x); i < keys_per_run * pieces; i += threads_per_block) {
         const int key = i / pieces, piece = i % pieces;
-        const int source = max(min(key, unit.keys - 1), 0);  // a real address also where nothing is read
+        const int source = min(key, last);
         const auto load = [&](std::byte* to, const char* from, std::int64_t stride, int pieces_of_row) {
             const bool exists = key < unit.keys && (!Any || piece < pieces_of_row);
             const int source_piece = Any ? min(piece, pieces_of_row - 1) : piece;
@@ -158,7 +159,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         const int index = shared.drawn;
         if (index >= count) return;
         const WorkUnit unit = make_unit(args, index);
-        if (is_empty(args, unit)) continue;
+        if (unit.tiles == 0) continue;
         load_keys_and_values<HeadDim, Any>(args, unit, shared);
         for (int tile = 0; tile < unit.tiles; ++tile) {
             const TileRows rows = tile_rows(unit, tile, warp);

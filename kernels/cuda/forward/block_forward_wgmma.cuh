@@ -11,6 +11,8 @@
 #include "kernels/cuda/forward/partial_store.cuh"
 #include "kernels/cuda/forward/query_gather.cuh"
 #include "kernels/cuda/forward/run_softmax.cuh"
+#include "kernels/cuda/forward/run_tile.cuh"
+#include "kernels/cuda/forward/unit_stream.cuh"
 #include "kernels/cuda/forward/work_unit.cuh"
 #include "kernels/cuda/host/launch.h"
 #include "kernels/cuda/host/status.h"
@@ -44,9 +46,6 @@ constexpr int consumer_warps = 4 * consumer_groups;
 constexpr int threads_per_block = 128 * (consumer_groups + 1);
 constexpr int producer_registers = 32, consumer_registers = 160;
 constexpr int stages = 2;
-constexpr int unit_slots = 4;
-constexpr int panel_columns = 64;  // 128 bytes: the widest row of the swizzle
-constexpr int panel_bytes = keys_per_run * panel_columns * 2;
 
 enum class Shapes {
     whole,  ///< blocks of whole runs
@@ -56,70 +55,30 @@ enum class Shapes {
 
 template <int HeadDim>
 struct Shared {
-    static constexpr int panels = (HeadDim + panel_columns - 1) / panel_columns;  // the last one padded with zeros
-    static constexpr int tile_bytes = panels * panel_bytes;
-
-    alignas(1024) std::byte k[stages][tile_bytes];
-    alignas(1024) std::byte v[stages][tile_bytes];
+    alignas(1024) std::byte k[stages][RunTile<HeadDim>::bytes];
+    alignas(1024) std::byte v[stages][RunTile<HeadDim>::bytes];
     alignas(128) std::byte q[consumer_warps][16 * QueryRows<HeadDim>::pitch];
-    alignas(16) std::uint32_t entries[unit_slots][max_tiles_per_item * rows_per_tile];
-    WorkUnit units[unit_slots];
-    std::uint64_t announced[unit_slots];
+    UnitSlots slots;
     std::uint64_t loaded[stages];
     std::uint64_t released[stages];
     std::uint64_t tail_loaded;
 };
-
-/// The unit's description and list entries: consumers must not wait for global memory to learn whom to gather.
-template <int HeadDim>
-__device__ __forceinline__ void announce(const BlockForwardArgs& args, Shared<HeadDim>& shared, int slot,
-                                         const WorkUnit& unit) {
-    shared.units[slot] = unit;
-    const int rows = unit.list_end - unit.list_begin;
-    if (rows == 0) {
-        mbarrier_arrive(&shared.announced[slot]);
-        return;
-    }
-    const std::uint32_t bytes = static_cast<std::uint32_t>(rows + 3) / 4 * 16;  // lists are padded to whole tiles
-    mbarrier_arrive_expect(&shared.announced[slot], bytes);
-    bulk_load(shared.entries[slot], args.lists.entries + unit.list_begin, bytes, &shared.announced[slot]);
-}
 
 /// box: keys that come with a copy.
 template <int HeadDim>
 __device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, int stage, const WorkUnit& unit,
                                                      const CUtensorMap& k_map, const CUtensorMap& v_map, int box,
                                                      std::uint64_t* barrier) {
-    mbarrier_arrive_expect(barrier, 2 * Shared<HeadDim>::panels * panel_columns * 2 * box);
-#pragma unroll
-    for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
-        tensor_load_4d(shared.k[stage] + p * panel_bytes, &k_map, p * panel_columns, unit.key_head, unit.key.token,
-                       unit.key.batch, barrier);
-    }
-#pragma unroll
-    for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
-        tensor_load_4d(shared.v[stage] + p * panel_bytes, &v_map, p * panel_columns, unit.key_head, unit.key.token,
-                       unit.key.batch, barrier);
-    }
-}
-
-/// Values past the end of the list or the sequence belong to the next one: 0 * inf must not reach this one.
-template <int HeadDim>
-__device__ __forceinline__ void clear_values_from(Shared<HeadDim>& shared, int stage, int keys, int lane) {
-    const int pieces = (keys_per_run - keys) * (panel_columns * 2 / 16);
-    for (int p = 0; p < Shared<HeadDim>::panels; ++p) {
-        uint4* const panel = reinterpret_cast<uint4*>(shared.v[stage] + p * panel_bytes + keys * panel_columns * 2);
-        for (int i = lane; i < pieces; i += 32) {
-            panel[i] = make_uint4(0, 0, 0, 0);
-        }
-    }
+    mbarrier_arrive_expect(barrier, 2 * RunTile<HeadDim>::row_bytes * box);
+    copy_run<HeadDim>(shared.k[stage], k_map, unit.key_head, unit.key, barrier);
+    copy_run<HeadDim>(shared.v[stage], v_map, unit.key_head, unit.key, barrier);
 }
 
 /// Where lists are shorter than a run, the rows of a stage that no copy writes: zeros for the products.
 template <int HeadDim>
 __device__ __forceinline__ void clear_keys_behind_boxes(const BlockForwardArgs& args, Shared<HeadDim>& shared) {
     if (forward_box_keys(args.keys_per_list) == keys_per_run) return;
-    constexpr int pieces = stages * Shared<HeadDim>::tile_bytes / 16;
+    constexpr int pieces = stages * RunTile<HeadDim>::bytes / 16;
     for (int i = static_cast<int>(threadIdx.x); i < pieces; i += threads_per_block) {
         reinterpret_cast<uint4*>(shared.k)[i] = make_uint4(0, 0, 0, 0);
         reinterpret_cast<uint4*>(shared.v)[i] = make_uint4(0, 0, 0, 0);
@@ -137,16 +96,13 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
     for (std::uint32_t n = 0;;) {
         const int index = __shfl_sync(0xffffffffu, drawn, 0);
         if (index >= count) {
-            if (lane == 0) {
-                shared.units[n % unit_slots].tiles = -1;
-                mbarrier_arrive(&shared.announced[n % unit_slots]);
-            }
+            if (lane == 0) announce_end(shared.slots, n % unit_slots);
             return;
         }
         if (lane == 0) drawn = atomicAdd(args.next_unit, 1);  // its latency passes behind this unit's
         const WorkUnit unit = make_unit(args, index);
-        if (is_empty(args, unit)) continue;
-        if (lane == 0) announce(args, shared, n % unit_slots, unit);
+        if (unit.tiles == 0) continue;
+        if (lane == 0) announce(args, shared.slots, n % unit_slots, unit);
         const std::uint32_t stage = n % stages;
         if (n >= stages) mbarrier_wait(&shared.released[stage], (n / stages - 1) & 1);
         const bool tail = unit.keys < box;
@@ -156,36 +112,13 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
         }
         if (tail) {
             mbarrier_wait(&shared.tail_loaded, tails++ & 1);
-            clear_values_from(shared, stage, unit.keys, lane);
+            clear_rows_from<HeadDim>(shared.v[stage], unit.keys, lane);
             fence_async_proxy();
             __syncwarp();
             if (lane == 0) mbarrier_arrive(&shared.loaded[stage]);
         }
         ++n;
     }
-}
-
-/// A consumer warp's place in the sequence of units. The tiles of all units are dealt to the warpgroups in turn.
-struct Cursor {
-    std::uint32_t unit = ~0u;  ///< the one before unit 0
-    int tiles = 0;
-    int tile = 0;
-    int dealt = 0;  ///< tiles of all units before this one, mod consumer_groups
-    bool stop = false;
-
-    __device__ __forceinline__ bool on_tile() const { return stop || tile < tiles; }
-};
-
-template <int HeadDim>
-__device__ __forceinline__ void next_unit(Shared<HeadDim>& shared, Cursor& cursor, int group) {
-    cursor.dealt = (cursor.dealt + cursor.tiles) % consumer_groups;
-    ++cursor.unit;
-    const std::uint32_t slot = cursor.unit % unit_slots;
-    mbarrier_wait(&shared.announced[slot], cursor.unit / unit_slots & 1);
-    cursor.tiles = shared.units[slot].tiles;
-    cursor.stop = cursor.tiles < 0;
-    const int ahead = group - cursor.dealt;
-    cursor.tile = ahead < 0 ? ahead + consumer_groups : ahead;
 }
 
 /// Waiting for `loaded` first keeps a warp that has no tile in a unit from releasing it before the stage's previous
@@ -204,22 +137,22 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
     constexpr int steps = HeadDim / 16;
     const int group = warp / 4;
 
-    Cursor cursor;
+    Cursor<consumer_groups> cursor;
     std::uint32_t held = 0;  // first unit not released yet
     TileRows rows;
     std::uint32_t entry = 0;
     const auto seek = [&] {
         while (!cursor.on_tile()) {
             release_until(shared, held, cursor.unit + 1, lane);
-            next_unit(shared, cursor, group);
+            cursor.next_unit(shared.slots, group);
         }
         release_until(shared, held, cursor.unit, lane);
     };
     const auto gather = [&] {
         const std::uint32_t slot = cursor.unit % unit_slots;
-        const WorkUnit& unit = shared.units[slot];
+        const WorkUnit& unit = shared.slots.units[slot];
         rows = tile_rows(unit, cursor.tile, warp % 4);
-        entry = tile_entry(rows, shared.entries[slot], unit.list_begin, lane % 16);
+        entry = tile_entry(rows, shared.slots.entries[slot], unit.list_begin, lane % 16);
         gather_queries<HeadDim, S == Shapes::any>(unit.q_rows, args.q.stride.token, entry, shared.q[warp],
                                                   rows.limit - rows.first, lane, args.pieces);
         cp_async_commit();
@@ -253,7 +186,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         // The queries are in registers: their place in shared memory is free for the next ones.
         cursor.tile += consumer_groups;
         while (!cursor.on_tile() && cursor.unit != unit_number + 2) {
-            next_unit(shared, cursor, group);
+            cursor.next_unit(shared.slots, group);
         }
         const bool ahead = cursor.on_tile();
         if (ahead && !cursor.stop) gather();
@@ -262,18 +195,18 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
 
         if constexpr (S == Shapes::any) {
             if (current.own || args.block_size % keys_per_run != 0 || !args.causal) {
-                const WorkUnit& unit = shared.units[unit_number % unit_slots];
+                const WorkUnit& unit = shared.slots.unit(unit_number);
                 visible_keys(args, unit, current.own, current_entry, lane).template apply<16>(scores, 0);
             }
         } else if (current.own) {
-            const ScoreMask mask = own_mask(shared.units[unit_number % unit_slots], current_entry, lane);
+            const ScoreMask mask = own_mask(shared.slots.unit(unit_number), current_entry, lane);
             mask.apply_own<16>(scores, 0, args.block_size, lane);
         } else if constexpr (S == Shapes::parts) {
             listed_mask(current_entry, args.block_size, lane).template apply_selected<16>(scores, 0);
         }
         std::uint32_t probabilities[8][4];
-        float offset[2], sum[2];
-        softmax<T>(scores, args.scale_log2, probabilities, offset, sum);
+        OnlineSoftmax softmax;
+        softmax.first<T>(scores, args.scale_log2, probabilities);
 
         float out[HeadDim / 2];
         const std::uint64_t v_tile = descriptor_mn_major(shared.v[stage], panel_bytes);
@@ -286,9 +219,9 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         wgmma_wait<0>();
         wgmma_keep(out);
 
-        const WorkUnit& unit = shared.units[unit_number % unit_slots];
-        store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, current.own), current, out, offset, sum,
-                                   lane);
+        const WorkUnit& unit = shared.slots.unit(unit_number);
+        store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, current.own), current, out,
+                                   softmax.offset, softmax.sum, lane);
         if (ahead) {
             release_until(shared, held, cursor.unit, lane);
         } else {
@@ -308,7 +241,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
 
     if (threadIdx.x == 0) {
-        for (std::uint64_t& barrier : shared.announced) mbarrier_init(&barrier, 1);
+        for (std::uint64_t& barrier : shared.slots.announced) mbarrier_init(&barrier, 1);
         for (std::uint64_t& barrier : shared.loaded) mbarrier_init(&barrier, 1);
         for (std::uint64_t& barrier : shared.released) mbarrier_init(&barrier, consumer_warps);
         mbarrier_init(&shared.tail_loaded, 1);

@@ -15,38 +15,39 @@ class BlockForward {
 public:
     Status prepare(const Problem& problem, ConstTensor k, ConstTensor v) {
         dtype_ = problem.dtype;
-        width_ = forward_width(problem);
+        shape_ = hopper_forward_shape(problem);
         if (Status s = count_multiprocessors(multiprocessors_); !s.ok()) return s;
-        if (width_ > widest_wgmma || problem.tokens_k() == 0) return {};
+        if (shape_.width > widest_wgmma || problem.tokens_k() == 0) return {};
         const int box = forward_box_keys(keys_of_list(problem.block_size));
         if (Status s = make_tensor_map("k", k, dtype_, key_extents(problem), box, k_map_); !s.ok()) return s;
         return make_tensor_map("v", v, dtype_, value_extents(problem), box, v_map_);
     }
     Status launch(const BlockForwardArgs& args, cudaStream_t stream) const {
-        if (width_ > widest_wgmma) {
-            return launch_block_forward_mma(dtype_, width_, multiprocessors_, args, stream);
+        if (shape_.width > widest_wgmma) {
+            return launch_block_forward_mma(dtype_, shape_.width, multiprocessors_, args, stream);
         }
-        if (dtype_ == DataType::bf16) {
-            return launch_block_forward_wgmma<__nv_bfloat16>(width_, multiprocessors_, args, k_map_, v_map_, stream);
-        }
-        return launch_block_forward_wgmma<__half>(width_, multiprocessors_, args, k_map_, v_map_, stream);
+        return dtype_ == DataType::bf16 ? launch_wgmma<__nv_bfloat16>(args, stream)
+                                        : launch_wgmma<__half>(args, stream);
     }
 
 private:
+    template <typename T>
+    Status launch_wgmma(const BlockForwardArgs& args, cudaStream_t stream) const {
+        return shape_.keys_per_run == keys_per_span
+                   ? launch_block_forward_spans<T>(shape_.width, multiprocessors_, args, k_map_, v_map_, stream)
+                   : launch_block_forward_wgmma<T>(shape_.width, multiprocessors_, args, k_map_, v_map_, stream);
+    }
+
     DataType dtype_ = DataType::bf16;
-    int width_ = 0;
+    ForwardShape shape_;
     int multiprocessors_ = 0;
     CUtensorMap k_map_{}, v_map_{};
 };
 
-ForwardShape forward_shape(const Problem& problem) {
-    return {forward_width(problem), keys_per_run};
-}
-
 }  // namespace
 
 std::size_t attention_forward_workspace(const Problem& problem) {
-    return forward_workspace(problem, forward_shape(problem));
+    return forward_workspace(problem, hopper_forward_shape(problem));
 }
 
 Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
@@ -55,7 +56,8 @@ Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTen
     BlockForward block_forward;
     if (Status s = block_forward.prepare(problem, k, v); !s.ok()) return s;
     const auto launch = [&](const BlockForwardArgs& args) { return block_forward.launch(args, stream); };
-    return enqueue_forward(problem, forward_shape(problem), q, k, v, selection, out, lse, workspace, stream, launch);
+    return enqueue_forward(problem, hopper_forward_shape(problem), q, k, v, selection, out, lse, workspace, stream,
+                           launch);
 }
 
 }  // namespace mobalab::kernels::cuda

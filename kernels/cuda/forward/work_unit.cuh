@@ -15,7 +15,8 @@ struct alignas(16) WorkUnit {
     std::int64_t own_pitch = 0;    ///< bytes to the next one
     float* own_lse = nullptr;      ///< of own query row 0
     Place key;                     ///< first key of the run
-    std::int32_t keys = 0;         ///< keys of the run inside its list and the sequence
+    std::int32_t keys = 0;  ///< of the run, inside its list and the sequence. 0 where the last block of a problem
+                            ///< that is not causal ends before the run: rows of its list have empty partials
     std::int32_t key_head = 0;
     std::int32_t tiles = 0;  ///< own tiles, then those of the list; negative: no more work
     std::int32_t own_tiles = 0;
@@ -155,12 +156,6 @@ struct ScoreMask {
         }
     }
 };
-
-/// Whether a unit has neither rows nor keys that count. Without causality the last block is listed too, which may end
-/// before its last run: that run's partials are read, and must say that they weigh nothing.
-__device__ __forceinline__ bool is_empty(const BlockForwardArgs& args, const WorkUnit& unit) {
-    return unit.tiles == 0 || (unit.keys == 0 && args.causal);
-}
 
 /// Of this lane's keys of a run, those before `key` (0 to 128): bit 2 j + e is key 8 j + 2 (lane % 4) + e, as an
 /// accumulator fragment holds them.

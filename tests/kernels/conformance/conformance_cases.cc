@@ -170,6 +170,8 @@ std::vector<Case> non_causal_cases(DataType dtype) {
         make_case("not causal, blocks of 7 keys, d 72", shape(1, 150, 330, 1, 1, 72, 7, 17), dtype, 146),
         make_case("not causal, large blocks", shape(1, 350, 600, 2, 1, 128, 256, 2), dtype, 147),
         make_case("not causal, blocks of 200 keys, d 256", shape(1, 300, 650, 1, 1, 256, 200, 3), dtype, 148),
+        make_case("not causal, last block of few keys, d 96", shape(1, 100, 650, 2, 1, 96, 300, 2), dtype, 160),
+        make_case("not causal, last block of few keys", shape(1, 150, 1150, 1, 1, 128, 1024, 2), dtype, 161),
         make_case("not causal, topk 100", shape(1, 100, 1003, 1, 1, 64, 4, 100), dtype, 149),
         make_case("not causal, no keys", shape(2, 30, 0, 2, 1, 64, 32, 3), dtype, 150),
     };

@@ -111,7 +111,7 @@ TEST_P(CudaAttention, ListsInRanges) {
 
 TEST_P(CudaAttention, LongAndSkewedLists) {
     for (const Draw draw : {Draw::uniform, Draw::sink, Draw::skewed, Draw::recent}) {
-        for (const std::int64_t block_size : {32, 128, 100, 8}) {
+        for (const std::int64_t block_size : {32, 128, 100, 8, 256, 330}) {
             const Case c = make_case("draw " + std::to_string(static_cast<int>(draw)),
                                      shape(5001, 2, 1, 128, block_size, 6), dtype(), 200);
             judge(c, draw_selection(c, draw, 201), 100);
@@ -258,17 +258,21 @@ TEST_P(CudaAttention, OrderOfTheSelectionDoesNotChangeBits) {
 
 /// The last keys of a sequence share a tile with the first of the next one.
 TEST_P(CudaAttention, InfinitiesOfTheNextSequenceStayThere) {
-    for (const std::int64_t head_dim : {64, 128, 256}) {
-        Case c = make_varlen_case("d " + std::to_string(head_dim), shape(1, 2, 2, head_dim, 32, 3), {77, 150, 200},
-                                  {77, 150, 200}, dtype(), 800);
-        const Selection selection = draw_selection(c, Draw::uniform, 801);
-        const Attention clean = run(c, selection);
-        const auto first = static_cast<std::ptrdiff_t>((77 + 150) * 2 * head_dim);
-        std::fill(c.k.begin() + first, c.k.end(), std::numeric_limits<float>::infinity());
-        std::fill(c.v.begin() + first, c.v.end(), std::numeric_limits<float>::infinity());
-        const Attention dirty = run(c, selection);
-        EXPECT_EQ(std::memcmp(clean.out.data(), dirty.out.data(), static_cast<std::size_t>(first) * sizeof(float)), 0)
-            << c.name;
+    for (const std::int64_t block_size : {32, 256}) {
+        for (const std::int64_t head_dim : {64, 128, 256}) {
+            Case c =
+                make_varlen_case("d " + std::to_string(head_dim) + ", B " + std::to_string(block_size),
+                                 shape(1, 2, 2, head_dim, block_size, 3), {77, 150, 200}, {77, 150, 200}, dtype(), 800);
+            const Selection selection = draw_selection(c, Draw::uniform, 801);
+            const Attention clean = run(c, selection);
+            const auto first = static_cast<std::ptrdiff_t>((77 + 150) * 2 * head_dim);
+            std::fill(c.k.begin() + first, c.k.end(), std::numeric_limits<float>::infinity());
+            std::fill(c.v.begin() + first, c.v.end(), std::numeric_limits<float>::infinity());
+            const Attention dirty = run(c, selection);
+            EXPECT_EQ(std::memcmp(clean.out.data(), dirty.out.data(), static_cast<std::size_t>(first) * sizeof(float)),
+                      0)
+                << c.name;
+        }
     }
 }
 

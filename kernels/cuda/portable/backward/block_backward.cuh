@@ -10,9 +10,9 @@
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/portable/backward/block_backward.h"
 #include "kernels/cuda/portable/backward/block_backward_shared.cuh"
-#include "kernels/cuda/portable/computed_here.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
+#include "kernels/cuda/tile/computed_here.cuh"
 
 // block_backward by mma.sync and cp.async. A thread block has the keys and values of a run in shared memory, and two
 // stages of tiles of queries, one of which is gathered while the other is in work. Its warps compute S^T = K Q^T and

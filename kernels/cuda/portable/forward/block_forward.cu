@@ -13,12 +13,12 @@
 #include "kernels/cuda/host/launch.h"
 #include "kernels/cuda/host/path.h"
 #include "kernels/cuda/host/status.h"
-#include "kernels/cuda/portable/computed_here.cuh"
 #include "kernels/cuda/portable/forward/visible_keys.cuh"
 #include "kernels/cuda/portable/tile_rows.cuh"
 #include "kernels/cuda/ptx/copy.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
+#include "kernels/cuda/tile/computed_here.cuh"
 
 // block_forward by mma.sync and cp.async. Thread blocks draw units of work; the keys and values of a unit lie in shared
 // memory, and its warps take its queries in turns, 16 at a time (a *strip*), each on its own: a warp has a place for
@@ -180,13 +180,13 @@ __device__ __forceinline__ void process_unit(const BlockForwardArgs& args, const
                 .template apply<keys / 8>(scores, 0);
         }
         std::uint32_t probabilities[keys / 16][4];
-        float offset[2], sum[2];
-        softmax<T>(scores, args.scale_log2, probabilities, offset, sum);
+        OnlineSoftmax softmax;
+        softmax.first<T>(scores, args.scale_log2, probabilities);
         float out[Width / 2];
         weigh_values<T, Width>(shared.v, probabilities, lane, out);
         const TileRows rows = strip.rows(unit.work);
-        store_partials<T, Width>(partial_target<Width>(args.partials, unit.work, rows.own), rows, out, offset, sum,
-                                 computed_here(lane));
+        store_partials<T, Width>(partial_target<Width>(args.partials, unit.work, rows.own), rows, out, softmax.offset,
+                                 softmax.sum, computed_here(lane));
         strip = next;
         next = behind;
     }

@@ -1,6 +1,6 @@
 #pragma once
 
-namespace mobalab::kernels::cuda::portable {
+namespace mobalab::kernels::cuda {
 
 /// The same number, of which the compiler knows no more than that it is not negative: what hangs on it is computed
 /// where it is used, and takes no registers through the loops around it.
@@ -10,4 +10,4 @@ __device__ __forceinline__ int computed_here(int x) {
     return x;
 }
 
-}  // namespace mobalab::kernels::cuda::portable
+}  // namespace mobalab::kernels::cuda
