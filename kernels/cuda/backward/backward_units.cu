@@ -50,10 +50,14 @@ struct Run {
     static __device__ int items_of_unit(const Params& p, int most) { return max(most / p.tiles_per_item, 1); }
 };
 
-/// Of the pass, in which the run is; 0 where they are too many to be ordered.
+/// Whether small units come window by window. It pays for lists of 64 keys alone (NOTES_cuda_backward.md).
+__device__ __forceinline__ bool orders_windows(const UnitPlan& plan) {
+    return plan.runs * plan.run_keys == 64 && plan.windows_per_pass <= most_ordered_windows;
+}
+
+/// Of the pass, in which the run is.
 __device__ __forceinline__ int window_of(const Params& p, const Run& run) {
     int window = 0;
-    if (p.plan.windows_per_pass > most_ordered_windows) return window;
     const int first = static_cast<int>(blockIdx.x) * p.plan.windows_per_pass;
     const int count = min(p.plan.windows_per_pass, p.windows - first);
     while (window + 1 < count && p.window_items[first + window + 1] <= run.first) ++window;
@@ -65,7 +69,7 @@ __device__ __forceinline__ int window_of(const Params& p, const Run& run) {
 __device__ __forceinline__ int class_of(const Params& p, const Run& run, int units) {
     const int size = max(0, classes - 1 - run.tiles / units * (classes / 2) / p.plan.tiles_per_unit);
     const int small = size - (classes - small_classes);
-    if (small < 0 || p.plan.windows_per_pass > most_ordered_windows) return size;
+    if (small < 0 || !orders_windows(p.plan)) return size;
     const int of_window = small_classes / p.plan.windows_per_pass;
     return classes - small_classes + window_of(p, run) * of_window + small * of_window / small_classes;
 }

@@ -126,10 +126,11 @@ __global__ void __launch_bounds__(threads) select_best_kernel(const RouteParams 
     const int index = static_cast<int>(blockIdx.x);  // among the rows of the launch
     const SelectedRow row(p, p.first_item + index / item_rows, index % item_rows, item_rows);
     if (row.token < 0) return;
+    // Before the barriers of find_threshold(): what it shares lies beside the count, and may be read with it.
+    if (t == 0) kept_count = 0;
     const RowKeys keys = {p.all_scores + static_cast<std::int64_t>(index) * p.score_pitch, row.candidates};
     const Threshold threshold = find_threshold(keys, p.slots);
     for (int i = t; i < sorted_size; i += threads) kept[i] = empty_key;
-    if (t == 0) kept_count = 0;
     __syncthreads();
     keys.for_each([&](Key key) {
         // Behind it nothing is empty_key: a score that is kept has no 0 in its bits.
