@@ -42,6 +42,6 @@ def judge(subject, case):
         float(excess.max()),
         f"{share(wrong, found.size)} elements beyond a sum in fp32 rounded once to {name}; {share(other, found.size)} "
         f"are not the exact mean rounded once; largest error {steps:.3g} steps of the format",
-        f"block {block}, head {head}, channel {channel}: {found[block, head, channel]!r}, exact mean "
-        f"{exact[block, head, channel]!r}",
+        f"block {block}, head {head}, channel {channel}: {float(found[block, head, channel])!r}, exact mean "
+        f"{float(exact[block, head, channel])!r}",
     )
