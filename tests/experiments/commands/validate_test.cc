@@ -398,7 +398,7 @@ TEST(Route, RefusesMistakesInOneLine) {
     };
     EXPECT_THAT(error_of("route --device tpu"), HasSubstr("device = tpu"));
     EXPECT_THAT(error_of("route --dtype fp8"), HasSubstr("dtype = fp8"));
-    EXPECT_THAT(error_of("route --topk 65 --block-size 16"), HasSubstr("nearest valid: 64"));
+    EXPECT_THAT(error_of("route --topk 513 --block-size 16"), HasSubstr("nearest valid: 512"));
     EXPECT_THAT(error_of("route --probes 1"), HasSubstr("probes = 1"));
     EXPECT_THAT(error_of("route --probes 100 --key-sets 60"), HasSubstr("key-sets = 60"));
     EXPECT_THAT(error_of("validate --alpha 0"), HasSubstr("alpha = 0"));

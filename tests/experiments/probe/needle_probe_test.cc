@@ -316,10 +316,10 @@ TEST(NeedleProbe, RefusesWhatNoKeysAllow) {
     point.seq_len = 0;
     point.cluster_size = 16;
     EXPECT_THAT(refusal(point), testing::HasSubstr("nearest valid: 15"));
-    point = point_of(65, 0.5);
-    point.candidates = 100;
+    point = point_of(1025, 0.5);
+    point.candidates = 2000;
     point.seq_len = 0;
-    EXPECT_THAT(refusal(point), testing::HasSubstr("nearest valid: 64"));
+    EXPECT_THAT(refusal(point), testing::HasSubstr("nearest valid: 1024"));
 }
 
 TEST(NeedleProbe, AffinitiesOfOneAreFeasibleForOneNeedle) {
