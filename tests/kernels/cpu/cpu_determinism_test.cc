@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/decode.h"
 #include "kernels/kernels.h"
 
 namespace mobalab::kernels {
@@ -89,6 +90,44 @@ TEST(CpuDeterminism, ThreadsDoNotChangeABit) {
         EXPECT_TRUE(same_bits(many.convolved, one.convolved));
         EXPECT_TRUE(same_bits(many.dk_conv, one.dk_conv));
         EXPECT_TRUE(same_bits(many.d_weight, one.d_weight));
+    }
+}
+
+TEST(CpuDeterminism, ThreadsDoNotChangeAStep) {
+    Problem p;
+    p.batch = 3;
+    p.seqlen_q = 2;
+    p.seqlen_k = 1203;
+    p.heads_q = 4;
+    p.heads_k = 2;
+    p.head_dim = 40;
+    p.block_size = 24;
+    p.topk = 5;
+    const std::vector<std::int32_t> lengths = {1203, 40, 777};
+    const Cache cache = {.lengths = lengths.data()};
+    const auto queries = static_cast<std::size_t>(p.tokens_q() * p.heads_q * p.head_dim);
+    const auto keys = static_cast<std::size_t>(p.tokens_k() * p.heads_k * p.head_dim);
+    const std::vector<float> q = normal(queries, 1), k = normal(keys, 2), v = normal(keys, 3);
+    const auto run = [&](int threads) {
+        const Execution execution = {.backend = Backend::cpu, .threads = threads};
+        const auto rows = static_cast<std::size_t>(p.tokens_q() * p.heads_q);
+        Results r;
+        r.convolved.resize(static_cast<std::size_t>(p.centroid_elements()));  // summaries
+        r.selection.resize(rows * 4);
+        r.out.resize(queries);
+        r.lse.resize(rows);
+        EXPECT_TRUE(moba_decode(p, cache, {q.data()}, {k.data()}, {v.data()}, p.seqlen_k, r.convolved.data(),
+                                {r.out.data()}, r.lse.data(), r.selection.data(), execution)
+                        .ok());
+        return r;
+    };
+    const Results one = run(1);
+    for (const int threads : {2, 7}) {
+        const Results many = run(threads);
+        EXPECT_TRUE(same_bits(many.convolved, one.convolved));
+        EXPECT_EQ(many.selection, one.selection);
+        EXPECT_TRUE(same_bits(many.out, one.out));
+        EXPECT_TRUE(same_bits(many.lse, one.lse));
     }
 }
 
