@@ -165,9 +165,16 @@ private:
             const RouteItem<Shape> item = again(cursor);
             tiles.draw(p, item, item.row0 + warp * warp_rows + lane / 4, p.first_block + first + 2 * (lane % 4));
         }
-        if constexpr (Shape::scoring == Scoring::best_of_group) best_of_groups(tiles.d, p.sub_shift, lane);
-        if (first + Shape::tile_blocks >=
-            most - p.ragged) {  // whole blocks, as tile and block have powers of two of columns
+        // Whole blocks, as tile and block have powers of two of columns.
+        const bool last = first + Shape::tile_blocks >= most - p.ragged;
+        if constexpr (Shape::scoring == Scoring::best_of_group) {
+            if (last && p.sub_block_keys > 0) {  // or empty ones, whose scores are 0, could be the best
+                const int columns = again(cursor).columns_with_keys(p);
+                route_mask(tiles.d, first + 2 * (lane % 4), columns, columns);
+            }
+            best_of_groups(tiles.d, p.sub_shift, lane);
+        }
+        if (last) {
             const RouteItem<Shape> item = again(cursor);
             const int row = item.row0 + warp * warp_rows + lane / 4;
             route_mask(tiles.d, first + 2 * (lane % 4), item.candidates(p, row), item.candidates(p, row + 8));

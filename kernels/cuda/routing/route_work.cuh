@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/tile/block_divisor.h"
 #include "kernels/cuda/tile/candidates.h"
 #include "kernels/cuda/tile/sequences.h"
 
@@ -22,8 +23,11 @@ struct RouteParams {
     std::int64_t tokens_q;
     std::int32_t* selection;
     float* scores;
-    std::uint64_t seed;      // of Scoring::hashes
-    std::int32_t sub_shift;  // log2 of a block's columns, of Scoring::best_of_group
+    std::uint64_t seed;  // of Scoring::hashes
+    // Of Scoring::best_of_group:
+    std::int32_t sub_shift;       // log2 of a block's columns
+    std::int32_t sub_block_keys;  // of a column; 0: every column of a candidate has keys (causal, or one a block)
+    BlockDivisor sub_blocks;      // by that
     // Of kernels that store scores, a thread block an item:
     std::int32_t first_item;
     std::int32_t score_pitch;  // columns of a row
@@ -162,6 +166,10 @@ struct RouteItem {
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {
         const int blocks = max(candidate_blocks(p, row) - p.first_block, 0);
         return Shape::scoring == Scoring::best_of_group ? blocks << p.sub_shift : blocks;
+    }
+    /// Columns up to the last key of the sequence, counted like those: the last block may have fewer than the others.
+    __device__ __forceinline__ int columns_with_keys(const RouteParams& p) const {
+        return p.sub_blocks.divide(sequence.sk + p.sub_block_keys - 1) - (p.first_block << p.sub_shift);
     }
 };
 
