@@ -53,6 +53,7 @@ template <int HeadDim_, typename TopK_, int Groups_, int QueryStages_, int Centr
 struct RouteShape {
     using TopK = TopK_;
     static constexpr Scoring scoring = scoring_;
+    static constexpr bool divides = scoring == Scoring::best_of_group;
     static constexpr int HeadDim = HeadDim_, Groups = Groups_;
     static constexpr int QueryStages = QueryStages_, CentroidStages = CentroidStages_;
     static constexpr int Parts = Parts_;
@@ -72,7 +73,7 @@ struct RouteShape {
     static constexpr int query_bytes = panels * query_panel_bytes;  // of a group
     static constexpr int centroid_panel_bytes = tile_blocks * 128;
     static constexpr int centroid_bytes = panels * centroid_panel_bytes;
-    static constexpr int barriers = Groups + QueryStages + 2 * CentroidStages;
+    static constexpr int barriers = Groups + QueryStages + 2 * CentroidStages + (divides ? 1 : 0);
     static constexpr int shared_bytes =
         QueryStages * query_bytes + CentroidStages * centroid_bytes + Groups * 4 * TopK::shared_bytes + barriers * 8;
     static_assert(shared_bytes <= 227 * 1024);
@@ -85,6 +86,7 @@ struct RouteShared {
     unsigned char* top_k;
     std::uint64_t *query_full, *query_empty;  // of each group, of each buffer
     std::uint64_t *centroid_full, *centroid_empty;
+    std::uint64_t* last_tile_arrived;  // where Shape::divides: before its last block is filled up
 
     __device__ __forceinline__ explicit RouteShared(unsigned char* raw) {
         queries = raw;
@@ -94,6 +96,7 @@ struct RouteShared {
         query_empty = query_full + Shape::Groups;
         centroid_full = query_empty + Shape::QueryStages;
         centroid_empty = centroid_full + Shape::CentroidStages;
+        last_tile_arrived = centroid_empty + Shape::CentroidStages;
     }
 };
 

@@ -474,7 +474,7 @@ TEST_P(CudaScorer, NaNAndInfinity) {
 }
 
 /// Last blocks of one key, of one sub-block and a key, and of all but one key; lists of every kind, several tiles,
-/// sequences behind one another.
+/// sequences behind one another, more work than thread blocks.
 TEST_P(CudaScorer, NotCausal) {
     constexpr std::int64_t block = 48, blocks = 90;
     std::vector<Shape> all;
@@ -491,6 +491,11 @@ TEST_P(CudaScorer, NotCausal) {
             all.back().varlen = true;
         }
         all.push_back(shape({100, 100}, {20, 20}, d, 32, k));
+        all.push_back(shape({600, 580}, {613, 590}, d, 32, k));
+        all.back().heads_q = 24;
+        all.back().heads_k = 4;
+        all.back().varlen = true;
+        all.back().values = Values::opposite;
     }
     for (Shape& one : all) one.causal = false;
     expect_all(all);
