@@ -204,7 +204,7 @@ void check_scorer(const Problem& p, const DeviceBuffer& q, const DeviceBuffer& k
         const ExactRow exact =
             hashed
                 ? hashed_row(p.scorer, b, head, r, candidates)
-                : exact_row(p.scorer, p.head_dim, from_bits(row, p.dtype).data(), candidates,
+                : exact_row(p.scorer, p.head_dim, from_bits(row, p.dtype).data(), candidates, p.sub_blocks(),
                             [&](int part, std::int64_t j) {
                                 return values.data() +
                                        (((begin + j) * find_scorer(p.scorer.kind)->parts + part) * p.heads_k + head) *

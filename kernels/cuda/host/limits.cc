@@ -111,14 +111,6 @@ Status check_pooling(const Problem& p) {
                     p.batch, most / of_sequence, p.seqlen_k, p.block_size, p.heads_k, most / of_sequence)};
 }
 
-/// What is no candidate is hidden column by column, but the best of sub-blocks is found before that.
-Status check_sub_blocks_of_last_block(const Problem& p) {
-    if (p.causal || p.scorer.sub_blocks == 1) return {};
-    return {StatusCode::unsupported,
-            fmt::format("sub_blocks = {}: backend cuda supports 1 where routing is not causal; nearest valid choice: 1",
-                        p.scorer.sub_blocks)};
-}
-
 Status check_scorer(Operation operation, const Problem& p) {
     const ScorePath path = score_path(p.scorer);
     const std::string_view name = find_scorer(p.scorer.kind)->name;
@@ -136,7 +128,6 @@ Status check_scorer(Operation operation, const Problem& p) {
                             name, p.scorer.sub_blocks)};
     }
     if (!routes(operation)) return {};
-    if (Status s = check_sub_blocks_of_last_block(p); !s.ok()) return s;
     if (path == ScorePath::ranges) {
         const std::string of_head_dim = fmt::format("scorer {}: head_dim", name);
         const std::int64_t widest = current_path_table().widest_head_dim_of_ranges;

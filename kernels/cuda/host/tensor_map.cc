@@ -5,6 +5,8 @@
 #include <fmt/ranges.h>
 
 #include <array>
+#include <cstdint>
+#include <utility>
 
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/status.h"
@@ -41,6 +43,23 @@ Status find_encoder(EncodeTiled& encode) {
 /// The driver looks at strides of extents of 1 too: those are anything it takes.
 cuuint64_t stride_bytes(std::int64_t extent, std::int64_t stride) {
     return static_cast<cuuint64_t>(extent > 1 ? stride * element_bytes : alignment);
+}
+
+/// How much L2 fetches where a copy misses it: the most, of pieces that hold parts of no other head's rows. Those would
+/// take the place of what is read again, and be gone before their own head is looked at.
+CUtensorMapL2promotion promotion_of(const ConstTensor& tensor, const MapExtents& e) {
+    constexpr std::array<std::pair<std::int64_t, CUtensorMapL2promotion>, 3> promotions = {
+        {{256, CU_TENSOR_MAP_L2_PROMOTION_L2_256B},
+         {128, CU_TENSOR_MAP_L2_PROMOTION_L2_128B},
+         {64, CU_TENSOR_MAP_L2_PROMOTION_L2_64B}}};
+    if (e.heads == 1 || tensor.stride_token == e.head_dim) return promotions.front().second;
+    const std::int64_t batches = e.batch > 1 ? tensor.stride_batch : 0;
+    const auto starts = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(tensor.data)) |
+                        (tensor.stride_head | tensor.stride_token | batches) * element_bytes;
+    for (const auto& [bytes, promotion] : promotions) {
+        if (starts % bytes == 0) return promotion;
+    }
+    return CU_TENSOR_MAP_L2_PROMOTION_NONE;
 }
 
 /// The driver's own functions find no context on a thread that has called nothing of the runtime yet, as one of
@@ -91,8 +110,8 @@ Status make_tensor_map(const char* name, ConstTensor tensor, DataType dtype, con
         dtype == DataType::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
     const auto make = [&] {
         return encode(&map, type, 4, const_cast<void*>(tensor.data), extents.data(), strides.data(), box.data(),
-                      steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+                      steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, promotion_of(tensor, e),
+                      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     };
     CUresult result = make();
     if (result == CUDA_ERROR_INVALID_CONTEXT && make_context_current()) result = make();

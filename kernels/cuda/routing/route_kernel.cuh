@@ -10,6 +10,7 @@
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/routing/best_of_groups.cuh"
+#include "kernels/cuda/routing/fill_up_block.cuh"
 #include "kernels/cuda/routing/hash_tiles.cuh"
 #include "kernels/cuda/routing/route_rows.cuh"
 #include "kernels/cuda/routing/route_work.cuh"
@@ -28,6 +29,7 @@ template <typename Shape>
 __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtensorMap* queries, const CUtensorMap* high,
                                               const CUtensorMap* low, const RouteShared<Shape>& shared) {
     std::uint32_t item_parity = 0;
+    [[maybe_unused]] std::uint32_t filled_parity = 0;
     RingIndex<Shape::CentroidStages> c;
     for (RouteCursor cursor = first_item<Shape>(p); cursor.valid(p); cursor.advance(p)) {
         const RouteItem<Shape> item(p, cursor);
@@ -59,14 +61,29 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
         for (int load = 0; load < loads; ++load) {
             if (Shape::query_turns > 1 && load == before_second_turn) load_queries(1);
             ptx::mbarrier_wait_idle(shared.centroid_empty + c.stage, c.parity ^ 1);
-            ptx::mbarrier_arrive_expect(shared.centroid_full + c.stage, Shape::centroid_bytes);
+            std::uint64_t* arrived = shared.centroid_full + c.stage;
+            bool filled_up = false;
+            if constexpr (Shape::divides) {
+                filled_up = p.sub_block_keys > 0 && tile == item.tiles - 1;
+                if (filled_up) arrived = shared.last_tile_arrived;
+            }
+            ptx::mbarrier_arrive_expect(arrived, Shape::centroid_bytes);
 #pragma unroll
             for (int box = 0; box < Shape::panels * Shape::tile_blocks / route_box_blocks; ++box) {
                 constexpr int boxes = Shape::tile_blocks / route_box_blocks;  // of a panel
                 ptx::tensor_load_4d(shared.centroids + c.stage * Shape::centroid_bytes + box * route_box_blocks * 128,
                                     part == 0 ? high : low, box / boxes * 64, key_head,
-                                    base + tile * Shape::tile_blocks + box % boxes * route_box_blocks, 0,
-                                    shared.centroid_full + c.stage);
+                                    base + tile * Shape::tile_blocks + box % boxes * route_box_blocks, 0, arrived);
+            }
+            if constexpr (Shape::divides) {
+                if (filled_up) {
+                    ptx::mbarrier_wait_idle(arrived, filled_parity);
+                    filled_parity ^= 1;
+                    fill_up_last_block<Shape>(shared.centroids + c.stage * Shape::centroid_bytes,
+                                              item.columns_with_keys(p) - tile * Shape::tile_blocks, p.sub_shift);
+                    ptx::fence_async_proxy();
+                    ptx::mbarrier_arrive(shared.centroid_full + c.stage);
+                }
             }
             c.advance();
             if (++part == Shape::Parts) {
@@ -251,6 +268,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
             ptx::mbarrier_init(shared.centroid_full + i, 1);
             ptx::mbarrier_init(shared.centroid_empty + i, consumer_warps);
         }
+        if constexpr (Shape::divides) ptx::mbarrier_init(shared.last_tile_arrived, 1);
         ptx::fence_mbarrier_init();
     }
     __syncthreads();

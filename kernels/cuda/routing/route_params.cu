@@ -24,6 +24,10 @@ RouteParams make_route_params(const Problem& problem, const std::int32_t* block_
     p.all_scores = stored;
     p.seed = problem.scorer.seed;
     p.sub_shift = std::countr_zero(static_cast<std::uint32_t>(problem.scorer.sub_blocks));
+    if (!problem.causal && problem.scorer.sub_blocks > 1) {
+        p.sub_block_keys = static_cast<std::int32_t>(problem.block_size / problem.scorer.sub_blocks);
+        p.sub_blocks = BlockDivisor(p.sub_block_keys);
+    }
     return p;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/tile/block_divisor.h"
 #include "kernels/cuda/tile/candidates.h"
 #include "kernels/cuda/tile/sequences.h"
 
@@ -22,8 +23,11 @@ struct RouteParams {
     std::int64_t tokens_q;
     std::int32_t* selection;
     float* scores;
-    std::uint64_t seed;      // of Scoring::hashes
-    std::int32_t sub_shift;  // log2 of a block's columns, of Scoring::best_of_group
+    std::uint64_t seed;  // of Scoring::hashes
+    // Of Scoring::best_of_group:
+    std::int32_t sub_shift;       // log2 of a block's columns
+    std::int32_t sub_block_keys;  // of a column; 0: every column of a candidate has keys (causal, or one a block)
+    BlockDivisor sub_blocks;      // by that
     // Of kernels that store scores, a thread block an item:
     std::int32_t first_item;
     std::int32_t score_pitch;  // columns of a row
@@ -49,6 +53,7 @@ template <int HeadDim_, typename TopK_, int Groups_, int QueryStages_, int Centr
 struct RouteShape {
     using TopK = TopK_;
     static constexpr Scoring scoring = scoring_;
+    static constexpr bool divides = scoring == Scoring::best_of_group;
     static constexpr int HeadDim = HeadDim_, Groups = Groups_;
     static constexpr int QueryStages = QueryStages_, CentroidStages = CentroidStages_;
     static constexpr int Parts = Parts_;
@@ -68,7 +73,7 @@ struct RouteShape {
     static constexpr int query_bytes = panels * query_panel_bytes;  // of a group
     static constexpr int centroid_panel_bytes = tile_blocks * 128;
     static constexpr int centroid_bytes = panels * centroid_panel_bytes;
-    static constexpr int barriers = Groups + QueryStages + 2 * CentroidStages;
+    static constexpr int barriers = Groups + QueryStages + 2 * CentroidStages + (divides ? 1 : 0);
     static constexpr int shared_bytes =
         QueryStages * query_bytes + CentroidStages * centroid_bytes + Groups * 4 * TopK::shared_bytes + barriers * 8;
     static_assert(shared_bytes <= 227 * 1024);
@@ -81,6 +86,7 @@ struct RouteShared {
     unsigned char* top_k;
     std::uint64_t *query_full, *query_empty;  // of each group, of each buffer
     std::uint64_t *centroid_full, *centroid_empty;
+    std::uint64_t* last_tile_arrived;  // where Shape::divides: before its last block is filled up
 
     __device__ __forceinline__ explicit RouteShared(unsigned char* raw) {
         queries = raw;
@@ -90,6 +96,7 @@ struct RouteShared {
         query_empty = query_full + Shape::Groups;
         centroid_full = query_empty + Shape::QueryStages;
         centroid_empty = centroid_full + Shape::CentroidStages;
+        last_tile_arrived = centroid_empty + Shape::CentroidStages;
     }
 };
 
@@ -162,6 +169,10 @@ struct RouteItem {
     __device__ __forceinline__ int candidates(const RouteParams& p, int row) const {
         const int blocks = max(candidate_blocks(p, row) - p.first_block, 0);
         return Shape::scoring == Scoring::best_of_group ? blocks << p.sub_shift : blocks;
+    }
+    /// Columns up to the last key of the sequence, counted like those: the last block may have fewer than the others.
+    __device__ __forceinline__ int columns_with_keys(const RouteParams& p) const {
+        return p.sub_blocks.divide(sequence.sk + p.sub_block_keys - 1) - (p.first_block << p.sub_shift);
     }
 };
 

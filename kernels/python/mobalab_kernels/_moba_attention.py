@@ -64,7 +64,7 @@ def moba_attention(
     Integers and flags
       block_size, topk   keys of a block; blocks of a query, its own included.
       causal             False: a query has no block of its own and no place; every block of its sequence is a candidate,
-                         the partial last one too. CUDA devices take it with every scorer but submean-R.
+                         the partial last one too.
       scale              of q . key in the softmax, in [1e-30, 1e30]; None: head_dim ** -0.5. Routing does not see it.
                          CUDA devices take at most 65,536, and give NaN where scaled scores reach 2^30.
       scorer, scorer_seed, keep_first, fp32_centroids, centred_centroids   how blocks are scored and chosen, see the module.

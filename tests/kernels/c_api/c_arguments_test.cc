@@ -587,6 +587,12 @@ const std::vector<Row> rows = {
     {"random needs no centroids", route_given, keep_nothing, ok, "", Where::host},
     {"non_causal", route, make_non_causal, ok, ""},
     {"non_causal", route_given, make_non_causal, ok, ""},
+    {"non_causal, submean", moba,
+     [](CCall& c) {
+         divide(c, 8);
+         make_non_causal(c);
+     },
+     ok, ""},
     {"non_causal", attention, make_non_causal, ok, ""},
     {"non_causal", moba, make_non_causal, ok, ""},
     {"non_causal", backward, make_non_causal, ok, ""},

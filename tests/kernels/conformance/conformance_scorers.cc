@@ -40,6 +40,13 @@ std::vector<Case> scorer_cases(const Target& target) {
     cases.push_back(make_varlen_case("not causal, variable length", shape(1, 0, 0, 2, 1, 64, 16, 4), {40, 0, 9},
                                      {70, 3, 121}, dtype, 58));
     cases.back().p.causal = false;
+    cases.push_back(make_case("not causal, topk 70", shape(1, 40, 335, 1, 1, 64, 4, 70), dtype, 56));
+    cases.back().p.causal = false;
+    // What has no keys would be the best: the others score below 0.
+    cases.push_back(make_case("not causal, scores below 0", shape(1, 60, 265, 2, 1, 64, 32, 4), dtype, 57));
+    cases.back().p.causal = false;
+    for (float& query : cases.back().q) query = std::abs(query);
+    for (float& key : cases.back().k) key = -std::abs(key);
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     // The definition in double is slow here; what wide tiles touch shows in "a block wider than a tile".
     std::erase_if(cases, [](const Case& c) { return c.p.seqlen_k > 300; });

@@ -134,9 +134,15 @@ TEST(CudaScorerLimits, NotCausal) {
         longest.seqlen_k = 65536;
         for (const Operation operation : routing) expect_refused(operation, longest, "seqlen_k = 65536: ", "65535");
     }
-    p.scorer = {ScorerKind::submean, 4};
-    for (const Operation operation : routing) expect_refused(operation, p, "sub_blocks = 4: ", "1");
-    for (const Operation operation : of_keys) expect_supported(operation, p);
+    Problem divided = p;
+    divided.scorer = {ScorerKind::submean, 16};
+    for (const Operation operation : routing) expect_supported(operation, divided);
+    divided.block_size = 16;
+    divided.seqlen_k = 65520;  // 4095 blocks of 16 sub-blocks
+    for (const Operation operation : routing) expect_supported(operation, divided);
+    divided.seqlen_k = 65521;
+    for (const Operation operation : routing) expect_refused(operation, divided, "seqlen_k = 65521: ", "65520");
+    for (const Operation operation : of_keys) expect_supported(operation, divided);
 }
 
 TEST(CudaScorerLimits, WidthsOfValues) {

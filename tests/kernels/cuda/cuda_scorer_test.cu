@@ -28,6 +28,7 @@ enum class Values {
     equal_keys,  // every key the same: every score ties
     with_nan,    // normal, a few channels of keys and queries are NaN
     infinite,    // normal, a few channels of keys are infinite
+    opposite,    // queries positive, keys negative: what has no keys, and scores 0, would be the best
 };
 
 struct Shape {
@@ -37,6 +38,7 @@ struct Shape {
     DataType dtype = DataType::bf16;
     Values values = Values::normal;
     bool varlen = false;
+    bool causal = true;
     std::int64_t gap = 0;  // unused elements after each row
 };
 
@@ -54,6 +56,7 @@ float value_at(Values values, std::uint64_t seed, std::uint64_t i) {
         return bits % 2 == 0 ? INFINITY : -INFINITY;
     float sum = -6.0f;
     for (int k = 0; k < 4; ++k) sum += 3.0f * static_cast<float>((bits >> (16 * k)) & 0xffff) / 65536.0f;
+    if (values == Values::opposite) return seed == queries_seed ? 1.0f + std::fabs(sum) : -1.0f - std::fabs(sum);
     return sum;
 }
 
@@ -103,6 +106,7 @@ public:
         p_.head_dim = shape.head_dim;
         p_.block_size = shape.block_size;
         p_.topk = shape.topk;
+        p_.causal = shape.causal;
         p_.dtype = shape.dtype;
         p_.scorer = shape.scorer;
         lengths_.describe(p_, shape.varlen);
@@ -118,6 +122,11 @@ public:
     std::int64_t q_begin(std::int64_t b) const { return lengths_.q_begin(b); }
     std::int64_t blocks_of(std::int64_t keys) const { return (keys + shape_.block_size - 1) / shape_.block_size; }
     std::int64_t sub_size() const { return shape_.block_size / shape_.scorer.sub_blocks; }
+    /// Blocks of sequence b that row r may select.
+    std::int64_t candidates(std::int64_t b, std::int64_t r) const {
+        return shape_.causal ? (r + sk(b) - sq(b)) / shape_.block_size : blocks_of(sk(b));
+    }
+    std::int64_t sub_blocks_with_keys(std::int64_t b) const { return (sk(b) + sub_size() - 1) / sub_size(); }
     std::int64_t sub_blocks_of(std::int64_t b) const { return blocks_of(sk(b)) * shape_.scorer.sub_blocks; }
     /// Sub-blocks of the sequences before b.
     std::int64_t sub_block_begin(std::int64_t b) const {
@@ -253,12 +262,13 @@ std::string check_kept_part(const Fixture& f, const std::vector<float>& kept, in
 
 ExactRow row_of(const Fixture& f, const std::vector<float>& kept, std::int64_t b, std::int64_t head, std::int64_t r) {
     const Problem& p = f.problem();
-    const std::int64_t position = r + f.sk(b) - f.sq(b), candidates = position / p.block_size;
-    if (f.scorer().parts == 0) return hashed_row(p.scorer, b, head, position, candidates);
+    const std::int64_t candidates = f.candidates(b, r);
+    if (f.scorer().parts == 0) return hashed_row(p.scorer, b, head, r + f.sk(b) - f.sq(b), candidates);
     const std::int64_t begin = f.sub_block_begin(b), key_head = head / (p.heads_q / p.heads_k);
-    return exact_row(p.scorer, p.head_dim, f.query(b, r, head), candidates, [&](int part, std::int64_t sub_block) {
+    const auto kept_of = [&](int part, std::int64_t sub_block) {
         return kept.data() + (((begin + sub_block) * f.scorer().parts + part) * p.heads_k + key_head) * p.head_dim;
-    });
+    };
+    return exact_row(p.scorer, p.head_dim, f.query(b, r, head), candidates, f.sub_blocks_with_keys(b), kept_of);
 }
 
 std::string check_selection(const Fixture& f, const std::vector<float>& kept, const Routed& routed) {
@@ -290,7 +300,7 @@ std::string check_keep_first(const Fixture& f, const Routed& plain, const Routed
     for (std::int64_t b = 0; b < p.batch; ++b) {
         const std::string wrong = in_parallel(p.heads_q * f.sq(b), [&](std::int64_t task) -> std::string {
             const std::int64_t head = task / f.sq(b), r = task % f.sq(b);
-            const KeepFirstRow check = {index(p.routed()), r + f.sk(b) - f.sq(b) >= p.block_size};
+            const KeepFirstRow check = {index(p.routed()), f.candidates(b, r) > 0};
             const std::int64_t at = (head * p.tokens_q() + f.q_begin(b) + r) * p.routed();
             const std::string text = check(plain.selection.data() + at, plain.scores.data() + at,
                                            kept.selection.data() + at, kept.scores.data() + at);
@@ -461,6 +471,34 @@ TEST_P(CudaScorer, NaNAndInfinity) {
         expect_all(all);
         if (HasFatalFailure()) return;
     }
+}
+
+/// Last blocks of one key, of one sub-block and a key, and of all but one key; lists of every kind, several tiles,
+/// sequences behind one another, more work than thread blocks.
+TEST_P(CudaScorer, NotCausal) {
+    constexpr std::int64_t block = 48, blocks = 90;
+    std::vector<Shape> all;
+    for (const auto& [d, k] : {std::pair<std::int64_t, std::int64_t>{64, 5}, {128, 12}, {128, 40}, {256, 70}}) {
+        if (!takes(d)) continue;
+        for (const std::int64_t keys_of_last : {1, 4, 25, 47}) {
+            const auto keys = static_cast<std::int32_t>(block * blocks + keys_of_last);
+            all.push_back(shape({40}, {keys}, d, block, k));
+            all.back().values = Values::opposite;
+        }
+        for (const Values values : {Values::normal, Values::integers, Values::with_nan, Values::infinite}) {
+            all.push_back(shape({300, 0, 60, 1}, {700, 90, 1, 1309}, d, 16, k));
+            all.back().values = values;
+            all.back().varlen = true;
+        }
+        all.push_back(shape({100, 100}, {20, 20}, d, 32, k));
+        all.push_back(shape({600, 580}, {613, 590}, d, 32, k));
+        all.back().heads_q = 24;
+        all.back().heads_k = 4;
+        all.back().varlen = true;
+        all.back().values = Values::opposite;
+    }
+    for (Shape& one : all) one.causal = false;
+    expect_all(all);
 }
 
 TEST_P(CudaScorer, ManyTiles) {

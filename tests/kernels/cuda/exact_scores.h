@@ -32,16 +32,17 @@ struct ExactRow {
     double slack() const { return magnitude * 0x1p-19 * std::max(1.0, static_cast<double>(products) / 256.0); }
 };
 
-/// kept(part, sub-block of the sequence): pointer to head_dim values.
+/// Of the sub-blocks [0, candidates * scorer.sub_blocks) those below sub_blocks have keys. kept(part, sub-block of the
+/// sequence): pointer to head_dim values.
 template <typename Kept>
 ExactRow exact_row(const Scorer& scorer, std::int64_t head_dim, const float* q, std::int64_t candidates,
-                   const Kept& kept) {
+                   std::int64_t sub_blocks, const Kept& kept) {
     const ScorerDefinition& definition = *find_scorer(scorer.kind);
     ExactRow row;
     row.products = head_dim * definition.parts;
     for (std::int64_t j = 0; j < candidates; ++j) {
         double best = 0.0;
-        for (std::int64_t s = 0; s < scorer.sub_blocks; ++s) {
+        for (std::int64_t s = 0; s < scorer.sub_blocks && j * scorer.sub_blocks + s < sub_blocks; ++s) {
             double sum = 0.0, magnitude = 0.0;
             for (int part = 0; part < definition.parts; ++part) {
                 const QueryMap map = definition.part[static_cast<std::size_t>(part)].map;

@@ -107,7 +107,6 @@ private:
         if constexpr (Shape::HeadDim > 0) {
             multiply<0>(tile, next, needed);
             if (!needed) return false;
-            if (path.sub_shift > 0) best_of_groups(d, path.sub_shift, lane);
         } else {
             if (!needed) return false;
             const RouteItem<Shape> item = again(cursor);
@@ -116,7 +115,12 @@ private:
         if (first + Shape::tile_blocks >= most - path.ragged) {
             const RouteItem<Shape> item = again(cursor);
             const int row = first_row(item) + lane / 4;
-            route_mask(d, column, item.candidates(path, row), item.candidates(path, row + 8));
+            const int columns = path.sub_block_keys > 0 ? item.columns_with_keys(path) : most;
+            route_mask(d, column, min(item.candidates(path, row), columns),
+                       min(item.candidates(path, row + 8), columns));
+        }
+        if constexpr (Shape::HeadDim > 0) {
+            if (path.sub_shift > 0) best_of_groups(d, path.sub_shift, lane);  // empty ones are hidden
         }
         return true;
     }

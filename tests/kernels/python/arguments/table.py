@@ -486,7 +486,6 @@ def scorer_rows(fw):
 
 
 def causal_rows(fw):
-    """CUDA devices take no sub-blocks where the last block may be partial."""
     for function in QUERIES:
         for packed in (False, True):
             for topk in (1, 2, TOPK, 100):
@@ -501,8 +500,7 @@ def causal_rows(fw):
             label = f"not causal, keep_first, topk = {topk}"
             yield _row(function, label, RIGHT, causal=False, keep_first=True, topk=topk)
         for scorer in ("quest", "submean-4", "random"):
-            wanted = refused("sub_blocks = 4") if fw.device == "cuda" and scorer == "submean-4" else RIGHT
-            yield _row(function, f"not causal, scorer = {scorer}", wanted, True, causal=False, scorer=scorer)
+            yield _row(function, f"not causal, scorer = {scorer}", RIGHT, True, causal=False, scorer=scorer)
     yield _row("route", "not causal, scores", RIGHT, causal=False, return_scores=True)
 
 
