@@ -48,9 +48,10 @@ struct Params {
     float* lse = nullptr;
     const std::int32_t* selection = nullptr;  // [rows, slots]
     BlockDivisor per_block;
-    std::int32_t block_size = 0, slots = 0, group = 0, head_dim = 0, head_dim_v = 0;
+    std::int32_t block_size = 0, slots = 0, group = 0, head_dim = 0;
     std::int32_t keys = 0, parts = 0;  // DecodeParts
     float scale = 0.0f;                // of log2 e, too
+    std::int32_t head_dim_v = 0;
 };
 
 /// Any score less this largest one is a number: where all are -inf, they weigh nothing.
@@ -107,15 +108,16 @@ struct TeamsShared {
 
 /// Of all teams, in their order, to the part's place.
 template <int Lanes>
-__device__ __forceinline__ void store_part(const Params& p, const TeamsShared<Lanes>& shared, std::int64_t part) {
+__device__ __forceinline__ void store_part(const Params& p, const TeamsShared<Lanes>& shared, std::int64_t part,
+                                           int head_dim_v) {
     constexpr int teams = TeamsShared<Lanes>::teams;
     float highest = -INFINITY;
     for (int i = 0; i < teams; ++i) highest = fmaxf(highest, shared.largest[i]);
     const float reference = reference_of(highest);
-    for (int c = static_cast<int>(threadIdx.x); c < p.head_dim_v; c += threads) {
+    for (int c = static_cast<int>(threadIdx.x); c < head_dim_v; c += threads) {
         float total = 0.0f;
         for (int i = 0; i < teams; ++i) total += exp2f(shared.largest[i] - reference) * shared.total[i][c];
-        p.partials.sums[part * p.head_dim_v + c] = total;
+        p.partials.sums[part * head_dim_v + c] = total;
     }
     if (threadIdx.x != 0) return;
     float sum = 0.0f;
@@ -123,13 +125,9 @@ __device__ __forceinline__ void store_part(const Params& p, const TeamsShared<La
     p.partials.softmax[part] = make_float2(highest, sum);
 }
 
-/// Thread blocks for which a multiprocessor has registers: 64 a thread, or 80 where these would spill.
-template <int Lanes, bool OneWidth>
-inline constexpr int least_resident = OneWidth&& Lanes > 4 ? 8 : 6;
-
 /// Lanes: of a team, a power of two that is at least head_dim / 8 and head_dim_v / 8. OneWidth: these are the same.
 template <typename T, int Lanes, bool OneWidth>
-__global__ void __launch_bounds__(threads, least_resident<Lanes, OneWidth>) part_kernel(const Params p) {
+__global__ void __launch_bounds__(threads) part_kernel(const Params p) {
     __shared__ TeamsShared<Lanes> shared;
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();
@@ -203,7 +201,7 @@ __global__ void __launch_bounds__(threads, least_resident<Lanes, OneWidth>) part
 #pragma unroll
     for (int e = 0; e < chunk_elements; ++e) shared.total[team][lane * chunk_elements + e] = seen.total[e];
     __syncthreads();
-    store_part<Lanes>(p, shared, part);
+    store_part<Lanes>(p, shared, part, OneWidth ? p.head_dim : p.head_dim_v);
 }
 
 constexpr int combine_threads = 64;
