@@ -23,7 +23,8 @@ from ._moba_attention import moba_attention
 
 __all__ = ["register"]
 
-# A mask as attention gets it: uint8 [batch, keys], these added up.
+# A mask as attention gets it: uint8 [batch, 1, 1, keys], these added up. One of 4 extents transformers hands on as it is
+# where generate() has made it ahead of the model, which of 2 would ask for another one made of it.
 _KEY, _QUERY, _OTHER = 1, 2, 4  # a token; a place of the queries; _OTHER: the model wants more than a causal mask
 
 
@@ -100,17 +101,19 @@ def _mask(
     mask = torch.zeros(batch_size, kv_length, dtype=torch.uint8, device=device)
     mask[:, :end] = _KEY if tokens is None else tokens[:, :end] * _KEY
     mask[:, end - q_length : end] += _QUERY
-    return mask if plain else mask + _OTHER
+    return (mask if plain else mask + _OTHER)[:, None, None]
 
 
 class _Places:
     """Where the tokens of a mask are, read from it once."""
 
     def __init__(self, mask):
-        on_host = mask.cpu()
+        on_host = mask[:, 0, 0].cpu()
         self.other = bool((on_host & _OTHER).any())
         keys = (on_host & _KEY) != 0
         places = ((on_host[0] & _QUERY) != 0).nonzero()  # one behind the other, the same in all rows
+        if places.numel() == 0:
+            raise _wrong_mask(mask)
         first, end = int(places[0]), int(places[-1]) + 1
         self.keys = self._packed(keys, mask.device)
         self.queries = self._packed(keys[:, first:end], mask.device)
@@ -185,12 +188,14 @@ def _attend_unpadded(q, k, v, places, options):
 def _places(mask):
     if mask is None:
         return None
-    if mask.dim() != 2 or mask.dtype != torch.uint8:
-        value = f"is a {mask.dtype} tensor of shape {tuple(mask.shape)}"
-        raise invalid(
-            "attention_mask", value, "0 or 1 for each token: [batch, tokens]", "no mask, for causal attention"
-        )
+    if mask.dim() != 4 or mask.shape[1:3] != (1, 1) or mask.dtype != torch.uint8:
+        raise _wrong_mask(mask)
     return _Places.of(mask)
+
+
+def _wrong_mask(mask):
+    value = f"is a {mask.dtype} tensor of shape {tuple(mask.shape)}"
+    return invalid("attention_mask", value, "0 or 1 for each token: [batch, tokens]", "no mask, for causal attention")
 
 
 def _check_settings(module, keys, places, settings):

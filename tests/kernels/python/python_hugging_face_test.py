@@ -145,10 +145,14 @@ class Models:
     def test_generation_of_a_padded_batch_is_that_of_each_text(self):
         model, lengths = self.model(), (70, 33, 51)
         ids, mask = self.padded(lengths, left=True)
-        tokens, logits = self.generated(model, ids, mask)
-        for row, n in enumerate(lengths):
-            alone, wanted = self.generated(model, ids[row, -n:][None])
-            same = self.until_they_part(tokens[row], alone[0])
+        alone = [self.generated(model, ids[row, -n:][None]) for row, n in enumerate(lengths)]
+        for options in ({}, {"cache_implementation": "static", "disable_compile": True}):
+            with self.subTest(**options):
+                self.assert_same_texts(*self.generated(model, ids, mask, **options), alone)
+
+    def assert_same_texts(self, tokens, logits, alone):
+        for row, (wanted_tokens, wanted) in enumerate(alone):
+            same = self.until_they_part(tokens[row], wanted_tokens[0])
             self.assertLess(gap(logits[row, :same], wanted[0, :same]), self.limit)
 
     def until_they_part(self, one, other):
