@@ -93,7 +93,7 @@ def attend(q, key, value, first, end, places, options):
     """Attention like q in the width of value where summaries of the keys are kept, otherwise None. key, value: [batch,
     heads_k, columns, head_dim] of a cache in which the queries stand at columns [first, end). places: which columns
     before `end` hold tokens (lengths and table() of them), None: all do."""
-    if key.is_inference():  # has no version
+    if key.is_inference() or not _torch_arrays.has_memory(key):  # without a version; inside transforms of torch.func
         return None
     room, k = _room_of(key)
     if room is None:

@@ -11,7 +11,7 @@ tokens is refused: windows shorter than the text, chunks, other masks, dropout, 
 
 Decoding keeps the summaries of keys from pass to pass where the cache leaves keys in their place:
 
-    model.generate(**inputs, past_key_values=hugging_face.SummarisedCache())
+    model.generate(**inputs, past_key_values=hugging_face.SummarisedCache())  # cache= where transformers calls it so
 
 or with a StaticCache. A pass of up to 16 queries then summarises the keys that have arrived, and reads summaries and the
 blocks it attends to. A DynamicCache, transformers' default, hands out a copy of all keys at each step: nothing says that
@@ -21,7 +21,7 @@ changed, all keys are summarised again, and after a crop those from there on. (W
 tensor.data or a replayed CUDA graph, are the caller's.)
 
 Under torch.compile there must be no mask (or one that transformers drops) and a cache that grows, as models make by
-default with use_cache=True: without a cache transformers takes every text that is traced for a packed one.
+default with use_cache=True (SummarisedCache breaks the graph, and compiled passes keep no summaries): without a cache transformers takes every text that is traced for a packed one.
 """
 
 import functools
