@@ -163,12 +163,14 @@ class KeptSummaries(Models):
         model = self.model()
         ids, mask = self.padded((50, 31), left=True)
         options = {"attention_mask": mask, "num_beams": 3, "max_new_tokens": 20, "do_sample": False}
+        options |= {"output_scores": True, "return_dict_in_generate": True}
         with appended_keys() as appended:
             kept = model.generate(ids, past_key_values=hugging_face.SummarisedCache(), **options)
             self.assertEqual(set(appended[LAYERS:]), {1})
         plain = model.generate(ids, **options)
-        for row in range(2):
-            self.until_they_part(kept[row, 50:], plain[row, 50:])
+        self.assertLess(gap(kept.sequences_scores, plain.sequences_scores), self.limit)  # other beams may be as good
+        if self.device == "cpu":
+            self.assertEqual(kept.sequences.tolist(), plain.sequences.tolist())
 
     def test_another_text_in_the_same_cache(self):
         model = self.model()
