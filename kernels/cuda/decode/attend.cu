@@ -29,8 +29,8 @@ constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.6931471805599453f;
 /// A softmax in parts: the largest score (in units of log2), the sum of 2^(score - largest); none seen: -inf, 0.
 struct Partials {
     float2* softmax = nullptr;  // [rows, parts]
-    float* sums =
-        nullptr;  // [rows, parts, head_dim_v]: of 2^(score - largest) * value; where nothing was seen: nothing
+    /// [rows, parts, head_dim_v]: of 2^(score - largest) * value; where nothing was seen: nothing.
+    float* sums = nullptr;
 
     Partials() = default;
     Partials(const Problem& problem, WorkspaceCarver& carver) {
