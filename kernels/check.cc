@@ -238,11 +238,8 @@ Status check_not_packed(const Problem& p) {
 /// Blocks behind its queries a step has not.
 Status check_step(Operation operation, const Problem& p) {
     if (operation == Operation::append_centroids) return {};
-    if (!p.causal) return invalid("causal = false: must be true in a step over a cache; nearest valid choice: true");
-    if (!attends(operation) || p.value_dim() == p.head_dim) return {};
-    return invalid(
-        fmt::format("head_dim_v = {}: must be head_dim = {} in a step over a cache; nearest valid choice: {}",
-                    p.head_dim_v, p.head_dim, p.head_dim));
+    if (p.causal) return {};
+    return invalid("causal = false: must be true in a step over a cache; nearest valid choice: true");
 }
 
 Status check_lengths_of_cache(const Problem& p, const std::int32_t* lengths) {
@@ -253,6 +250,12 @@ Status check_lengths_of_cache(const Problem& p, const std::int32_t* lengths) {
                         b, lengths[b], p.seqlen_k, std::clamp<std::int64_t>(lengths[b], 0, p.seqlen_k)));
     }
     return {};
+}
+
+/// The size of the tensor of keys, or values, of a cache in pages.
+Status check_pages(const Problem& p, const Cache& cache, const Extent& row) {
+    const Extent pages = {"pages", cache.pages}, page_size = {"page_size", cache.page_size};
+    return check_volume("the cache", {pages, page_size, {"heads", p.heads_k}, row});
 }
 
 /// Pages that hold keys.
@@ -396,14 +399,14 @@ Status check_problem(Operation operation, const Problem& problem, bool host_memo
     return check_boundary_contents(problem, side, blocks);
 }
 
-Status check_cache(const Problem& problem, const Cache& cache, bool host_memory) {
+Status check_cache(Operation operation, const Problem& problem, const Cache& cache, bool host_memory) {
     if (cache.block_table != nullptr) {
         if (Status s = check_range("page_size", cache.page_size, 1, max_extent); !s.ok()) return s;
         if (Status s = check_range("pages", cache.pages, 0, max_extent); !s.ok()) return s;
-        const Extent heads = {"heads", problem.heads_k}, head_dim = {"head_dim", problem.head_dim};
-        const Status s =
-            check_volume("the cache", {{"pages", cache.pages}, {"page_size", cache.page_size}, heads, head_dim});
-        if (!s.ok()) return s;
+        if (Status s = check_pages(problem, cache, {"head_dim", problem.head_dim}); !s.ok()) return s;
+        if (attends(operation)) {
+            if (Status s = check_pages(problem, cache, {"head_dim_v", problem.value_dim()}); !s.ok()) return s;
+        }
     }
     if (!host_memory || cache.lengths == nullptr) return {};
     for (const auto& [name, array] :
@@ -424,6 +427,12 @@ Shape Arguments::key_shape(std::int64_t row) const {
     const Problem& p = problem_;
     const bool packed = p.cu_seqlens_k != nullptr;
     return {packed ? 1 : p.batch, packed ? p.total_k : p.seqlen_k, p.heads_k, row};
+}
+
+Shape Arguments::cache_shape(const Cache& cache, std::int64_t row) const {
+    const Problem& p = problem_;
+    const bool paged = cache.block_table != nullptr;
+    return {paged ? cache.pages : p.batch, paged ? cache.page_size : p.seqlen_k, p.heads_k, row};
 }
 
 template <typename Pointer>
@@ -487,11 +496,12 @@ Arguments& Arguments::array(const char* name, const void* data, std::int64_t cou
     return *this;
 }
 
-Arguments& Arguments::cached(const char* name, const Cache& cache, ConstTensor& tensor) {
-    const Problem& p = problem_;
-    const bool paged = cache.block_table != nullptr;
-    const Shape shape = {paged ? cache.pages : p.batch, paged ? cache.page_size : p.seqlen_k, p.heads_k, p.head_dim};
-    return this->tensor(name, shape, tensor);
+Arguments& Arguments::cached_keys(const char* name, const Cache& cache, ConstTensor& tensor) {
+    return this->tensor(name, cache_shape(cache, problem_.head_dim), tensor);
+}
+
+Arguments& Arguments::cached_values(const char* name, const Cache& cache, ConstTensor& tensor) {
+    return this->tensor(name, cache_shape(cache, problem_.value_dim()), tensor);
 }
 
 Arguments& Arguments::cache(const Cache& cache) {

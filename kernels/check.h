@@ -56,7 +56,8 @@ public:
     Arguments& array(const char* name, const void* data, std::int64_t count, std::size_t element_bytes, bool written);
 
     /// A tensor of keys or values as a Cache says where they stand, and the cache's own arrays.
-    Arguments& cached(const char* name, const Cache& cache, ConstTensor& tensor);
+    Arguments& cached_keys(const char* name, const Cache& cache, ConstTensor& tensor);
+    Arguments& cached_values(const char* name, const Cache& cache, ConstTensor& tensor);
     Arguments& cache(const Cache& cache);
 
     Arguments& centroids(const void* data, bool written);
@@ -71,6 +72,7 @@ public:
 private:
     Shape query_shape(std::int64_t row) const;
     Shape key_shape(std::int64_t row) const;
+    Shape cache_shape(const Cache& cache, std::int64_t row) const;
     template <typename Pointer>
     Arguments& tensor(const char* name, const Shape& shape, BasicTensor<Pointer>& tensor);
     Status check_disjoint() const;
@@ -85,7 +87,7 @@ bool decodes(Operation operation);
 
 /// The rules of decode.h for a cache; with `host_memory` the contents of its arrays are checked as well, where they are
 /// not null. The problem has passed check_problem().
-Status check_cache(const Problem& problem, const Cache& cache, bool host_memory);
+Status check_cache(Operation operation, const Problem& problem, const Cache& cache, bool host_memory);
 
 Status check_execution(const Execution& execution, std::size_t workspace_needed);
 

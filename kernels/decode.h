@@ -18,10 +18,10 @@ namespace mobalab::kernels {
 //   - cu_seqlens_q and cu_seqlens_k are null;
 //   - it is causal.
 //
-// Paged or not, k and v are tensors of one shape, with free strides: [batch, seqlen_k, heads_k, head_dim] where the key
-// at position t of sequence b is row t of entry b; with a block table [pages, page_size, heads_k, head_dim] where it is
-// row t % page_size of page block_table[b][t / page_size]. Pages need not have anything to do with blocks: any size is
-// taken. Two entries of the table may name one page (a shared prefix).
+// k and v are tensors with free strides: [batch, seqlen_k, heads_k, head_dim (of v: head_dim_v)] where the key at
+// position t of sequence b is row t of entry b; with a block table [pages, page_size, heads_k, head_dim (head_dim_v)]
+// where it is row t % page_size of page block_table[b][t / page_size]. Pages need not have anything to do with blocks:
+// any size is taken. Two entries of the table may name one page (a shared prefix).
 //
 // What no length reaches is never looked at: keys, values, table entries and summaries behind the last key may hold
 // anything.
@@ -59,7 +59,7 @@ Status decode_route(const Problem& problem, const Cache& cache, ConstTensor q, c
                     std::int32_t* selection, float* scores, const Execution& execution);
 
 /// attention_forward() over the cache: each row's own and selected blocks, each row of `selection` a set. out: like q,
-/// [batch, seqlen_q, heads_q, head_dim]. lse: fp32 [heads_q, batch * seqlen_q].
+/// [batch, seqlen_q, heads_q, head_dim_v]. lse: fp32 [heads_q, batch * seqlen_q].
 Status decode_attention(const Problem& problem, const Cache& cache, ConstTensor q, ConstTensor k, ConstTensor v,
                         const std::int32_t* selection, Tensor out, float* lse, const Execution& execution);
 

@@ -15,7 +15,7 @@ Status prepare_decode(const BackendTable*& table, Operation operation, const Pro
     table = find_backend(execution.backend);
     const bool offered = table != nullptr && offers(*table, operation);
     if (Status s = prepare(table, offered, operation, p, execution, workspace); !s.ok()) return s;
-    return check_cache(p, cache, table->host_memory);
+    return check_cache(operation, p, cache, table->host_memory);
 }
 
 Status check_appended(std::int64_t appended) {
@@ -38,7 +38,7 @@ Status append_centroids(const Problem& p, const Cache& cache, ConstTensor k, std
         if (s.ok()) s = check_appended(appended);
         if (!s.ok()) return s;
         Arguments arguments(p, execution, workspace);
-        s = arguments.cache(cache).cached("k", cache, k).centroids(centroids, true).status();
+        s = arguments.cache(cache).cached_keys("k", cache, k).centroids(centroids, true).status();
         if (!s.ok() || !appends(p, appended)) return s;
         return table->append_centroids(p, cache, k, std::min(appended, p.seqlen_k), centroids, execution);
     });
@@ -68,8 +68,8 @@ Status decode_attention(const Problem& p, const Cache& cache, ConstTensor q, Con
         Status s = prepare_decode(table, Operation::decode_attention, p, cache, execution, workspace);
         if (!s.ok()) return s;
         Arguments arguments(p, execution, workspace);
-        arguments.cache(cache).queries("q", q).cached("k", cache, k).cached("v", cache, v);
-        s = arguments.selection(selection, false).queries("out", out).lse(lse, true).status();
+        arguments.cache(cache).queries("q", q).cached_keys("k", cache, k).cached_values("v", cache, v);
+        s = arguments.selection(selection, false).outputs("out", out).lse(lse, true).status();
         if (!s.ok() || p.tokens_q() == 0) return s;
         return table->decode_attention(p, cache, q, k, v, selection, out, lse, execution);
     });
@@ -85,8 +85,12 @@ Status moba_decode(const Problem& p, const Cache& cache, ConstTensor q, ConstTen
         if (s.ok()) s = check_appended(appended);
         if (!s.ok()) return s;
         Arguments arguments(p, execution, workspace);
-        arguments.cache(cache).queries("q", q).cached("k", cache, k).cached("v", cache, v).centroids(centroids, true);
-        s = arguments.selection(selection, true).queries("out", out).lse(lse, true).status();
+        arguments.cache(cache)
+            .queries("q", q)
+            .cached_keys("k", cache, k)
+            .cached_values("v", cache, v)
+            .centroids(centroids, true);
+        s = arguments.selection(selection, true).outputs("out", out).lse(lse, true).status();
         if (s.ok() && appends(p, appended)) {
             s = table->append_centroids(p, cache, k, std::min(appended, p.seqlen_k), centroids, execution);
         }

@@ -18,7 +18,7 @@ public:
           page_size_(cache.block_table == nullptr ? 1 : cache.page_size),
           pages_(cache.block_table == nullptr ? 0 : cache.pages_per_sequence(problem.seqlen_k)) {}
 
-    /// head_dim elements.
+    /// Where its elements begin.
     const void* row(std::int64_t sequence, std::int64_t position, std::int64_t head) const {
         std::int64_t entry = sequence, token = position;
         if (block_table_ != nullptr) {

@@ -23,7 +23,13 @@ struct Span {
 class DecodeWorker {
 public:
     DecodeWorker(const Problem& p, const Cache& cache, ConstTensor k, ConstTensor v)
-        : p_(p), keys_(p, cache, k), values_(p, cache, v), query_(p.head_dim), row_(p.head_dim), total_(p.head_dim) {}
+        : p_(p),
+          keys_(p, cache, k),
+          values_(p, cache, v),
+          query_(p.head_dim),
+          key_(p.head_dim),
+          value_(p.value_dim()),
+          total_(p.value_dim()) {}
 
     /// Puts a row's attention into `total` and returns its lse. selected: its slots.
     float run(const void* query, const Sequence& s, Index row, Index head_k, const std::int32_t* selected) {
@@ -38,15 +44,15 @@ public:
         auto weights = scores_.head(count);
         Index at = 0;
         for_each_key([&](Index position) {
-            read_row(keys_.row(s.number, position, head_k), p_.dtype, p_.head_dim, row_.data());
-            weights[at++] = query_.matrix().dot(row_.matrix());
+            read_row(keys_.row(s.number, position, head_k), p_.dtype, p_.head_dim, key_.data());
+            weights[at++] = query_.matrix().dot(key_.matrix());
         });
         const float highest = *std::max_element(scores_.data(), scores_.data() + count);
         weights = (weights - highest).exp();
         at = 0;
         for_each_key([&](Index position) {
-            read_row(values_.row(s.number, position, head_k), p_.dtype, p_.head_dim, row_.data());
-            total_ += weights[at++] * row_;
+            read_row(values_.row(s.number, position, head_k), p_.dtype, p_.value_dim(), value_.data());
+            total_ += weights[at++] * value_;
         });
         const float sum = weights.sum();
         total_ /= sum;
@@ -77,7 +83,7 @@ private:
 
     const Problem& p_;
     CachedKeys keys_, values_;
-    Eigen::ArrayXf query_, row_, total_;
+    Eigen::ArrayXf query_, key_, value_, total_;
     std::vector<Span> spans_;
     /// Of the keys of all spans; then their weights. An array of Eigen's is aligned, so that its sums do not depend on
     /// where it lies.
@@ -108,7 +114,7 @@ Status decode_attention(const Problem& p, const Cache& cache, ConstTensor q, Con
             const void* query = row_address(queries_of(s, q, p.dtype), p.dtype, row, head);
             const std::int32_t* selected = p.routed() == 0 ? selection : selection + i * p.routed();
             lse[i] = worker.run(query, s, row, head / group, selected);
-            write_row(row_address(queries_of(s, out, p.dtype), p.dtype, row, head), p.dtype, p.head_dim,
+            write_row(row_address(queries_of(s, out, p.dtype), p.dtype, row, head), p.dtype, p.value_dim(),
                       worker.total().data());
         };
     });

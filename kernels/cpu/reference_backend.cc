@@ -162,8 +162,8 @@ Status do_key_conv_backward(const Problem& p, ConstTensor k, const float* weight
 }
 
 /// Keys or values of a cache as those of sequences of seqlen_k tokens.
-Rows cached(const Problem& p, const Cache& cache, ConstTensor tensor) {
-    return [&p, rows = cpu::CachedKeys(p, cache, tensor)](std::int64_t token, std::int64_t head, double* row) {
+Rows cached(Problem p, const Cache& cache, ConstTensor tensor) {
+    return [p, rows = cpu::CachedKeys(p, cache, tensor)](std::int64_t token, std::int64_t head, double* row) {
         std::vector<float> values(static_cast<std::size_t>(p.head_dim));
         cpu::read_row(rows.row(token / p.seqlen_k, token % p.seqlen_k, head), p.dtype, p.head_dim, values.data());
         std::copy(values.begin(), values.end(), row);
@@ -187,8 +187,8 @@ Status do_decode_attention(const Problem& p, const Cache& cache, ConstTensor q, 
                            const std::int32_t* selection, Tensor out, float* lse, const Execution& execution) {
     const reference::Attention result =
         reference::attend_sequences(p, cpu::cached_sequences_of(p, cache), queries(p, q), cached(p, cache, k),
-                                    cached(p, cache, v), selection, {execution.threads, {}});
-    write_queries(p, result.out, out);
+                                    cached(of_values(p), cache, v), selection, {execution.threads, {}});
+    write_queries(of_values(p), result.out, out);
     write_floats(result.lse, lse);
     return {};
 }

@@ -27,6 +27,7 @@ struct Setting {
     const char* name;
     std::int64_t batch, keys, heads_q, heads_k, d, block, topk, page_size = 0;
     ScorerKind scorer = ScorerKind::mean;
+    std::int64_t d_v = 0;  ///< head_dim_v
 };
 
 constexpr Setting settings[] = {
@@ -40,6 +41,9 @@ constexpr Setting settings[] = {
     {"256K-batch2", 2, 262144, 32, 8, 128, 64, 16},
     {"64K-B512-k12", 2, 65536, 32, 8, 128, 512, 12},
     {"8K-batch32", 32, 8192, 32, 8, 128, 64, 16},
+    {"64K-d192", 8, 65536, 32, 8, 192, 64, 16},
+    {"64K-d192-v128", 8, 65536, 32, 8, 192, 64, 16, 0, ScorerKind::mean, 128},
+    {"64K-d128-v64", 8, 65536, 32, 8, 128, 64, 16, 0, ScorerKind::mean, 64},
 };
 constexpr int rotation = 4;  // sets of queries, whose blocks together do not fit L2
 
@@ -80,10 +84,10 @@ struct Step {
           lengths(s.batch),
           table(s.page_size > 0 ? s.batch * ((s.keys + s.page_size - 1) / s.page_size) : 0),
           selection(rotation * rows() * p.routed()),
-          k(stored(s)),
-          v(stored(s)),
-          q(rotation * rows() * s.d),
-          out(rotation * rows() * s.d),
+          k(stored(s) * p.head_dim),
+          v(stored(s) * p.value_dim()),
+          q(rotation * rows() * p.head_dim),
+          out(rotation * rows() * p.value_dim()),
           centroids(p.centroid_elements()),
           lse(rotation * rows()),
           workspace(static_cast<std::int64_t>(workspace_size(Operation::moba_decode, p, Backend::cuda))) {
@@ -118,21 +122,21 @@ struct Step {
     }
     void attend(int i) const {
         must(decode_attention(p, cache, queries(i), {k.data}, {v.data}, selected(i),
-                              Tensor{out.data + i * rows() * p.head_dim}, lse.data + i * rows(), execution));
+                              Tensor{out.data + i * rows() * p.value_dim()}, lse.data + i * rows(), execution));
     }
     void step(int i) const {
         must(moba_decode(p, cache, queries(i), {k.data}, {v.data}, 1, centroids.data,
-                         Tensor{out.data + i * rows() * p.head_dim}, lse.data + i * rows(), selected(i), execution));
+                         Tensor{out.data + i * rows() * p.value_dim()}, lse.data + i * rows(), selected(i), execution));
     }
 
-    /// Of the key of one sequence and head.
-    std::int64_t element_of(std::int64_t b, std::int64_t t, std::int64_t head) const {
+    /// Which row of keys and values, of head_dim and head_dim_v elements, one sequence and head has at a position.
+    std::int64_t row_of(std::int64_t b, std::int64_t t, std::int64_t head) const {
         std::int64_t row = b * p.seqlen_k + t;
         if (!host_table.empty()) {
             const std::int64_t column = b * cache.pages_per_sequence(p.seqlen_k) + t / cache.page_size;
             row = host_table[static_cast<std::size_t>(column)] * cache.page_size + t % cache.page_size;
         }
-        return (row * p.heads_k + head) * p.head_dim;
+        return row * p.heads_k + head;
     }
 
 private:
@@ -144,25 +148,28 @@ private:
         p.heads_q = s.heads_q;
         p.heads_k = s.heads_k;
         p.head_dim = s.d;
+        p.head_dim_v = s.d_v;
         p.block_size = s.block;
         p.topk = s.topk;
         p.dtype = DataType::bf16;
         p.scorer.kind = s.scorer;
         return p;
     }
+    /// Rows of keys.
     static std::int64_t stored(const Setting& s) {
         const std::int64_t pages = s.page_size > 0 ? (s.keys + s.page_size - 1) / s.page_size : 1;
-        return s.batch * pages * (s.page_size > 0 ? s.page_size : s.keys) * s.heads_k * s.d;
+        return s.batch * pages * (s.page_size > 0 ? s.page_size : s.keys) * s.heads_k;
     }
 };
 
 /// The output of one row of one set against double precision over its selection.
 double row_error(const Step& s, int set, std::int64_t row) {
     const Problem& p = s.p;
-    const std::int64_t head = row / p.batch, b = row % p.batch, head_k = head / (p.heads_q / p.heads_k), d = p.head_dim;
+    const std::int64_t head = row / p.batch, b = row % p.batch, head_k = head / (p.heads_q / p.heads_k);
+    const std::int64_t d = p.head_dim, d_v = p.value_dim();
     const auto slots = s.selection.download((set * s.rows() + row) * p.routed(), p.routed());
-    const std::int64_t at = (set * s.rows() + b * p.heads_q + head) * d;
-    const auto query = s.q.download(at, d), got = s.out.download(at, d);
+    const std::int64_t at = set * s.rows() + b * p.heads_q + head;
+    const auto query = s.q.download(at * d, d), got = s.out.download(at * d_v, d_v);
     std::vector<std::int64_t> blocks(slots.begin(), slots.end());
     blocks.push_back((p.seqlen_k - 1) / p.block_size);
     std::vector<double> scores;
@@ -170,20 +177,20 @@ double row_error(const Step& s, int set, std::int64_t row) {
     for (const std::int64_t block : blocks) {
         if (block < 0) continue;
         for (std::int64_t t = block * p.block_size; t < std::min((block + 1) * p.block_size, p.seqlen_k); ++t) {
-            const std::int64_t element = s.element_of(b, t, head_k);
-            const auto key = s.k.download(element, d);
+            const std::int64_t at_key = s.row_of(b, t, head_k);
+            const auto key = s.k.download(at_key * d, d);
             double score = 0.0;
             for (std::size_t e = 0; e < key.size(); ++e) {
                 score +=
                     static_cast<double>(__bfloat162float(query[e])) * static_cast<double>(__bfloat162float(key[e]));
             }
             scores.push_back(score * p.softmax_scale());
-            values.push_back(s.v.download(element, d));
+            values.push_back(s.v.download(at_key * d_v, d_v));
         }
     }
     const double highest = *std::max_element(scores.begin(), scores.end());
     double sum = 0.0, difference = 0.0, norm = 0.0;
-    std::vector<double> want(static_cast<std::size_t>(d));
+    std::vector<double> want(static_cast<std::size_t>(d_v));
     for (std::size_t i = 0; i < scores.size(); ++i) {
         const double weight = std::exp(scores[i] - highest);
         sum += weight;
@@ -245,9 +252,9 @@ double bytes_of(const Step& s) {
                                         own * p.block_size);
         }
     }
-    const double row = 2.0 * static_cast<double>(p.head_dim);
+    const double row = 2.0 * static_cast<double>(p.head_dim), value_row = 2.0 * static_cast<double>(p.value_dim());
     const double candidates = static_cast<double>(own * p.batch * p.heads_k * parts_of(p.scorer.kind));
-    return 2.0 * keys * row + candidates * row;
+    return keys * (row + value_row) + candidates * row;
 }
 
 /// Median microseconds of `run(set)` in a graph of all sets.

@@ -13,8 +13,9 @@
 
 // One query against keys that no other has to share with it (each query head has blocks of its own): bound by reading
 // keys and values, so plain multiplications do. A thread block takes a part of a row's keys. A team of lanes takes a
-// key, 8 channels a lane, four keys at a time, and keeps a softmax of its own; those of the teams, then those of the
-// parts are combined in a fixed order.
+// key, 8 channels of key and value a lane, four keys at a time, and keeps a softmax of its own; those of the teams,
+// then those of the parts are combined in a fixed order. Where keys and values differ in width, a team is as wide as
+// the wider ones and some of its lanes have channels of one of them alone.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -28,13 +29,14 @@ constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.6931471805599453f;
 /// A softmax in parts: the largest score (in units of log2), the sum of 2^(score - largest); none seen: -inf, 0.
 struct Partials {
     float2* softmax = nullptr;  // [rows, parts]
-    float* sums = nullptr;  // [rows, parts, head_dim]: of 2^(score - largest) * value; where nothing was seen: nothing
+    /// [rows, parts, head_dim_v]: of 2^(score - largest) * value; where nothing was seen: nothing.
+    float* sums = nullptr;
 
     Partials() = default;
     Partials(const Problem& problem, WorkspaceCarver& carver) {
         const std::int64_t count = problem.tokens_q() * problem.heads_q * decode_parts(problem).count;
         softmax = carver.take<float2>(count);
-        sums = carver.take<float>(count * problem.head_dim);
+        sums = carver.take<float>(count * problem.value_dim());
     }
 };
 
@@ -49,6 +51,7 @@ struct Params {
     std::int32_t block_size = 0, slots = 0, group = 0, head_dim = 0;
     std::int32_t keys = 0, parts = 0;  // DecodeParts
     float scale = 0.0f;                // of log2 e, too
+    std::int32_t head_dim_v = 0;
 };
 
 /// Any score less this largest one is a number: where all are -inf, they weigh nothing.
@@ -105,15 +108,16 @@ struct TeamsShared {
 
 /// Of all teams, in their order, to the part's place.
 template <int Lanes>
-__device__ __forceinline__ void store_part(const Params& p, const TeamsShared<Lanes>& shared, std::int64_t part) {
+__device__ __forceinline__ void store_part(const Params& p, const TeamsShared<Lanes>& shared, std::int64_t part,
+                                           int head_dim_v) {
     constexpr int teams = TeamsShared<Lanes>::teams;
     float highest = -INFINITY;
     for (int i = 0; i < teams; ++i) highest = fmaxf(highest, shared.largest[i]);
     const float reference = reference_of(highest);
-    for (int c = static_cast<int>(threadIdx.x); c < p.head_dim; c += threads) {
+    for (int c = static_cast<int>(threadIdx.x); c < head_dim_v; c += threads) {
         float total = 0.0f;
         for (int i = 0; i < teams; ++i) total += exp2f(shared.largest[i] - reference) * shared.total[i][c];
-        p.partials.sums[part * p.head_dim + c] = total;
+        p.partials.sums[part * head_dim_v + c] = total;
     }
     if (threadIdx.x != 0) return;
     float sum = 0.0f;
@@ -121,8 +125,8 @@ __device__ __forceinline__ void store_part(const Params& p, const TeamsShared<La
     p.partials.softmax[part] = make_float2(highest, sum);
 }
 
-/// Lanes: of a team, a power of two that is at least head_dim / 8.
-template <typename T, int Lanes>
+/// Lanes: of a team, a power of two that is at least head_dim / 8 and head_dim_v / 8. OneWidth: these are the same.
+template <typename T, int Lanes, bool OneWidth>
 __global__ void __launch_bounds__(threads) part_kernel(const Params p) {
     __shared__ TeamsShared<Lanes> shared;
     ptx::wait_for_previous_kernel();
@@ -132,7 +136,8 @@ __global__ void __launch_bounds__(threads) part_kernel(const Params p) {
     const DecodeRow row = p.rows.at(number, p.cache);
     if (row.position < 0) return;  // the combination knows
     const int lane = static_cast<int>(threadIdx.x) % Lanes, team = static_cast<int>(threadIdx.x) / Lanes;
-    const bool has_channels = lane * chunk_elements < p.head_dim;
+    const bool of_key = lane * chunk_elements < p.head_dim;
+    const bool of_value = lane * chunk_elements < p.head_dim_v;  // OneWidth: not looked at
     const int begin = static_cast<int>(blockIdx.y) * p.keys;
     const int end = min(begin + p.keys, (p.slots + 1) * p.block_size);
     const int first_slot = p.per_block.divide(begin), slot_count = p.per_block.divide(end - 1) - first_slot + 1;
@@ -153,7 +158,7 @@ __global__ void __launch_bounds__(threads) part_kernel(const Params p) {
     const int head_k = row.head / p.group;
     float q[chunk_elements];
     uint4 bits{};
-    if (has_channels) bits = reinterpret_cast<const uint4*>(p.q.row(row.head, {row.b, row.row}))[lane];
+    if (of_key) bits = reinterpret_cast<const uint4*>(p.q.row(row.head, {row.b, row.row}))[lane];
     unpack<T>(bits, q);
     TeamSoftmax seen;
     for (int base = begin; base < end; base += in_flight * teams) {
@@ -166,10 +171,10 @@ __global__ void __launch_bounds__(threads) part_kernel(const Params p) {
             const int block = at < end ? shared.blocks[slot - first_slot] : -1;
             const int position = block * p.block_size + at - slot * p.block_size;
             there[i] = block >= 0 && position <= row.position;
-            if (!there[i] || !has_channels) continue;
+            if (!there[i] || !(of_key || (!OneWidth && of_value))) continue;
             const Place place = p.cache.place(row.b, position);
-            key[i] = reinterpret_cast<const uint4*>(p.k.row(head_k, place))[lane];
-            value[i] = reinterpret_cast<const uint4*>(p.v.row(head_k, place))[lane];
+            if (OneWidth || of_key) key[i] = reinterpret_cast<const uint4*>(p.k.row(head_k, place))[lane];
+            if (OneWidth || of_value) value[i] = reinterpret_cast<const uint4*>(p.v.row(head_k, place))[lane];
         }
         float score[in_flight];
 #pragma unroll
@@ -196,7 +201,7 @@ __global__ void __launch_bounds__(threads) part_kernel(const Params p) {
 #pragma unroll
     for (int e = 0; e < chunk_elements; ++e) shared.total[team][lane * chunk_elements + e] = seen.total[e];
     __syncthreads();
-    store_part<Lanes>(p, shared, part);
+    store_part<Lanes>(p, shared, part, OneWidth ? p.head_dim : p.head_dim_v);
 }
 
 constexpr int combine_threads = 64;
@@ -218,12 +223,12 @@ __global__ void __launch_bounds__(combine_threads) combine_parts_kernel(const Pa
     float sum = 0.0f;
     for (int i = 0; i < parts; ++i) sum += exp2f(softmax[i].x - reference) * softmax[i].y;
     char* out = p.out.row(row.head, {row.b, row.row});
-    for (int c = 2 * static_cast<int>(threadIdx.x); c < p.head_dim; c += 2 * combine_threads) {
+    for (int c = 2 * static_cast<int>(threadIdx.x); c < p.head_dim_v; c += 2 * combine_threads) {
         float2 total = make_float2(0.0f, 0.0f);
         for (int i = 0; i < parts; ++i) {
             if (softmax[i].x == -INFINITY) continue;  // it has no sums, or zeros
             const float weight = exp2f(softmax[i].x - reference);
-            const float2 part = *reinterpret_cast<const float2*>(p.partials.sums + (first + i) * p.head_dim + c);
+            const float2 part = *reinterpret_cast<const float2*>(p.partials.sums + (first + i) * p.head_dim_v + c);
             total.x = fmaf(weight, part.x, total.x);
             total.y = fmaf(weight, part.y, total.y);
         }
@@ -238,15 +243,17 @@ __global__ void __launch_bounds__(combine_threads) combine_parts_kernel(const Pa
 template <typename T, int Lanes>
 Status launch_parts(const Params& p, cudaStream_t stream) {
     const dim3 grid(static_cast<unsigned>(p.rows.count()), static_cast<unsigned>(p.parts));
-    return launch_early("part_kernel", part_kernel<T, Lanes>, grid, threads, 0, stream, p);
+    const auto kernel = p.head_dim == p.head_dim_v ? part_kernel<T, Lanes, true> : part_kernel<T, Lanes, false>;
+    return launch_early("part_kernel", kernel, grid, threads, 0, stream, p);
 }
 
 template <typename T>
 Status launch(const Params& p, cudaStream_t stream) {
-    const Status s = p.head_dim <= 32    ? launch_parts<T, 4>(p, stream)
-                     : p.head_dim <= 64  ? launch_parts<T, 8>(p, stream)
-                     : p.head_dim <= 128 ? launch_parts<T, 16>(p, stream)
-                                         : launch_parts<T, 32>(p, stream);
+    const std::int32_t widest = std::max(p.head_dim, p.head_dim_v);
+    const Status s = widest <= 32    ? launch_parts<T, 4>(p, stream)
+                     : widest <= 64  ? launch_parts<T, 8>(p, stream)
+                     : widest <= 128 ? launch_parts<T, 16>(p, stream)
+                                     : launch_parts<T, 32>(p, stream);
     if (!s.ok()) return s;
     return launch_early("combine_parts_kernel", combine_parts_kernel<T>, dim3(static_cast<unsigned>(p.rows.count())),
                         combine_threads, 0, stream, p);
@@ -287,6 +294,7 @@ Status launch_decode_attention(const Problem& problem, const Cache& cache, Const
     p.slots = static_cast<std::int32_t>(problem.routed());
     p.group = static_cast<std::int32_t>(problem.heads_q / problem.heads_k);
     p.head_dim = static_cast<std::int32_t>(problem.head_dim);
+    p.head_dim_v = static_cast<std::int32_t>(problem.value_dim());
     const DecodeParts parts = decode_parts(problem);
     p.keys = static_cast<std::int32_t>(parts.keys);
     p.parts = static_cast<std::int32_t>(parts.count);

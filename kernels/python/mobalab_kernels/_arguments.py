@@ -46,6 +46,7 @@ _WEIGHT = _argument("heads_k head_dim width", dtype="float32")
 _CENTROIDS = Argument(("blocks", "heads_k", "head_dim"), or_float32=True)
 _SUMMARIES = Argument(("sub_blocks", "parts", "heads_k", "head_dim"), or_float32=True)
 _PAGES = _argument("pages page_size heads_k head_dim", rows=True)
+_VALUE_PAGES = _argument("pages page_size heads_k head_dim_v", rows=True)
 _CACHE_LENGTHS = _argument("batch", dtype="int32")
 _BLOCK_TABLE = _argument("batch columns", dtype="int32")
 _BOUNDARIES = Argument(("batch + 1",), dtype="int32")
@@ -71,12 +72,13 @@ FUNCTIONS = {
     "key_conv_backward": {"k": _KEYS, "weight": _WEIGHT, "d_out": _KEYS},
     "append_centroids": {"k": _KEYS, "centroids": _CENTROIDS, "lengths": _CACHE_LENGTHS},
     "decode_route": {"q": _QUERIES, "centroids": _CENTROIDS, "lengths": _CACHE_LENGTHS},
-    "decode_attention": {"q": _QUERIES, "k": _KEYS, "v": _KEYS, "selection": _SELECTION, "lengths": _CACHE_LENGTHS},
-    "moba_decode": {"q": _QUERIES, "k": _KEYS, "v": _KEYS, "centroids": _CENTROIDS, "lengths": _CACHE_LENGTHS},
+    "decode_attention": {"q": _QUERIES, "k": _KEYS, "v": _VALUES, "selection": _SELECTION, "lengths": _CACHE_LENGTHS},
+    "moba_decode": {"q": _QUERIES, "k": _KEYS, "v": _VALUES, "centroids": _CENTROIDS, "lengths": _CACHE_LENGTHS},
 }
 # The same where the keys and values of a cache are in pages.
+_IN_PAGES = {_KEYS: _PAGES, _VALUES: _VALUE_PAGES}
 for _name in ("append_centroids", "decode_attention", "moba_decode"):
-    _pages = {name: _PAGES if argument is _KEYS else argument for name, argument in FUNCTIONS[_name].items()}
+    _pages = {name: _IN_PAGES.get(argument, argument) for name, argument in FUNCTIONS[_name].items()}
     FUNCTIONS[f"{_name}, paged"] = {**_pages, "block_table": _BLOCK_TABLE}
 
 _INTEGERS = {  # least, most

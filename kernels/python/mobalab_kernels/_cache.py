@@ -16,7 +16,7 @@ class MobaCache:
         out = cache.step(q, k, v) # both at once
 
     k, v: tensors of [batch, seqlen_k, heads_k, head_dim], or with block_table (int32 [batch, columns]) of [pages,
-    page_size, heads_k, head_dim], which stay the caller's: the cache writes new tokens where they say, into pages that
+    page_size, heads_k, head_dim], which stay the caller's (v may have another head_dim, which is the output's): the cache writes new tokens where they say, into pages that
     the block table has to name by then. lengths: int32 [batch] on their device, how many keys of each sequence are
     there already (None: none of any); the tensor itself is kept and raised. block_size, topk, fp32_centroids and what
     else moba_decode takes (centred_centroids, scorer, scorer_seed, keep_first, scale, threads) are those of every step.
@@ -54,16 +54,29 @@ class MobaCache:
 
     @classmethod
     def empty(
-        cls, batch, max_tokens, heads_k, head_dim, block_size, topk, *, dtype=torch.bfloat16, device=None, **options
+        cls,
+        batch,
+        max_tokens,
+        heads_k,
+        head_dim,
+        block_size,
+        topk,
+        *,
+        head_dim_v=None,
+        dtype=torch.bfloat16,
+        device=None,
+        **options,
     ):
-        """One without pages, of new tensors: each sequence may grow to max_tokens."""
+        """One without pages, of new tensors: each sequence may grow to max_tokens. head_dim_v: of values, None for
+        head_dim."""
         extents = {"batch": batch, "max_tokens": max_tokens, "heads_k": heads_k, "head_dim": head_dim}
         shape = [_arguments.positive(name, value) for name, value in extents.items()]
-        k, v = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
+        width = shape[-1] if head_dim_v is None else _arguments.positive("head_dim_v", head_dim_v)
+        k, v = (torch.empty((*shape[:-1], d), dtype=dtype, device=device) for d in (shape[-1], width))
         return cls(k, v, block_size, topk, **options)
 
     def append(self, k, v):
-        """Puts keys and values behind those of each sequence, [batch, tokens, heads_k, head_dim], raises the lengths and
+        """Puts keys and values behind those of each sequence, [batch, tokens, heads_k, head_dim] each, raises the lengths and
         brings the summaries up to date."""
         self._summarise(self._put(k, v))
 
@@ -101,14 +114,14 @@ class MobaCache:
         self._longest = 0
 
     def _put(self, k, v):
-        wanted = (self.lengths.shape[0], k.shape[1] if k.dim() == 4 else "tokens", *self.k.shape[2:])
-        for name, tensor in (("k", k), ("v", v)):
+        tokens = k.shape[1] if k.dim() == 4 else "tokens"
+        for name, tensor, kept in (("k", k, self.k), ("v", v, self.v)):
+            wanted = (self.lengths.shape[0], tokens, *kept.shape[2:])
             if tuple(tensor.shape) != wanted:
                 raise invalid(name, f"has shape {tuple(tensor.shape)}", "[batch, tokens, heads_k, head_dim]", wanted)
             if tensor.dtype != self.k.dtype:
                 raise invalid_type(name, f"has dtype {tensor.dtype}", f"{self.k.dtype}, as the cache", "a cast")
         _torch_arrays.refuse_gradients("MobaCache", {"k": k, "v": v})
-        tokens = k.shape[1]
         self._count(tokens)
         places = self.lengths.long()[:, None] + torch.arange(tokens, device=self.k.device)
         entries = torch.arange(places.shape[0], device=self.k.device)[:, None].expand_as(places)
@@ -172,8 +185,9 @@ def _check_tensors(k, v, block_table, lengths):
     for name, tensor in tensors.items():
         if tensor.dim() != ranks[name]:
             raise invalid(name, f"has shape {tuple(tensor.shape)}", f"of {ranks[name]} extents", ranks[name])
-    if k.shape != v.shape:
-        raise invalid("v", f"has shape {tuple(v.shape)}", f"like k, {tuple(k.shape)}", tuple(k.shape))
+    if k.shape[:-1] != v.shape[:-1]:
+        wanted = (*k.shape[:-1], v.shape[-1])
+        raise invalid("v", f"has shape {tuple(v.shape)}", f"like k, {tuple(k.shape)}, but for its head_dim", wanted)
     for name in ("block_table", "lengths"):
         if name in tensors and tensors[name].dtype != torch.int32:
             raise invalid_type(name, f"has dtype {tensors[name].dtype}", "int32", f"{name}.int()")

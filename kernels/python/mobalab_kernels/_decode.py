@@ -4,12 +4,12 @@ import ctypes
 
 from . import _arguments, _library
 from ._arguments import flag, given, integer
+from ._call import Call, untraced
 from ._errors import invalid_type
-from ._functions import untraced
 
 
-class _Call:
-    """One call: its arguments checked, the C structs made of them, its outputs and workspace allocated."""
+class _Call(Call):
+    """One over a cache."""
 
     def __init__(
         self,
@@ -28,10 +28,7 @@ class _Call:
         threads=0,
     ):
         """arrays: as FUNCTIONS orders them, with lengths. keys: what a sequence may grow to, where no array says it."""
-        self.name = function
-        self.scorer, self.sub_blocks = _arguments.scorer("scorer", scorer)
-        self.block_size, self.topk = integer("block_size", block_size), integer("topk", topk)
-        self.threads = integer("threads", threads)
+        super().__init__(function, block_size, topk, scorer, scorer_seed, keep_first, scale, threads)
         table = f"{function}, paged" if block_table is not None else function
         known = given(seqlen_k=None if keys is None else integer("keys", keys))
         a = self.arrays = _arguments.Arrays(table, {**arrays, **given(block_table=block_table)}, {}, known)
@@ -40,31 +37,16 @@ class _Call:
         if block_table is not None:
             a.check_dense("block_table")
             a.extents["seqlen_k"] = a.extents["columns"] * a.extents["page_size"]
-        self._fill_problem(scorer_seed, flag("keep_first", keep_first), scale)
-        if "centroids" in arrays:
-            a.check_centroids(self.scorer, self._blocks(), self.sub_blocks)
-            self.problem.heads_k = a.extents["heads_k"]
-            self.problem.centroids = self._kept_as(centred)
-        a.check_the_rest(self.problem.seqlen_k, self.topk, self.block_size, causal=True)
+        self.make_problem(self._kept_as(flag("centred", centred)) if "centroids" in arrays else 0)
+        p, extents = self.problem, a.extents
+        p.batch, p.seqlen_k, p.seqlen_q = extents["batch"], extents["seqlen_k"], extents.get("seqlen_q", 0)
+        self.check_the_rest(p.batch * -(-p.seqlen_k // self.block_size))
         self._fill_cache(block_table is not None)
-
-    def _fill_problem(self, scorer_seed, keep_first, scale):
-        p, extents = _library.Problem(), self.arrays.extents
-        self.problem = p
-        p.batch, p.seqlen_k = extents["batch"], extents["seqlen_k"]
-        p.seqlen_q = extents.get("seqlen_q", 0)
-        p.heads_k = extents.get("heads_k", 1)  # centroids, where no keys are given, say it later
-        p.heads_q, p.head_dim = extents.get("heads_q", p.heads_k), extents["head_dim"]
-        p.block_size, p.topk = self.block_size, self.topk
-        p.dtype = _arguments.DTYPES[self.arrays.dtype]
-        p.scorer, p.sub_blocks = self.scorer.number, self.sub_blocks
-        p.scorer_seed, p.keep_first = integer("scorer_seed", scorer_seed), int(keep_first)
-        p.scale = _arguments.softmax_scale("scale", scale, p.head_dim)
 
     def _kept_as(self, centred):
         """MobalabCentroids: the dtype says whether they are fp32."""
         wide = self.arrays.views["centroids"].dtype == "float32"
-        if not flag("centred", centred):
+        if not centred:
             return _library.CENTROIDS_FP32 if wide else 0
         if wide and self.arrays.dtype != "float32":
             rule = f"{self.arrays.dtype}, the dtype of the keys, where they are centred"
@@ -78,39 +60,10 @@ class _Call:
             self.cache.block_table = self.arrays.views["block_table"].pointer
             self.cache.pages, self.cache.page_size = self.arrays.extents["pages"], self.arrays.extents["page_size"]
 
-    def _blocks(self):
-        return self.arrays.extents["batch"] * -(-self.problem.seqlen_k // self.block_size)
-
-    def empty(self, extents, dtype):
-        """An output whose extents are named as in the table."""
-        shape = tuple(self.arrays.extents[e] for e in extents.split())
-        return self.arrays.adapter.empty(self.arrays.like, shape, dtype)
-
-    def empty_like(self, name):
-        array = self.arrays.arrays[name]
-        return self.arrays.adapter.empty(array, tuple(array.shape))
-
-    def tensor(self, name):
-        view = self.arrays.views[name]
-        return _library.Tensor(view.pointer, *view.steps[:3])
-
-    def output(self, array):
-        return _library.Tensor(self.arrays.adapter.pointer(array), *[_library.CONTIGUOUS] * 3)
-
-    def pointer(self, name):
-        return ctypes.c_void_p(self.arrays.views[name].pointer)
-
-    def output_pointer(self, array):
-        return ctypes.c_void_p(None if array is None else self.arrays.adapter.pointer(array))
-
     def run(self, *arguments):
-        """The C function of the same name; a batch of nothing is done."""
+        """A batch of nothing is done."""
         if self.problem.batch > 0:
-            execution = (self.name, self.problem, self.threads)
-            beside = (ctypes.byref(self.cache), *arguments)
-            self.arrays.adapter.call_on_device(
-                self.arrays.like, lambda: _library.execute(*execution, self.arrays.adapter, self.arrays.like, beside)
-            )
+            super().run(ctypes.byref(self.cache), *arguments)
 
 
 def _check_written(call, name):
@@ -198,10 +151,7 @@ def decode_route(
         keys=keys,
         threads=threads,
     )
-    selection = call.empty("heads_q tokens_q routed", "int32")
-    scores = call.empty("heads_q tokens_q routed", "float32") if return_scores else None
-    call.run(call.tensor("q"), call.pointer("centroids"), call.output_pointer(selection), call.output_pointer(scores))
-    return (selection, scores) if return_scores else selection
+    return call.run_routing(return_scores, call.pointer("centroids"))
 
 
 @untraced
@@ -210,8 +160,9 @@ def decode_attention(
 ):
     """Attention of the last queries of each sequence over their own and selected blocks of a cache.
 
-    q, selection: as in decode_route(); k, v, lengths, block_table: as in append_centroids(), v like k; scale: as in
-    attention_forward(). Returns (out like q, lse float32 [heads_q, batch * seqlen_q]).
+    q, selection: as in decode_route(); k, v, lengths, block_table: as in append_centroids(), v like k but for its
+    head_dim, which is free; scale: as in attention_forward(). Returns (out like q in the width of v, lse float32
+    [heads_q, batch * seqlen_q]).
     """
     call = _Call(
         "decode_attention",
@@ -222,16 +173,7 @@ def decode_attention(
         scale=scale,
         threads=threads,
     )
-    out, lse = call.empty_like("q"), call.empty("heads_q tokens_q", "float32")
-    call.run(
-        call.tensor("q"),
-        call.tensor("k"),
-        call.tensor("v"),
-        call.pointer("selection"),
-        call.output(out),
-        call.output_pointer(lse),
-    )
-    return out, lse
+    return call.run_attention()
 
 
 @untraced
@@ -274,16 +216,4 @@ def moba_decode(
         threads=threads,
     )
     _check_written(call, "centroids")
-    out, lse = call.empty_like("q"), call.empty("heads_q tokens_q", "float32")
-    selection = call.empty("heads_q tokens_q routed", "int32")
-    call.run(
-        call.tensor("q"),
-        call.tensor("k"),
-        call.tensor("v"),
-        _appended(appended),
-        call.pointer("centroids"),
-        call.output(out),
-        call.output_pointer(lse),
-        call.output_pointer(selection),
-    )
-    return out, lse, selection
+    return call.run_moba(_appended(appended), call.pointer("centroids"))

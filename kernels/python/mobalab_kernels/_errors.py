@@ -1,6 +1,6 @@
 """What this module raises."""
 
-INVALID_ARGUMENT = 1  # MOBALAB_INVALID_ARGUMENT
+INVALID_ARGUMENT, UNSUPPORTED = 1, 2  # MobalabStatus
 
 
 class Error(RuntimeError):

@@ -1,29 +1,15 @@
 """The functions of kernels.h on arrays."""
 
 import ctypes
-import functools
-import sys
 
 from . import _arguments, _library
 from ._arguments import check_all_or_none, check_boundaries, flag, given, integer
+from ._call import Call, untraced
 from ._errors import INVALID_ARGUMENT, InvalidType
 
 
-def untraced(function):
-    """The function, which torch.compile leaves out of its graphs: it would trace ctypes, and wrongly."""
-
-    @functools.wraps(function)
-    def call(*args, **kwargs):
-        torch = sys.modules.get("torch")  # who compiles has imported it
-        if torch is not None and torch.compiler.is_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)
-        return function(*args, **kwargs)
-
-    return call
-
-
-class _Call:
-    """One call: its arguments checked, the C structs made of them, its outputs and workspace allocated."""
+class _Call(Call):
+    """One over whole sequences, packed or not."""
 
     def __init__(
         self,
@@ -47,14 +33,8 @@ class _Call:
         """arrays: as FUNCTIONS orders them. cu_seqlens, lengths: {name: value or None}, all that the function has.
         kept_as: MobalabCentroids. keys: the extent of the keys, where no array of them is given. integers_out: whether
         all outputs are integers, which autograd would not follow anyway."""
-        self.name = function
-        self.scorer, self.sub_blocks = _arguments.scorer("scorer", scorer)
-        self.scorer_seed = integer("scorer_seed", scorer_seed)
-        self.keep_first = flag("keep_first", keep_first)
-        self.causal = flag("causal", causal)
-        self.block_size, self.topk = integer("block_size", block_size), integer("topk", topk)
-        self.threads = integer("threads", threads)
-        self.scale = scale
+        super().__init__(function, block_size, topk, scorer, scorer_seed, keep_first, scale, threads)
+        causal = flag("causal", causal)
         check_all_or_none(cu_seqlens, "packed sequences need both")
         check_all_or_none(lengths, "the caller gives all of the lengths or none")
         lengths = {name: integer(name, value) for name, value in given(**lengths).items()}
@@ -69,27 +49,14 @@ class _Call:
             )
         if not integers_out:
             self.arrays.adapter.refuse_gradients(function, arrays)
-        self._fill_problem(kept_as, lengths)
-        if "centroids" in arrays:
-            self.arrays.check_centroids(self.scorer, self._blocks(), self.sub_blocks)
-            self.problem.heads_k = self.arrays.extents["heads_k"]
-        self.arrays.check_the_rest(self.problem.seqlen_k, self.topk, self.block_size, self.causal)
+        self.make_problem(kept_as, causal)
+        self._fill_lengths(lengths)
+        self.check_the_rest(self._count_blocks(), causal)
         if self.sub_blocks > 1:  # before outputs are made of it
             _library.workspace_size(function, self.problem, self._backend())
 
-    def _fill_problem(self, kept_as, lengths):
-        p = self.problem = _library.Problem()
-        extents = self.arrays.extents
-        p.heads_k = extents.get("heads_k", 1)  # centroids, where they are given, say it later
-        p.heads_q, p.head_dim = extents.get("heads_q", p.heads_k), extents["head_dim"]
-        if "head_dim_v" in extents:  # 0 would mean head_dim to the library
-            p.head_dim_v = _arguments.check_range("head_dim of v", extents["head_dim_v"], 1, _arguments.MAX_EXTENT)
-        p.block_size, p.topk = self.block_size, self.topk
-        p.dtype, p.centroids = _arguments.DTYPES[self.arrays.dtype], kept_as
-        p.scorer, p.sub_blocks, p.scorer_seed = self.scorer.number, self.sub_blocks, self.scorer_seed
-        p.keep_first = int(self.keep_first)
-        p.non_causal = int(not self.causal)
-        p.scale = _arguments.softmax_scale("scale", self.scale, p.head_dim)
+    def _fill_lengths(self, lengths):
+        p, extents = self.problem, self.arrays.extents
         if self.arrays.boundaries:
             self._fill_packed(p, lengths)
         elif extents["batch"] == 0:  # to the library one batch of nothing
@@ -127,61 +94,22 @@ class _Call:
         lengths["total_blocks"] = int((-(-sequences["k"] // self.block_size)).sum())
         return lengths
 
-    def empty(self, extents, dtype=None):
-        """An output whose extents are named as in the table."""
-        return self.arrays.adapter.empty(
-            self.arrays.like, tuple(self.arrays.extents[e] for e in extents.split()), dtype
-        )
-
-    def empty_like(self, name):
-        array = self.arrays.arrays[name]
-        return self.arrays.adapter.empty(array, tuple(array.shape))
-
-    def empty_out(self):
-        """Like q, in the width of v."""
-        shape = (*self.arrays.arrays["q"].shape[:-1], self.arrays.extents["head_dim_v"])
-        return self.arrays.adapter.empty(self.arrays.like, tuple(shape))
-
-    def _blocks(self):
+    def _count_blocks(self):
         p = self.problem
         if self.arrays.boundaries:
             return p.total_blocks
         return self.arrays.extents["batch"] * -(-p.seqlen_k // p.block_size)
 
+    def _backend(self):
+        return _library.CUDA if self.arrays.adapter.is_cuda(self.arrays.like) else _library.CPU
+
     def empty_centroids(self):
-        p, blocks = self.problem, self._blocks()
-        extents = {"parts": self.scorer.parts, "blocks": blocks, "sub_blocks": blocks * self.sub_blocks}
+        p = self.problem
+        extents = {"parts": self.scorer.parts, "blocks": self.blocks, "sub_blocks": self.blocks * self.sub_blocks}
         extents.update(heads_k=p.heads_k, head_dim=p.head_dim)
         shape = tuple(extents[e] for e in _arguments.centroids_of(self.scorer).extents)
         dtype = "float32" if p.centroids == _library.CENTROIDS_FP32 else None
         return self.arrays.adapter.empty(self.arrays.like, shape, dtype)
-
-    def tensor(self, name):
-        """The C struct of an argument of rows."""
-        view = self.arrays.views[name]
-        *batch, token, head, _ = view.steps
-        return _library.Tensor(view.pointer, batch[0] if batch else _library.CONTIGUOUS, token, head)
-
-    def output(self, array):
-        """The C struct of an output."""
-        return _library.Tensor(self.arrays.adapter.pointer(array), *[_library.CONTIGUOUS] * 3)
-
-    def pointer(self, name):
-        """An argument that is contiguous."""
-        return ctypes.c_void_p(self.arrays.views[name].pointer)
-
-    def output_pointer(self, array):
-        return ctypes.c_void_p(None if array is None else self.arrays.adapter.pointer(array))
-
-    def run(self, *arguments):
-        """The C function of the same name."""
-        self.arrays.adapter.call_on_device(self.arrays.like, lambda: self._run(arguments))
-
-    def _backend(self):
-        return _library.CUDA if self.arrays.adapter.is_cuda(self.arrays.like) else _library.CPU
-
-    def _run(self, arguments):
-        _library.execute(self.name, self.problem, self.threads, self.arrays.adapter, self.arrays.like, arguments)
 
 
 def _both_sides(cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, total_blocks):
@@ -279,15 +207,7 @@ def route(
         threads=threads,
         integers_out=not return_scores,
     )
-    return _routed(call, return_scores, call.tensor("k"))
-
-
-def _routed(call, return_scores, keys):
-    """Runs a call that routes; keys: its argument beside q."""
-    selection = call.empty("heads_q tokens_q routed", "int32")
-    scores = call.empty("heads_q tokens_q routed", "float32") if return_scores else None
-    call.run(call.tensor("q"), keys, call.output_pointer(selection), call.output_pointer(scores))
-    return (selection, scores) if return_scores else selection
+    return call.run_routing(return_scores, call.tensor("k"))
 
 
 @untraced
@@ -332,7 +252,7 @@ def route_with_centroids(
         integers_out=not return_scores,
     )
     call.problem.centroids = int(call.arrays.views["centroids"].dtype == "float32")
-    return _routed(call, return_scores, call.pointer("centroids"))
+    return call.run_routing(return_scores, call.pointer("centroids"))
 
 
 @untraced
@@ -374,17 +294,7 @@ def attention_forward(
         causal=causal,
         threads=threads,
     )
-    out = call.empty_out()
-    lse = call.empty("heads_q tokens_q", "float32")
-    call.run(
-        call.tensor("q"),
-        call.tensor("k"),
-        call.tensor("v"),
-        call.pointer("selection"),
-        call.output(out),
-        call.output_pointer(lse),
-    )
-    return out, lse
+    return call.run_attention()
 
 
 @untraced
@@ -428,18 +338,7 @@ def moba_forward(
         causal=causal,
         threads=threads,
     )
-    out = call.empty_out()
-    lse = call.empty("heads_q tokens_q", "float32")
-    selection = call.empty("heads_q tokens_q routed", "int32")
-    call.run(
-        call.tensor("q"),
-        call.tensor("k"),
-        call.tensor("v"),
-        call.output(out),
-        call.output_pointer(lse),
-        call.output_pointer(selection),
-    )
-    return out, lse, selection
+    return call.run_moba()
 
 
 @untraced
@@ -481,7 +380,7 @@ def attention_backward(
     )
     gradients = tuple(call.empty_like(name) for name in ("q", "k", "v"))
     call.run(
-        *(call.tensor(name) for name in ("q", "k", "v", "out", "d_out")),
+        *call.tensors("q k v out d_out"),
         call.pointer("lse"),
         call.pointer("selection"),
         *(call.output(gradient) for gradient in gradients),

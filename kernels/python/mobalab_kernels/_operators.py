@@ -307,7 +307,8 @@ def _moba_decode_fake(q, k, v, centroids, lengths, block_table, *, block_size, t
     longest = k.shape[1] if block_table is None else block_table.shape[1] * k.shape[1]
     blocks = torch.sym_max(1, (longest + block_size - 1) // block_size)
     selection = q.new_empty((heads, tokens, torch.sym_min(topk, blocks) - 1), dtype=torch.int32)
-    return q.new_empty(q.shape), q.new_empty((heads, tokens), dtype=torch.float32), selection
+    out = q.new_empty((*q.shape[:-1], v.shape[-1]))
+    return out, q.new_empty((heads, tokens), dtype=torch.float32), selection
 
 
 # Not differentiable, and it writes centroids: no autograd, and the function refuses tensors that require grad.

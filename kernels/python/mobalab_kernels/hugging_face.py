@@ -9,21 +9,36 @@ Where a batch has none, nothing is copied; where it has some, and with caches of
 packed for every layer and the host reads the mask once for each forward pass. What is no causal attention over all
 tokens is refused: windows shorter than the text, chunks, other masks, dropout, soft caps, sinks.
 
+Decoding keeps the summaries of keys from pass to pass where the cache leaves keys in their place:
+
+    model.generate(**inputs, past_key_values=hugging_face.SummarisedCache())  # cache= where transformers calls it so
+
+or with a StaticCache. A pass of up to 16 queries then summarises the keys that have arrived, and reads summaries and the
+blocks it attends to. A DynamicCache, transformers' default, hands out a copy of all keys at each step: nothing says that
+they are the ones from before, so all are summarised again. What is kept belongs to one tensor and is trusted only
+while torch has counted no write into it but the cache's own; after a reset, a reordering by others or keys that somebody
+changed, all keys are summarised again, and after a crop those from there on. (Writes that torch does not count, by
+tensor.data or a replayed CUDA graph, are the caller's.)
+
 Under torch.compile there must be no mask (or one that transformers drops) and a cache that grows, as models make by
-default with use_cache=True: without a cache transformers takes every text that is traced for a packed one.
+default with use_cache=True (SummarisedCache breaks the graph, and compiled passes keep no summaries): without a cache transformers takes every text that is traced for a packed one.
 """
+
+import functools
+import importlib
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
-from . import _arguments
+from . import _arguments, _kept_summaries
 from ._errors import invalid
 from ._moba_attention import moba_attention
 
-__all__ = ["register"]
+__all__ = ["SummarisedCache", "register"]
 
-# A mask as attention gets it: uint8 [batch, keys], these added up.
+# A mask as attention gets it: uint8 [batch, 1, 1, keys], these added up. One of 4 extents transformers hands on as it is
+# where generate() has made it ahead of the model, which of 2 would ask for another one made of it.
 _KEY, _QUERY, _OTHER = 1, 2, 4  # a token; a place of the queries; _OTHER: the model wants more than a causal mask
 
 
@@ -65,6 +80,12 @@ def register(
     AttentionMaskInterface.register(name, _mask)
 
 
+def __getattr__(name):
+    if name == "SummarisedCache":  # of a later transformers than the rest
+        return importlib.import_module("._summarised_cache", __package__).SummarisedCache
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 # --------------------------------------------------------------------------------------------------------------- mask
 
 
@@ -100,29 +121,65 @@ def _mask(
     mask = torch.zeros(batch_size, kv_length, dtype=torch.uint8, device=device)
     mask[:, :end] = _KEY if tokens is None else tokens[:, :end] * _KEY
     mask[:, end - q_length : end] += _QUERY
-    return mask if plain else mask + _OTHER
+    return (mask if plain else mask + _OTHER)[:, None, None]
 
 
 class _Places:
     """Where the tokens of a mask are, read from it once."""
 
     def __init__(self, mask):
-        on_host = mask.cpu()
+        on_host = mask[:, 0, 0].cpu()
+        self.device = mask.device
         self.other = bool((on_host & _OTHER).any())
-        keys = (on_host & _KEY) != 0
+        self.tokens = (on_host & _KEY) != 0  # on the host, as the decisions of a pass hang on it
         places = ((on_host[0] & _QUERY) != 0).nonzero()  # one behind the other, the same in all rows
-        first, end = int(places[0]), int(places[-1]) + 1
-        self.keys = self._packed(keys, mask.device)
-        self.queries = self._packed(keys[:, first:end], mask.device)
-        self.end = end if bool(keys[:, :end].all()) else None  # of the keys, where there is no padding
+        if places.numel() == 0:
+            raise _wrong_mask(mask)
+        self.first, self.end = int(places[0]), int(places[-1]) + 1  # of the queries
+        self.padded = not bool(self.tokens[:, : self.end].all())
+        self._compared = ()
+        self._table = ()
 
-    @staticmethod
-    def _packed(tokens, device):
+    @functools.cached_property
+    def keys(self):
+        return self._packed(self.tokens)
+
+    @functools.cached_property
+    def queries(self):
+        return self._packed(self.tokens[:, self.first : self.end])
+
+    def _packed(self, tokens):
         """(places among [batch * tokens], cu_seqlens, length of the longest)"""
         counts = tokens.sum(1)
         cu_seqlens = torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
         places = tokens.flatten().nonzero().flatten()
-        return places.to(device), cu_seqlens.to(device), int(counts.max())
+        return places.to(self.device), cu_seqlens.to(self.device), int(counts.max())
+
+    def all_tokens(self, first, end):
+        return bool(self.tokens[:, first:end].all())
+
+    def begins_like(self, tokens, columns):
+        """Whether the first columns are tokens where `tokens` (None: everywhere) says so. Layers ask alike."""
+        if self._compared[:2] != (id(tokens), columns):
+            mine = self.tokens[:, :columns]
+            same = bool(mine.all()) if tokens is None else torch.equal(mine, tokens[:, :columns])
+            self._compared = (id(tokens), columns, same, tokens)  # which keeps its id
+        return self._compared[2]
+
+    @functools.cached_property
+    def lengths(self):
+        """Tokens of each sequence, int32 [batch]."""
+        return self.tokens.sum(1, dtype=torch.int32).to(self.device)
+
+    def table(self, step, columns):
+        """int32 [batch, columns]: the column of each token of a sequence, `step` more for each sequence before."""
+        if self._table[:1] != ((step, columns),):
+            table = torch.zeros(self.tokens.shape[0], columns, dtype=torch.int32)
+            for b, tokens in enumerate(self.tokens):
+                found = tokens.nonzero().flatten()
+                table[b, : found.shape[0]] = found + b * step
+            self._table = ((step, columns), table.to(self.device))
+        return self._table[1]
 
     @classmethod
     def of(cls, mask):
@@ -144,10 +201,14 @@ def _attend(module, query, key, value, mask, options, settings):
     q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
     if settings.get("cu_seq_lens_q") is not None:
         return _attend_packed(q, k, v, options, settings)
-    if places is None:
-        return moba_attention(q, k, v, **options)
-    if places.end is not None:
-        return moba_attention(q, k[:, : places.end], v[:, : places.end], **options)
+    end = k.shape[1] if places is None else places.end
+    padding = places if places is not None and places.padded else None
+    if not torch.compiler.is_compiling():
+        out = _kept_summaries.attend(q, key, value, end - q.shape[1], end, padding, options)
+        if out is not None:
+            return out
+    if padding is None:
+        return moba_attention(q, k[:, :end], v[:, :end], **options)
     return _attend_unpadded(q, k, v, places, options)
 
 
@@ -179,18 +240,20 @@ def _attend_unpadded(q, k, v, places, options):
         total_blocks=blocks,
     )
     rows = out.new_zeros((q.shape[0] * q.shape[1], *out.shape[1:]))
-    return rows.index_copy(0, where, out).reshape(q.shape)
+    return rows.index_copy(0, where, out).reshape(*q.shape[:2], *out.shape[1:])
 
 
 def _places(mask):
     if mask is None:
         return None
-    if mask.dim() != 2 or mask.dtype != torch.uint8:
-        value = f"is a {mask.dtype} tensor of shape {tuple(mask.shape)}"
-        raise invalid(
-            "attention_mask", value, "0 or 1 for each token: [batch, tokens]", "no mask, for causal attention"
-        )
+    if mask.dim() != 4 or mask.shape[1:3] != (1, 1) or mask.dtype != torch.uint8:
+        raise _wrong_mask(mask)
     return _Places.of(mask)
+
+
+def _wrong_mask(mask):
+    value = f"is a {mask.dtype} tensor of shape {tuple(mask.shape)}"
+    return invalid("attention_mask", value, "0 or 1 for each token: [batch, tokens]", "no mask, for causal attention")
 
 
 def _check_settings(module, keys, places, settings):

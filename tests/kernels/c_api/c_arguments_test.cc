@@ -308,6 +308,26 @@ const std::vector<Row> rows = {
     {"non_causal", decode, [](CCall& c) { c.problem.non_causal = 1; }, invalid, "causal = false: must be true in a step.*: true"},
     {"non_causal", decode_route, [](CCall& c) { c.problem.non_causal = 1; }, invalid, "causal = false: must be true"},
     {"non_causal", decode_attention, [](CCall& c) { c.problem.non_causal = 1; }, invalid, "causal = false: must be true"},
+    {"head_dim_v -1", decode, [](CCall& c) { c.problem.head_dim_v = -1; }, invalid, "head_dim_v = -1: must be in.*choice: 0"},
+    {"head_dim_v max", decode_attention, [](CCall& c) { c.problem.head_dim_v = int64_max; }, invalid, "head_dim_v = 92233720.*"},
+    {"head_dim_v 36", decode_attention, [](CCall& c) { c.problem.head_dim_v = 36; }, unsupported,
+     "head_dim_v = 36: .*multiples of 8 up to 256.*: 40", Where::cuda},
+    {"head_dim_v 264", decode, [](CCall& c) { c.problem.head_dim_v = 264; }, unsupported, "head_dim_v = 264: .*: 256", Where::cuda},
+    {"head_dim_v 65 beside strides of 64", decode,
+     [](CCall& c) {
+         c.problem.head_dim_v = 65;
+         c.v = strided(c.v, 10240, 128, 64);
+         c.out = strided(c.out, 12288, 256, 64);
+     },
+     invalid, "out has strides .* rows of 65 elements", Where::host},
+    {"pages of values of head_dim_v", decode,
+     [](CCall& c) {
+         use_pages(c);
+         c.cache.pages = int64_t{1} << 20;
+         c.cache.page_size = int64_t{1} << 19;
+         c.problem.head_dim_v = 128;
+     },
+     invalid, "the cache has .*pages 1048576 x page_size 524288 x heads 2 x head_dim_v 128.*2\\^46"},
     {"page_size 0", decode,
      [](CCall& c) {
          use_pages(c);
@@ -494,6 +514,29 @@ const std::vector<Row> rows = {
          c.cache.pages = 80;
          c.cache.page_size = 2;
          c.k = strided(c.k, 256, 64, 128);
+     },
+     ok, ""},
+    {"head_dim_v 0", decode, [](CCall& c) { c.problem.head_dim_v = 0; }, ok, ""},
+    {"head_dim_v 64", decode_attention, [](CCall& c) { c.problem.head_dim_v = 64; }, ok, ""},
+    {"head_dim_v 32", decode_attention, [](CCall& c) { c.problem.head_dim_v = 32; }, ok, ""},
+    {"head_dim_v 8", decode, [](CCall& c) { c.problem.head_dim_v = 8; }, ok, ""},
+    {"values of 64 beside keys of 32", decode,
+     [](CCall& c) {
+         c.problem.head_dim = 32;
+         c.problem.head_dim_v = 64;
+     },
+     ok, ""},
+    {"pages, head_dim_v 32", decode,
+     [](CCall& c) {
+         use_pages(c);
+         c.problem.head_dim_v = 32;
+     },
+     ok, ""},
+    {"a step's routing looks at no head_dim_v", decode_route, [](CCall& c) { c.problem.head_dim_v = -1; }, ok, ""},
+    {"appending looks at no head_dim_v", append,
+     [](CCall& c) {
+         use_pages(c);
+         c.problem.head_dim_v = int64_max;
      },
      ok, ""},
     {"page_size of no table", decode,

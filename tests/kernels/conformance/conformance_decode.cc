@@ -62,6 +62,22 @@ std::vector<DecodeCase> decode_cases(DataType dtype) {
         decode_case("blocks of 4, many slots", decode_shape(2, 1, 600, 2, 1, 8, 4, 100), {600, 444}, dtype, 25)};
 }
 
+/// Values of another width than keys.
+std::vector<DecodeCase> other_value_dims_of_a_step(DataType dtype) {
+    struct Widths {
+        std::int64_t keys, values;
+    };
+    std::vector<DecodeCase> cases;
+    for (const auto& [keys, values] : {Widths{128, 64}, Widths{64, 128}, Widths{192, 128}, Widths{32, 256},
+                                       Widths{256, 8}, Widths{40, 72}, Widths{8, 24}, Widths{24, 8}}) {
+        Problem p = decode_shape(3, 2, 210, 6, 2, keys, values == 72 ? 12 : 32, 4);
+        p.head_dim_v = values;
+        cases.push_back(decode_case("d " + std::to_string(keys) + ", values " + std::to_string(values), p, {210, 65, 1},
+                                    dtype, 60));
+    }
+    return cases;
+}
+
 bool taken(const Target& target, const DecodeCase& c) {
     return supported(Operation::moba_decode, c.p, target.backend).ok();
 }
@@ -135,7 +151,8 @@ DecodeCase random_case(DataType dtype, unsigned seed) {
     const std::int64_t head_dim = 8 * between(1, 32), topk = between(1, 14);
     std::vector<std::int32_t> lengths;
     for (std::int64_t b = 0; b < batch; ++b) lengths.push_back(static_cast<std::int32_t>(between(0, most)));
-    const Problem p = decode_shape(batch, sq, most, heads_k * group, heads_k, head_dim, block_size, topk);
+    Problem p = decode_shape(batch, sq, most, heads_k * group, heads_k, head_dim, block_size, topk);
+    if (between(0, 1) == 0) p.head_dim_v = 8 * between(1, 32);
     DecodeCase c = decode_case("seed " + std::to_string(seed), p, lengths, dtype, seed);
     c.page_size = between(0, 1) == 0 ? 0 : between(1, 40);
     return c;
@@ -180,6 +197,16 @@ TEST_P(MobaConformance, StepsAreTheLastRowsOfWholeSequences) {
     }
 }
 
+TEST_P(MobaConformance, StepsWithValuesOfAnotherWidth) {
+    const Target& target = GetParam();
+    for (DecodeCase c : other_value_dims_of_a_step(target.dtype)) {
+        ASSERT_TRUE(taken(target, c)) << c.name;
+        judge_step(target, c, false);
+        c.page_size = 24;
+        judge_step(target, c, false);
+    }
+}
+
 TEST_P(MobaConformance, StepsOfRandomShapes) {
     const Target& target = GetParam();
     const unsigned seed = std::random_device{}() % 1000000;
@@ -193,7 +220,9 @@ TEST_P(MobaConformance, StepsOfRandomShapes) {
 
 TEST_P(MobaConformance, PagesChangeNoBit) {
     const Target& target = GetParam();
-    for (DecodeCase c : decode_cases(target.dtype)) {
+    std::vector<DecodeCase> cases = decode_cases(target.dtype);
+    for (const DecodeCase& c : other_value_dims_of_a_step(target.dtype)) cases.push_back(c);
+    for (DecodeCase& c : cases) {
         const Decoded plain = run_decode(target, c, c.p.seqlen_k, poisoned_centroids(c));
         ASSERT_TRUE(plain.status.ok()) << plain.status.message;
         for (const std::int64_t page_size :

@@ -28,7 +28,7 @@ struct Layout {
     std::vector<std::int32_t> table;
     std::int64_t rows = 0;
 
-    explicit Layout(const DecodeCase& c) : row_(c.p.heads_k * c.p.head_dim), seqlen_k_(c.p.seqlen_k) {
+    explicit Layout(const DecodeCase& c) : seqlen_k_(c.p.seqlen_k) {
         rows = c.p.batch * c.p.seqlen_k;
         if (c.page_size == 0) return;
         cache.page_size = c.page_size;
@@ -53,19 +53,20 @@ struct Layout {
         return table[entry] * cache.page_size + t % cache.page_size;
     }
 
-    /// Keys or values where they belong, NaN everywhere else.
-    std::vector<float> place(const DecodeCase& c, const std::vector<float>& values) const {
-        std::vector<float> placed(static_cast<std::size_t>(rows * row_), nan);
+    /// Keys or values, head_dim of each head, where they belong, NaN everywhere else.
+    std::vector<float> place(const DecodeCase& c, const std::vector<float>& values, std::int64_t head_dim) const {
+        const std::int64_t row = c.p.heads_k * head_dim;
+        std::vector<float> placed(static_cast<std::size_t>(rows * row), nan);
         for (std::int64_t b = 0; b < c.p.batch; ++b) {
             for (std::int64_t t = 0; t < c.lengths[static_cast<std::size_t>(b)]; ++t) {
-                std::copy_n(values.begin() + (b * seqlen_k_ + t) * row_, row_, placed.begin() + row_of(b, t) * row_);
+                std::copy_n(values.begin() + (b * seqlen_k_ + t) * row, row, placed.begin() + row_of(b, t) * row);
             }
         }
         return placed;
     }
 
 private:
-    std::int64_t row_, seqlen_k_, columns_ = 0;
+    std::int64_t seqlen_k_, columns_ = 0;
 };
 
 /// A Call with the cache in the target's memory.
@@ -76,11 +77,11 @@ struct DecodeCall {
           lengths(call.upload_raw(c.lengths)),
           table(call.upload_raw(layout.table)),
           q(call.upload(c.q)),
-          k(call.upload(layout.place(c, c.k))),
-          v(call.upload(layout.place(c, c.v))),
+          k(call.upload(layout.place(c, c.k, c.p.head_dim))),
+          v(call.upload(layout.place(c, c.v, c.p.value_dim()))),
           selection(call.output(call.selection_size(), DataType::fp32)),
           scores(call.output(call.selection_size(), DataType::fp32)),
-          out(call.output(c.q.size())),
+          out(call.output(call.output_size())),
           lse(call.output(call.query_rows(), DataType::fp32)),
           cache(layout.cache) {
         cache.lengths = ints(lengths);
@@ -111,16 +112,18 @@ struct Packed {
         c.cu_q = {0};
         c.cu_k = {0};
         c.q = from.q;
-        const std::int64_t row = from.p.heads_k * from.p.head_dim;
         for (std::int64_t b = 0; b < from.p.batch; ++b) {
             const std::int64_t length = from.lengths[static_cast<std::size_t>(b)];
             c.p.seqlen_k = std::max(c.p.seqlen_k, length);
             c.p.total_blocks += blocks_of(from, b);
             c.cu_q.push_back(static_cast<std::int32_t>((b + 1) * from.p.seqlen_q));
             c.cu_k.push_back(static_cast<std::int32_t>(c.cu_k.back() + length));
-            const std::int64_t begin = b * from.p.seqlen_k * row;
-            c.k.insert(c.k.end(), from.k.begin() + begin, from.k.begin() + begin + length * row);
-            c.v.insert(c.v.end(), from.v.begin() + begin, from.v.begin() + begin + length * row);
+            const auto append = [&](std::vector<float>& to, const std::vector<float>& all, std::int64_t head_dim) {
+                const auto begin = all.begin() + b * from.p.seqlen_k * from.p.heads_k * head_dim;
+                to.insert(to.end(), begin, begin + length * from.p.heads_k * head_dim);
+            };
+            append(c.k, from.k, from.p.head_dim);
+            append(c.v, from.v, from.p.value_dim());
         }
         c.p.total_q = c.cu_q.back();
         c.p.total_k = c.cu_k.back();
@@ -155,10 +158,10 @@ DecodeCase decode_case(const std::string& name, const Problem& problem, const st
     c.p = problem;
     c.p.dtype = dtype;
     c.lengths = lengths;
-    const auto keys = static_cast<std::size_t>(problem.tokens_k() * problem.heads_k * problem.head_dim);
+    const std::int64_t keys = problem.tokens_k() * problem.heads_k;
     c.q = normal(static_cast<std::size_t>(problem.tokens_q() * problem.heads_q * problem.head_dim), dtype, seed);
-    c.k = normal(keys, dtype, seed + 1);
-    c.v = normal(keys, dtype, seed + 2);
+    c.k = normal(static_cast<std::size_t>(keys * problem.head_dim), dtype, seed + 1);
+    c.v = normal(static_cast<std::size_t>(keys * problem.value_dim()), dtype, seed + 2);
     return c;
 }
 

@@ -15,8 +15,8 @@ struct DecodeCase {
     std::string name;
     Problem p;                          ///< seqlen_k: what a sequence may grow to
     std::vector<std::int32_t> lengths;  ///< [batch]
-    std::vector<float> q, k, v;         ///< k, v: [batch, seqlen_k, heads_k, head_dim], also of keys behind the lengths
-    std::int64_t page_size = 0;         ///< 0: not paged
+    std::vector<float> q, k, v;  ///< k, v: [batch, seqlen_k, heads_k, head_dim (_v)], also of keys behind the lengths
+    std::int64_t page_size = 0;  ///< 0: not paged
 };
 
 /// Values are normal numbers of the dtype.

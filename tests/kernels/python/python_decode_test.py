@@ -23,6 +23,7 @@ except ImportError:
 
 SEED = 81
 BATCH, KEYS, HEADS, HEADS_K, DIM, BLOCK, TOPK = 2, 150, 4, 2, 32, 16, 4
+OTHER_DIM = 24  # of values that have a width of their own
 LENGTHS = (150, 67)
 OPTIONS = (
     {},
@@ -50,11 +51,11 @@ def paged(array, lengths, page_size, rng, none):
 class Case:
     """NumPy arrays of a step, good ones."""
 
-    def __init__(self, rows=1):
+    def __init__(self, rows=1, dim_v=DIM):
         rng = np.random.default_rng(SEED)
         self.rng = rng
         self.q = rng.standard_normal((BATCH, rows, HEADS, DIM), dtype=np.float32)
-        self.k, self.v = rng.standard_normal((2, BATCH, KEYS, HEADS_K, DIM), dtype=np.float32)
+        self.k, self.v = (rng.standard_normal((BATCH, KEYS, HEADS_K, d), dtype=np.float32) for d in (DIM, dim_v))
         self.lengths = np.array(LENGTHS, np.int32)
         self.centroids = mk.compute_centroids(self.k, BLOCK)
         self.selection = np.full((HEADS, BATCH * rows, TOPK - 1), -1, np.int32)
@@ -69,8 +70,13 @@ class Numpy(unittest.TestCase):
                 with self.subTest(rows=rows, **options):
                     self.check_step(rows, options)
 
-    def check_step(self, rows, options):
-        c = Case(rows)
+    def test_values_of_another_width(self):
+        for rows, dim_v in ((1, OTHER_DIM), (3, 2 * DIM), (1, 1)):
+            with self.subTest(rows=rows, dim_v=dim_v):
+                self.check_step(rows, {}, dim_v)
+
+    def check_step(self, rows, options, dim_v=DIM):
+        c = Case(rows, dim_v)
         pooling = {"scorer": options.get("scorer", "mean")}
         centred = options.get("centred_centroids", False)
         kept = mk.compute_centroids(np.zeros_like(c.k), BLOCK, centred=centred, **pooling)
@@ -78,6 +84,7 @@ class Numpy(unittest.TestCase):
         out, lse, selection = mk.moba_decode(
             c.q, c.k, c.v, kept, c.lengths, BLOCK, TOPK, appended=KEYS, **options
         )
+        self.assertEqual(out.shape, (BATCH, rows, HEADS, dim_v))
         blocks = -(-KEYS // BLOCK)
         for b, length in enumerate(LENGTHS):
             k, v = c.k[b : b + 1, :length], c.v[b : b + 1, :length]
@@ -101,8 +108,8 @@ class Numpy(unittest.TestCase):
         self.assertEqual(kept.shape[0] % blocks, 0)
 
     def test_pages_change_no_bit(self):
-        for page_size in (1, 7, 16, 200):
-            c = Case()
+        for page_size, dim_v in ((1, DIM), (7, DIM), (16, OTHER_DIM), (200, DIM)):
+            c = Case(dim_v=dim_v)
             plain = mk.moba_decode(c.q, c.k, c.v, c.centroids, c.lengths, BLOCK, TOPK, appended=KEYS)
             k, table = paged(c.k, LENGTHS, page_size, np.random.default_rng(1), np.nan)
             v, _ = paged(c.v, LENGTHS, page_size, np.random.default_rng(1), np.nan)
@@ -192,6 +199,9 @@ ROWS = [
     (ROUTE, {"return_scores": 1}, TypeError, ("return_scores", "True")),
     (STEP, {"v": lambda c: c.v[:, :-1]}, ValueError, ("v", "shape", "(2, 150, 2, 32)")),
     (STEP, {"q": lambda c: c.q[..., :8]}, ValueError, ("head_dim",)),
+    *((f, {"v": lambda c: c.v[..., :0]}, ValueError, ("head_dim of v = 0", "1")) for f in (ATTEND, STEP)),
+    *((f, {"v": lambda c: c.v[:, :, :1, :8]}, ValueError, ("v has shape (2, 150, 1, 8)", "head_dim_v", "(2, 150, 2, 8)")) for f in (ATTEND, STEP)),
+    (ATTEND, {"v": lambda c: c.v[:1, :, :, :8], "block_table": table_of(BATCH, 10)}, ValueError, ("v has shape (1, 150, 2, 8)", "pages", "(2, 150, 2, 8)")),
     (STEP, {"q": lambda c: c.q[:, :, :3]}, ValueError, ("heads_q = 3", "heads_k = 2")),
     (STEP, {"k": lambda c: c.k[:, ::-1]}, ValueError, ("k", "negative")),
     (ATTEND, {"selection": lambda c: c.selection[..., :2]}, ValueError, ("selection", "(4, 2, 3)")),
@@ -232,23 +242,25 @@ class Torch:
         shapes = ((BATCH, tokens, heads, DIM) for heads in (HEADS, HEADS_K, HEADS_K))
         return [torch.randn(shape, generator=g).to(self.device, self.dtype) for shape in shapes]
 
-    def cache(self, page_size=None, **options):
+    def cache(self, page_size=None, dim_v=DIM, **options):
         if page_size is None:
+            widths = {} if dim_v == DIM else {"head_dim_v": dim_v}
             return mk.MobaCache.empty(
-                BATCH, KEYS, HEADS_K, DIM, BLOCK, TOPK, dtype=self.dtype, device=self.device, **options
+                BATCH, KEYS, HEADS_K, DIM, BLOCK, TOPK, dtype=self.dtype, device=self.device, **widths, **options
             )
         columns = -(-KEYS // page_size)
         table = torch.randperm(BATCH * columns, generator=torch.Generator().manual_seed(3)).int()
-        shape = (BATCH * columns, page_size, HEADS_K, DIM)
-        k, v = (torch.full(shape, torch.nan, dtype=self.dtype, device=self.device) for _ in range(2))
+        shape = (BATCH * columns, page_size, HEADS_K)
+        k, v = (torch.full((*shape, d), torch.nan, dtype=self.dtype, device=self.device) for d in (DIM, dim_v))
         return mk.MobaCache(k, v, BLOCK, TOPK, block_table=table.view(BATCH, -1).to(self.device), **options)
 
     def test_a_cache_generates_what_whole_sequences_do(self):
-        q, k, v = self.tokens(120)
-        for page_size in (None, 7):
-            for options in (*OPTIONS, {"fp32_centroids": True}):
-                with self.subTest(page_size=page_size, **options):
-                    cache = self.cache(page_size, **options)
+        q, k, whole_v = self.tokens(120)
+        for page_size, dim_v in ((None, DIM), (7, DIM), (None, OTHER_DIM), (7, 2 * DIM)):
+            v = torch.cat([whole_v, whole_v.flip(1)], dim=-1)[..., :dim_v]
+            for options in (*OPTIONS, {"fp32_centroids": True}) if dim_v == DIM else ({},):
+                with self.subTest(page_size=page_size, dim_v=dim_v, **options):
+                    cache = self.cache(page_size, dim_v, **options)
                     cache.append(k[:, :100], v[:, :100])
                     for t in range(100, 120):
                         now = slice(t, t + 1)
@@ -297,6 +309,8 @@ class Torch:
             (make(k, v, BLOCK, TOPK, fp32_centroids=True, centred_centroids=True), "fp32_centroids, centred_centroids"),
             (make(k.clone().requires_grad_(), v, BLOCK, TOPK), "k requires grad"),
             (lambda: mk.MobaCache.empty(0, 10, 1, 8, BLOCK, TOPK), "batch = 0"),
+            (lambda: mk.MobaCache.empty(1, 10, 1, 8, BLOCK, TOPK, head_dim_v=0), "head_dim_v = 0"),
+            (lambda: self.cache(dim_v=OTHER_DIM).append(k, v), r"v has shape .*: must be .*\(2, 150, 2, 24\)"),
             (lambda: self.cache().append(k[:1], v[:1]), "k has shape"),
             (lambda: self.cache().append(k, v.double()), "v has dtype torch.float64"),
             (lambda: self.cache().append(k.clone().requires_grad_(), v), "k requires grad"),
@@ -313,6 +327,8 @@ class Torch:
         options = {"block_size": BLOCK, "topk": TOPK, "appended": 1, "centred_centroids": False, "scorer": "mean"}
         options |= {"scorer_seed": 0, "keep_first": False, "scale": None, "threads": 0}
         torch.library.opcheck(torch.ops.mobalab.moba_decode.default, tensors, options)
+        narrow = (*tensors[:2], cache.v[..., :OTHER_DIM], *tensors[3:])
+        torch.library.opcheck(torch.ops.mobalab.moba_decode.default, narrow, options)
         with self.assertRaisesRegex(mk.Error, "q requires grad"):
             torch.ops.mobalab.moba_decode(tensors[0].clone().requires_grad_(), *tensors[1:], **options)
         torch._dynamo.reset()

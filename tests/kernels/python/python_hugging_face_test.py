@@ -15,69 +15,18 @@ from pathlib import Path
 os.environ["MOBALAB_KERNELS_LIBRARY"] = sys.argv.pop(1)
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "kernels" / "python"))
 
-import mobalab_kernels as mk  # noqa: E402
+import hugging_face_models as models  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from hugging_face_models import BLOCK, SEED, TOPK, Models, gap  # noqa: E402
 
-try:
-    import torch
-    import transformers
-    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
-except ImportError:
-    print("skipped: needs torch and transformers")
-    sys.exit(0)
-if not hasattr(torch.library, "register_autograd"):
-    print("skipped: needs torch 2.4")
-    sys.exit(0)
+import mobalab_kernels as mk  # noqa: E402
 from mobalab_kernels import hugging_face  # noqa: E402
 
-SEED = 64
-BLOCK, TOPK = 16, 3
-hugging_face.register(block_size=BLOCK, topk=TOPK)
 hugging_face.register(BLOCK, 1000, name="mobalab_all")
 
 
-def gap(got, want):
-    """The relative error that three quarters of the tokens stay below: in 16 bits blocks of nearly equal scores may
-    change places with what else is in the call, and a token that reads another block is another one."""
-    return ((got - want).float().norm(dim=-1) / want.float().norm(dim=-1)).quantile(0.75).item()
-
-
-class Models:
-    device, dtype = "cpu", None
-    limit = 1e-4  # of a relative error
-
-    def model(self, attention="mobalab", kind="Llama", **options):
-        torch.manual_seed(SEED)
-        configs = {"Llama": (LlamaConfig, LlamaForCausalLM), "Mistral": (MistralConfig, MistralForCausalLM)}
-        config, model = configs[kind]
-        config = config(
-            vocab_size=64,
-            hidden_size=128,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=32,
-            max_position_embeddings=1024,
-            pad_token_id=0,
-            bos_token_id=1,
-            eos_token_id=None,
-            attn_implementation=attention,
-            initializer_range=0.2,
-            **options,
-        )
-        return model(config).to(self.device, self.dtype).eval()
-
-    def text(self, batch=2, tokens=100):
-        g = torch.Generator().manual_seed(SEED)
-        return torch.randint(2, 64, (batch, tokens), generator=g).to(self.device)
-
-    def padded(self, lengths, left):
-        """(ids, mask) of texts padded to one length."""
-        ids = torch.zeros(len(lengths), max(lengths), dtype=torch.long, device=self.device)
-        for row, text, n in zip(ids, self.text(len(lengths), max(lengths)), lengths):
-            row[-n if left else 0 : None if left else n] = text[:n]
-        return ids, (ids != 0).long()
-
+class Attention(Models):
     def test_all_blocks_are_dense_attention(self):
         ids = self.text()
         got, want = (self.model(name)(ids, labels=ids) for name in ("mobalab_all", "sdpa"))
@@ -129,34 +78,13 @@ class Models:
                 steps.append(step.logits)
         self.assertLess(gap(torch.cat(steps, dim=1), whole), self.limit)
 
-    def generated(self, model, ids, mask=None, **options):
-        mask = torch.ones_like(ids) if mask is None else mask
-        made = model.generate(
-            ids,
-            attention_mask=mask,
-            max_new_tokens=12,
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-            **options,
-        )
-        return made.sequences[:, ids.shape[1] :], torch.stack(made.logits, dim=1)
-
     def test_generation_of_a_padded_batch_is_that_of_each_text(self):
         model, lengths = self.model(), (70, 33, 51)
         ids, mask = self.padded(lengths, left=True)
-        tokens, logits = self.generated(model, ids, mask)
-        for row, n in enumerate(lengths):
-            alone, wanted = self.generated(model, ids[row, -n:][None])
-            same = self.until_they_part(tokens[row], alone[0])
-            self.assertLess(gap(logits[row, :same], wanted[0, :same]), self.limit)
-
-    def until_they_part(self, one, other):
-        """Steps that have the same text before them: in 16 bits two tokens may be as good as each other."""
-        different = (one != other).nonzero()
-        steps = int(different[0]) + 1 if different.numel() else one.shape[0]
-        self.assertGreater(steps, 1 if self.device == "cuda" else 11)
-        return steps
+        alone = [self.generated(model, ids[row, -n:][None]) for row, n in enumerate(lengths)]
+        for options in ({}, {"cache_implementation": "static", "disable_compile": True}):
+            with self.subTest(**options):
+                self.assert_same_texts(*self.generated(model, ids, mask, **options), alone)
 
     def test_a_cache_of_fixed_length_is_one_that_grows(self):
         model, ids = self.model(), self.text(2, 40)
@@ -255,21 +183,12 @@ class Models:
             self.assertIsInstance(raised.exception, mk.Error)
 
 
-class OnCpu(Models, unittest.TestCase):
-    def setUp(self):
-        self.dtype = torch.float32
+class OnCpu(models.OnCpu, Attention, unittest.TestCase):
+    pass
 
 
-@unittest.skipIf(
-    not torch.cuda.is_available() or mk.backend_available("cuda") is not None,
-    "needs torch with CUDA and the CUDA backend",
-)
-class OnCuda(Models, unittest.TestCase):
-    device = "cuda"
-    limit = 5e-2
-
-    def setUp(self):
-        self.dtype = torch.bfloat16
+class OnCuda(models.OnCuda, Attention, unittest.TestCase):
+    pass
 
 
 if __name__ == "__main__":
