@@ -12,8 +12,8 @@ try:
     from transformers.cache_utils import Cache, DynamicLayer
 except ImportError:
     raise ImportError(
-        f"transformers {transformers.__version__}: must be 4.56 or later for SummarisedCache; nearest valid choice: a "
-        "StaticCache, or the model's own"
+        f"transformers {transformers.__version__}: must be 4.56 or later, as earlier ones attend across packed texts; "
+        "nearest valid choice: 4.56.0"
     ) from None
 
 _ROOM = 256  # tokens, at least, for which a cache that has grown too small has more room

@@ -1,4 +1,4 @@
-"""MoBA as an attention function of Hugging Face transformers (4.53 and later), for training, prefill and decoding:
+"""MoBA as an attention function of Hugging Face transformers (4.56 and later), for training, prefill and decoding:
 
     from mobalab_kernels import hugging_face
     hugging_face.register(block_size=128, topk=8)
@@ -25,7 +25,6 @@ default with use_cache=True (SummarisedCache breaks the graph, and compiled pass
 """
 
 import functools
-import importlib
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -34,6 +33,7 @@ from transformers.masking_utils import causal_mask_function
 from . import _arguments, _kept_summaries
 from ._errors import invalid
 from ._moba_attention import moba_attention
+from ._summarised_cache import SummarisedCache
 
 __all__ = ["SummarisedCache", "register"]
 
@@ -78,12 +78,6 @@ def register(
 
     AttentionInterface.register(name, attend)
     AttentionMaskInterface.register(name, _mask)
-
-
-def __getattr__(name):
-    if name == "SummarisedCache":  # of a later transformers than the rest
-        return importlib.import_module("._summarised_cache", __package__).SummarisedCache
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 # --------------------------------------------------------------------------------------------------------------- mask

@@ -1,5 +1,5 @@
 """Small random models of transformers, and how their outputs are compared: what tests of attn_implementation="mobalab"
-share. Imported after the library is found; without torch 2.4 or transformers the program ends here."""
+share. Imported after the library is found; without torch 2.4 or transformers 4.56 the program ends here."""
 
 import sys
 import unittest
@@ -15,7 +15,11 @@ except ImportError:
 if not hasattr(torch.library, "register_autograd"):
     print("skipped: needs torch 2.4")
     sys.exit(0)
-from mobalab_kernels import hugging_face  # noqa: E402
+try:
+    from mobalab_kernels import hugging_face
+except ImportError as error:  # of an older transformers
+    print("skipped:", error)
+    sys.exit(0)
 
 SEED = 64
 BLOCK, TOPK = 16, 3

@@ -1,6 +1,6 @@
 """attn_implementation="mobalab" of Hugging Face transformers, on small random models: training, prefill, decoding.
 
-Usage: python_hugging_face_test.py LIBRARY; skipped with a message without torch 2.4 or transformers. Everything runs on
+Usage: python_hugging_face_test.py LIBRARY; skipped with a message without torch 2.4 or transformers 4.56. Everything runs on
 the CPU, and on the GPU where there is one.
 """
 
