@@ -25,7 +25,7 @@ struct ScratchShare {
 constexpr ScratchShare wide_share = {0.5, 1.0 / 16};
 // Twice as many lists: room for their padding and tables, so that passes and chunks have as many heads.
 constexpr ScratchShare narrow_share = {0.52, 1.0 / 14};
-constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
+constexpr double least_partial_bytes = 130e6, least_list_bytes = 24e6;
 constexpr std::int64_t least_window = 2048;                 // query tokens
 constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
 constexpr std::int32_t most_segments = 128;                 // of a sequence
