@@ -44,13 +44,15 @@ SETTINGS = [
     (65536, 32, 64, 64, 8),
 ]
 BATCH = 2
+# Small launches: batch 1, where gaps between kernels and the time of a call on the host count.
+SMALL_SETTINGS = [(n, 8, 128, block, 8) for n in (2048, 4096, 8192) for block in (64, 128)]
 # Scorers that are timed beside mean, at 64K and B = 128.
 SCORERS = ("quest", "submean-2")
 
 
-def make_inputs(n, heads, d, skew, seed):
+def make_inputs(n, heads, d, skew, seed, batch=BATCH):
     g = torch.Generator(device="cuda").manual_seed(seed)
-    shape = (BATCH, n, heads, d)
+    shape = (batch, n, heads, d)
     q, k, v = (torch.randn(shape, generator=g, device="cuda", dtype=torch.bfloat16) for _ in range(3))
     if skew:
         # A direction shared by all queries and by the keys of the first 2 % of the sequence: routing piles up there.
@@ -72,6 +74,18 @@ def median_ms(call, inputs, repeats):
         stop.record()
     torch.cuda.synchronize()
     return statistics.median(start.elapsed_time(stop) for start, stop in events)
+
+
+def graph_ms(call, inputs, repeats):
+    """Median of replays of a CUDA graph of one call for each of the inputs, a call."""
+    for x in inputs:
+        call(*x)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for x in inputs:
+            call(*x)
+    return median_ms(graph.replay, [()], repeats) / len(inputs)
 
 
 def peak_mib(call, x):
@@ -224,6 +238,20 @@ def measure(setting, skew, options, row):
                 row[name + "_backward_ms"], _ = measure_backward(dense_calls(backend), inputs, few)
 
 
+def measure_small(setting, row):
+    """Fills the row of a small launch: ours and cuDNN's dense attention, called one by one and in a CUDA graph."""
+    n, heads, d, block, topk = setting
+    inputs = [make_inputs(n, heads, d, False, seed, batch=1) for seed in (1, 2)]
+    moba = lambda q, k, v: mk.moba_forward(q, k, v, block, topk)
+    out, _, selection = moba(*inputs[0])
+    row["error"] = sampled_error(*inputs[0], out, selection, block)
+    if not row["error"] < 4e-3:
+        sys.exit(f"wrong output at {row}: refusing to time it")
+    for prefix, call in (("small_", moba), ("cudnn_small_", dense_calls(SDPBackend.CUDNN_ATTENTION))):
+        row[prefix + "forward_ms"] = median_ms(call, inputs, 50)
+        row[prefix + "graph_ms"] = graph_ms(call, inputs, 50)
+
+
 def measure_scorer(scorer, row):
     """Fills the row of another scorer: routing and the whole forward pass at 64K."""
     n, heads, d, block, topk = (row[name] for name in ("seq_len", "heads", "head_dim", "block_size", "topk"))
@@ -292,7 +320,7 @@ COLUMNS = [
 
 
 def table_text(result, commit):
-    rows = [row for row in result["rows"] if "step_ms" not in row]
+    rows = [row for row in result["rows"] if "step_ms" not in row and "small_forward_ms" not in row]
     columns = [c for c in COLUMNS if any(c[1] in row for row in rows)]
 
     def cell(row, key, form):
@@ -315,8 +343,21 @@ def table_text(result, commit):
     ]
     lines += ["| " + " | ".join(cell(row, key, form) for _, key, form in columns) + " |" for row in rows]
     lines += ["", checked]
+    lines += small_lines(result["rows"])
     lines += step_lines(result["rows"])
     return "\n".join(lines) + "\n"
+
+
+def small_lines(rows):
+    """The table of small launches, nothing where there is none."""
+    rows = [row for row in rows if "small_forward_ms" in row]
+    if not rows:
+        return
+    yield from ("", f"Small launches: forward with routing, batch 1, {rows[0]['heads']} heads of {rows[0]['head_dim']}, k = {rows[0]['topk']}; ms of a call, and of one in a CUDA graph.",
+                "", "| N | B | mobalab | in a graph | cuDNN dense | in a graph |", "|---|---|---|---|---|---|")
+    for row in rows:
+        times = (row[key] for key in ("small_forward_ms", "small_graph_ms", "cudnn_small_forward_ms", "cudnn_small_graph_ms"))
+        yield f"| {row['seq_len'] // 1024}K | {row['block_size']} | " + " | ".join(f"{ms:.3f}" for ms in times) + " |"
 
 
 def step_lines(rows):
@@ -349,7 +390,7 @@ def main():
     parser.add_argument("--dense-up-to", type=int, default=65536, help="longest N timed with dense attention")
     parser.add_argument("--max-seq-len", type=int, default=524288)
     parser.add_argument("--backward", action="store_true", help="time the backward too")
-    parser.add_argument("--only", choices=("settings", "scorers", "step"), help="one kind of rows")
+    parser.add_argument("--only", choices=("settings", "small", "scorers", "step"), help="one kind of rows")
     options = parser.parse_args()
     reason = mk.backend_available("cuda")
     if reason is not None or not torch.cuda.is_available():
@@ -377,6 +418,10 @@ def cases(options):
                 row = dict(zip(("seq_len", "heads", "head_dim", "block_size", "topk"), setting), scorer="mean",
                            routing="skewed" if skew else "random")
                 yield row, lambda row, setting=setting, skew=skew: measure(setting, skew, options, row)
+    if options.only in (None, "small"):
+        for setting in SMALL_SETTINGS:
+            row = dict(zip(("seq_len", "heads", "head_dim", "block_size", "topk"), setting), batch=1)
+            yield row, lambda row, setting=setting: measure_small(setting, row)
     if options.only in (None, "scorers") and options.max_seq_len >= 65536:
         for scorer in SCORERS:
             row = dict(seq_len=65536, heads=16, head_dim=128, block_size=128, topk=8, scorer=scorer, routing="random")

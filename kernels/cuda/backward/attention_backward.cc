@@ -25,7 +25,9 @@ struct ScratchShare {
 constexpr ScratchShare wide_share = {0.5, 1.0 / 16};
 // Twice as many lists: room for their padding and tables, so that passes and chunks have as many heads.
 constexpr ScratchShare narrow_share = {0.52, 1.0 / 14};
-constexpr double least_partial_bytes = 240e6, least_list_bytes = 24e6;
+// Of partials: short sequences take more, so that a pass has units enough to balance.
+constexpr double partials_of_short = 2.4, least_partial_bytes = 130e6, most_partial_bytes_of_short = 240e6;
+constexpr double least_list_bytes = 24e6;
 constexpr std::int64_t least_window = 2048;                 // query tokens
 constexpr std::int64_t everything = std::int64_t{1} << 40;  // rows: no cap
 constexpr std::int32_t most_segments = 128;                 // of a sequence
@@ -120,7 +122,9 @@ Plan make_plan(const Problem& problem, const RunShape& shape) {
     const ListPlan of_group = make_list_plan(problem, options);
 
     const ScratchShare share = shape.shared_list < widest_shared_list ? narrow_share : wide_share;
-    const double partial_cap = std::max(share.partials * query_bytes, least_partial_bytes);
+    const double of_short =
+        std::clamp(partials_of_short * query_bytes, least_partial_bytes, most_partial_bytes_of_short);
+    const double partial_cap = std::max(share.partials * query_bytes, of_short);
     const double window_bytes = static_cast<double>(std::max<std::int64_t>(of_group.rows_per_window, 1)) * row_bytes;
     const std::int64_t windows = std::max<std::int64_t>(static_cast<std::int64_t>(partial_cap / window_bytes), 1);
     const double list_cap = std::max(share.lists * query_bytes, least_list_bytes);

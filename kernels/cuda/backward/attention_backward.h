@@ -22,8 +22,9 @@ struct BackwardTensors {
 
 /// Workspace of enqueue_backward(): lists (lists.h) and 8 bytes per query of a chunk of heads, 1/16 of the bytes of q
 /// (1/14 where lists have 64 keys) or 24 MB; partials of dq and split sums of one pass over some windows of these heads
-/// (block_backward.h), about half of the bytes of q or 240 MB (and where head_dim is no multiple of 32, once more the
-/// bytes of q, rounded up to that); whichever is more, and the query heads of one key head at least. With more slots
+/// (block_backward.h), about half of the bytes of q, of short sequences 2.4 times these, but 130 to 240 MB (and where
+/// head_dim is no multiple of 32, once more the bytes of q, rounded up to that); whichever is more, and the query heads
+/// of one key head at least. With more slots
 /// than most_sorted_slots a pass may see less of these heads than whole sequences: partials then take about 1 GB, lists
 /// as much, and there are fp32 sums of dk and dv for all keys.
 std::size_t backward_workspace(const Problem& problem, const RunShape& shape);

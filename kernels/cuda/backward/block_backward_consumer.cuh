@@ -157,6 +157,7 @@ private:
         bool last = false;
         do {
             wait_for_tile();
+            fence_async_proxy();  // what cp.async wrote is read by products
             float scores[32], d_probabilities[32];
             wgmma_fence();
             score_product(scores, shared_.k, shared_.q[stage()]);
@@ -212,6 +213,7 @@ private:
         bool last = false;
         do {
             wait_for_tile();
+            fence_async_proxy();  // what cp.async wrote is read by products
             float scores[32], d_probabilities[32];
             wgmma_fence();
             score_product(scores, shared_.k, shared_.q[stage()]);

@@ -25,33 +25,32 @@ public:
         : args_(args), shared_(shared), warp_(warp), lane_(lane) {}
 
     __device__ void run() {
-        const int count = args_.units.counts[0];
-        int drawn = 0;
-        std::int32_t* const next = args_.units.counts + 1 + args_.run;
-        if (warp_ == 0 && lane_ == 0) drawn = atomicAdd(next, 1);
+        draw();
         for (std::uint32_t n = 0;; ++n) {
             BackwardUnit& slot = shared_.units[n % unit_slots];
-            if (warp_ == 0 && lane_ == 0) {
+            if (leads()) {
                 BackwardUnit unit;
                 unit.item_count = -1;
-                if (drawn < count) {
-                    unit = args_.units.units[drawn];
-                    drawn = atomicAdd(next, 1);  // its latency passes behind this unit's tiles
-                }
+                if (drawn_ < args_.units.counts[0]) unit = args_.units.units[drawn_];
                 slot = unit;
                 mbarrier_arrive(&shared_.announced[n % unit_slots]);
             }
             mbarrier_wait(&shared_.announced[n % unit_slots], n / unit_slots & 1);
             __syncwarp();
-            if (slot.item_count < 0) return;
+            if (slot.item_count < 0) break;
             const int last = last_item_with_tiles(slot);
             for (int i = 0; i <= last; ++i) produce(args_.lists.items[slot.first_item + i], i == last);
             if (last < 0) produce_nothing();
-            signal_all();
         }
+        cp_async_wait_all();
     }
 
 private:
+    /// The number of the next unit, before the last tile of this one: its latency passes behind that tile. Not earlier:
+    /// who works on a long unit would take a second long one from those who are done.
+    __device__ __forceinline__ void draw() {
+        if (leads()) drawn_ = atomicAdd(args_.units.counts + 1 + args_.run, 1);
+    }
     /// -1: no query of the unit sees a key of this launch's run.
     __device__ __forceinline__ int last_item_with_tiles(const BackwardUnit& unit) const {
         int last = unit.item_count - 1;
@@ -89,6 +88,8 @@ private:
             } else if (begin + tile_rows < rows) {
                 next = __ldg(args_.lists.entries + first_row + min(begin + tile_rows + row, rows - 1));
             }
+            const bool last = last_item && begin + tile_rows >= rows;
+            if (last) draw();
             const int stage = wait_for_stage();
             if (leads()) {
                 TileInfo& info = shared_.tiles[stage];
@@ -99,7 +100,7 @@ private:
                 info.rows = tile;
                 info.last_key = own_begin + own_row - diagonal;
                 info.own = own;
-                info.last = last_item && begin + tile_rows >= rows;
+                info.last = last;
                 if constexpr (ends_with_sequence<M>) info.keys = key_run<K>(args_, item).keys;
             }
             if constexpr (adds_to_gathered<M>) {
@@ -115,11 +116,10 @@ private:
 
     /// A tile without rows, the only one of its unit.
     __device__ __forceinline__ void produce_nothing() {
+        draw();
         const int stage = wait_for_stage();
         if (leads()) shared_.tiles[stage] = {nullptr, 0, 0, 0, false, true, 0};
-        cp_async_commit();
-        ++tile_;
-        signal_previous();
+        announce(stage);
     }
 
     __device__ __forceinline__ bool leads() const { return warp_ == 0 && lane_ == 0; }
@@ -133,17 +133,35 @@ private:
     __device__ __forceinline__ void gather(int stage, int head, const Sequence& sequence, std::uint32_t entry,
                                            int rows) {
         const std::uint32_t query = entry_query(entry);
-        const int piece = lane_ % pieces;
-        const int place = piece / 8 * row_panel_bytes + warp_ * (rows_of_warp * 128);
-        gather_rows(shared_.q[stage] + place, args_.q.row(head, sequence.q) + piece * 16,
-                    query * pieces_of(args_.q.stride.token), piece < args_.head_dim / 8);
-        gather_rows(shared_.d_out[stage] + place, args_.d_out.row(head, sequence.q) + piece * 16,
-                    query * pieces_of(args_.d_out.stride.token), piece < args_.value_dim / 8);
+        gather_rows(stage, args_.q.row(head, sequence.q), args_.d_out.row(head, sequence.q), query);
         if (lane_ < rows_of_warp)
             gather_lse_dot(stage, args_.lse_dot + head * args_.tokens_q + sequence.q_begin + query, entry, rows);
-        cp_async_commit();
-        ++tile_;
-        signal_previous();
+        announce(stage);
+    }
+    /// query: of the row of this lane % rows_of_warp.
+    __device__ __forceinline__ void gather_rows(int stage, const char* q, const char* d_out, std::uint32_t query) {
+        const int piece = lane_ % pieces;
+        q += piece * 16;
+        d_out += piece * 16;
+        asm("" : "+l"(q), "+l"(d_out));  // register pairs, not constants to add every time
+        const bool has_q = piece < args_.head_dim / 8, has_d_out = piece < args_.value_dim / 8;
+        const std::uint32_t q_pitch = pieces_of(args_.q.stride.token),
+                            d_out_pitch = pieces_of(args_.d_out.stride.token);
+#pragma unroll 4
+        for (int step = 0; step < steps; ++step) {
+            const int row = step * rows_per_step;
+            const std::uint64_t from = __shfl_sync(0xffffffffu, query * 16, row + lane_ / pieces);
+            if (has_q) cp_async_16(place_of(shared_.q[stage], row), q + from * q_pitch);
+            if (has_d_out) cp_async_16(place_of(shared_.d_out[stage], row), d_out + from * d_out_pitch);
+        }
+    }
+    /// Where this lane's piece of a row of the warp goes; row: a multiple of rows_per_step, and the lane may be one or
+    /// more behind it. Chunk lane % 8 of row r stands at chunk (lane % 8) ^ (r % 8).
+    __device__ __forceinline__ std::byte* place_of(std::byte* tile, int row) const {
+        const int first = lane_ / pieces;  // pieces is a multiple of 8
+        const int chunk = ((lane_ % 8) ^ first) * 16;
+        return tile + lane_ % pieces / 8 * row_panel_bytes + (warp_ * rows_of_warp + first) * 128 + row * 128 +
+               (chunk ^ row % 8 * 16);
     }
     /// Infinite where there is no row or the block was not selected: P = exp2(-inf) = 0.
     __device__ __forceinline__ void gather_lse_dot(int stage, const float2* source, std::uint32_t entry,
@@ -166,53 +184,34 @@ private:
             data.dot[row] = 0.0f;
         }
     }
-    __device__ __forceinline__ void gather_partials(int stage, const char* first, std::int64_t pitch, int rows) const {
+    __device__ __forceinline__ void gather_partials(int stage, const char* source, std::int64_t pitch, int rows) const {
         const int piece = lane_ % pieces;
-        const auto row = static_cast<std::uint32_t>(min(rows_of_warp * warp_ + lane_ % rows_of_warp, rows - 1));
-        gather_rows(shared_.partials[stage] + piece / 8 * row_panel_bytes + warp_ * (rows_of_warp * 128),
-                    first + piece * 16, row * pieces_of(pitch), piece < args_.columns / 8);
+        source += piece * 16;
+        if (piece >= args_.columns / 8) return;
+#pragma unroll 4
+        for (int step = 0; step < steps; ++step) {
+            const int row = step * rows_per_step;
+            const int from = min(rows_of_warp * warp_ + row + lane_ / pieces, rows - 1);
+            cp_async_16(place_of(shared_.partials[stage], row), source + from * pitch);
+        }
     }
     static __device__ __forceinline__ std::uint32_t pieces_of(std::int64_t bytes) {
         return static_cast<std::uint32_t>(bytes / 16);
     }
-    /// offset: in pieces of 16 bytes, of the row of this lane % rows_of_warp.
-    __device__ __forceinline__ void gather_rows(std::byte* place, const char* source, std::uint32_t offset,
-                                                bool exists) const {
-        asm("" : "+l"(source));  // one register pair, not a constant to add every time
-        // Chunk lane % 8 of row r stands at chunk (lane % 8) ^ (r % 8); the rows of a lane are rows_per_step apart.
-        const int first = lane_ / pieces, chunk = ((lane_ % 8) ^ first) * 16;  // pieces is a multiple of 8
-        place += first * 128;
-#pragma unroll 4
-        for (int step = 0; step < steps; ++step) {
-            const int row = step * rows_per_step;
-            const std::uint32_t from = __shfl_sync(0xffffffffu, offset, row + first);
-            if (exists) cp_async_16(place + row * 128 + (chunk ^ row % 8 * 16), source + from * std::uint64_t{16});
-        }
-    }
 
-    /// Tells the consumers of the tile before the last one, or of all. Two warpgroups give a stage back only after they
-    /// were told of the next tile, so with two stages nothing may be held back.
-    __device__ __forceinline__ void signal_previous() {
-        if (S::stages > 2 && unsignalled_) signal<1>(tile_ - 2);
-        unsignalled_ = true;
-        if (S::stages == 2) signal_all();
-    }
-    __device__ __forceinline__ void signal_all() {
-        if (unsignalled_) signal<0>(tile_ - 1);
-        unsignalled_ = false;
-    }
-    template <int Pending>
-    __device__ __forceinline__ void signal(std::uint32_t tile) {
-        cp_async_wait<Pending>();
-        fence_async_proxy();
-        mbarrier_arrive(&shared_.full[tile % S::stages]);
+    /// Tells the consumers of the tile, once its copies are done: this thread does not wait for them. Its own stores
+    /// are announced by an arrival of their own.
+    __device__ __forceinline__ void announce(int stage) {
+        cp_async_arrive(&shared_.full[stage]);
+        mbarrier_arrive(&shared_.full[stage]);
+        ++tile_;
     }
 
     const BlockBackwardArgs& args_;
     Shared<P, K, M>& shared_;
     const int warp_, lane_;
-    std::uint32_t tile_ = 0;    ///< issued so far
-    bool unsignalled_ = false;  ///< the last one
+    std::uint32_t tile_ = 0;  ///< issued so far
+    int drawn_ = 0;           ///< in the thread that leads
 };
 
 }  // namespace

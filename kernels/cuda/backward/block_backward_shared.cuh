@@ -54,6 +54,7 @@ struct Shape {
     static constexpr int consumer_threads = all_consumer_threads / teams;
     static constexpr int producer_warps = all_producer_warps / teams;
     static constexpr int rows_per_warp = tile_rows / producer_warps;  // of a tile, gathered by one warp
+    static constexpr int tile_arrivals = 2 * 32 * producer_warps;     // of every producer thread and of its copies
 
     /// Of the consumer thread threadIdx.x. A constant where it can be: registers are short.
     static __device__ __forceinline__ int team() {

@@ -27,14 +27,15 @@
 //
 // Synchronisation
 //   announced[n % 8]   unit n is in units[n % 8]                       producer warp 0 -> everyone
-//   full[t % stages]   tile t is gathered and described                every producer thread -> consumers
+//   full[t % stages]   tile t is gathered and described                every producer thread, its copies -> consumers
 //   empty[t % stages]  nobody reads it any more                        every consumer thread -> producers
 //   kv_loaded          keys and values of the unit have come           copy engine -> consumers
-// each of them for one team. A warpgroup alone gives a tile back before dQ, which reads keys and dS; two do while the
-// next one is in work: its last product, dK, goes on under the next one's first. A unit's slot is free when unit n + 8
-// is announced: by then the producers have gathered a tile of each of the units n + 1 to n + 7 (a unit has at least
-// one), and the stages for these came from consumers that were done with unit n. Keys and values are loaded by a
-// consumer thread once the whole team is done with those of the last unit.
+// each of them for one team. No producer waits for its copies: they arrive at full[] themselves, and the consumers
+// fence what cp.async wrote from what products read. A warpgroup alone gives a tile back before dQ, which reads keys
+// and dS; two do while the next one is in work: its last product, dK, goes on under the next one's first. A unit's slot
+// is free when unit n + 8 is announced: by then the producers have gathered a tile of each of the units n + 1 to n + 7
+// (a unit has at least one), and the stages for these came from consumers that were done with unit n. Keys and values
+// are loaded by a consumer thread once the whole team is done with those of the last unit.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     if (thread < S::teams) {
         Layout& shared = teams[thread];
         for (std::uint64_t& barrier : shared.announced) mbarrier_init(&barrier, 1);
-        for (std::uint64_t& barrier : shared.full) mbarrier_init(&barrier, 32 * S::producer_warps);
+        for (std::uint64_t& barrier : shared.full) mbarrier_init(&barrier, S::tile_arrivals);
         for (std::uint64_t& barrier : shared.empty) mbarrier_init(&barrier, S::consumer_threads);
         mbarrier_init(&shared.kv_loaded, 1);
         fence_mbarrier_init();

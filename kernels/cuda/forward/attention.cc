@@ -20,9 +20,10 @@ namespace {
 constexpr std::int64_t element_bytes = 2;
 
 // Workspace: partials of a launch should be many, to amortise its beginning and its last, uneven wave of work; memory
-// stays near that of the outputs, about 1 GB, or one and a half times that of very large outputs.
+// stays near that of the outputs, about 1 GB, or one and a half times that of very large outputs. Small problems take
+// some more: eight heads of 4096 queries are one launch.
 constexpr double bytes_per_query_byte = 2.0, long_bytes_per_query_byte = 1.5;
-constexpr double most_bytes = 1.07e9;
+constexpr double most_bytes = 1.07e9, least_bytes = 0x1p26;
 constexpr std::int64_t most_list_rows = std::int64_t{1} << 30;  // of a chunk
 // Rows of more slots than lists sort in registers: what is cut is cut further, so that neither lists nor partials grow
 // with the slots. Chunks have some 1 GB of lists, and windows at least as many rows as padding.
@@ -59,7 +60,7 @@ double workspace_cap(const Problem& problem) {
         static_cast<double>(problem.tokens_q() * problem.heads_q * problem.head_dim * element_bytes);
     const double of_large_problems = std::max(most_bytes, long_bytes_per_query_byte * query_bytes);
     if (has_many_slots(problem)) return of_large_problems;
-    return std::min(bytes_per_query_byte * query_bytes, of_large_problems);
+    return std::clamp(bytes_per_query_byte * query_bytes, least_bytes, of_large_problems);
 }
 
 double partial_row_bytes(const ForwardShape& shape) {
@@ -106,8 +107,7 @@ PartialLayout partial_layout(const Problem& problem, const ForwardShape& shape, 
 struct AttentionWorkspace {
     ForwardPlan plan;
     PartialLayout partials;
-    void* boundaries = nullptr;         ///< of checked_sequences()
-    std::int32_t* next_unit = nullptr;  ///< one a launch
+    void* boundaries = nullptr;  ///< of checked_sequences()
     void* lists = nullptr;
     std::size_t bytes = 0;
 
@@ -116,7 +116,6 @@ struct AttentionWorkspace {
           partials(partial_layout(problem, shape, plan.lists, plan.windows_per_launch)) {
         WorkspaceCarver carver(workspace);
         boundaries = carver.take_bytes(checked_sequences_size(problem));
-        next_unit = carver.take<std::int32_t>(static_cast<std::int64_t>(plan.lists.chunks()) * plan.launches());
         partials.lse = carver.take<float>(partials.rows());
         partials.out = carver.take<std::uint16_t>(partials.rows() * shape.width);
         lists = carver.take_bytes(list_workspace_size(plan.lists));
@@ -182,6 +181,7 @@ ForwardPlan make_forward_plan(const Problem& problem, const ForwardShape& shape)
         static_cast<std::int32_t>(std::clamp<std::int64_t>(tiles / (multiprocessors_planned * items_per_multiprocessor),
                                                            least_tiles_per_item, most_tiles_per_item(shape)));
     plan.lists = make_list_plan(problem, options);
+    plan.lists.counters = plan.launches();
     return plan;
 }
 
@@ -205,12 +205,9 @@ Status enqueue_forward(const Problem& problem, const ForwardShape& shape, ConstT
     const OutputTensors output = {rows_of(out), lse, problem.tokens_q()};
     BlockForwardArgs args = block_forward_args(problem, shape, q, k, v, output, scratch);
 
-    const auto counters = static_cast<std::size_t>(plan.lists.chunks()) * static_cast<std::size_t>(plan.launches());
-    const cudaError_t error = cudaMemsetAsync(scratch.next_unit, 0, counters * sizeof(std::int32_t), stream);
-    if (error != cudaSuccess) return device_status(error, "clearing work counters");
-    args.next_unit = scratch.next_unit;
     for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk) {
         if (Status s = build_lists(plan.lists, chunk, selection, scratch.lists, stream, args.lists); !s.ok()) return s;
+        args.next_unit = args.lists.counters;
         for (std::int32_t first = 0; first < plan.lists.windows(); first += plan.windows_per_launch) {
             args.windows.first = first;
             args.windows.count = std::min(plan.windows_per_launch, plan.lists.windows() - first);

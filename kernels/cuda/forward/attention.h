@@ -21,9 +21,9 @@ struct ForwardShape {
 
 /// How attention_forward divides a problem. The lists of a chunk (nearly always the whole problem) are built at once;
 /// block_forward and combine then take as many windows a launch as a cap on the workspace allows: 2 times the bytes of
-/// q, or 1.07 GB (1.5 times the bytes of q, if that is more) where that is less; but at least one window. With more
-/// slots than most_sorted_slots chunks have lists of 2^27 rows at most (8 bytes each), windows are as short as the cap
-/// asks, and the cap is not below 1.07 GB.
+/// q, or 1.07 GB (1.5 times the bytes of q, if that is more) where that is less; but 64 MiB and one window at least.
+/// With more slots than most_sorted_slots chunks have lists of 2^27 rows at most (8 bytes each), windows are as short
+/// as the cap asks, and the cap is not below 1.07 GB.
 struct ForwardPlan {
     ListPlan lists;
     std::int32_t windows_per_launch = 1;

@@ -21,6 +21,7 @@ struct ListParams {
     std::int32_t* positions;
     ListItem* items;
     std::int32_t* window_items;
+    std::int32_t* counters;
 };
 
 /// Where the queries of sequence b begin, in tokens of the chunk; 0 when they begin before it.

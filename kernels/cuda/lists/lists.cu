@@ -1,6 +1,5 @@
 #include "kernels/cuda/lists/lists.h"
 
-#include <algorithm>
 #include <bit>
 #include <limits>
 #include <string>
@@ -34,13 +33,14 @@ std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
     p.positions = carver.take<std::int32_t>(heads * plan.tokens_per_chunk * plan.slots);
     p.items = carver.take<ListItem>(plan.items_max);
     p.window_items = carver.take<std::int32_t>(plan.windows() + 1);
+    p.counters = carver.take<std::int32_t>(plan.counters);
     return carver.used();
 }
 
 /// Between count and emit.
 Status launch_scan(const ListParams& p, cudaStream_t stream) {
     const auto heads = static_cast<unsigned>(p.chunk.head_count), pieces = static_cast<unsigned>(p.plan.pieces);
-    const auto threads = static_cast<unsigned>(std::clamp((p.plan.lists_max + 31) / 32 * 32, 32, scan_threads));
+    const auto threads = static_cast<unsigned>(scan_threads_of(p.plan.lists_max));
     if (Status s = launch_early("scan_kernel", scan_kernel, dim3(pieces, heads), threads, 0, stream, p); !s.ok())
         return s;
     return launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p);
@@ -123,7 +123,7 @@ Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t*
                                              "fewer rows per chunk"};
     }
     carve(plan, workspace, p);
-    view = {p.chunk, p.entries, p.positions, p.items, p.window_items + plan.windows(), p.window_items};
+    view = {p.chunk, p.entries, p.positions, p.items, p.window_items + plan.windows(), p.window_items, p.counters};
     if (plan.slots <= 8) return launch<8>(p, stream);
     if (plan.slots <= 16) return launch<16>(p, stream);
     if (plan.slots <= 32) return launch<32>(p, stream);

@@ -130,6 +130,7 @@ struct ListPlan {
     std::int32_t segments_per_head = 1;
     std::int32_t tiles_per_item = 16;
     std::int32_t items_max = 0;        ///< bound on the items of a chunk
+    std::int32_t counters = 0;         ///< ListView::counters
     std::int64_t rows_per_head = 0;    ///< rows of one head of a window
     std::int64_t rows_per_window = 0;  ///< row numbers of window i lie in [i, i + 1) * rows_per_window
     std::int64_t rows = 0;             ///< of all windows of a chunk: scratch rows to reserve
@@ -150,6 +151,9 @@ struct ListView {
     const ListItem* items = nullptr;             ///< [*item_count]
     const std::int32_t* item_count = nullptr;    ///< one integer
     const std::int32_t* window_items = nullptr;  ///< [windows + 1]: window w has the items [w] up to [w + 1]
+    /// [ListPlan::counters], 0 when the lists are built: for whoever draws items. A clearing of their own would be one
+    /// more operation on the stream, and no kernel behind it could be launched early.
+    std::int32_t* counters = nullptr;
 };
 
 /// Cuts the problem into chunks that stay within options.max_rows: whole groups of query heads that share a key head

@@ -24,9 +24,17 @@ __device__ __forceinline__ void cp_async_4(void* shared, const void* global) {
 __device__ __forceinline__ void cp_async_commit() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
+/// One arrival, of those the barrier expects, once all cp.async of this thread so far are done. What it stored itself
+/// is not covered.
+__device__ __forceinline__ void cp_async_arrive(std::uint64_t* barrier) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
 template <int Pending>
 __device__ __forceinline__ void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+__device__ __forceinline__ void cp_async_wait_all() {
+    asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
 /// L2 eviction priorities, as 64-bit policies for the copies below.
