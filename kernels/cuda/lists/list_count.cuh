@@ -26,10 +26,10 @@ __global__ void __launch_bounds__(pair_threads, 1) count_kernel(const ListParams
     if (Ranged && lists == 0) return;
     for (int j = t; j < lists; j += pair_threads) histogram[j] = 0;
     __syncthreads();
-    TileQueries<Width> next;
+    TileQueries<Shape> next;
     next.load(p, part, begin, end);
     for (int row0 = begin; row0 < end; row0 += Shape::tile_queries) {
-        const TileQueries<Width> tile = next;
+        const TileQueries<Shape> tile = next;
         next.load(p, part, row0 + Shape::tile_queries, end);
 #pragma unroll
         for (int pass = 0; pass < Shape::passes; ++pass) {

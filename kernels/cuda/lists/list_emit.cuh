@@ -55,7 +55,7 @@ struct EmitShared {
 };
 
 /// Where the entries of `lists` lists of a segment from `first` on go; returns their number. The caller synchronises.
-template <int Width>
+template <typename Shape, int Width>
 __device__ int place_lists(const ListParams& p, const ListPart& part, int segment, int first, int lists,
                            const EmitShared<Width>& s) {
     const int segments = (part.row_end - part.row_begin + p.plan.segment_rows - 1) / p.plan.segment_rows;
@@ -63,7 +63,7 @@ __device__ int place_lists(const ListParams& p, const ListPart& part, int segmen
     const std::int32_t* ends =
         segment + 1 < segments ? part.segment_counts(p, segment + 1) + first : p.list_count + part.list_index(first);
     int placed = 0;
-    for (int j0 = 0; j0 < lists; j0 += pair_threads) {
+    for (int j0 = 0; j0 < lists; j0 += Shape::threads) {
         const int j = j0 + static_cast<int>(threadIdx.x);
         const int count = j < lists ? ends[j] - offsets[j] : 0;
         int all;
@@ -78,10 +78,10 @@ __device__ int place_lists(const ListParams& p, const ListPart& part, int segmen
 }
 
 /// Ranged: the lists of one of several ranges; positions count those of all.
-template <int Width, bool Ranged>
+template <int Width, bool Ranged, int Threads>
 __device__ void emit_segment(const ListParams& p, const ListPart& part, int segment, int range_number,
                              unsigned char* raw) {
-    using Shape = PairShape<Width>;
+    using Shape = PairShape<Width, Threads>;
     using Query = typename Shape::Query;
     const int begin = part.row_begin + segment * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
@@ -92,8 +92,8 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
     const EmitShared<Width> s(p, raw);
     const ListRange range(p, part, Ranged ? range_number : 0);
     if (Ranged && range_number > 0 && range.count == 0) return;
-    const int entries = Ranged ? place_lists(p, part, segment, range.first, range.count, s)
-                               : place_lists(p, part, segment, 0, part.lists, s);
+    const int entries = Ranged ? place_lists<Shape>(p, part, segment, range.first, range.count, s)
+                               : place_lists<Shape>(p, part, segment, 0, part.lists, s);
     // Whether an element leads a list of this range, and which of its lists that is.
     const auto leads_here = [&](const typename Query::Leader& one) {
         return one.leads && (!Ranged || range.holds(one.list));
@@ -104,10 +104,10 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
     std::int32_t* positions = p.positions + static_cast<std::int64_t>(part.local_head) * p.chunk.token_count * slots +
                               (static_cast<std::int64_t>(part.sequence.q_begin) - p.chunk.token_begin) * slots;
 
-    TileQueries<Width> next_tile;
+    TileQueries<Shape> next_tile;
     next_tile.load(p, part, begin, end);
     for (int row0 = begin; row0 < end; row0 += Shape::tile_queries) {
-        const TileQueries<Width> tile = next_tile;
+        const TileQueries<Shape> tile = next_tile;
         next_tile.load(p, part, row0 + Shape::tile_queries, end);
         typename Query::Leader leader[Shape::passes][Query::per_lane];
 #pragma unroll
@@ -165,7 +165,7 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
         }
         __syncthreads();
     }
-    for (int i = t; i < entries; i += pair_threads) p.entries[s.shift[s.list[i]] + i] = s.staged[i];
+    for (int i = t; i < entries; i += Threads) p.entries[s.shift[s.list[i]] + i] = s.staged[i];
 }
 
 __device__ __forceinline__ void write_items(const ListParams& p, const ListPart& part, int list, std::int64_t at) {
@@ -221,8 +221,8 @@ __device__ __forceinline__ void emit_items(const ListParams& p, const ListPart& 
 }
 
 /// Entries, positions, items. Ranged: there are several ranges, blockIdx.z says which.
-template <int Width, bool Ranged>
-__global__ void __launch_bounds__(pair_threads, Width <= 16 ? 2 : 1) emit_kernel(const ListParams p) {
+template <int Width, bool Ranged, int Threads>
+__global__ void __launch_bounds__(Threads, Width <= 16 ? 1024 / Threads : 1) emit_kernel(const ListParams p) {
     extern __shared__ __align__(16) unsigned char emit_raw[];
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();
@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(pair_threads, Width <= 16 ? 2 : 1) emit_kernel
     if (share == 0) {
         if (range == 0) emit_items(p, part, piece);
     } else if (p.plan.slots > 0) {
-        emit_segment<Width, Ranged>(p, part, share - 1, range, emit_raw);
+        emit_segment<Width, Ranged, Threads>(p, part, share - 1, range, emit_raw);
     }
 }
 

@@ -46,6 +46,27 @@ Status launch_scan(const ListParams& p, cudaStream_t stream) {
     return launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p);
 }
 
+template <int Width>
+std::size_t emit_bytes(const ListPlan& plan) {
+    return static_cast<std::size_t>(plan.lists_per_range) * EmitShared<Width>::list_bytes +
+           static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
+               EmitShared<Width>::pair_bytes;
+}
+
+/// Shared memory that lets two thread blocks onto a multiprocessor of the Hopper path; other devices have less for one.
+constexpr std::size_t bytes_of_two = 113 * 1024;
+
+template <int Width, bool Ranged, int Threads>
+Status launch_emit(const ListParams& p, cudaStream_t stream) {
+    const ListPlan& plan = p.plan;
+    const std::size_t bytes = emit_bytes<Width>(plan);
+    const auto kernel = emit_kernel<Width, Ranged, Threads>;
+    if (Status s = allow_shared_memory("emit_kernel", reinterpret_cast<const void*>(kernel), bytes); !s.ok()) return s;
+    const dim3 grid(static_cast<unsigned>((plan.segments_max + 1) * plan.pieces),
+                    static_cast<unsigned>(p.chunk.head_count), static_cast<unsigned>(plan.ranges()));
+    return launch_early("emit_kernel", kernel, grid, Threads, bytes, stream, p);
+}
+
 template <int Width, bool Ranged>
 Status launch_kernels(const ListParams& p, cudaStream_t stream) {
     const ListPlan& plan = p.plan;
@@ -64,14 +85,10 @@ Status launch_kernels(const ListParams& p, cudaStream_t stream) {
             return s;
     }
     if (Status s = launch_scan(p, stream); !s.ok()) return s;
-    const std::size_t bytes = static_cast<std::size_t>(plan.lists_per_range) * EmitShared<Width>::list_bytes +
-                              static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
-                                  EmitShared<Width>::pair_bytes;
-    if (Status s = allow_shared_memory("emit_kernel", reinterpret_cast<const void*>(emit_kernel<Width, Ranged>), bytes);
-        !s.ok())
-        return s;
-    return launch_early("emit_kernel", emit_kernel<Width, Ranged>, dim3((segments + 1) * pieces, heads, ranges),
-                        pair_threads, bytes, stream, p);
+    if constexpr (Width <= 16) {  // wider queries have no registers for more threads
+        if (emit_bytes<Width>(plan) > bytes_of_two) return launch_emit<Width, Ranged, lone_pair_threads>(p, stream);
+    }
+    return launch_emit<Width, Ranged, pair_threads>(p, stream);
 }
 
 template <int Width>

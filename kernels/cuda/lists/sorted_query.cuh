@@ -7,8 +7,9 @@
 
 namespace mobalab::kernels::cuda {
 
-inline constexpr int pair_threads = 512;  ///< of a thread block that looks at (query, selected block) pairs
-inline constexpr int pair_warps = pair_threads / 32;
+/// Threads of a thread block that looks at (query, selected block) pairs, and of one whose shared memory leaves no room
+/// for a second on its multiprocessor.
+inline constexpr int pair_threads = 512, lone_pair_threads = 1024;
 
 /// The selected blocks of one query, sorted over `Width` lanes (two blocks a lane when Width is 64).
 template <int Width>
@@ -122,10 +123,11 @@ private:
 };
 
 /// How the threads of a block walk over the queries of a tile: every warp takes `passes` times per_warp of them.
-template <int Width>
+template <int Width, int Threads = pair_threads>
 struct PairShape {
     using Query = SortedQuery<Width>;
-    static constexpr int pass_queries = pair_warps * Query::per_warp;
+    static constexpr int threads = Threads;
+    static constexpr int pass_queries = Threads / 32 * Query::per_warp;
     static constexpr int words = Width == 8 ? 4 : 2;  // of a list's bits
     static constexpr int tile_queries = words * 32;
     static constexpr int passes = tile_queries / pass_queries;
@@ -150,9 +152,8 @@ __device__ __forceinline__ int candidates_of(const ListParams& p, const ListPart
 }
 
 /// The queries of one tile that this lane takes part in.
-template <int Width>
+template <typename Shape>
 struct TileQueries {
-    using Shape = PairShape<Width>;
     typename Shape::Query::Raw raw[Shape::passes];
 
     __device__ __forceinline__ void load(const ListParams& p, const ListPart& part, int row0, int end) {

@@ -24,14 +24,14 @@ __device__ __forceinline__ void mbarrier_arrive(std::uint64_t* barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
-/// The same without a branch.
-__device__ __forceinline__ void mbarrier_arrive_if(bool condition, std::uint64_t* barrier) {
+/// The same without a branch. barrier: its address in shared memory.
+__device__ __forceinline__ void mbarrier_arrive_if(bool condition, std::uint32_t barrier) {
     asm volatile(
         "{\n"
         ".reg .pred p;\n"
         "setp.ne.u32 p, %1, 0;\n"
         "@p mbarrier.arrive.shared::cta.b64 _, [%0];\n"
-        "}" ::"r"(shared_address(barrier)),
+        "}" ::"r"(barrier),
         "r"(condition ? 1 : 0)
         : "memory");
 }
@@ -47,7 +47,7 @@ __device__ __forceinline__ void mbarrier_arrive_after_cp_async(std::uint64_t* ba
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
 
-__device__ __forceinline__ bool mbarrier_try_wait(std::uint64_t* barrier, std::uint32_t parity) {
+__device__ __forceinline__ bool mbarrier_try_wait(std::uint32_t barrier, std::uint32_t parity) {
     std::uint32_t done;
     asm volatile(
         "{\n"
@@ -56,14 +56,18 @@ __device__ __forceinline__ bool mbarrier_try_wait(std::uint64_t* barrier, std::u
         "selp.u32 %0, 1, 0, p;\n"
         "}"
         : "=r"(done)
-        : "r"(shared_address(barrier)), "r"(parity)
+        : "r"(barrier), "r"(parity)
         : "memory");
     return done != 0;
 }
 
-__device__ __forceinline__ void mbarrier_wait(std::uint64_t* barrier, std::uint32_t parity) {
+/// barrier: its address in shared memory.
+__device__ __forceinline__ void mbarrier_wait(std::uint32_t barrier, std::uint32_t parity) {
     while (!mbarrier_try_wait(barrier, parity)) {
     }
+}
+__device__ __forceinline__ void mbarrier_wait(std::uint64_t* barrier, std::uint32_t parity) {
+    mbarrier_wait(shared_address(barrier), parity);
 }
 
 /// The same for a thread that has time: it sleeps until the phase is over (or for 10 us at a time) and leaves the issue

@@ -22,9 +22,12 @@ namespace mobalab::kernels::cuda::ptx {
 /// chunk c of row r stored at chunk c ^ (r % 8), base 1024-byte aligned, 8 rows = 1024 bytes.
 ///
 /// K-major (row = m or n, 64 elements of k): step along k by adding 32 bytes per 16 elements; `leading` is unused.
-__device__ __forceinline__ std::uint64_t descriptor_k_major(const void* shared) {
-    return static_cast<std::uint64_t>((shared_address(shared) & 0x3ffffu) >> 4) | (std::uint64_t{1} << 16) |
+__device__ __forceinline__ std::uint64_t descriptor_k_major(std::uint32_t address) {
+    return static_cast<std::uint64_t>((address & 0x3ffffu) >> 4) | (std::uint64_t{1} << 16) |
            (std::uint64_t{64} << 32) | (std::uint64_t{1} << 62);
+}
+__device__ __forceinline__ std::uint64_t descriptor_k_major(const void* shared) {
+    return descriptor_k_major(shared_address(shared));
 }
 /// MN-major (row = k, 64 elements of n; B transposed): `panel_bytes` from one panel of 64 n to the next; step along k
 /// by adding 2048 bytes per 16 rows.

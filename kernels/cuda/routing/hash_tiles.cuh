@@ -27,9 +27,11 @@ struct HashTiles {
 
     float d[count];
 
+    __device__ __forceinline__ explicit HashTiles(const RouteShared<Shape>&) {}
     __device__ __forceinline__ void load(unsigned char*, int, int, int) {}
-    __device__ __forceinline__ void start(const RouteShared<Shape>&) {}
-    __device__ __forceinline__ void finish(const RouteShared<Shape>&, int) { __syncwarp(); }
+    __device__ __forceinline__ std::uint64_t next() const { return 0; }
+    __device__ __forceinline__ void start(std::uint64_t = 0) {}
+    __device__ __forceinline__ void finish(int) { __syncwarp(); }
     __device__ __forceinline__ void draw(const RouteParams& p, const RouteItem<Shape>& item, int row, int block) {
         draw_hashes(d, p, item, row, block);
     }

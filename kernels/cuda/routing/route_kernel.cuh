@@ -50,6 +50,18 @@ __device__ __forceinline__ void route_produce(const RouteParams& p, const CUtens
                 }
             }
         };
+        // Those of the second turn wait for a buffer, but need not wait for memory then.
+        if constexpr (Shape::query_turns > 1) {
+#pragma unroll
+            for (int group = Shape::QueryStages; group < Shape::Groups; ++group) {
+#pragma unroll
+                for (int panel = 0; panel < Shape::panels; ++panel) {
+                    ptx::tensor_prefetch_4d(queries, panel * 64, item.head,
+                                            item.sequence.q.token + item.row0 + group * route_group_rows,
+                                            item.sequence.q.batch);
+                }
+            }
+        }
         const int key_head = item.head / p.heads_per_key_head;
         const int base = (p.column_base != nullptr ? __ldg(p.column_base + item.b) : item.b * p.columns_max) +
                          (p.first_block << p.sub_shift);
@@ -106,6 +118,7 @@ public:
           lane(static_cast<int>(threadIdx.x) % 32),
           warp(static_cast<int>(threadIdx.x) / 32),
           group(warp / 4),
+          tiles(route_shared),
           top(route_shared.top_k + warp * TopK::shared_bytes, params.slots, lane) {
         if constexpr (Tiles::queries_stay) tiles.shared_queries = queries();
     }
@@ -133,6 +146,8 @@ public:
 
 private:
     using TopK = typename Shape::TopK;
+    /// Products are not the scores yet.
+    static constexpr bool makes_scores = Shape::scoring == Scoring::hashes || Shape::scoring == Scoring::best_of_group;
     using Tiles = std::conditional_t<Shape::scoring == Scoring::hashes, HashTiles<Shape>, ScoreTiles<T, Shape>>;
 
     __device__ __forceinline__ unsigned char* queries() const {
@@ -158,7 +173,7 @@ private:
         asm volatile("" : "+r"(most));  // or it is computed again for every tile
         const int tile_count = item.tiles, passes = item.passes;
         tiles.load(queries(), group, warp % 4, lane);
-        tiles.start(shared);
+        tiles.start();
         // The product was issued, so the fragments have arrived in their registers; before, nothing makes sure of it.
         if constexpr (Shape::Parts > 0 && !Tiles::queries_stay) release_queries();
         const bool any[2] = {item.candidates(p, row0 + lane / 4) > 0, item.candidates(p, row0 + lane / 4 + 8) > 0};
@@ -176,7 +191,11 @@ private:
     /// Waits for the scores of the tile whose first column is `first`; false if no row of the warp has candidates in
     /// it.
     __device__ __forceinline__ bool finish(const RouteCursor& cursor, int first, int most) {
-        tiles.finish(shared, lane);
+        tiles.finish(lane);
+        return prepare(cursor, first, most);
+    }
+    /// Makes scores of products; false if no row of the warp has candidates in the tile.
+    __device__ __forceinline__ bool prepare(const RouteCursor& cursor, int first, int most) {
         if (first >= most) return false;
         if constexpr (Shape::scoring == Scoring::hashes) {
             const RouteItem<Shape> item = again(cursor);
@@ -200,7 +219,7 @@ private:
             const int first = tile * Shape::tile_blocks;
             if (finish(cursor, first, most)) top.store(tiles.d, scores + first, p.score_pitch);
             if (tile == 0) break;
-            tiles.start(shared);
+            tiles.start();
         }
     }
 
@@ -211,38 +230,60 @@ private:
             top.begin_survey();
             for (int tile = tile_count - 1; tile >= 0; --tile) {
                 if (finish(cursor, tile * Shape::tile_blocks, most)) top.survey(tiles.d);
-                tiles.start(shared);
+                tiles.start();
             }
         }
         top.begin(any[0], any[1], passes > 1);
         for (int tile = tile_count - 1;; --tile) {
             const int first = tile * Shape::tile_blocks;
-            if (finish(cursor, first, most)) top.take(tiles.d, first);
+            if (finish(cursor, first, most)) {
+                top.take(tiles.d, first);
+            } else {
+                top.take_nothing();
+            }
             if (tile == 0) break;
-            tiles.start(shared);
+            tiles.start();
+            top.append(first);
         }
+        top.append(0);
     }
 
     /// Short lists: candidates are appended and cut back to the best now and then, at growing distances.
     __device__ __forceinline__ void take_and_cut(const RouteCursor& cursor, int most, int tile_count,
                                                  const bool (&any)[2]) {
         top.begin(any[0], any[1]);
-        int cut_at = TopK::first_cut;
+        int cut_at = TopK::first_cut, cut_tile = max(tile_count - cut_at, 0);
+        int quick_below = 0;  // tiles after a cut that have columns of candidates alone, and floors that may be rough
         for (int tile = tile_count - 1;; --tile) {
-            const int first = tile * Shape::tile_blocks, number = tile_count - tile;
-            const bool due = tile == 0 || number == cut_at;
-            bool room = true;
-            if (finish(cursor, first, most)) {
-                room = top.take(tiles.d, number) || top.take_less(number);
-            } else {
-                top.take_nothing();
+            const int first = tile * Shape::tile_blocks;
+            const std::uint64_t next = tiles.next();
+            tiles.finish(lane);
+            const bool quick = tile < quick_below && tile > cut_tile;
+            if (!quick || !top.take_roughly(tiles.d)) {
+                if constexpr (Shape::Parts > 0) ptx::wgmma_keep(tiles.d);  // or all tiles copy them first
+                const int number = tile_count - tile;
+                bool room = true;
+                if (quick) {
+                    room = top.take_less(number);
+                } else if (prepare(cursor, first, most)) {
+                    room = top.take(tiles.d, number) || top.take_less(number);
+                } else {
+                    top.take_nothing();
+                }
+                const bool due = tile == cut_tile;
+                if (due || !room) {
+                    const bool rough = top.append_and_cut(first, room, due);
+                    if (tile == 0) break;
+                    // prepare() says which tiles these are.
+                    quick_below = rough && !makes_scores ? max(most - p.ragged - 1, 0) / Shape::tile_blocks : 0;
+                    asm volatile("" : "+r"(quick_below));  // or it is computed again for every tile
+                    if (due) {
+                        cut_at = cut_at * TopK::cut_growth / 2;
+                        cut_tile = max(tile_count - cut_at, 0);
+                    }
+                }
             }
-            if (due || !room) {
-                top.append_and_cut(first, room, due);
-                if (tile == 0) break;
-                if (due) cut_at = cut_at * TopK::cut_growth / 2;
-            }
-            tiles.start(shared);
+            tiles.start(next);
             top.append(first);
         }
     }
@@ -270,6 +311,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
         }
         if constexpr (Shape::divides) ptx::mbarrier_init(shared.last_tile_arrived, 1);
         ptx::fence_mbarrier_init();
+        *shared.centroids_address = ptx::shared_address(shared.centroids);
     }
     __syncthreads();
     ptx::wait_for_previous_kernel();

@@ -74,8 +74,8 @@ struct RouteShape {
     static constexpr int centroid_panel_bytes = tile_blocks * 128;
     static constexpr int centroid_bytes = panels * centroid_panel_bytes;
     static constexpr int barriers = Groups + QueryStages + 2 * CentroidStages + (divides ? 1 : 0);
-    static constexpr int shared_bytes =
-        QueryStages * query_bytes + CentroidStages * centroid_bytes + Groups * 4 * TopK::shared_bytes + barriers * 8;
+    static constexpr int shared_bytes = QueryStages * query_bytes + CentroidStages * centroid_bytes +
+                                        Groups * 4 * TopK::shared_bytes + barriers * 8 + 4;
     static_assert(shared_bytes <= 227 * 1024);
 };
 
@@ -87,6 +87,13 @@ struct RouteShared {
     std::uint64_t *query_full, *query_empty;  // of each group, of each buffer
     std::uint64_t *centroid_full, *centroid_empty;
     std::uint64_t* last_tile_arrived;  // where Shape::divides: before its last block is filled up
+    /// Holds the address of `centroids`. Loaded once: what the compiler knows how to compute, it computes for every
+    /// tile.
+    std::uint32_t* centroids_address;
+    /// Bytes from `centroids` to `centroid_full`; `centroid_empty` follows.
+    static constexpr int full_after_centroids = Shape::CentroidStages * Shape::centroid_bytes +
+                                                Shape::Groups * 4 * Shape::TopK::shared_bytes +
+                                                (Shape::Groups + Shape::QueryStages) * 8;
 
     __device__ __forceinline__ explicit RouteShared(unsigned char* raw) {
         queries = raw;
@@ -94,9 +101,10 @@ struct RouteShared {
         top_k = centroids + Shape::CentroidStages * Shape::centroid_bytes;
         query_full = reinterpret_cast<std::uint64_t*>(top_k + Shape::Groups * 4 * Shape::TopK::shared_bytes);
         query_empty = query_full + Shape::Groups;
-        centroid_full = query_empty + Shape::QueryStages;
+        centroid_full = reinterpret_cast<std::uint64_t*>(centroids + full_after_centroids);
         centroid_empty = centroid_full + Shape::CentroidStages;
         last_tile_arrived = centroid_empty + Shape::CentroidStages;
+        centroids_address = reinterpret_cast<std::uint32_t*>(last_tile_arrived + (Shape::divides ? 1 : 0));
     }
 };
 

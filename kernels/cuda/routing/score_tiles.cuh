@@ -92,6 +92,12 @@ struct ScoreTiles {
     QueryFragments<T, Shape> queries[2];  // of each map in registers
     const unsigned char* shared_queries;  // of the warpgroup: those of the others
     RingIndex<Shape::CentroidStages> ring;
+    int read[Shape::Parts];  // stages that the product under way reads
+    /// Address of the centroids, from which those of their barriers follow: one register for all.
+    std::uint32_t centroids;
+
+    __device__ __forceinline__ explicit ScoreTiles(const RouteShared<Shape>& shared)
+        : centroids(*static_cast<volatile const std::uint32_t*>(shared.centroids_address)) {}
 
     /// Takes the queries of an item, which have arrived in shared memory.
     __device__ __forceinline__ void load(unsigned char* arrived, int group, int warp_in_group, int lane) {
@@ -101,20 +107,29 @@ struct ScoreTiles {
             if constexpr (maps == 2 && queries_stay) keep_negative<T, Shape>(arrived, group, warp_in_group, lane);
         }
     }
-    /// Starts the product of the next tile. Every warp of the warpgroup does the same.
-    __device__ __forceinline__ void start(const RouteShared<Shape>& shared) {
-        multiply<0>(next(shared));
-        if constexpr (Shape::Parts > 1) multiply<1>(next(shared));
+    /// The next tile's descriptor, in uniform registers: it takes its time to get there, so it is asked for early.
+    __device__ __forceinline__ std::uint64_t next() const {
+        return uniform(ptx::descriptor_k_major(centroids + ring.stage * Shape::centroid_bytes));
     }
+    /// Starts the product of that tile. Every warp of the warpgroup does the same.
+    __device__ __forceinline__ void start(std::uint64_t first) {
+        wait<0>();
+        multiply<0>(first);
+        if constexpr (Shape::Parts > 1) {
+            const std::uint64_t second = next();
+            wait<1>();
+            multiply<1>(second);
+        }
+    }
+    __device__ __forceinline__ void start() { start(next()); }
     /// Waits for that product and gives the centroids back.
-    __device__ __forceinline__ void finish(const RouteShared<Shape>& shared, int lane) {
+    __device__ __forceinline__ void finish(int lane) {
         ptx::wgmma_wait<0>();
         ptx::wgmma_keep(d);
         __syncwarp();
 #pragma unroll
-        for (int back = 1; back <= Shape::Parts; ++back) {
-            const int stage = ring.stage - back + (ring.stage < back ? Shape::CentroidStages : 0);
-            ptx::mbarrier_arrive_if(lane == 0, shared.centroid_empty + stage);
+        for (int part = 0; part < Shape::Parts; ++part) {
+            ptx::mbarrier_arrive_if(lane == 0, barrier(read[part]) + 8 * Shape::CentroidStages);
         }
     }
 
@@ -124,17 +139,21 @@ private:
         const std::uint32_t low = __shfl_sync(full_warp, static_cast<std::uint32_t>(descriptor), 0);
         return (descriptor >> 32 << 32) | low;
     }
-    __device__ __forceinline__ const unsigned char* next(const RouteShared<Shape>& shared) {
-        const int stage = ring.stage;
-        ptx::mbarrier_wait(shared.centroid_full + stage, ring.parity);
+    /// Of a stage, full; the empty ones follow.
+    __device__ __forceinline__ std::uint32_t barrier(int stage) const {
+        return centroids + RouteShared<Shape>::full_after_centroids + 8 * stage;
+    }
+    /// For the centroids of the next tile or part.
+    template <int Part>
+    __device__ __forceinline__ void wait() {
+        ptx::mbarrier_wait(barrier(ring.stage), ring.parity);
+        read[Part] = ring.stage;
         ring.advance();
-        return shared.centroids + stage * Shape::centroid_bytes;
     }
     /// The first part overwrites d, the second is added.
     template <int Part>
-    __device__ __forceinline__ void multiply(const unsigned char* centroids) {
+    __device__ __forceinline__ void multiply(std::uint64_t b) {
         using Product = ptx::Wgmma<T, Shape::tile_blocks, false>;
-        const std::uint64_t b = uniform(ptx::descriptor_k_major(centroids));
         constexpr int map = Part % maps;
         constexpr bool in_registers = map < maps_in_registers;
         std::uint64_t a = 0;

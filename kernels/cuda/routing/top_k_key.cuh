@@ -56,16 +56,6 @@ __device__ __forceinline__ int of_row(int value0, int value1, int lane) {
     return lane % warp_rows < 8 ? a : b;
 }
 
-/// Keys in shared memory, by 32-bit address.
-__device__ __forceinline__ Key load_key(std::uint32_t from) {
-    Key key;
-    asm volatile("ld.shared.b64 %0, [%1];" : "=l"(key) : "r"(from) : "memory");
-    return key;
-}
-__device__ __forceinline__ void store_key(std::uint32_t to, Key key) {
-    asm volatile("st.shared.b64 [%0], %1;" ::"r"(to), "l"(key) : "memory");
-}
-
 /// Sorts a to the front of b. Written out because the compiler compares twice, once for each of maximum and minimum.
 __device__ __forceinline__ void larger_first(Key& a, Key& b) {
     asm("{\n"

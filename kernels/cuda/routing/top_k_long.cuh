@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
+#include "kernels/cuda/routing/row_buffers.cuh"
 #include "kernels/cuda/routing/top_k_key.cuh"
 
 // Exact top-k for lists of up to 63, one warp for 16 rows, nothing shared between warps.
@@ -11,8 +11,8 @@
 // Lists are too long for registers, and sorting them is what costs. So items of several tiles are surveyed first: of
 // every place in a tile the maximum over the tiles, 128 scores of each row. Bisection finds a threshold that at least
 // `slots` of them reach, so at least as many scores. In the second pass little more than the winners gets past it (1.4
-// times as many, for 63 of random scores), in whatever order they come. What does is marked in a bit mask per lane,
-// without branches, and appended to a buffer of the row in shared memory. At the end buffers are sorted, two rows at a
+// times as many, for 63 of random scores), in whatever order they come. What does is appended to the row's buffer, half
+// a tile at a time, the second half while the next product is under way. At the end buffers are sorted, two rows at a
 // time; a buffer that would overflow before is sorted then, keeps its best, and the row's floor rises. How full a
 // buffer was never matters to the result.
 namespace mobalab::kernels::cuda {
@@ -92,16 +92,19 @@ class LongTopK {
 public:
     static constexpr int tile_blocks = 128;
     static constexpr bool surveys = true, stores_scores = false;
-    static constexpr int window = 16;  // accumulator values of a lane that are looked at together: 32 columns
     static constexpr int most_slots = 63;
-    static constexpr int capacity = 112;  // of a row's buffer, in keys
-    static_assert(most_slots + 2 * window <= capacity, "room for a window after sorting");
-    static constexpr int parking_floats = 32 * window;  // registers cannot be indexed, shared memory can
-    static constexpr int buffers_bytes = warp_rows * capacity * static_cast<int>(sizeof(Key));
-    static constexpr int shared_bytes = buffers_bytes + parking_floats * static_cast<int>(sizeof(float));  // of a warp
+
+private:
+    static constexpr int half_blocks = tile_blocks / 2, capacity = 127;
+    static_assert(most_slots + half_blocks <= capacity, "room for half a tile after sorting");
+    using Rows = RowBuffers<capacity>;
+    static_assert(2 * Rows::values == half_blocks);
+
+public:
+    static constexpr int shared_bytes = Rows::shared_bytes;  // of a warp
 
     __device__ __forceinline__ LongTopK(unsigned char* shared, int slots, int lane)
-        : buffers_(reinterpret_cast<Key*>(shared)), slots_(slots), lane_(lane) {}
+        : rows_(shared, lane), slots_(slots), lane_(lane) {}
 
     /// The first of two passes.
     __device__ __forceinline__ void begin_survey() {
@@ -115,20 +118,27 @@ public:
 
     /// A row without any candidate never collects anything.
     __device__ __forceinline__ void begin(bool any0, bool any1, bool surveyed) {
-        floor0_ = floor1_ = lowest_floor;
+        floor_[0] = floor_[1] = lowest_floor;
         if (surveyed) bisect();
-        if (!any0) floor0_ = INFINITY;
-        if (!any1) floor1_ = INFINITY;
-        count0_ = count1_ = 0;
+        if (!any0) floor_[0] = INFINITY;
+        if (!any1) floor_[1] = INFINITY;
+        rows_.clear();
     }
 
     /// One tile: d as ptx::Wgmma writes it, column c is block first_block + c. Masked columns are -inf. From the
-    /// highest columns down: what comes after a sort is always a lower block, so it must beat what was kept.
+    /// highest columns down: what comes after a sort is always a lower block, so it must beat what was kept. append()
+    /// with the same first block completes it.
     __device__ __forceinline__ void take(const float (&d)[64], int first_block) {
-        collect<48>(d, first_block);
-        collect<32>(d, first_block);
-        collect<16>(d, first_block);
-        collect<0>(d, first_block);
+        mark<Rows::values>(d);
+        rows_.append(first_block + half_blocks);
+        mark<0>(d);
+    }
+    /// A tile in which no row of the warp has candidates.
+    __device__ __forceinline__ void take_nothing() {
+        rows_.mark(0);
+    }
+    __device__ __forceinline__ void append(int first_block) {
+        rows_.append(first_block);
     }
 
     /// After the last tile.
@@ -137,25 +147,20 @@ public:
     }
     /// After end(), best first; -1 and -inf where a row has fewer.
     __device__ __forceinline__ int final_block(int row, int slot) const {
-        return key_block(buffer(row)[slot]);
+        const int block = load_block(rows_.blocks(row), slot);
+        return block == Rows::no_block ? -1 : block;
     }
     __device__ __forceinline__ float final_score(int row, int slot) const {
-        return key_score(buffer(row)[slot]);
+        return load_score(rows_.scores(row), slot);
     }
 
 private:
-    static constexpr std::uint32_t row1_bits = 0xccccu;  // value i of a fragment is of row 1 when i % 4 >= 2
     static constexpr int bisections = 10;
 
-    Key* buffers_;  // a row's each, then the parked scores
+    Rows rows_;
     int slots_, lane_;
-    float maxima_[64];       // like an accumulator: the survey
-    float floor0_, floor1_;  // of rows lane / 4 and lane / 4 + 8
-    int count0_, count1_;    // keys in their buffers, the same in all four lanes of a quad
-
-    __device__ __forceinline__ Key* buffer(int row) const {
-        return buffers_ + row * capacity;
-    }
+    float maxima_[64];  // like an accumulator: the survey
+    float floor_[2];    // of rows lane / 4 and lane / 4 + 8
 
     static __device__ __forceinline__ constexpr int half_of(int i) {
         return i / 2 % 2;
@@ -208,28 +213,43 @@ private:
                 middle[h] = 0.5f * low[h] + 0.5f * high[h];
             }
         }
-        if (enough[0]) floor0_ = fmaxf(floor0_, low[0]);
-        if (enough[1]) floor1_ = fmaxf(floor1_, low[1]);
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            if (enough[h]) floor_[h] = fmaxf(floor_[h], low[h]);
+        }
+    }
+
+    /// Marks half a tile and makes room for it.
+    template <int Begin>
+    __device__ __forceinline__ void mark(const float (&d)[64]) {
+        rows_.mark(Rows::template reaching<Begin>(d, floor_));
+        rows_.template park<Begin>(d);
+        if (rows_.surely_fit()) return;
+        if (const unsigned full = rows_.full_rows(); full != 0) sort_rows(full);
     }
 
     /// Sorts the buffers of these rows (in pairs) and keeps their best; the floors rise above what was kept worst.
     __device__ __forceinline__ void sort_rows(unsigned rows) {
         __syncwarp();
-        const int count = of_row(count0_, count1_, lane_);
+        const std::uint32_t filled = rows_.filled();
+        const int count = of_row(static_cast<int>(filled & 0xffff), static_cast<int>(filled >> 16), lane_) / 4;
 #pragma unroll 1
         for (int pair = 0; pair < warp_rows / 2; ++pair) {
             if ((rows >> (2 * pair) & 3u) == 0) continue;
-            const int filled[2] = {__shfl_sync(full_warp, count, 2 * pair),
-                                   __shfl_sync(full_warp, count, 2 * pair + 1)};
+            const int of_pair[2] = {__shfl_sync(full_warp, count, 2 * pair),
+                                    __shfl_sync(full_warp, count, 2 * pair + 1)};
+            const std::uint32_t scores[2] = {rows_.scores(2 * pair), rows_.scores(2 * pair + 1)};
+            const std::uint32_t blocks[2] = {rows_.blocks(2 * pair), rows_.blocks(2 * pair + 1)};
             const auto load = [&](int row, int at) {
-                return at < filled[row] ? buffer(2 * pair + row)[at] : empty_key;
+                return at < of_pair[row] ? make_key(load_score(scores[row], at), load_block(blocks[row], at))
+                                         : empty_key;
             };
             SortedRows sorted;
 #pragma unroll
             for (int i = 0; i < 4; ++i) sorted.best[i / 2][i % 2] = load(i / 2, 32 * (i % 2) + lane_);
             sorted.sort(lane_);
 #pragma unroll 1
-            for (int at = 64; at < max(filled[0], filled[1]); at += 32) {
+            for (int at = 64; at < max(of_pair[0], of_pair[1]); at += 32) {
                 Key more[2] = {load(0, at + lane_), load(1, at + lane_)};
                 sorted.merge(more, lane_);
             }
@@ -237,76 +257,24 @@ private:
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 const int at = 2 * lane_ + i % 2;
-                if (at < slots_) buffer(2 * pair + i / 2)[at] = sorted.best[i / 2][i % 2];
-            }
-            __syncwarp();
-            const int row = lane_ / 4;
-            if (row / 2 == pair) {
-                count0_ = min(count0_, slots_);
-                floor0_ = fmaxf(floor0_, next_above(key_score(buffer(row)[slots_ - 1])));
-            }
-            if (row / 2 + 4 == pair) {
-                count1_ = min(count1_, slots_);
-                floor1_ = fmaxf(floor1_, next_above(key_score(buffer(row + 8)[slots_ - 1])));
+                const Key key = sorted.best[i / 2][i % 2];
+                if (at < slots_) {
+                    store_entry(scores[i / 2], blocks[i / 2], at, key_score(key),
+                                static_cast<std::uint16_t>(key_block(key)));
+                }
             }
         }
         __syncwarp();
-    }
-
-    /// Bit i: d[Begin + i] is not below its row's floor: what the sign of (d - floor) says, shifted in from the left.
-    template <int Begin>
-    __device__ __forceinline__ std::uint32_t winners(const float (&d)[64]) const {
-        std::uint32_t part[2] = {0, 0};
+        int kept[2];
 #pragma unroll
-        for (int i = 7; i >= 0; --i) {
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                const float difference = d[Begin + 8 * h + i] - ((i & 2) == 0 ? floor0_ : floor1_);
-                part[h] = __funnelshift_l(__float_as_uint(difference), part[h], 1);
-            }
+        for (int h = 0; h < 2; ++h) {
+            const int row = lane_ / 4 + 8 * h;
+            const bool sorted = (rows >> (row & ~1) & 3u) != 0;
+            if (sorted) floor_[h] = fmaxf(floor_[h], next_above(load_score(rows_.scores(row), slots_ - 1)));
+            kept[h] = sorted ? slots_ : capacity;
         }
-        return ~(part[0] | (part[1] << 8)) & 0xffffu;
-    }
-
-    /// Appends the winners of one window.
-    template <int Begin>
-    __device__ __forceinline__ void collect(const float (&d)[64], int first_block) {
-        std::uint32_t mask = winners<Begin>(d);
-        if (!__any_sync(full_warp, mask != 0)) return;
-        // Where the lane's keys go: an exclusive sum over its quad, both rows in one integer.
-        const int mine = __popc(mask & ~row1_bits) | (__popc(mask & row1_bits) << 16);
-        int sum = mine;
-        int other = __shfl_up_sync(full_warp, sum, 1, 4);
-        if (lane_ % 4 >= 1) sum += other;
-        other = __shfl_up_sync(full_warp, sum, 2, 4);
-        if (lane_ % 4 >= 2) sum += other;
-        const int total = __shfl_sync(full_warp, sum, 3, 4);
-        const int incoming0 = total & 0xffff, incoming1 = total >> 16;
-        const int after = of_row(count0_ + incoming0, count1_ + incoming1, lane_);
-        const unsigned full = __ballot_sync(full_warp, lane_ < warp_rows && after > capacity);
-        if (full != 0) sort_rows(full);
-        sum -= mine;
-        const int row = lane_ / 4;
-        std::uint32_t to0 = ptx::shared_address(buffer(row) + count0_ + (sum & 0xffff));
-        std::uint32_t to1 = ptx::shared_address(buffer(row + 8) + count1_ + (sum >> 16));
-        count0_ += incoming0;
-        count1_ += incoming1;
-        const int column = first_block + 2 * Begin + 2 * (lane_ % 4);
-        float* parked =
-            reinterpret_cast<float*>(buffer(warp_rows)) + 4 * lane_;  // lanes only touch their own part: no barrier
-#pragma unroll
-        for (int i = 0; i < window; i += 4) {
-            *reinterpret_cast<float4*>(parked + 32 * i) =
-                make_float4(d[Begin + i], d[Begin + i + 1], d[Begin + i + 2], d[Begin + i + 3]);
-        }
-        while (mask != 0) {
-            const int i = __ffs(static_cast<int>(mask)) - 1;
-            mask &= mask - 1;
-            const bool second = (i & 2) != 0;
-            store_key(second ? to1 : to0, make_key(parked[32 * (i & ~3) + (i & 3)], column + 2 * (i & ~3) + (i & 1)));
-            to0 += second ? 0 : sizeof(Key);
-            to1 += second ? sizeof(Key) : 0;
-        }
+        rows_.keep(kept[0], kept[1]);
+        __syncwarp();
     }
 };
 

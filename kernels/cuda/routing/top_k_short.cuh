@@ -2,9 +2,9 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 #include "kernels/cuda/routing/best_of_row.cuh"
+#include "kernels/cuda/routing/row_buffers.cuh"
 #include "kernels/cuda/routing/threshold_finder.cuh"
 #include "kernels/cuda/routing/top_k_key.cuh"
 
@@ -30,285 +30,174 @@ public:
     static_assert(Size == 8 || Size == 16);
     static constexpr int tile_blocks = 64, values = tile_blocks / 2;  // of a lane
     static constexpr bool surveys = false, stores_scores = false;
-    static constexpr int no_block = 0xffff;  // buffers keep 16 bits; limits.cc sees to it that these are enough
     /// Tiles before the first cut (floors come from the finder until then), and by what this number grows, in halves.
     static constexpr int first_cut = Size == 8 ? 3 : 2, cut_growth = Size == 8 ? 5 : 4;
+    /// Floors may be rough (they are then off by up to 2^-7 of themselves) while none is more than this many times the
+    /// spread of what its row keeps.
+    static constexpr float most_rounded = 128.0f;
+    /// Tiles that the finder sees: another one would lower the number of marked scores by less than it costs.
+    static constexpr int found_tiles = 2;
 
 private:
     static constexpr int quarters = 4;  // of a tile: 8 values of a lane, 16 columns of a row
     static_assert(Size + tile_blocks / quarters <= Capacity, "room for a quarter of a tile after a cut");
     static constexpr std::uint32_t place_bits = Capacity <= 32 ? 5 : 6, place_mask = (1u << place_bits) - 1;
     static_assert(Capacity <= 1 << place_bits);
-    static constexpr std::uint32_t score_pitch = (Capacity + 1) * 4,
-                                   block_pitch = score_pitch / 2;  // odd: no conflicts
-    static constexpr std::uint32_t scores_bytes = warp_rows * score_pitch, blocks_bytes = warp_rows * block_pitch;
-    static constexpr std::uint32_t parked_bytes = 32 * values * 4;
-    static constexpr std::uint32_t row1_bits = 0xccccccccu;  // value i is of the lane's second row when i % 4 >= 2
+    using Rows = RowBuffers<Capacity>;
+    static_assert(Rows::values == values);
 
 public:
-    static constexpr int shared_bytes = parked_bytes + (scores_bytes + blocks_bytes + 127) / 128 * 128;  // of a warp
+    static constexpr int shared_bytes = Rows::shared_bytes;  // of a warp
 
     __device__ __forceinline__ ShortTopK(unsigned char* shared, int slots, int lane)
-        : parked_(ptx::shared_address(shared) + 16 * lane), slots_(slots), lane_(lane) {}
+        : rows_(shared, lane), slots_(slots), lane_(lane) {}
 
     /// A row without any candidate never collects anything.
     __device__ __forceinline__ void begin(bool any0, bool any1) {
         floor_[0] = any0 ? lowest_floor : INFINITY;
         floor_[1] = any1 ? lowest_floor : INFINITY;
         finder_.reset();
-        filled_ = 0;
+        rows_.clear();
     }
 
     /// One tile: d as ptx::Wgmma writes it, masked columns are -inf. Tiles come in descending order of blocks, and
-    /// `number` of them, this one included, have passed. False if buffers have no room for what it marked.
+    /// `number` of them, this one included, have passed. False if buffers may have no room for what it marked.
     __device__ __forceinline__ bool take(const float (&d)[values], int number) {
-        if (number <= first_cut) find(d);
-        mask_ = reaching(d);
-        return place(mask_, [&] { park(d); });
+        if (number <= found_tiles) find(d);
+        rows_.mark(Rows::reaching(d, floor_));
+        rows_.park(d);
+        return rows_.surely_fit();
+    }
+    /// The same for tiles after the first cut, where floors may be rough.
+    __device__ __forceinline__ bool take_roughly(const float (&d)[values]) {
+        rows_.mark(Rows::roughly_reaching(d, floor_));
+        rows_.park(d);
+        return rows_.surely_fit();
     }
     /// A tile in which no row of the warp has candidates.
-    __device__ __forceinline__ void take_nothing() { mask_ = 0; }
-    /// After a take() without room: lowers the number of marked scores as far as the tile allows. False if that is not
-    /// enough.
+    __device__ __forceinline__ void take_nothing() { rows_.mark(0); }
+    /// After a take() that gave false: lowers the number of marked scores as far as the tile allows. False if there is
+    /// no room for them.
     __device__ __forceinline__ bool take_less(int number) {
+        if (rows_.fit()) return true;
         float d[values];
-        recall(d);
-        if (number > first_cut) find(d);  // once a tile, or scores would count twice
-        mask_ = reaching(d);
-        return place(mask_);
+        rows_.recall(d);
+        if (number > found_tiles) find(d);  // once a tile, or scores would count twice
+        rows_.mark(Rows::reaching(d, floor_));
+        return rows_.fit();
     }
-    /// Puts what take() marked into the buffers. Column c of the tile is block first_block + c.
-    __device__ __forceinline__ void append(int first_block) { append(mask_, first_block); }
+    /// Puts what take() marked into the buffers, which have room for it. Column c of the tile is block first_block + c.
+    __device__ __forceinline__ void append(int first_block) { rows_.append(first_block); }
 
     /// The same and a cut; without room for all of the tile by quarters, with cuts where there is none: from the
     /// highest quarter down, since what comes after a cut must be of lower blocks: it has to beat what was kept. Leaves
     /// nothing marked. `due`: there is a cut at the end in any case.
-    __device__ __forceinline__ void append_and_cut(int first_block, bool room, bool due) {
+    /// False: more than a few scores would reach rough floors that do not reach the floors.
+    __device__ __forceinline__ bool append_and_cut(int first_block, bool room, bool due) {
         int quarter = room ? -1 : quarters - 1;
-        if (room) append(mask_, first_block);
-        bool again = true;
+        if (room) append(first_block);
+        bool again = true, rough;
         while (again) {
-            cut();
+            rough = cut();
             again = false;
             if (quarter < 0) break;
             float d[values];
-            recall(d);
-            mask_ = reaching(d);
-            while (quarter >= 0 && append_quarter(first_block, quarter)) --quarter;
+            rows_.recall(d);
+            const std::uint32_t reached = Rows::reaching(d, floor_);
+            while (quarter >= 0 && append_quarter(reached, first_block, quarter)) --quarter;
             again = quarter >= 0 || due;
         }
-        mask_ = 0;
+        rows_.mark(0);
+        return rough;
     }
 
     /// After the cut of the last tile; -1 and -inf where a row has fewer.
     __device__ __forceinline__ int final_block(int row, int slot) const {
-        const int block = load_block(shared() + row_blocks(row), slot);
-        return block == no_block ? -1 : block;
+        const int block = load_block(rows_.blocks(row), slot);
+        return block == Rows::no_block ? -1 : block;
     }
     __device__ __forceinline__ float final_score(int row, int slot) const {
-        return load_score(shared() + row_scores(row), slot);
+        return load_score(rows_.scores(row), slot);
     }
 
 private:
     float floor_[2];  // scores must reach it
     ThresholdFinder<Size / 4> finder_;
-    std::uint32_t parked_;  // address of the lane's copy of the tile: value i at 128 * (i / 4 * 4) + 4 * (i % 4)
-    std::uint32_t filled_;  // bytes of scores that both rows' buffers hold (low and high half)
-    std::uint32_t mask_;    // bit i: value i is to be appended
-    std::uint32_t at_;      // as filled_: where the lane's first marked scores go
+    Rows rows_;
     int slots_, lane_;
 
-    /// Hides from the compiler that it knows x: what follows from it is cheaper computed again than kept in registers.
-    template <typename Integer>
-    static __device__ __forceinline__ Integer recomputed(Integer x) {
-        asm volatile("" : "+r"(x));
-        return x;
-    }
-    /// Address of the warp's shared memory: parked tile, scores of the rows, their blocks.
-    __device__ __forceinline__ std::uint32_t shared() const { return recomputed(parked_) - 16 * lane_; }
-    /// Offsets of the scores of a row and of the low halves of their blocks.
-    static __device__ __forceinline__ std::uint32_t row_scores(int row) { return parked_bytes + row * score_pitch; }
-    static __device__ __forceinline__ std::uint32_t row_blocks(int row) {
-        return parked_bytes + scores_bytes + row * block_pitch;
-    }
-    static __device__ __forceinline__ float load_score(std::uint32_t scores, int place) {
-        float score;
-        asm volatile("ld.shared.f32 %0, [%1];" : "=f"(score) : "r"(scores + 4 * place) : "memory");
-        return score;
-    }
-    static __device__ __forceinline__ std::uint16_t load_block(std::uint32_t blocks, int place) {
-        std::uint16_t block;
-        asm volatile("ld.shared.u16 %0, [%1];" : "=h"(block) : "r"(blocks + 2 * place) : "memory");
-        return block;
-    }
-
-    /// Bit i: d[i] is not below the floor of its row. The sign of (score - floor) says that it is, shifted in from the
-    /// left; equal numbers, +inf beside +inf and NaN give +0 or the positive NaN.
-    __device__ __forceinline__ std::uint32_t reaching(const float (&d)[values]) const {
-        std::uint32_t part[4] = {};
-#pragma unroll
-        for (int i = 7; i >= 0; --i) {
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                const float difference = d[8 * j + i] - floor_[i / 2 % 2];
-                part[j] = __funnelshift_l(__float_as_uint(difference), part[j], 1);
-            }
-        }
-        return ~(part[0] | (part[1] << 8) | (part[2] << 16) | (part[3] << 24));
-    }
-
-    /// Makes room for the marked values of all lanes: an exclusive sum over each quad, both rows in one integer. False,
-    /// and nothing changed, where one buffer would overflow.
-    __device__ __forceinline__ bool place(std::uint32_t mask) {
-        return place(mask, [] {});
-    }
-    /// `meanwhile` is done while the sum is under way.
-    template <typename Meanwhile>
-    __device__ __forceinline__ bool place(std::uint32_t mask, const Meanwhile& meanwhile) {
-        const std::uint32_t mine =
-            4 * static_cast<std::uint32_t>(__popc(mask & ~row1_bits) | (__popc(mask & row1_bits) << 16));
-        const std::uint32_t neighbour = __shfl_xor_sync(full_warp, mine, 1);
-        meanwhile();
-        const std::uint32_t pair = mine + neighbour;
-        const std::uint32_t other_pair = __shfl_xor_sync(full_warp, pair, 2);
-        const std::uint32_t after = filled_ + pair + other_pair;
-        constexpr std::uint32_t spare = 0x8000 - 4 * Capacity - 1;  // of a half, before its highest bit is set
-        if (__any_sync(full_warp, ((after + spare * 0x10001u) & 0x80008000u) != 0)) return false;
-        at_ = filled_ + ((lane_ & 1) != 0 ? neighbour : 0) + ((lane_ & 2) != 0 ? other_pair : 0);
-        filled_ = after;
-        return true;
-    }
-    static __device__ __forceinline__ std::uint32_t highest_bit(std::uint32_t mask) {
-        std::uint32_t bit;
-        asm("bfind.u32 %0, %1;" : "=r"(bit) : "r"(mask));
-        return bit;
-    }
-    /// Both rows at once: fewer rounds, and more loads in flight.
-    __device__ __forceinline__ void append(std::uint32_t mask, int first_block) {
-        const int lane = recomputed(lane_);
-        const std::uint32_t from = recomputed(parked_), base = from - 16 * lane;
-        // A score at address a has its block at a / 2 plus what is the same for all.
-        const std::uint32_t to_block = base / 2 + parked_bytes / 2 + scores_bytes;
-        std::uint32_t mask0 = mask & ~row1_bits, mask1 = mask & row1_bits;
-        std::uint32_t scores0 = base + row_scores(lane / 4) + at_ % 0x10000u;
-        std::uint32_t scores1 = base + row_scores(lane / 4 + 8) + at_ / 0x10000u;
-        const int column = first_block + 2 * (lane % 4);
-        while ((mask0 | mask1) != 0) {
-            // Of an empty mask value 0, which is loaded and not stored.
-            const std::uint32_t i0 = highest_bit(mask0 | 1), i1 = highest_bit(mask1 | 1);
-            // Value 4 * j + e is column 8 * j + e of row 0, value 4 * j + 2 + e the same of row 1.
-            asm volatile(
-                "{\n"
-                ".reg .pred p0, p1;\n"
-                ".reg .f32 x0, x1;\n"
-                "setp.ne.u32 p0, %0, 0;\n"
-                "setp.ne.u32 p1, %1, 0;\n"
-                "ld.shared.f32 x0, [%2];\n"
-                "ld.shared.f32 x1, [%3];\n"
-                "@p0 st.shared.u16 [%6], %8;\n"
-                "@p1 st.shared.u16 [%7], %9;\n"
-                "@p0 st.shared.f32 [%4], x0;\n"
-                "@p1 st.shared.f32 [%5], x1;\n"
-                "}" ::"r"(mask0),
-                "r"(mask1), "r"(from + 124 * (i0 & 28) + 4 * i0), "r"(from + 124 * (i1 & 28) + 4 * i1), "r"(scores0),
-                "r"(scores1), "r"(scores0 / 2 + to_block), "r"(scores1 / 2 + to_block),
-                "h"(static_cast<std::uint16_t>(column + i0 + (i0 & 30))),
-                "h"(static_cast<std::uint16_t>(column - 4 + i1 + (i1 & 30)))
-                : "memory");
-            mask0 &= ~(1u << i0);
-            mask1 &= ~(1u << i1);
-            scores0 += 4;
-            scores1 += 4;
-        }
-    }
-
-    __device__ __forceinline__ void park(const float (&d)[values]) const {
-#pragma unroll
-        for (int i = 0; i < values; i += 4) {
-            asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(parked_ + 128 * i), "f"(d[i]), "f"(d[i + 1]),
-                         "f"(d[i + 2]), "f"(d[i + 3])
-                         : "memory");
-        }
-    }
-    /// False if there is no room for this quarter.
-    __device__ __forceinline__ bool append_quarter(int first_block, int quarter) {
-        const std::uint32_t part = mask_ & (0xffu << (8 * quarter));
-        if (!place(part)) return false;
-        append(part, first_block);
+    /// Of the marks of a tile those of one quarter; false if there is no room for them.
+    __device__ __forceinline__ bool append_quarter(std::uint32_t reached, int first_block, int quarter) {
+        rows_.mark(reached & (0xffu << (8 * quarter)));
+        if (!rows_.fit()) return false;
+        append(first_block);
         return true;
     }
 
     /// Cuts all buffers down to their best `slots`, sorted. After the last tile these are the result.
-    __device__ __forceinline__ void cut() {
+    /// Gives whether floors may be rough.
+    __device__ __forceinline__ bool cut() {
         __syncwarp();
-        const int lane = recomputed(lane_), row = lane % warp_rows, half = lane / warp_rows;
-        const int filled = __shfl_sync(full_warp, static_cast<int>(filled_), 4 * (row % 8));
+        int lane = lane_;
+        asm volatile("" : "+r"(lane));  // what follows from it is cheaper computed again than kept in registers
+        const int row = lane % warp_rows, half = lane / warp_rows;
+        const int filled = __shfl_sync(full_warp, static_cast<int>(rows_.filled()), 4 * (row % 8));
         const int count = (row < 8 ? filled & 0xffff : filled >> 16) / 4;
         const int longest = __reduce_max_sync(full_warp, count);
-        const std::uint32_t scores = shared() + row_scores(row), blocks = shared() + row_blocks(row);
+        const std::uint32_t scores = rows_.scores(row), blocks = rows_.blocks(row);
 
         // First by the upper bits of the scores, which leave room for the place: 32-bit keys sort in a third of the
         // instructions. Where these bits do not decide, by everything.
-        std::uint32_t best[Size];
+        constexpr int mine = Size / 2;  // places Size / 2 * half + j of the best are this lane's
+        std::uint32_t best[mine];
         best_of_row(best, longest, half, [&](int place) {
             const std::uint32_t key = (ordered_bits(load_score(scores, place)) & ~place_mask) | place;
             // What is below any score and differs in its upper bits from all others.
             return place < count ? key : static_cast<std::uint32_t>(place) << place_bits;
         });
-        std::uint32_t closest = ~0u;
+        const std::uint32_t border = half == 0 ? best[mine - 1] : best[0];
+        std::uint32_t closest = border ^ __shfl_xor_sync(full_warp, border, 16);
 #pragma unroll
-        for (int j = 0; j + 1 < Size; ++j) closest = min(closest, best[j] ^ best[j + 1]);
-        float score[Size];
-        std::uint16_t block[Size];
+        for (int j = 0; j + 1 < mine; ++j) closest = min(closest, best[j] ^ best[j + 1]);
+        float score[mine];
+        std::uint16_t block[mine];
         if (!__any_sync(full_warp, closest <= place_mask)) {
 #pragma unroll
-            for (int j = 0; j + 1 < Size; ++j) {
-                score[j] = load_score(scores, best[j] & place_mask);
-                block[j] = load_block(blocks, best[j] & place_mask);
+            for (int j = 0; j < mine; ++j) {
+                const int place = static_cast<int>(best[j] & place_mask);
+                score[j] = load_score(scores, place);
+                block[j] = load_block(blocks, place);
             }
         } else {
-            Key keys[Size];
+            Key keys[mine];
             best_of_row(keys, longest, half, [&](int place) {
                 const Key key = make_key(load_score(scores, place), load_block(blocks, place));
                 return place < count ? key : empty_key;
             });
 #pragma unroll
-            for (int j = 0; j + 1 < Size; ++j) {
+            for (int j = 0; j < mine; ++j) {
                 score[j] = key_score(keys[j]);
                 block[j] = static_cast<std::uint16_t>(keys[j]);
             }
         }
         __syncwarp();
+        // What is behind the last slot never counts.
 #pragma unroll
-        for (int j = 0; j + 1 < Size; ++j) {
-            if (j < slots_ && half == 0) {
-                asm volatile("st.shared.f32 [%0], %1;" ::"r"(scores + 4 * j), "f"(j < count ? score[j] : -INFINITY)
-                             : "memory");
-            }
-            if (j < slots_ && half == 1) {
-                asm volatile("st.shared.u16 [%0], %1;" ::"r"(blocks + 2 * j),
-                             "h"(j < count ? block[j] : static_cast<std::uint16_t>(no_block))
-                             : "memory");
-            }
+        for (int j = 0; j < mine; ++j) {
+            const bool exists = j < count - mine * half;
+            store_entry(scores + 4 * mine * half, blocks + 2 * mine * half, j, exists ? score[j] : -INFINITY,
+                        exists ? block[j] : static_cast<std::uint16_t>(Rows::no_block));
         }
         __syncwarp();
+        bool far = false;  // a rough floor from the floor
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            floor_[h] = fmaxf(floor_[h], next_above(load_score(shared() + row_scores(lane / 4 + 8 * h), slots_ - 1)));
+            const std::uint32_t best = rows_.scores(lane / 4 + 8 * h);
+            floor_[h] = fmaxf(floor_[h], next_above(load_score(best, slots_ - 1)));
+            far = far || fabsf(floor_[h]) > most_rounded * (load_score(best, 0) - floor_[h]);
         }
-        filled_ = __vminu2(filled_, 4u * static_cast<std::uint32_t>(slots_) * 0x10001u);
-        __syncwarp();
-    }
-
-    /// Reads the parked tile back.
-    __device__ __forceinline__ void recall(float (&d)[values]) const {
-#pragma unroll
-        for (int i = 0; i < values; i += 4) {
-            asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                         : "=f"(d[i]), "=f"(d[i + 1]), "=f"(d[i + 2]), "=f"(d[i + 3])
-                         : "r"(parked_ + 128 * i)
-                         : "memory");
-        }
+        rows_.keep(slots_, slots_);
+        return !__any_sync(full_warp, far);
     }
 
     /// Raises the floors to what the finder sees in this tile.

@@ -27,6 +27,8 @@ enum class Values {
     equal_keys,  // every key the same: every score ties
     duplicates,  // blocks repeat each other with period 3
     large,       // |q| about 1e4
+    common,      // normal but for element 0, which adds 32 to every score: rounded bounds let more of them pass
+    far_common,  // the same with 4096: bounds must not be rounded
 };
 
 struct Shape {
@@ -103,7 +105,10 @@ private:
     std::vector<std::uint16_t> make(std::uint64_t seed, std::int64_t tokens, std::int64_t heads, float scale) const {
         std::vector<std::uint16_t> bits(index(tokens * heads * shape_.head_dim));
         for (std::size_t i = 0; i < bits.size(); ++i) {
-            bits[i] = to_bits(scale * value_at(shape_.values, seed, i), shape_.dtype);
+            const float common = shape_.values == Values::common ? 32.0f : 4096.0f;
+            const bool is_common = (shape_.values == Values::common || shape_.values == Values::far_common) &&
+                                   i % index(shape_.head_dim) == 0;
+            bits[i] = to_bits(is_common ? std::sqrt(common) : scale * value_at(shape_.values, seed, i), shape_.dtype);
         }
         return bits;
     }
@@ -619,6 +624,9 @@ std::vector<Shape> shapes() {
     add({"DuplicatesTopK64", {3000}, {3000}, 2, 1, 64, 16, 64, DataType::fp16, Values::duplicates});
     add({"EqualKeys", {3000}, {3000}, 2, 1, 128, 16, 8, DataType::bf16, Values::equal_keys});
     add({"LargeQueries", {1000}, {1000}, 2, 1, 128, 32, 8, DataType::bf16, Values::large});
+    add({"CommonPart", {5000}, {5000}, 2, 1, 64, 16, 8, DataType::bf16, Values::common});
+    add({"CommonPartTopK16", {5000}, {5000}, 2, 1, 64, 16, 16, DataType::fp16, Values::common});
+    add({"FarCommonPart", {5000}, {5000}, 2, 1, 32, 16, 8, DataType::bf16, Values::far_common});
     add({"FullPrecisionCentroids", {1500}, {1500}, 2, 1, 128, 16, 8, DataType::bf16, Values::normal, Centroids::fp32});
     add({"FullPrecisionVarlen",
          {200, 901},

@@ -146,7 +146,9 @@ private:
         }
         top.begin(any[0], any[1], passes > 1);
         for (int tile = tiles - 1; tile >= 0; --tile) {
-            if (score(cursor, tile, tile - 1)) top.take(d, tile * Shape::tile_blocks);
+            if (!score(cursor, tile, tile - 1)) continue;
+            top.take(d, tile * Shape::tile_blocks);
+            top.append(tile * Shape::tile_blocks);
         }
         top.end();
     }
