@@ -44,7 +44,7 @@ __device__ __forceinline__ int scan_segments(const ListParams& p, const ListPart
         }
         __syncthreads();
     }
-    constexpr int batch = 12;  // loads in flight together
+    constexpr int batch = 8;  // loads in flight together
     for (int s0 = first; s0 < last; s0 += batch) {
         int counts[batch];
 #pragma unroll
