@@ -196,6 +196,7 @@ private:
             floor_[h] = fmaxf(floor_[h], next_above(load_score(best, slots_ - 1)));
             far = far || fabsf(floor_[h]) > most_rounded * (load_score(best, 0) - floor_[h]);
         }
+        __syncwarp();  // the next append may write where a lane has just looked, in a row of few scores
         rows_.keep(slots_, slots_);
         return !__any_sync(full_warp, far);
     }
