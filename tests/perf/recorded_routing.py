@@ -30,20 +30,24 @@ REPEATS = 30
 
 def read(path):
     """(q [1, rows, heads, d], k and v [1, tokens, key heads, d]), bf16, of the first layer of a trace."""
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    header.pop("__metadata__", None)
+    try:
+        data = path.read_bytes()
+        (length,) = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8 : 8 + length])
+        header.pop("__metadata__", None)
+        body = data[8 + length :]
+        return tuple(tensor(header, body, kind) for kind in "qkv")
+    except (OSError, ValueError, AttributeError, KeyError, struct.error) as error:
+        sys.exit(f"{path}: {error}: must be a trace with q, k and v in bf16; nearest valid choice: one of experiments/traces")
 
-    def tensor(kind):
-        names = sorted(n for n in header if n.split(".")[-1] == kind)
-        if not names or header[names[0]]["dtype"] != "BF16":
-            sys.exit(f"{path}: no tensor {kind} in bf16, which the kernels are timed with")
-        begin, end = header[names[0]]["data_offsets"]
-        body = bytearray(data[8 + length + begin : 8 + length + end])
-        return torch.frombuffer(body, dtype=torch.bfloat16).reshape(1, *header[names[0]]["shape"])
 
-    return tensor("q"), tensor("k"), tensor("v")
+def tensor(header, body, kind):
+    """The first tensor of a kind, with a batch of 1."""
+    names = sorted(name for name in header if name.split(".")[-1] == kind)
+    if not names or header[names[0]]["dtype"] != "BF16":
+        raise ValueError(f"no tensor {kind} in bf16")
+    begin, end = header[names[0]]["data_offsets"]
+    return torch.frombuffer(bytearray(body[begin:end]), dtype=torch.bfloat16).reshape(1, *header[names[0]]["shape"])
 
 
 def random_selection(like, own, seed):
@@ -127,9 +131,11 @@ def main():
     parser.add_argument("--table", type=pathlib.Path, help="Markdown file of the table")
     parser.add_argument("--commit", default="unknown", help="commit of the kernels, for the table")
     options = parser.parse_args()
+    if options.table and not options.table.resolve().parent.is_dir():
+        sys.exit(f"--table {options.table}: its folder must exist; nearest valid choice: {options.table.name}")
     rows = []
-    for path in options.traces:
-        q, k, v = read(path)
+    traces = [(path, read(path)) for path in options.traces]
+    for path, (q, k, v) in traces:
         for block, topk in SETTINGS:
             if topk <= k.shape[1] // block:
                 rows.append(measure(path, q, k, v, block, topk))
