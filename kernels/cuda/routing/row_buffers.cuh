@@ -8,6 +8,7 @@
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 #include "kernels/cuda/routing/top_k_key.cuh"
+#include "kernels/cuda/tile/computed_here.cuh"
 
 // Where a warp's exact top-k collects scores: a buffer of scores and blocks for each of its 16 rows, in shared memory.
 //
@@ -34,7 +35,7 @@ public:
 
     __device__ __forceinline__ RowBuffers(unsigned char* shared, int lane)
         : parked_(ptx::shared_address(shared) + 16 * lane), lane_(lane) {
-        row_ = recomputed(ptx::shared_address(shared) + row_scores(lane / 4));
+        row_ = computed_here(ptx::shared_address(shared) + row_scores(lane / 4));
     }
 
     __device__ __forceinline__ void clear() {
@@ -112,14 +113,14 @@ public:
 
     /// Puts what is marked into the buffers, which have room for it. Column c is block first_block + c.
     __device__ __forceinline__ void append(int first_block) {
-        const std::uint32_t lane = recomputed(static_cast<std::uint32_t>(lane_));
+        const std::uint32_t lane = computed_here(static_cast<std::uint32_t>(lane_));
         // Where the lane's go: behind those of the lanes of its quad before it, both rows in one integer.
         const std::uint32_t neighbour = __shfl_xor_sync(full_warp, marked_, 1);
         const std::uint32_t pair = marked_ + neighbour;
         const std::uint32_t other_pair = __shfl_xor_sync(full_warp, pair, 2);
         const std::uint32_t at = filled_ + lane % 2 * neighbour + lane / 2 % 2 * other_pair;
         filled_ += pair + other_pair;
-        const std::uint32_t from = recomputed(parked_), base = from - 16 * lane;
+        const std::uint32_t from = computed_here(parked_), base = from - 16 * lane;
         // A score at address a has its block at a / 2 plus what is the same for all.
         const std::uint32_t to_block = base / 2 + parked_bytes / 2 + scores_bytes;
         std::uint32_t to0 = row_ + at % 0x10000u;
@@ -177,15 +178,9 @@ private:
     std::uint32_t marked_;  // as filled_: of the lane's marked scores
     int lane_;
 
-    /// Hides from the compiler that it knows x: what follows from it is cheaper computed again than kept in registers.
-    template <typename Integer>
-    static __device__ __forceinline__ Integer recomputed(Integer x) {
-        asm volatile("" : "+r"(x));
-        return x;
-    }
     /// Address of the warp's shared memory: parked values, scores of the rows, their blocks.
     __device__ __forceinline__ std::uint32_t shared() const {
-        return recomputed(parked_) - 16 * lane_;
+        return computed_here(parked_) - 16 * lane_;
     }
     static __device__ __forceinline__ std::uint32_t row_scores(std::uint32_t row) {
         return parked_bytes + row * score_pitch;
