@@ -20,6 +20,7 @@ import sys
 
 import torch
 
+import compare_gpu
 import mobalab_kernels as mk
 
 SETTINGS = [(16, 64), (32, 32), (64, 16), (128, 8)]  # (B, k): k B = 1024
@@ -78,18 +79,6 @@ def partials(selection, block):
     return {"lists": lists(LIST_KEYS), "wide_lists": lists(2 * LIST_KEYS), "runs": distinct(selection, apart=1)}
 
 
-def median_us(call):
-    for _ in range(3):
-        call()
-    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(REPEATS)]
-    for start, stop in events:
-        start.record()
-        call()
-        stop.record()
-    torch.cuda.synchronize()
-    return sorted(start.elapsed_time(stop) for start, stop in events)[REPEATS // 2] * 1e3
-
-
 def times(q, k, v, selection, block, topk):
     q, k, v = (t.expand(COPIES, -1, -1, -1).contiguous().cuda() for t in (q, k, v))
     selection = selection.repeat(1, COPIES, 1).cuda()
@@ -97,7 +86,8 @@ def times(q, k, v, selection, block, topk):
     out, lse = forward()
     d_out = torch.randn_like(out)
     backward = lambda: mk.attention_backward(q, k, v, out, d_out, lse, selection, block, topk)
-    return {"forward_us": median_us(forward), "backward_us": median_us(backward)}
+    return {name: 1e3 * compare_gpu.median_ms(call, [()], REPEATS) for name, call in
+            (("forward_us", forward), ("backward_us", backward))}
 
 
 def measure(path, q, k, v, block, topk):
