@@ -16,10 +16,11 @@ class MobaCache:
         out = cache.step(q, k, v) # both at once
 
     k, v: tensors of [batch, seqlen_k, heads_k, head_dim], or with block_table (int32 [batch, columns]) of [pages,
-    page_size, heads_k, head_dim], which stay the caller's (v may have another head_dim, which is the output's): the cache writes new tokens where they say, into pages that
-    the block table has to name by then. lengths: int32 [batch] on their device, how many keys of each sequence are
-    there already (None: none of any); the tensor itself is kept and raised. block_size, topk, fp32_centroids and what
-    else moba_decode takes (centred_centroids, scorer, scorer_seed, keep_first, scale, threads) are those of every step.
+    page_size, heads_k, head_dim], which stay the caller's (v may have another head_dim, which is the output's): the cache
+    writes new tokens where they say, into pages that the block table has to name by then. lengths: int32 [batch] on
+    their device, how many keys of each sequence are there already (None: none of any); the tensor itself is kept and
+    raised. block_size, topk, fp32_centroids and what else moba_decode takes (centred_centroids, scorer, scorer_seed,
+    keep_first, scale, threads) are those of every step.
 
     Attributes: k, v, block_table, lengths, centroids, selection (of the last step). Whoever writes keys, values and
     lengths elsewhere calls update(). Everything stands at fixed addresses and a step waits for nothing, so it can be

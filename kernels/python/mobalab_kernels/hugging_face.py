@@ -21,7 +21,8 @@ changed, all keys are summarised again, and after a crop those from there on. (W
 tensor.data or a replayed CUDA graph, are the caller's.)
 
 Under torch.compile there must be no mask (or one that transformers drops) and a cache that grows, as models make by
-default with use_cache=True (SummarisedCache breaks the graph, and compiled passes keep no summaries): without a cache transformers takes every text that is traced for a packed one.
+default with use_cache=True (SummarisedCache breaks the graph, and compiled passes keep no summaries): without a cache
+transformers takes every text that is traced for a packed one.
 """
 
 import functools
