@@ -13,7 +13,6 @@
 #include <utility>
 
 #include "kernels/check.h"
-#include "kernels/cuda/host/path_table.h"
 #include "kernels/cuda/host/score_path.h"
 #include "kernels/cuda/lists/lists.h"
 #include "kernels/decode.h"
@@ -127,13 +126,7 @@ Status check_scorer(Operation operation, const Problem& p) {
                             "of the keys; nearest valid choice: input_dtype",
                             name, p.scorer.sub_blocks)};
     }
-    if (!routes(operation)) return {};
-    if (path == ScorePath::ranges) {
-        const std::string of_head_dim = fmt::format("scorer {}: head_dim", name);
-        const std::int64_t widest = current_path_table().widest_head_dim_of_ranges;
-        if (Status s = check_head_dim(of_head_dim, p.head_dim, widest); !s.ok()) return s;
-    }
-    return check_columns(p);
+    return routes(operation) ? check_columns(p) : Status{};
 }
 
 /// Scores are scaled inside an fma against their rounded maximum, whose rounding must stay far below 2^127.

@@ -21,8 +21,6 @@ struct PathTable {
                                 const std::int32_t* selection, Tensor out, float* lse, void* workspace, cudaStream_t);
     std::size_t (*attention_backward_workspace)(const Problem&);
     Status (*attention_backward)(const Problem&, const BackwardTensors&, void* workspace, cudaStream_t);
-    /// By two maps of a query.
-    std::int64_t widest_head_dim_of_ranges;
 };
 
 /// Null where the library was built without 90a.

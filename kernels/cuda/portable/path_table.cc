@@ -9,8 +9,7 @@ const PathTable& portable_path_table() {
                                         .attention_forward_workspace = portable::attention_forward_workspace,
                                         .attention_forward = portable::enqueue_attention_forward,
                                         .attention_backward_workspace = portable::attention_backward_workspace,
-                                        .attention_backward = portable::enqueue_attention_backward,
-                                        .widest_head_dim_of_ranges = 256};
+                                        .attention_backward = portable::enqueue_attention_backward};
     return table;
 }
 

@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "kernels/cuda/host/path.h"
 #include "kernels/kernels.h"
 
 namespace mobalab::kernels {
@@ -54,17 +53,11 @@ TEST(CudaScorerLimits, SubBlocksUpToSixteen) {
     }
 }
 
-TEST(CudaScorerLimits, QuestRoutesUpToHeadDim128OnHopper) {
+TEST(CudaScorerLimits, QuestTakesEveryHeadDim) {
     Problem p = problem(ScorerKind::quest, 1);
     p.head_dim = 256;
     for (const Operation operation : of_keys) expect_supported(operation, p);
-    for (const Operation operation : routing) {
-        if (cuda::current_path() == cuda::CudaPath::portable) {
-            expect_supported(operation, p);
-            continue;
-        }
-        expect_refused(operation, p, "scorer quest: head_dim = 256: ", "128");
-    }
+    for (const Operation operation : routing) expect_supported(operation, p);
 }
 
 TEST(CudaScorerLimits, FullPrecisionIsForMeansOfBlocks) {

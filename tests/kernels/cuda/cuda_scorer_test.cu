@@ -372,22 +372,11 @@ protected:
             if (HasFatalFailure()) return;
         }
     }
-    /// Whether the backend routes by the scorer with this head_dim.
-    static bool takes(std::int64_t head_dim) {
-        Problem p;
-        p.seqlen_q = p.seqlen_k = 777;
-        p.head_dim = head_dim;
-        p.block_size = 16;
-        p.dtype = DataType::bf16;
-        p.scorer = GetParam().scorer;
-        return supported(Operation::route, p, Backend::cuda).ok();
-    }
 };
 
 TEST_P(CudaScorer, EveryHeadDimAndListLength) {
     for (const DataType dtype : {DataType::bf16, DataType::fp16}) {
         for (const std::int64_t d : {32, 64, 96, 128, 256}) {
-            if (!takes(d)) continue;
             for (const std::int64_t k : {8, 16, 40}) {
                 Shape one = shape({777}, {777}, d, 16, k);
                 one.dtype = dtype;
@@ -409,7 +398,6 @@ TEST_P(CudaScorer, EveryTopK) {
 
 TEST_P(CudaScorer, ManySlots) {
     for (const auto& [d, k] : {std::pair<std::int64_t, std::int64_t>{64, 65}, {128, 80}, {256, 80}}) {
-        if (!takes(d)) continue;
         Shape varlen = shape({300, 0, 900}, {333, 0, 1900}, d, 16, k);
         varlen.varlen = true;
         Shape ties = shape({2000}, {2000}, d, 16, k);
@@ -479,7 +467,6 @@ TEST_P(CudaScorer, NotCausal) {
     constexpr std::int64_t block = 48, blocks = 90;
     std::vector<Shape> all;
     for (const auto& [d, k] : {std::pair<std::int64_t, std::int64_t>{64, 5}, {128, 12}, {128, 40}, {256, 70}}) {
-        if (!takes(d)) continue;
         for (const std::int64_t keys_of_last : {1, 4, 25, 47}) {
             const auto keys = static_cast<std::int32_t>(block * blocks + keys_of_last);
             all.push_back(shape({40}, {keys}, d, block, k));
