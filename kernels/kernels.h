@@ -54,8 +54,9 @@ enum class Backend {
     cpu_reference,  ///< plain double-precision loops; the judge
     cuda,  ///< devices of compute capability 8.0 and up, 16-bit dtypes, head_dim a multiple of 8 up to 256, block_size
            ///< up to 16384; supported() says what else, unsupported_device where there is no device. MOBALAB_CUDA_PATH
-           ///< in the environment (auto, hopper, portable) chooses among its kernels, MOBALAB_CUDA_SHARED_MEMORY (bytes,
-           ///< at least 101376) keeps them below a limit of shared memory; both are read at the first call
+           ///< in the environment (auto, hopper, portable) chooses among its kernels, MOBALAB_CUDA_FORWARD (auto,
+           ///< lists, queries) among the ways to attend on the hopper path, MOBALAB_CUDA_SHARED_MEMORY (bytes, at least
+           ///< 101376) keeps kernels below a limit of shared memory; all are read at the first call
 };
 
 /// How centroids (a scorer's summaries of keys) are kept between pooling and scoring.

@@ -78,7 +78,7 @@ JOINTS = {
        for path in (ROOT / room / files).glob("*.cc")},
     "kernels/cuda/host/limits.cc": ["kernels/cuda/lists"],
     "sim/streams/gaussian.cc": ["sim/simd"],
-    "kernels/cuda/host/backend.cu": [f"kernels/cuda/{room}" for room in ("pooling", "routing", "backward", "decode")],
+    "kernels/cuda/host/backend.cu": [f"kernels/cuda/{room}" for room in ("pooling", "routing", "forward", "backward", "decode")],
     "kernels/cuda/host/hopper_path_table.cc": [
         f"kernels/cuda/{room}" for room in ("routing", "forward", "backward", "portable/routing")],
     "kernels/cuda/portable/path_table.cc": ["kernels/cuda/portable/routing"],

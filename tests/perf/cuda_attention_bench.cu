@@ -1,15 +1,19 @@
-// Times attention_forward and moba_forward of the CUDA backend; medians of CUDA events. Every output is checked first:
-// rows at random against double precision over the same selection.
+// Times attention_forward, by lists and by queries where both can, and moba_forward of the CUDA backend; medians of
+// CUDA events, up to 8K tokens of calls in a CUDA graph. Every output is checked first: rows at random against double
+// precision over the same selection.
 //
 //   cuda_attention_bench                      the table of tests/perf/NOTES_cuda_attention.md
 //   cuda_attention_bench NAME ...             some of its cases, or of those of other shapes
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/cuda/forward/attention.h"
+#include "kernels/cuda/forward/forward_choice.h"
+#include "kernels/cuda/host/path_table.h"
 #include "kernels/cuda/lists/lists.h"
 #include "tests/perf/cuda_bench.cuh"
 
@@ -25,9 +29,16 @@ struct Setting {
     const char* name;
     std::int64_t n, heads, d, block, topk;
     Draw draw = Draw::uniform;
+    std::int64_t batch = 2;
 };
 
 constexpr Setting settings[] = {
+    {"2K-small", 2048, 8, 128, 128, 8, Draw::uniform, 1},
+    {"4K-small", 4096, 8, 128, 128, 8, Draw::uniform, 1},
+    {"4K-small-B64", 4096, 8, 128, 64, 8, Draw::uniform, 1},
+    {"8K-small", 8192, 8, 128, 128, 8, Draw::uniform, 1},
+    {"8K-small-B64", 8192, 8, 128, 64, 8, Draw::uniform, 1},
+    {"4K", 4096, 16, 128, 128, 8},
     {"8K", 8192, 16, 128, 128, 8},
     {"16K", 16384, 16, 128, 128, 8},
     {"32K", 32768, 16, 128, 128, 8},
@@ -47,6 +58,15 @@ constexpr Setting settings[] = {
 /// Beside the table: blocks and widths without kernels of their own, and their neighbours; more slots than lists hold;
 /// very long sequences.
 constexpr Setting other_shapes[] = {
+    {"4K-skewed", 4096, 16, 128, 128, 8, Draw::skewed},
+    {"8K-B64", 8192, 16, 128, 64, 8},
+    {"8K-B256", 8192, 16, 128, 256, 8},
+    {"8K-B512", 8192, 16, 128, 512, 8},
+    {"8K-d64", 8192, 32, 64, 64, 8},
+    {"8K-B16-k64", 8192, 16, 128, 16, 64},
+    {"16K-B16-k64", 16384, 16, 128, 16, 64},
+    {"32K-B16-k64", 32768, 16, 128, 16, 64},
+    {"32K-B16-k64-skewed", 32768, 16, 128, 16, 64, Draw::skewed},
     {"64K-B512", 65536, 16, 128, 512, 8},
     {"64K-B1024", 65536, 16, 128, 1024, 8},
     {"64K-B4096-k12", 65536, 4, 128, 4096, 12},
@@ -191,10 +211,7 @@ void check_rows(const Problem& p, const Tensors& t) {
 
 class Bench {
 public:
-    explicit Bench(const Setting& setting)
-        : setting_(setting),
-          problem_(make_problem(setting.n, setting.heads, setting.d, setting.block, setting.topk)),
-          tensors_(problem_) {
+    explicit Bench(const Setting& setting) : setting_(setting), problem_(problem_of(setting)), tensors_(problem_) {
         const std::int64_t rows = problem_.tokens_q() * problem_.heads_q;
         draw_selection<<<static_cast<unsigned>((rows + 127) / 128), 128>>>(
             tensors_.selection.as<std::int32_t>(), rows, static_cast<int>(setting.n), static_cast<int>(setting.block),
@@ -202,46 +219,86 @@ public:
         check_cuda(cudaDeviceSynchronize(), "inputs");
     }
 
-    /// Attention over the drawn selection, checked before it is timed; and its lists alone.
+    /// Attention over the drawn selection by each algorithm, checked before it is timed.
     void attention() const {
-        const DeviceBuffer workspace(workspace_size(Operation::attention_forward, problem_, Backend::cuda));
-        const Execution execution = on_device(workspace);
-        const auto run = [&] {
-            must(attention_forward(problem_, q(), k(), v(), selection(), out(), lse(), execution));
-        };
-        run();
-        check_cuda(cudaDeviceSynchronize(), "attention");
-        check_rows(problem_, tensors_);
-        if (!workspace.canaries_intact()) throw std::runtime_error("the workspace was overrun");
-        const cuda::ForwardPlan plan = cuda::make_forward_plan(problem_, cuda::hopper_forward_shape(problem_));
-        const double lists = median_ms([&] {
-            cuda::ListView view;
-            for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk)
-                must(cuda::build_lists(plan.lists, chunk, selection(), workspace.get(), nullptr, view));
-        });
-        std::printf(
-            "%-18s attention %8.3f  of it lists %7.3f  workspace %6.0f MB, %d windows in %d launches, %d tiles\n",
-            setting_.name, median_ms(run), lists, static_cast<double>(workspace.bytes()) * 1e-6, plan.lists.windows(),
-            plan.launches(), plan.lists.tiles_per_item);
-        std::fflush(stdout);
+        for (const Algorithm& algorithm : algorithms()) {
+            const DeviceBuffer workspace(algorithm.workspace);
+            const auto run = [&](cudaStream_t stream) { must(algorithm.run(workspace.get(), stream)); };
+            check_cuda(cudaMemset(tensors_.out.get(), 0xff, tensors_.bytes()), "outputs");
+            run(nullptr);
+            check_cuda(cudaDeviceSynchronize(), "attention");
+            check_rows(problem_, tensors_);
+            if (!workspace.canaries_intact()) throw std::runtime_error("the workspace was overrun");
+            std::printf("%-18s attention %8.4f by %s, workspace %.0f MB", setting_.name, time_ms(run), algorithm.name,
+                        static_cast<double>(workspace.bytes()) * 1e-6);
+            if (algorithm.has_lists) print_lists(workspace);
+            std::printf("\n");
+            std::fflush(stdout);
+        }
     }
 
     void moba() const {
         const DeviceBuffer workspace(workspace_size(Operation::moba_forward, problem_, Backend::cuda));
-        const Execution execution = on_device(workspace);
-        const auto run = [&] { must(moba_forward(problem_, q(), k(), v(), out(), lse(), selection(), execution)); };
-        run();
+        const auto run = [&](cudaStream_t stream) {
+            must(moba_forward(problem_, q(), k(), v(), out(), lse(), selection(), on_device(workspace, stream)));
+        };
+        run(nullptr);
         check_cuda(cudaDeviceSynchronize(), "moba");
         check_rows(problem_, tensors_);
-        const double routing = median_ms([&] { must(route(problem_, q(), k(), selection(), nullptr, execution)); });
-        std::printf("%-18s moba_forward %8.3f  of it routing %8.3f\n", setting_.name, median_ms(run), routing);
+        const double routing = time_ms([&](cudaStream_t stream) {
+            must(route(problem_, q(), k(), selection(), nullptr, on_device(workspace, stream)));
+        });
+        std::printf("%-18s moba_forward %8.4f  of it routing %8.4f\n", setting_.name, time_ms(run), routing);
         std::fflush(stdout);
     }
 
 private:
-    static Execution on_device(const DeviceBuffer& workspace) {
+    struct Algorithm {
+        const char* name;
+        std::size_t workspace;
+        bool has_lists;
+        std::function<Status(void*, cudaStream_t)> run;
+    };
+    std::vector<Algorithm> algorithms() const {
+        const auto by = [this](cuda::ForwardAlgorithm algorithm) {
+            return [this, algorithm](void* workspace, cudaStream_t stream) {
+                return cuda::current_path_table().attention_forward(problem_, algorithm, q(), k(), v(), selection(),
+                                                                    out(), lse(), workspace, stream);
+            };
+        };
+        using cuda::ForwardAlgorithm;
+        const auto workspace = cuda::current_path_table().attention_forward_workspace;
+        const bool hopper = cuda::current_path() == cuda::CudaPath::hopper;
+        std::vector<Algorithm> all = {{hopper ? "lists" : "lists (portable)",
+                                       workspace(problem_, ForwardAlgorithm::lists), hopper,
+                                       by(ForwardAlgorithm::lists)}};
+        if (hopper && cuda::queries_can(problem_)) {
+            all.push_back(
+                {"queries", workspace(problem_, ForwardAlgorithm::queries), false, by(ForwardAlgorithm::queries)});
+        }
+        return all;
+    }
+
+    void print_lists(const DeviceBuffer& workspace) const {
+        const cuda::ForwardPlan plan = cuda::make_forward_plan(problem_, cuda::hopper_forward_shape(problem_));
+        const double lists = time_ms([&](cudaStream_t stream) {
+            cuda::ListView view;
+            for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk)
+                must(cuda::build_lists(plan.lists, chunk, selection(), workspace.get(), stream, view));
+        });
+        std::printf(", of it lists %7.4f, %d windows in %d launches, %d tiles", lists, plan.lists.windows(),
+                    plan.launches(), plan.lists.tiles_per_item);
+    }
+
+    double time_ms(const std::function<void(cudaStream_t)>& run) const {
+        constexpr std::int64_t longest_in_graph = 8192;
+        return setting_.n <= longest_in_graph ? graph_ms(run) : median_ms([&] { run(nullptr); });
+    }
+
+    static Execution on_device(const DeviceBuffer& workspace, cudaStream_t stream) {
         Execution execution;
         execution.backend = Backend::cuda;
+        execution.stream = stream;
         execution.workspace = workspace.get();
         execution.workspace_bytes = workspace.bytes();
         return execution;
@@ -252,6 +309,12 @@ private:
     Tensor out() const { return contiguous_rows(problem_, tensors_.out.get()); }
     float* lse() const { return tensors_.lse.as<float>(); }
     std::int32_t* selection() const { return tensors_.selection.as<std::int32_t>(); }
+
+    static Problem problem_of(const Setting& setting) {
+        Problem problem = make_problem(setting.n, setting.heads, setting.d, setting.block, setting.topk);
+        problem.batch = setting.batch;
+        return problem;
+    }
 
     Setting setting_;
     Problem problem_;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the routing of recorded queries and keys costs the kernels, beside random routing of the same shape.
 
-    PYTHONPATH=kernels/python MOBALAB_KERNELS_LIBRARY=build/lib/libmobalab_kernels.so \
+    PYTHONPATH=kernels/python MOBALAB_KERNELS_LIBRARY=build/lib/libmobalab_kernels.so MOBALAB_CUDA_FORWARD=lists \
         python3 tests/perf/recorded_routing.py --table results/recorded_routing.md TRACE.safetensors ...
 
 Needs PyTorch; with CUDA it also times attention and its gradients (medians of CUDA events; bf16, every head of the
@@ -10,6 +10,7 @@ trace, the text repeated as a batch of COPIES). TRACE is what `mobalab measure` 
 A query leaves one partial result for each list that it is in: a run of 128 keys of which it selected a block (one run
 of a larger block). So neighbouring blocks of a list cost one partial. The table counts, a query, the partials of lists
 as they are, those of lists of 256 keys, and the runs of neighbouring blocks, which no grouping of blocks goes below.
+Short texts would go by queries under a mask, without partials: the variable has them go by lists (kernels/cuda).
 """
 
 import argparse

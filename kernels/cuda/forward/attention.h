@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "kernels/cuda/forward/block_forward.h"
+#include "kernels/cuda/host/path.h"
 #include "kernels/cuda/lists/lists.h"
 #include "kernels/kernels.h"
 
@@ -42,16 +43,18 @@ Status enqueue_forward(const Problem& problem, const ForwardShape& shape, ConstT
                        const std::int32_t* selection, Tensor out, float* lse, void* workspace, cudaStream_t stream,
                        const BlockForwardLaunch& launch_block_forward);
 
-/// The same by the Hopper kernels, and what they work on: spans where lists have more keys than a run and there is a
+/// What the Hopper kernels work on: spans where lists have more keys than a run and there is a
 /// kernel for them.
 inline ForwardShape hopper_forward_shape(const Problem& problem) {
     const std::int32_t width = forward_width(problem);
     const bool spans = (width == 64 || width == 128) && keys_of_list(problem.block_size) > keys_per_run;
     return {width, spans ? keys_per_span : keys_per_run};
 }
-std::size_t attention_forward_workspace(const Problem& problem);
-Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
-                                 const std::int32_t* selection, Tensor out, float* lse, void* workspace,
+
+/// kernels.h's attention_forward on the Hopper path, by lists or by queries (masked_forward.h).
+std::size_t attention_forward_workspace(const Problem& problem, ForwardAlgorithm algorithm);
+Status enqueue_attention_forward(const Problem& problem, ForwardAlgorithm algorithm, ConstTensor q, ConstTensor k,
+                                 ConstTensor v, const std::int32_t* selection, Tensor out, float* lse, void* workspace,
                                  cudaStream_t stream);
 
 }  // namespace mobalab::kernels::cuda

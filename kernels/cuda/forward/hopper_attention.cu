@@ -2,6 +2,7 @@
 #include <cuda_fp16.h>
 
 #include "kernels/cuda/forward/attention.h"
+#include "kernels/cuda/forward/masked_forward.h"
 #include "kernels/cuda/host/multiprocessors.h"
 #include "kernels/cuda/host/tensor_map.h"
 
@@ -44,20 +45,29 @@ private:
     CUtensorMap k_map_{}, v_map_{};
 };
 
-}  // namespace
-
-std::size_t attention_forward_workspace(const Problem& problem) {
-    return forward_workspace(problem, hopper_forward_shape(problem));
-}
-
-Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
-                                 const std::int32_t* selection, Tensor out, float* lse, void* workspace,
-                                 cudaStream_t stream) {
+Status enqueue_list_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
+                            const std::int32_t* selection, Tensor out, float* lse, void* workspace,
+                            cudaStream_t stream) {
     BlockForward block_forward;
     if (Status s = block_forward.prepare(problem, k, v); !s.ok()) return s;
     const auto launch = [&](const BlockForwardArgs& args) { return block_forward.launch(args, stream); };
     return enqueue_forward(problem, hopper_forward_shape(problem), q, k, v, selection, out, lse, workspace, stream,
                            launch);
+}
+
+}  // namespace
+
+std::size_t attention_forward_workspace(const Problem& problem, ForwardAlgorithm algorithm) {
+    return algorithm == ForwardAlgorithm::queries ? masked_forward_workspace(problem)
+                                                  : forward_workspace(problem, hopper_forward_shape(problem));
+}
+
+Status enqueue_attention_forward(const Problem& problem, ForwardAlgorithm algorithm, ConstTensor q, ConstTensor k,
+                                 ConstTensor v, const std::int32_t* selection, Tensor out, float* lse, void* workspace,
+                                 cudaStream_t stream) {
+    return algorithm == ForwardAlgorithm::queries
+               ? enqueue_masked_forward(problem, q, k, v, selection, out, lse, workspace, stream)
+               : enqueue_list_forward(problem, q, k, v, selection, out, lse, workspace, stream);
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -10,6 +10,7 @@
 #include "kernels/cuda/decode/attend.h"
 #include "kernels/cuda/decode/score.h"
 #include "kernels/cuda/decode/select.h"
+#include "kernels/cuda/forward/forward_choice.h"
 #include "kernels/cuda/host/limits.h"
 #include "kernels/cuda/host/path.h"
 #include "kernels/cuda/host/path_table.h"
@@ -109,6 +110,13 @@ std::size_t decode_scores_size(const Problem& problem) {
     return carver.used();
 }
 
+ForwardAlgorithm forward_algorithm(const Problem& problem) {
+    return choose_forward(problem, current_path(), asked_forward());
+}
+std::size_t attention_forward_workspace(const Problem& problem) {
+    return current_path_table().attention_forward_workspace(problem, forward_algorithm(problem));
+}
+
 std::size_t workspace_size_of(Operation operation, const Problem& problem) {
     switch (operation) {
         case Operation::centroids:
@@ -119,10 +127,9 @@ std::size_t workspace_size_of(Operation operation, const Problem& problem) {
         case Operation::route_with_centroids:
             return RouteWorkspace(problem, nullptr, false).bytes;
         case Operation::attention_forward:
-            return current_path_table().attention_forward_workspace(problem);
+            return attention_forward_workspace(problem);
         case Operation::moba_forward:  // one after the other, in the same memory
-            return std::max(RouteWorkspace(problem, nullptr, true).bytes,
-                            current_path_table().attention_forward_workspace(problem));
+            return std::max(RouteWorkspace(problem, nullptr, true).bytes, attention_forward_workspace(problem));
         case Operation::attention_backward:
             return current_path_table().attention_backward_workspace(problem);
         case Operation::key_conv_backward:
@@ -211,8 +218,8 @@ Status cuda_route_with_centroids(const Problem& problem, ConstTensor q, const vo
 
 Status cuda_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
                               const std::int32_t* selection, Tensor out, float* lse, const Execution& execution) {
-    return current_path_table().attention_forward(problem, q, k, v, selection, out, lse, execution.workspace,
-                                                  stream_of(execution));
+    return current_path_table().attention_forward(problem, forward_algorithm(problem), q, k, v, selection, out, lse,
+                                                  execution.workspace, stream_of(execution));
 }
 
 Status cuda_moba_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v, Tensor out, float* lse,

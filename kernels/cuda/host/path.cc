@@ -32,13 +32,57 @@ Status check_hopper(const PathOptions& options, const Device& device, bool has_h
     return {};
 }
 
+std::string_view text_of(const char* variable) {
+    return variable == nullptr ? "" : variable;
+}
+
+Status read_path(std::string_view name, std::optional<CudaPath>& path) {
+    if (name == "hopper") {
+        path = CudaPath::hopper;
+    } else if (name == "portable") {
+        path = CudaPath::portable;
+    } else if (!name.empty() && name != "auto") {
+        return {
+            StatusCode::invalid_argument,
+            fmt::format("MOBALAB_CUDA_PATH = {}: must be auto, hopper or portable; nearest valid choice: auto", name)};
+    }
+    return {};
+}
+
+Status read_shared_memory(std::string_view bytes, std::optional<std::int64_t>& shared_memory) {
+    if (bytes.empty()) return {};
+    std::int64_t value = 0;
+    const auto [end, error] = std::from_chars(bytes.data(), bytes.data() + bytes.size(), value);
+    if (error != std::errc{} || end != bytes.data() + bytes.size() || value < portable_shared_memory) {
+        return {StatusCode::invalid_argument,
+                fmt::format("MOBALAB_CUDA_SHARED_MEMORY = {}: must be a number of bytes, at least {}; nearest valid "
+                            "choice: {}",
+                            bytes, portable_shared_memory, portable_shared_memory)};
+    }
+    shared_memory = value;
+    return {};
+}
+
+Status read_forward(std::string_view name, std::optional<ForwardAlgorithm>& forward) {
+    if (name == "lists") {
+        forward = ForwardAlgorithm::lists;
+    } else if (name == "queries") {
+        forward = ForwardAlgorithm::queries;
+    } else if (!name.empty() && name != "auto") {
+        return {
+            StatusCode::invalid_argument,
+            fmt::format("MOBALAB_CUDA_FORWARD = {}: must be auto, lists or queries; nearest valid choice: auto", name)};
+    }
+    return {};
+}
+
 /// Of the environment as it was at the first call: the workspace that a caller has asked for fits later calls too.
 struct Environment {
     PathOptions options;
     Status status;
     Environment()
         : status(read_path_options(std::getenv("MOBALAB_CUDA_PATH"), std::getenv("MOBALAB_CUDA_SHARED_MEMORY"),
-                                   options)) {}
+                                   std::getenv("MOBALAB_CUDA_FORWARD"), options)) {}
 };
 const Environment& environment() {
     static const Environment environment;
@@ -55,29 +99,11 @@ Status find_path(CudaPath& path) {
 
 }  // namespace
 
-Status read_path_options(const char* path, const char* shared_memory, PathOptions& options) {
+Status read_path_options(const char* path, const char* shared_memory, const char* forward, PathOptions& options) {
     options = {};
-    const std::string_view name = path == nullptr ? "" : path, bytes = shared_memory == nullptr ? "" : shared_memory;
-    if (name == "hopper") {
-        options.path = CudaPath::hopper;
-    } else if (name == "portable") {
-        options.path = CudaPath::portable;
-    } else if (!name.empty() && name != "auto") {
-        return {
-            StatusCode::invalid_argument,
-            fmt::format("MOBALAB_CUDA_PATH = {}: must be auto, hopper or portable; nearest valid choice: auto", name)};
-    }
-    if (bytes.empty()) return {};
-    std::int64_t value = 0;
-    const auto [end, error] = std::from_chars(bytes.data(), bytes.data() + bytes.size(), value);
-    if (error != std::errc{} || end != bytes.data() + bytes.size() || value < portable_shared_memory) {
-        return {StatusCode::invalid_argument,
-                fmt::format("MOBALAB_CUDA_SHARED_MEMORY = {}: must be a number of bytes, at least {}; nearest valid "
-                            "choice: {}",
-                            bytes, portable_shared_memory, portable_shared_memory)};
-    }
-    options.shared_memory = value;
-    return {};
+    if (Status s = read_path(text_of(path), options.path); !s.ok()) return s;
+    if (Status s = read_shared_memory(text_of(shared_memory), options.shared_memory); !s.ok()) return s;
+    return read_forward(text_of(forward), options.forward);
 }
 
 Status choose_path(const PathOptions& options, const Device& device, bool has_hopper_code, CudaPath& path) {
@@ -106,6 +132,10 @@ CudaPath current_path() {
 
 std::optional<std::int64_t> asked_shared_memory() {
     return environment().options.shared_memory;
+}
+
+std::optional<ForwardAlgorithm> asked_forward() {
+    return environment().options.forward;
 }
 
 }  // namespace mobalab::kernels::cuda

@@ -96,5 +96,9 @@ __device__ __forceinline__ void fence_async_proxy() {
 __device__ __forceinline__ void named_barrier(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+/// The part of it that does not wait: these threads are counted, and go on.
+__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 
 }  // namespace mobalab::kernels::cuda::ptx

@@ -16,9 +16,9 @@ Device device(int major, int minor) {
     return device;
 }
 
-PathOptions options(const char* path, const char* shared_memory = nullptr) {
+PathOptions options(const char* path, const char* shared_memory = nullptr, const char* forward = nullptr) {
     PathOptions options;
-    const Status s = read_path_options(path, shared_memory, options);
+    const Status s = read_path_options(path, shared_memory, forward, options);
     EXPECT_TRUE(s.ok()) << s.message;
     return options;
 }
@@ -87,15 +87,27 @@ TEST(CudaPath, ASmallSharedMemoryIsForThePortablePath) {
     EXPECT_FALSE(options(nullptr, "").shared_memory.has_value());
 }
 
+TEST(CudaPath, TheForwardAlgorithmIsNoneOrTheOneAskedFor) {
+    for (const char* name : {static_cast<const char*>(nullptr), "", "auto"}) {
+        EXPECT_FALSE(options(nullptr, nullptr, name).forward.has_value());
+    }
+    EXPECT_EQ(options(nullptr, nullptr, "lists").forward, ForwardAlgorithm::lists);
+    EXPECT_EQ(options("hopper", "232448", "queries").forward, ForwardAlgorithm::queries);
+}
+
 TEST(CudaPath, OptionsThatMeanNothingAreRefused) {
     PathOptions read;
     for (const std::string name : {"Hopper", "sm_80", "portable ", "0"}) {
-        expect_refused(read_path_options(name.c_str(), nullptr, read), StatusCode::invalid_argument,
+        expect_refused(read_path_options(name.c_str(), nullptr, nullptr, read), StatusCode::invalid_argument,
                        "MOBALAB_CUDA_PATH = " + name + ": ", "auto, hopper or portable", "auto");
     }
     for (const std::string bytes : {"101375", "0", "-1", "99KB", "1e6", " 101376", "99999999999999999999"}) {
-        expect_refused(read_path_options(nullptr, bytes.c_str(), read), StatusCode::invalid_argument,
+        expect_refused(read_path_options(nullptr, bytes.c_str(), nullptr, read), StatusCode::invalid_argument,
                        "MOBALAB_CUDA_SHARED_MEMORY = " + bytes + ": ", "at least 101376", "101376");
+    }
+    for (const std::string name : {"List", "query", "dense", "queries ", "1"}) {
+        expect_refused(read_path_options(nullptr, nullptr, name.c_str(), read), StatusCode::invalid_argument,
+                       "MOBALAB_CUDA_FORWARD = " + name + ": ", "auto, lists or queries", "auto");
     }
 }
 

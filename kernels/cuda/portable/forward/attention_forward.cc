@@ -5,11 +5,11 @@
 
 namespace mobalab::kernels::cuda::portable {
 
-std::size_t attention_forward_workspace(const Problem& problem) {
+std::size_t attention_forward_workspace(const Problem& problem, ForwardAlgorithm) {
     return forward_workspace(problem, forward_shape(problem));
 }
 
-Status enqueue_attention_forward(const Problem& problem, ConstTensor q, ConstTensor k, ConstTensor v,
+Status enqueue_attention_forward(const Problem& problem, ForwardAlgorithm, ConstTensor q, ConstTensor k, ConstTensor v,
                                  const std::int32_t* selection, Tensor out, float* lse, void* workspace,
                                  cudaStream_t stream) {
     int multiprocessors = 0;
