@@ -2,10 +2,31 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/lists/list_emit.cuh"
+#include "kernels/cuda/lists/list_items.cuh"
 #include "kernels/cuda/lists/selected_lists.cuh"
 
 namespace mobalab::kernels::cuda {
+
+template <int Words>
+struct alignas(4 * Words) BitRow {
+    std::uint32_t word[Words];
+};
+
+/// Rank of a query among those of its tile in its list, and their number.
+template <int Words>
+__device__ __forceinline__ int rank_in_list(const BitRow<Words>& bits, int query, int& total) {
+    const BitRow<Words> row = bits;
+    int rank = 0;
+    total = 0;
+#pragma unroll
+    for (int w = 0; w < Words; ++w) {
+        const int below = query - 32 * w;  // bits of this word that come before the query
+        const std::uint32_t before = below >= 32 ? full_warp : below > 0 ? (1u << below) - 1 : 0;
+        rank += __popc(row.word[w] & before);
+        total += __popc(row.word[w]);
+    }
+    return rank;
+}
 
 /// Shared memory of emit_selected_kernel, for the lists of one range.
 struct EmitSelectedShared {
