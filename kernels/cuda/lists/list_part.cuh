@@ -15,14 +15,19 @@ struct ListParams {
     std::int32_t* counts;      // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
     std::int32_t* list_begin;  // [head][token window][lists_per_head]
     std::int32_t* list_count;  // likewise
-    std::int32_t* item_begin;  // [head window][piece][head of the window]: scan() writes numbers, number() where they
-                               // begin
+    std::int32_t* item_begin;  // [head window][piece][head of the window]
+    std::int32_t* finished;  // [parts_of() + 1]: thread blocks of scan() that have ended, of each part and parts of all
     std::uint32_t* entries;
     std::int32_t* positions;
     ListItem* items;
     std::int32_t* window_items;
     std::int32_t* counters;
 };
+
+/// Numbers of parts lie below this.
+MOBALAB_HOST_DEVICE std::int32_t parts_of(const ListPlan& plan) {
+    return plan.head_windows * plan.pieces * plan.heads_per_window;
+}
 
 /// Where the queries of sequence b begin, in tokens of the chunk; 0 when they begin before it.
 __device__ __forceinline__ int tokens_before(const ListParams& p, int b) {
@@ -112,6 +117,12 @@ struct ListRange {
         return static_cast<unsigned>(list - first) < static_cast<unsigned>(count);
     }
 };
+
+/// What scan() finds cleared; by one thread for every part.
+__device__ __forceinline__ void clear_finished(const ListParams& p, const ListPart& part) {
+    p.finished[part.number] = 0;
+    if (blockIdx.x == 0 && blockIdx.y == 0) p.finished[parts_of(p.plan)] = 0;
+}
 
 __device__ __forceinline__ int items_of(const ListParams& p, int own_rows, int list_rows) {
     return (tiles_of(own_rows) + tiles_of(list_rows) + p.plan.tiles_per_item - 1) / p.plan.tiles_per_item;

@@ -1,5 +1,6 @@
 #include "kernels/cuda/lists/lists.h"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 #include <string>
@@ -13,8 +14,8 @@
 #include "kernels/cuda/lists/list_scan.cuh"
 #include "kernels/cuda/lists/selected_lists.cuh"
 
-// Four kernels: count (entries per segment of queries and list), scan (where lists and segments begin), number (where
-// items begin), emit (entries, positions, items). A thread holds the selected blocks of a query and sorts them, so
+// Three kernels: count (entries per segment of queries and list), scan (where lists, segments and items begin), emit
+// (entries, positions, items). A thread holds the selected blocks of a query and sorts them, so
 // blocks that share a list are neighbours. A warp then takes its queries one after the other and counts the entries of
 // every list in a table of its own: the number it finds is the rank of an entry among those of the warp, and sums over
 // the warps before it give its place. Lists of a query differ, so the order is that of the queries whatever the order
@@ -29,7 +30,8 @@ std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
     p.counts = carver.take<std::int32_t>(heads * plan.segments_per_head * plan.lists_max);
     p.list_begin = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
     p.list_count = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
-    p.item_begin = carver.take<std::int32_t>(heads * plan.pieces);
+    p.item_begin = carver.take<std::int32_t>(parts_of(plan));
+    p.finished = carver.take<std::int32_t>(parts_of(plan) + 1);
     p.entries = carver.take<std::uint32_t>(plan.rows);
     p.positions = carver.take<std::int32_t>(heads * plan.tokens_per_chunk * plan.slots);
     p.items = carver.take<ListItem>(plan.items_max);
@@ -40,11 +42,10 @@ std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
 
 /// Between count and emit.
 Status launch_scan(const ListParams& p, cudaStream_t stream) {
-    const auto heads = static_cast<unsigned>(p.chunk.head_count), pieces = static_cast<unsigned>(p.plan.pieces);
-    const auto threads = static_cast<unsigned>(scan_threads_of(p.plan.lists_max));
-    if (Status s = launch_early("scan_kernel", scan_kernel, dim3(pieces, heads), threads, 0, stream, p); !s.ok())
-        return s;
-    return launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p);
+    const auto groups = static_cast<unsigned>((p.plan.lists_max + scan_lists - 1) / scan_lists);
+    const dim3 grid(static_cast<unsigned>(p.plan.pieces), static_cast<unsigned>(p.chunk.head_count),
+                    std::max(groups, 1u));
+    return launch_early("scan_kernel", scan_kernel, grid, scan_threads, 0, stream, p);
 }
 
 template <int Width, bool Ranged>
@@ -71,9 +72,7 @@ Status launch_emit(const ListParams& p, cudaStream_t stream) {
 
 template <int Width, bool Ranged>
 Status launch_kernels(const ListParams& p, cudaStream_t stream) {
-    if (p.plan.slots > 0) {
-        if (Status s = launch_count<Width, Ranged>(p, stream); !s.ok()) return s;
-    }
+    if (Status s = launch_count<Width, Ranged>(p, stream); !s.ok()) return s;
     if (Status s = launch_scan(p, stream); !s.ok()) return s;
     if (p.plan.emit_warps > usual_emit_warps) return launch_emit<Width, Ranged, lone_emit_warps(Width)>(p, stream);
     return launch_emit<Width, Ranged, usual_emit_warps>(p, stream);
