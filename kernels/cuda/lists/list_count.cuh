@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(count_warps * 32, Width <= 16   ? 4
                                                     : Width <= 32 ? 3
                                                                   : 2) count_kernel(const ListParams p) {
     constexpr int tiles = count_tiles(Width), threads = count_warps * 32;
-    extern __shared__ std::uint32_t count_raw[];  // [warps][tiles][rows], [lists]
+    extern __shared__ __align__(16) std::uint32_t count_raw[];  // [warps][tiles][rows], [lists]
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();
     const int segment = static_cast<int>(blockIdx.x) % p.plan.segments_max;

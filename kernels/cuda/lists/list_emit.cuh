@@ -9,6 +9,7 @@
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 #include "kernels/cuda/tile/block_sum.cuh"
+#include "kernels/cuda/tile/computed_here.cuh"
 
 namespace mobalab::kernels::cuda {
 
@@ -34,42 +35,29 @@ struct EmitShared {
     }
 };
 
-/// An entry that waits for its place, in 29 bits: list (of the range), rank among the entries of its warp, mask.
-struct RankedEntry {
+/// An entry in 32 bits: list (of the range), mask, and below them its rank among the entries of its warp as long as it
+/// waits for its place, then its query, counted from the first that the thread block has.
+struct PlacedEntry {
     static constexpr std::uint32_t none = 0xffffffffu, of_other_range = 0xfffffffeu;
-    static constexpr int rank_bit = 13, mask_bit = 21;
-    static_assert(most_lists_per_range < 1 << rank_bit);
-    static_assert(emit_tiles(8) * tile_queries <= 1 << (mask_bit - rank_bit));
-
-    std::uint32_t bits;
-
-    static __device__ __forceinline__ RankedEntry unranked(int list, std::uint32_t mask) {
-        return {static_cast<std::uint32_t>(list) | mask << mask_bit};
-    }
-    __device__ __forceinline__ bool is_one() const { return bits < of_other_range; }
-    __device__ __forceinline__ int list() const { return static_cast<int>(bits & ((1u << rank_bit) - 1)); }
-    __device__ __forceinline__ int rank() const {
-        return static_cast<int>(bits >> rank_bit & ((1u << (mask_bit - rank_bit)) - 1));
-    }
-    __device__ __forceinline__ std::uint32_t mask() const { return bits >> mask_bit; }
-};
-
-/// An entry among `staged`: query (counted from the first that the thread block has), list (of the range), mask.
-struct StagedEntry {
-    static constexpr int list_bit = segment_bits, mask_bit = 24;
+    static constexpr int list_bit = 11, mask_bit = 24;
     static_assert(most_lists_per_range < 1 << (mask_bit - list_bit));
 
     std::uint32_t bits;
 
-    __device__ __forceinline__ StagedEntry(std::uint32_t bits_) : bits(bits_) {}
-    __device__ __forceinline__ StagedEntry(int query, int list, std::uint32_t mask)
-        : bits(static_cast<std::uint32_t>(query) | static_cast<std::uint32_t>(list) << list_bit | mask << mask_bit) {}
+    static __device__ __forceinline__ PlacedEntry of(int list, std::uint32_t mask) {
+        return {static_cast<std::uint32_t>(list) << list_bit | mask << mask_bit};
+    }
+    __device__ __forceinline__ bool is_one() const { return bits < of_other_range; }
     __device__ __forceinline__ int list() const {
         return static_cast<int>(bits >> list_bit & ((1u << (mask_bit - list_bit)) - 1));
     }
+    __device__ __forceinline__ std::uint32_t low() const { return bits & ((1u << list_bit) - 1); }
+    __device__ __forceinline__ PlacedEntry with_low(int low) const {
+        return {(bits & ~((1u << list_bit) - 1)) | static_cast<std::uint32_t>(low)};
+    }
     /// As attention reads it. row0: of query 0.
     __device__ __forceinline__ std::uint32_t entry(int row0) const {
-        return (static_cast<std::uint32_t>(row0) + (bits & ((1u << list_bit) - 1))) | (bits >> mask_bit << 24);
+        return (static_cast<std::uint32_t>(row0) + low()) | (bits >> mask_bit << mask_bit);
     }
 };
 
@@ -91,22 +79,23 @@ struct TilePairs {
 /// which lanes come.
 template <int Width, bool Ranged>
 __device__ __forceinline__ void rank_tile(const ListParams& p, const ListRange& range, int candidates,
-                                          std::uint32_t* rows, std::uint16_t* places, RankedEntry (&entry)[Width]) {
+                                          std::uint32_t* rows, std::uint16_t* places, PlacedEntry (&entry)[Width]) {
     using Pairs = TilePairs<Width>;
     const int stride = row_stride(p.plan.slots);
     std::uint32_t* const row = rows + Pairs::lane() * stride;
-    int lists = 0;
+    std::uint32_t* to = row;
     SortedQuery<Width>(row, p.plan.slots, candidates).for_each_list(p.list_shift, [&](int list, std::uint32_t mask) {
-        row[lists++] = !Ranged || range.holds(list)
-                           ? RankedEntry::unranked(list - (Ranged ? range.first : 0), mask).bits
-                           : RankedEntry::of_other_range;
+        *to = !Ranged || range.holds(list) ? PlacedEntry::of(list - (Ranged ? range.first : 0), mask).bits
+                                           : PlacedEntry::of_other_range;
+        ++to;
     });
+    const int lists = static_cast<int>(to - row);
     __syncwarp();
     const std::uint32_t* from = rows + Pairs::query(0) * stride + Pairs::slot(0);
 #pragma unroll
     for (int r = 0; r < Width; ++r) {
         const bool exists = Pairs::slot(r) < __shfl_sync(full_warp, lists, Pairs::query(r));
-        entry[r].bits = exists ? from[Pairs::slot(r) - Pairs::slot(0)] : RankedEntry::none;
+        entry[r].bits = exists ? from[Pairs::slot(r) - Pairs::slot(0)] : PlacedEntry::none;
         if ((r + 1) % Pairs::per_query == 0) from += Pairs::queries * stride;
     }
 #pragma unroll
@@ -121,7 +110,7 @@ __device__ __forceinline__ void rank_tile(const ListParams& p, const ListRange& 
             }
             __syncwarp();
         }
-        entry[r].bits += rank << RankedEntry::rank_bit;
+        entry[r].bits += rank;
     }
 }
 
@@ -160,22 +149,31 @@ __device__ __forceinline__ int place_entries(const EmitShared<Warps>& s) {
 
 /// Stages the entries of a tile and writes their positions. query0: the first of the tile among those that the thread
 /// block has; positions: of the first of these. fills: whether slots behind the last list become -1.
-template <int Width, int Warps>
+template <int Width, bool Ranged, int Warps>
 __device__ __forceinline__ void place_tile(const EmitShared<Warps>& s, const std::uint16_t* places, int slots,
                                            int query0, int queries, std::int32_t* positions, bool fills,
-                                           const RankedEntry (&entry)[Width]) {
+                                           const PlacedEntry (&entry)[Width]) {
     using Pairs = TilePairs<Width>;
+    constexpr int batch = 4;  // loads in flight together
+    std::int32_t* position = positions + (query0 + Pairs::query(0)) * slots + Pairs::slot(0);
 #pragma unroll
-    for (int r = 0; r < Width; ++r) {
-        const int query = query0 + Pairs::query(r), slot = Pairs::slot(r);
-        std::int32_t* const position = positions + query * slots + slot;
-        const RankedEntry one = entry[r];
-        if (one.is_one()) {
-            const int at = places[one.list()] + one.rank();
-            s.staged[at] = StagedEntry(query, one.list(), one.mask()).bits;
-            *position = at + s.shift[one.list()];
-        } else if (one.bits == RankedEntry::none && fills && query < queries && slot < slots) {
-            *position = -1;
+    for (int r0 = 0; r0 < Width; r0 += batch) {
+        int place[batch], shift[batch];
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+            const PlacedEntry one = {entry[r0 + i].is_one() ? entry[r0 + i].bits : 0};  // some counter, if none
+            place[i] = places[one.list()] + static_cast<int>(one.low());
+            shift[i] = s.shift[one.list()];
+        }
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+            const int r = r0 + i, query = query0 + Pairs::query(r), slot = Pairs::slot(r);
+            const bool is_one = entry[r].is_one();
+            if (is_one) s.staged[place[i]] = entry[r].with_low(query).bits;
+            bool writes = query < queries && slot < slots;
+            if (Ranged) writes = writes && (is_one || (fills && entry[r].bits == PlacedEntry::none));
+            if (writes) position[slot - Pairs::slot(0)] = is_one ? place[i] + shift[i] : -1;
+            if ((r + 1) % Pairs::per_query == 0) position += Pairs::queries * slots;
         }
     }
 }
@@ -207,12 +205,12 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
         const int queries = min(end - row0, most_queries);
         const int tiles_of_warp = (queries + Warps * tile_queries - 1) / (Warps * tile_queries);
         const int query0 = warp * tiles_of_warp * tile_queries;  // of the warp
-        RankedEntry entry[tiles][Width];
+        PlacedEntry entry[tiles][Width];
 #pragma unroll
         for (int tile = 0; tile < tiles; ++tile) {
-            const int query = query0 + tile * tile_queries;
+            const int first = computed_here(tile * tile_queries), query = query0 + first;
             rows.load(selected_blocks(p, part, row0 + query), tile < tiles_of_warp ? queries - query : 0,
-                      warp_rows + tile * tile_words);
+                      warp_rows + first * rows.stride());
         }
 #pragma unroll
         for (int tile = 0; tile < tiles; ++tile) {
@@ -222,10 +220,11 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
             if (tile == 2) ptx::cp_async_wait<(tiles > 2 ? tiles - 3 : 0)>();
             if (tile == 3) ptx::cp_async_wait<(tiles > 3 ? tiles - 4 : 0)>();
             __syncwarp();
-            const int query = query0 + tile * tile_queries + lane;
-            const bool exists = tile < tiles_of_warp && query < queries;
-            rank_tile<Width, Ranged>(p, range, exists ? candidates_of(p, part, row0 + query) : 0,
-                                     warp_rows + tile * tile_words, places, entry[tile]);
+            const int first = computed_here(tile * tile_queries), query = query0 + first + lane;
+            if (tile < tiles_of_warp) {
+                rank_tile<Width, Ranged>(p, range, query < queries ? candidates_of(p, part, row0 + query) : 0,
+                                         warp_rows + first * rows.stride(), places, entry[tile]);
+            }
         }
         __syncthreads();
         const int entries = place_entries(s);
@@ -237,14 +236,14 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
 #pragma unroll
         for (int tile = 0; tile < tiles; ++tile) {
             if (tile < tiles_of_warp) {
-                place_tile(s, places, slots, query0 + tile * tile_queries, queries, positions,
-                           !Ranged || range_number == 0, entry[tile]);
+                place_tile<Width, Ranged>(s, places, slots, query0 + computed_here(tile * tile_queries), queries,
+                                          positions, !Ranged || range_number == 0, entry[tile]);
             }
         }
         __syncthreads();
 #pragma unroll 4
         for (int i = t; i < entries; i += threads) {
-            const StagedEntry one(s.staged[i]);
+            const PlacedEntry one = {s.staged[i]};
             p.entries[s.shift[one.list()] + i] = one.entry(row0);
         }
         s.clear_places();
@@ -254,7 +253,7 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
 
 /// Entries, positions, items. Ranged: there are several ranges, blockIdx.z says which.
 template <int Width, bool Ranged, int Warps>
-__global__ void __launch_bounds__(Warps * 32, emit_blocks(Width, Warps)) emit_kernel(const ListParams p) {
+__global__ void __launch_bounds__(Warps * 32, Ranged ? 1 : emit_blocks(Width, Warps)) emit_kernel(const ListParams p) {
     extern __shared__ __align__(16) unsigned char emit_raw[];
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();

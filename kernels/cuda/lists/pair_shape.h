@@ -12,7 +12,6 @@ inline constexpr int tile_queries = 32;
 inline constexpr int count_warps = 8;                       // of a thread block of count_kernel
 inline constexpr int usual_emit_warps = 8;                  // of a thread block of emit_kernel
 inline constexpr int lists_together = 8;                    // counters of emit_kernel that are cleared at once
-inline constexpr std::int64_t segment_bits = 11;            // of a query among those that emit_kernel has at a time
 inline constexpr std::int64_t most_lists_per_range = 7000;  // less than 2^13: of a list among those of its range
 
 MOBALAB_HOST_DEVICE constexpr int whole_groups(int lists) {

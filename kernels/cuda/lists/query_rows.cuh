@@ -28,14 +28,20 @@ public:
     __device__ __forceinline__ int stride() const { return row_stride(slots_); }
 
     /// Enqueues the copy of `rows` rows, at most a tile and none if not positive, as one group of the thread's copies.
+    /// `to` begins at a multiple of 16 bytes.
     __device__ __forceinline__ void load(const std::int32_t* selected, int rows, std::uint32_t* to) const {
-        const int pairs = min(rows, tile_queries) * slots_;
+        const int pairs = min(rows, tile_queries) * slots_, lane = static_cast<int>(threadIdx.x) % 32;
+        if (slots_ % 2 != 0 && pairs % 4 == 0 && reinterpret_cast<std::uintptr_t>(selected) % 16 == 0) {
+            for (int i = 4 * lane; i < pairs; i += 128) ptx::cp_async_16(to + i, selected + i);
+        } else {
 #pragma unroll 1
-        for (int i = static_cast<int>(threadIdx.x) % 32; i < pairs; i += 32) {
-            // Rows stand a word apart where their slots are even.
-            const int apart =
-                slots_ % 2 == 0 ? static_cast<int>(static_cast<std::uint32_t>(i) * reciprocal_ >> reciprocal_bits) : 0;
-            ptx::cp_async_4(to + i + apart, selected + i);
+            for (int i = lane; i < pairs; i += 32) {
+                // Rows stand a word apart where their slots are even.
+                const int apart = slots_ % 2 == 0
+                                      ? static_cast<int>(static_cast<std::uint32_t>(i) * reciprocal_ >> reciprocal_bits)
+                                      : 0;
+                ptx::cp_async_4(to + i + apart, selected + i);
+            }
         }
         ptx::cp_async_commit();
     }

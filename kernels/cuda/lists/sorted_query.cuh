@@ -6,18 +6,13 @@ namespace mobalab::kernels::cuda {
 
 /// The selected blocks of one query, ascending, in the registers of one thread.
 template <int Width>
-struct SortedQuery {
-    static constexpr std::uint32_t none = 0xffffffffu;
-
-    std::uint32_t block[Width];  // `none` last
-
+class SortedQuery {
+public:
     /// selected: the slots of the query. What is none of its candidates is left out.
-    __device__ __forceinline__ SortedQuery(const std::uint32_t* selected, int slots, int candidates) {
+    __device__ __forceinline__ SortedQuery(const std::uint32_t* selected, int slots, int candidates)
+        : candidates_(static_cast<std::uint32_t>(candidates)) {
 #pragma unroll
-        for (int i = 0; i < Width; ++i) {
-            const std::uint32_t one = i < slots ? selected[i] : none;
-            block[i] = one < static_cast<std::uint32_t>(candidates) ? one : none;
-        }
+        for (int i = 0; i < Width; ++i) block_[i] = i < slots ? selected[i] : 0xffffffffu;
         sort<1, 1>();
     }
 
@@ -25,15 +20,23 @@ struct SortedQuery {
     /// the mask says which. A block that was named twice is there once.
     template <typename Visit>
     __device__ __forceinline__ void for_each_list(int shift, const Visit& visit) const {
+        if (shift == 0) {
+#pragma unroll
+            for (int i = 0; i < Width; ++i) {
+                const bool last = i + 1 == Width || block_[i + 1 < Width ? i + 1 : i] != block_[i];
+                if (block_[i] < candidates_ && last) visit(static_cast<int>(block_[i]), 1u);
+            }
+            return;
+        }
         const std::uint32_t bit_of_block = (1u << shift) - 1;
         std::uint32_t mask = 0;
 #pragma unroll
         for (int i = 0; i < Width; ++i) {
-            const std::uint32_t list = block[i] >> shift;
-            mask |= 1u << (block[i] & bit_of_block);
-            const bool last = i + 1 == Width || block[i + 1 < Width ? i + 1 : i] >> shift != list;
-            if (last && block[i] != none) visit(static_cast<int>(list), mask);
-            if (last) mask = 0;
+            const std::uint32_t list = block_[i] >> shift, after = block_[i + 1 < Width ? i + 1 : i];
+            const bool last = i + 1 == Width || after >> shift != list || after >= candidates_;
+            mask |= 1u << (block_[i] & bit_of_block);
+            if (block_[i] < candidates_ && last) visit(static_cast<int>(list), mask);
+            mask = last ? 0 : mask;
         }
     }
 
@@ -46,9 +49,9 @@ private:
         for (int i = 0; i + Distance < Width; ++i) {
             const bool first = i >= Distance % Run && (i - Distance % Run) / Distance % 2 == 0;
             if (first && i / (2 * Run) == (i + Distance) / (2 * Run)) {
-                const std::uint32_t low = min(block[i], block[i + Distance]);
-                block[i + Distance] = max(block[i], block[i + Distance]);
-                block[i] = low;
+                const std::uint32_t low = min(block_[i], block_[i + Distance]);
+                block_[i + Distance] = max(block_[i], block_[i + Distance]);
+                block_[i] = low;
             }
         }
         if constexpr (Distance > 1) {
@@ -57,6 +60,9 @@ private:
             sort<2 * Run, 2 * Run>();
         }
     }
+
+    std::uint32_t block_[Width];  // ascending; no candidates come last
+    std::uint32_t candidates_;
 };
 
 }  // namespace mobalab::kernels::cuda
