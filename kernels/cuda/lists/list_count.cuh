@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(count_warps * 32, Width <= 16   ? 4
     ptx::let_next_kernel_launch();
     const int segment = static_cast<int>(blockIdx.x) % p.plan.segments_max;
     const ListPart part(p, static_cast<int>(blockIdx.x) / p.plan.segments_max, static_cast<int>(blockIdx.y));
-    if (segment == 0 && blockIdx.z == 0 && threadIdx.x == 0) clear_finished(p, part);
+    if (segment == 0 && blockIdx.z == 0 && threadIdx.x == 0) clear_item_counts(p, part);
     const int begin = part.row_begin + segment * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end || p.plan.slots == 0) return;

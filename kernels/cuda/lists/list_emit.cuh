@@ -197,13 +197,11 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
     std::uint32_t* const warp_rows = s.staged + warp * tiles * tile_words;
 
     s.clear_places();
-    const std::int32_t* const offsets = part.segment_counts(p, segment) + range.first;
-    const std::int32_t* const list_begin = p.list_begin + part.list_index(range.first);
-    for (int j = t; j < s.lists; j += threads) s.next[j] = j < range.count ? list_begin[j] + offsets[j] : 0;
+    begin_lists(p, part, segment, range, s.next, s.lists);
     __syncthreads();
     for (int row0 = begin; row0 < end; row0 += most_queries) {
         const int queries = min(end - row0, most_queries);
-        const int tiles_of_warp = (queries + Warps * tile_queries - 1) / (Warps * tile_queries);
+        const int tiles_of_warp = tiles == 1 ? 1 : (queries + Warps * tile_queries - 1) / (Warps * tile_queries);
         const int query0 = warp * tiles_of_warp * tile_queries;  // of the warp
         PlacedEntry entry[tiles][Width];
 #pragma unroll
@@ -262,7 +260,7 @@ __global__ void __launch_bounds__(Warps * 32, Ranged ? 1 : emit_blocks(Width, Wa
     const ListPart part(p, piece, static_cast<int>(blockIdx.y));
     const int range = Ranged ? static_cast<int>(blockIdx.z) : 0;
     if (share == 0) {
-        if (range == 0) emit_items(p, part, piece);
+        if (range == 0) emit_items(p, part, piece, reinterpret_cast<std::int32_t*>(emit_raw));
     } else if (p.plan.slots > 0) {
         emit_segment<Width, Ranged, Warps>(p, part, share - 1, range, emit_raw);
     }

@@ -82,13 +82,10 @@ __device__ __forceinline__ void emit_selected_segment(const ListParams& p, const
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;
     const EmitSelectedShared s(p, raw);
-    const std::int32_t* const offsets = part.segment_counts(p, segment);
     for (int first = 0; first < part.lists; first += p.plan.lists_per_range) {
         const ListRange range(p, part, first / p.plan.lists_per_range);
-        for (int list = static_cast<int>(threadIdx.x); list < range.count; list += selected_threads) {
-            s.bits[list] = {};
-            s.next[list] = p.list_begin[part.list_index(first + list)] + offsets[first + list];
-        }
+        for (int list = static_cast<int>(threadIdx.x); list < range.count; list += selected_threads) s.bits[list] = {};
+        begin_lists(p, part, segment, range, s.next, range.count);
         __syncthreads();
         for (int row0 = begin; row0 < end; row0 += EmitSelectedShared::tile_queries) {
             emit_selected_tile(p, part, range, row0, end, s);
@@ -105,7 +102,7 @@ static __global__ void __launch_bounds__(selected_threads) emit_selected_kernel(
     const int piece = static_cast<int>(blockIdx.x) / (p.plan.segments_max + 1);
     const ListPart part(p, piece, static_cast<int>(blockIdx.y));
     if (share == 0) {
-        emit_items(p, part, piece);
+        emit_items(p, part, piece, reinterpret_cast<std::int32_t*>(emit_selected_raw));
     } else {
         emit_selected_segment(p, part, share - 1, emit_selected_raw);
     }

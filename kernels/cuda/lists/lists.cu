@@ -14,13 +14,13 @@
 #include "kernels/cuda/lists/list_scan.cuh"
 #include "kernels/cuda/lists/selected_lists.cuh"
 
-// Three kernels: count (entries per segment of queries and list), scan (where lists, segments and items begin), emit
-// (entries, positions, items). A thread holds the selected blocks of a query and sorts them, so
-// blocks that share a list are neighbours. A warp then takes its queries one after the other and counts the entries of
-// every list in a table of its own: the number it finds is the rank of an entry among those of the warp, and sums over
-// the warps before it give its place. Lists of a query differ, so the order is that of the queries whatever the order
-// in which threads come. Rows of more than most_sorted_slots slots are sorted in shared memory, by kernels of their own
-// for count and emit.
+// Three kernels: count (entries per segment of queries and list), scan (where segments begin within their lists, and
+// what lists and parts count), emit (entries, positions, items: its thread blocks add up what comes before theirs).
+// A thread holds the selected blocks of a query and sorts them, so blocks that share a list are neighbours. A warp then
+// takes its queries one after the other and counts the entries of every list in a table of its own: the number it finds
+// is the rank of an entry among those of the warp, and sums over the warps before it give its place. Lists of a query
+// differ, so the order is that of the queries whatever the order in which threads come. Rows of more than
+// most_sorted_slots slots are sorted in shared memory, by kernels of their own for count and emit.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -28,10 +28,9 @@ std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
     WorkspaceCarver carver(workspace);
     const std::int64_t heads = plan.heads_per_chunk;
     p.counts = carver.take<std::int32_t>(heads * plan.segments_per_head * plan.lists_max);
-    p.list_begin = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
     p.list_count = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
-    p.item_begin = carver.take<std::int32_t>(parts_of(plan));
-    p.finished = carver.take<std::int32_t>(parts_of(plan) + 1);
+    p.item_count = carver.take<std::int32_t>(parts_of(plan));
+    p.item_count_of_group = carver.take<std::int32_t>(parts_of(plan) / parts_per_group + 1);
     p.entries = carver.take<std::uint32_t>(plan.rows);
     p.positions = carver.take<std::int32_t>(heads * plan.tokens_per_chunk * plan.slots);
     p.items = carver.take<ListItem>(plan.items_max);
@@ -42,10 +41,11 @@ std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
 
 /// Between count and emit.
 Status launch_scan(const ListParams& p, cudaStream_t stream) {
-    const auto groups = static_cast<unsigned>((p.plan.lists_max + scan_lists - 1) / scan_lists);
+    const int sharers = scan_sharers(p.plan.segments_max), lists = scan_threads / sharers;
     const dim3 grid(static_cast<unsigned>(p.plan.pieces), static_cast<unsigned>(p.chunk.head_count),
-                    std::max(groups, 1u));
-    return launch_early("scan_kernel", scan_kernel, grid, scan_threads, 0, stream, p);
+                    static_cast<unsigned>((p.plan.lists_max + lists - 1) / lists));
+    if (grid.z == 0) return {};
+    return launch_early("scan_kernel", scan_kernel, grid, scan_threads, 0, stream, p, sharers);
 }
 
 template <int Width, bool Ranged>
@@ -98,7 +98,8 @@ Status launch_selected(const ListParams& p, cudaStream_t stream) {
         !s.ok())
         return s;
     if (Status s = launch_scan(p, stream); !s.ok()) return s;
-    const std::size_t bytes = static_cast<std::size_t>(plan.lists_per_range) * EmitSelectedShared::list_bytes;
+    const std::size_t bytes = std::max(static_cast<std::size_t>(plan.lists_per_range) * EmitSelectedShared::list_bytes,
+                                       2 * selected_threads * sizeof(std::int32_t));  // lists, items
     if (Status s =
             allow_shared_memory("emit_selected_kernel", reinterpret_cast<const void*>(emit_selected_kernel), bytes);
         !s.ok())

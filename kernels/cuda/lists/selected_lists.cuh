@@ -93,7 +93,7 @@ static __global__ void __launch_bounds__(selected_threads) count_selected_kernel
     ptx::let_next_kernel_launch();
     const int segment = static_cast<int>(blockIdx.x) % p.plan.segments_max;
     const ListPart part(p, static_cast<int>(blockIdx.x) / p.plan.segments_max, static_cast<int>(blockIdx.y));
-    if (segment == 0 && threadIdx.x == 0) clear_finished(p, part);
+    if (segment == 0 && threadIdx.x == 0) clear_item_counts(p, part);
     const int begin = part.row_begin + segment * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;
