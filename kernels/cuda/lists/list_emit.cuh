@@ -114,35 +114,58 @@ __device__ __forceinline__ void rank_tile(const ListParams& p, const ListRange& 
     }
 }
 
+/// Neighbours in shared memory that a thread takes together.
+template <typename T, int Count>
+struct alignas(Count > 4 ? 16 : Count * sizeof(T)) Neighbours {
+    T of[Count];
+};
+
 /// Turns numbers of entries into places, warp after warp within a list; returns the number of all. The caller
 /// synchronises.
 template <int Warps>
 __device__ __forceinline__ int place_entries(const EmitShared<Warps>& s) {
-    const int pairs = s.lists / 2;
-    std::uint32_t* const places = reinterpret_cast<std::uint32_t*>(s.places);  // of two lists
+    constexpr int lists = Warps > usual_emit_warps ? lists_together : 2;  // of a thread: many where there are many
+    using Counters = Neighbours<std::uint32_t, lists / 2>;                // of two lists each
+    using Rows = Neighbours<std::int32_t, lists>;
+    Counters* const places = reinterpret_cast<Counters*>(s.places);
+    const int groups = s.lists / lists;
     int placed = 0;
-    for (int j0 = 0; j0 < pairs; j0 += Warps * 32) {
+    for (int j0 = 0; j0 < groups; j0 += Warps * 32) {
         const int j = j0 + static_cast<int>(threadIdx.x);
-        std::uint32_t counts = 0;
-        if (j < pairs) {
+        Counters counts{};
+        int sum = 0, all;
+        if (j < groups) {
 #pragma unroll 4
-            for (int w = 0; w < Warps; ++w) counts += places[w * pairs + j];
+            for (int w = 0; w < Warps; ++w) {
+                const Counters of_warp = places[w * groups + j];
+#pragma unroll
+                for (int i = 0; i < lists / 2; ++i) counts.of[i] += of_warp.of[i];
+            }
         }
-        const int low = static_cast<int>(counts & 0xffffu), high = static_cast<int>(counts >> 16);
-        int all;
-        const int at = placed + block_exclusive_sum(low + high, all);
+#pragma unroll
+        for (int i = 0; i < lists; ++i) sum += static_cast<int>(counts.of[i / 2] >> i % 2 * 16 & 0xffffu);
+        int at = placed + block_exclusive_sum(sum, all);
         placed += all;
-        if (j >= pairs) continue;
-        std::uint32_t place = static_cast<std::uint32_t>(at) | static_cast<std::uint32_t>(at + low) << 16;
+        if (j >= groups) continue;
+        Counters place{};
+        Rows next = reinterpret_cast<const Rows*>(s.next)[j], shift;
+#pragma unroll
+        for (int i = 0; i < lists; ++i) {
+            const int count = static_cast<int>(counts.of[i / 2] >> i % 2 * 16 & 0xffffu);
+            place.of[i / 2] |= static_cast<std::uint32_t>(at) << i % 2 * 16;
+            shift.of[i] = next.of[i] - at;
+            next.of[i] += count;
+            at += count;
+        }
+        reinterpret_cast<Rows*>(s.next)[j] = next;
+        reinterpret_cast<Rows*>(s.shift)[j] = shift;
 #pragma unroll 4
         for (int w = 0; w < Warps; ++w) {
-            const std::uint32_t of_warp = places[w * pairs + j];
-            places[w * pairs + j] = place;
-            place += of_warp;
+            const Counters of_warp = places[w * groups + j];
+            places[w * groups + j] = place;
+#pragma unroll
+            for (int i = 0; i < lists / 2; ++i) place.of[i] += of_warp.of[i];
         }
-        const int2 next = reinterpret_cast<const int2*>(s.next)[j];
-        reinterpret_cast<int2*>(s.shift)[j] = {next.x - at, next.y - at - low};
-        reinterpret_cast<int2*>(s.next)[j] = {next.x + low, next.y + high};
     }
     return placed;
 }
@@ -225,6 +248,9 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
             }
         }
         __syncthreads();
+        if constexpr (Warps > usual_emit_warps) {  // no other thread block hides how long the next rows take
+            rows.prefetch(selected_blocks(p, part, row0 + most_queries), min(end - row0 - most_queries, most_queries));
+        }
         const int entries = place_entries(s);
         __syncthreads();
         std::int32_t* const positions =

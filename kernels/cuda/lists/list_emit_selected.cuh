@@ -94,7 +94,7 @@ __device__ __forceinline__ void emit_selected_segment(const ListParams& p, const
 }
 
 /// What emit_kernel does.
-static __global__ void __launch_bounds__(selected_threads) emit_selected_kernel(const ListParams p) {
+static __global__ void __launch_bounds__(selected_threads, 1) emit_selected_kernel(const ListParams p) {
     extern __shared__ __align__(16) unsigned char emit_selected_raw[];
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();

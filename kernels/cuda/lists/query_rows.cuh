@@ -46,6 +46,13 @@ public:
         ptx::cp_async_commit();
     }
 
+    /// Asks for `rows` rows to be in L2, by all threads of the thread block; none if not positive.
+    __device__ __forceinline__ void prefetch(const std::int32_t* selected, int rows) const {
+        constexpr int words = 32;  // of a line
+        const int t = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+        for (int i = t * words; i < rows * slots_; i += threads * words) ptx::prefetch_l2(selected + i);
+    }
+
 private:
     // i / slots of all i < tile_queries * most_sorted_slots: the error i / 2^20 is less than 1 / slots.
     static constexpr int reciprocal_bits = 20;
