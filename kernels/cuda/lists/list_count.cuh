@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/lists/query_rows.cuh"
+#include "kernels/cuda/lists/selection_rows.cuh"
 #include "kernels/cuda/lists/sorted_query.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(count_warps * 32, Width <= 16   ? 4
     const int lists = Ranged ? range.count : part.lists;
     if (Ranged && lists == 0) return;
     const int t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32, slots = p.plan.slots;
-    const QueryRows rows(slots);
+    const SelectionRows rows(slots);
     const int tile_words = tile_queries * rows.stride();
     std::uint32_t* const tile = count_raw + warp * tiles * tile_words;
     std::uint32_t* const histogram = count_raw + count_warps * tiles * tile_words;

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/lists/list_items.cuh"
-#include "kernels/cuda/lists/query_rows.cuh"
+#include "kernels/cuda/lists/selection_rows.cuh"
 #include "kernels/cuda/lists/sorted_query.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
@@ -64,7 +64,6 @@ struct PlacedEntry {
 /// Which pairs of a tile a lane has, once its queries are sorted: some lanes hold a query.
 template <int Width>
 struct TilePairs {
-    static constexpr int registers = Width;
     static constexpr int lanes = Width < 32 ? Width : 32;  // of a query
     static constexpr int queries = 32 / lanes;             // in a register of a warp
     static constexpr int per_query = Width / lanes;        // registers of a query
@@ -207,6 +206,7 @@ template <int Width, bool Ranged, int Warps>
 __device__ void emit_segment(const ListParams& p, const ListPart& part, int segment, int range_number,
                              unsigned char* raw) {
     constexpr int tiles = emit_tiles(Width), threads = Warps * 32, most_queries = Warps * tiles * tile_queries;
+    static_assert(most_queries <= 1 << PlacedEntry::list_bit && most_queries * Width < 1 << 16);  // a place: 16 bits
     const int begin = part.row_begin + segment * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;
@@ -215,7 +215,7 @@ __device__ void emit_segment(const ListParams& p, const ListPart& part, int segm
     const int t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32, slots = p.plan.slots;
     const EmitShared<Warps> s(p, raw);
     std::uint16_t* const places = s.places + warp * s.lists;
-    const QueryRows rows(slots);
+    const SelectionRows rows(slots);
     const int tile_words = tile_queries * rows.stride();
     std::uint32_t* const warp_rows = s.staged + warp * tiles * tile_words;
 

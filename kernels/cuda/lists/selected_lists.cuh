@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/lists/query_rows.cuh"
+#include "kernels/cuda/lists/selection_rows.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 

@@ -20,9 +20,9 @@ __device__ __forceinline__ int candidates_of(const ListParams& p, const ListPart
 }
 
 /// Rows of a selection on their way to shared memory, a tile a warp: whole lines, whatever the slots.
-class QueryRows {
+class SelectionRows {
 public:
-    __device__ __forceinline__ explicit QueryRows(int slots)
+    __device__ __forceinline__ explicit SelectionRows(int slots)
         : slots_(slots), reciprocal_((1u << reciprocal_bits) / static_cast<std::uint32_t>(slots) + 1) {}
 
     __device__ __forceinline__ int stride() const { return row_stride(slots_); }
