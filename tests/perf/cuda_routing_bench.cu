@@ -1,10 +1,11 @@
 // Times the routing half of the CUDA backend: centroids, route, key-major lists; medians of CUDA events. A few rows of
 // every shape are checked against double precision first.
 //
-//   cuda_routing_bench [--route] [--scorers] [seqlen ...]      without arguments: the tables of
+//   cuda_routing_bench [--route] [--scorers] [--lists] [seqlen ...] without arguments: the tables of
 //                                                              tests/perf/NOTES_cuda_routing.md
 //   --route: without lists
 //   --scorers: the scorers of kernels/scorers/ alone, against mean
+//   --lists: lists alone, and each of their kernels
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -153,6 +154,97 @@ void bench(std::int64_t n, std::int64_t heads, std::int64_t d, std::int64_t bloc
     std::fflush(stdout);
 }
 
+/// What `run` enqueues, as a graph whose kernels can be launched one by one.
+class CapturedKernels {
+public:
+    explicit CapturedKernels(const std::function<void(cudaStream_t)>& run) {
+        check_cuda(cudaStreamCreate(&stream_), "stream");
+        check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+        run(stream_);
+        check_cuda(cudaStreamEndCapture(stream_, &graph_), "capture");
+        std::size_t count = 0;
+        check_cuda(cudaGraphGetNodes(graph_, nullptr, &count), "nodes");
+        std::vector<cudaGraphNode_t> nodes(count);
+        check_cuda(cudaGraphGetNodes(graph_, nodes.data(), &count), "nodes");
+        kernels_.resize(count);
+        for (std::size_t i = 0; i < count; ++i) {
+            check_cuda(cudaGraphKernelNodeGetParams(nodes[i], &kernels_[i]), "kernel of a node");
+        }
+    }
+    ~CapturedKernels() {
+        cudaGraphDestroy(graph_);
+        cudaStreamDestroy(stream_);
+    }
+    CapturedKernels(const CapturedKernels&) = delete;
+    CapturedKernels& operator=(const CapturedKernels&) = delete;
+
+    std::size_t count() const { return kernels_.size(); }
+
+    /// Of kernel i behind those before it, from its launch to its end.
+    double ms(std::size_t i) const {
+        cudaEvent_t begin, end;
+        check_cuda(cudaEventCreate(&begin), "event");
+        check_cuda(cudaEventCreate(&end), "event");
+        std::vector<float> times(9);
+        for (float& time : times) {
+            for (std::size_t j = 0; j < i; ++j) launch(j);
+            check_cuda(cudaEventRecord(begin, stream_), "record");
+            launch(i);
+            check_cuda(cudaEventRecord(end, stream_), "record");
+            check_cuda(cudaEventSynchronize(end), "synchronize");
+            check_cuda(cudaEventElapsedTime(&time, begin, end), "elapsed");
+        }
+        cudaEventDestroy(begin);
+        cudaEventDestroy(end);
+        std::nth_element(times.begin(), times.begin() + 4, times.end());
+        return times[4];
+    }
+
+private:
+    void launch(std::size_t i) const {
+        const cudaKernelNodeParams& k = kernels_[i];
+        check_cuda(cudaLaunchKernel(k.func, k.gridDim, k.blockDim, k.kernelParams, k.sharedMemBytes, stream_),
+                   "kernel of a graph");
+    }
+
+    cudaStream_t stream_ = nullptr;
+    cudaGraph_t graph_ = nullptr;
+    std::vector<cudaKernelNodeParams> kernels_;
+};
+
+/// The lists of one chunk, in windows of that many tokens (0: one window), and their kernels.
+void bench_lists(std::int64_t n, std::int64_t heads, std::int64_t block, std::int64_t k, std::int64_t window = 0) {
+    constexpr std::int64_t d = 64;
+    const Problem p = make_problem(n, heads, d, block, k);
+    const std::int64_t elements = p.tokens_q() * heads * d;
+    const DeviceBuffer q(static_cast<std::size_t>(elements) * 2), keys(static_cast<std::size_t>(elements) * 2);
+    fill_normal<<<1024, 256>>>(q.as<__nv_bfloat16>(), elements, 1);
+    fill_normal<<<1024, 256>>>(keys.as<__nv_bfloat16>(), elements, 2);
+    const DeviceBuffer centroids(static_cast<std::size_t>(p.blocks() * heads * d) * 2);
+    const DeviceBuffer selection(static_cast<std::size_t>(p.tokens_q() * heads * p.routed()) * 4);
+    const ConstTensor qt = as_const(contiguous_rows(p, q.get())), kt = as_const(contiguous_rows(p, keys.get()));
+    must(cuda::launch_centroids(p, kt, nullptr, {nullptr, centroids.get(), nullptr}, nullptr));
+    must(cuda::current_path_table().route(p, qt, centroids.get(), nullptr, nullptr, nullptr,
+                                          selection.as<std::int32_t>(), nullptr, nullptr));
+    check_cuda(cudaDeviceSynchronize(), "route");
+    cuda::ListOptions options;
+    options.max_rows = std::int64_t{1} << 31;
+    options.window = window;
+    const cuda::ListPlan plan = cuda::make_list_plan(p, options);
+    const DeviceBuffer lists(cuda::list_workspace_size(plan));
+    const auto build = [&](cudaStream_t stream) {
+        cuda::ListView view;
+        must(cuda::build_lists(plan, 0, selection.as<std::int32_t>(), lists.get(), stream, view));
+    };
+    const double all = median_ms([&] { build(nullptr); });
+    std::printf("lists: seqlen %7ld heads %2ld B %3ld k %2ld window %6ld | %8.4f ms; kernels", n, heads, block, k,
+                window, all);
+    const CapturedKernels kernels(build);
+    for (std::size_t i = 0; i < kernels.count(); ++i) std::printf(" %8.4f", kernels.ms(i));
+    std::printf("\n");
+    std::fflush(stdout);
+}
+
 /// The key convolution alone, and with the centroids of its output in one pass and in two.
 void bench_conv(std::int64_t n) {
     const Problem p = make_problem(n, 16, 128, 128, 8);
@@ -278,20 +370,23 @@ int main(int argc, char** argv) {
         std::printf("%s\n", s.message.c_str());
         return 0;
     }
-    bool with_lists = true, scorers_alone = false;
+    bool with_lists = true, scorers_alone = false, lists_alone = false;
     std::vector<std::int64_t> sizes;
     for (int i = 1; i < argc; ++i) {
         if (std::strcmp(argv[i], "--route") == 0) {
             with_lists = false;
         } else if (std::strcmp(argv[i], "--scorers") == 0) {
             scorers_alone = true;
+        } else if (std::strcmp(argv[i], "--lists") == 0) {
+            lists_alone = true;
         } else {
             sizes.push_back(std::atol(argv[i]));
         }
     }
     if (sizes.empty() && scorers_alone) sizes = {65536};
+    if (sizes.empty() && lists_alone) sizes = {4096, 8192, 65536, 524288};
     if (sizes.empty()) sizes = {8192, 16384, 32768, 65536, 131072, 262144, 524288};
-    if (!scorers_alone) {
+    if (!scorers_alone && !lists_alone) {
         std::printf("seqlen heads d B k values | centroids, route%s (ms, batch 2, bf16)\n",
                     with_lists ? ", lists, lists with capped scratch" : "");
     }
@@ -300,6 +395,19 @@ int main(int argc, char** argv) {
             if (scorers_alone) {
                 bench_scorers(n, 128, 128, 8);
                 bench_scorers(n, 128, 128, 64);
+                continue;
+            }
+            if (lists_alone) {
+                bench_lists(n, 8, 128, 8);
+                if (n < 65536) continue;
+                bench_lists(n, 16, 128, 8);
+                bench_lists(n, 16, 128, 8, 65536);
+                if (n > 65536) continue;
+                bench_lists(n, 16, 64, 8);
+                bench_lists(n, 16, 128, 16);
+                bench_lists(n, 16, 128, 32);
+                bench_lists(n, 16, 16, 64);
+                bench_lists(n, 16, 16, 8);
                 continue;
             }
             bench(n, 16, 128, 128, 8, with_lists);

@@ -40,10 +40,7 @@ constexpr std::int64_t shortest_window_of_many_slots = 256;
 /// A scan over the segments of a list is a chain of loads. With few heads in a chunk there are many segments a
 /// sequence, and thread blocks enough with fewer.
 void widen_segments(ListPlan& plan) {
-    const auto fits = [&](std::int32_t rows) {
-        return entry_bytes * rows * std::int64_t{plan.slots} <= segment_bytes(plan);
-    };
-    while (plan.segments_max > most_segments && fits(2 * plan.segment_rows)) {
+    while (plan.segments_max > most_segments) {
         plan.segment_rows *= 2;
         plan.segments_max = (plan.segments_max + 1) / 2;
     }

@@ -3,226 +3,281 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/lists/list_items.cuh"
+#include "kernels/cuda/lists/selection_rows.cuh"
 #include "kernels/cuda/lists/sorted_query.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 #include "kernels/cuda/tile/block_sum.cuh"
+#include "kernels/cuda/tile/computed_here.cuh"
 
 namespace mobalab::kernels::cuda {
 
-template <int Words>
-struct alignas(4 * Words) BitRow {
-    std::uint32_t word[Words];
+/// Shared memory of emit_kernel. Entries are collected in the order of the lists first, so that they leave in runs:
+/// single words scattered over memory cost a sector each.
+template <int Warps>
+struct EmitShared {
+    std::uint16_t* places;  // [warps][lists]: entries of a warp so far; then where its first one goes among `staged`
+    std::int32_t* next;     // [lists]: row of the next entry
+    std::int32_t* shift;    // [lists]: from a place among `staged` to a row
+    std::uint32_t* staged;  // [warps][tiles of a warp][rows]: selected blocks; then the entries
+    int lists;              // of a row of `places`: whole groups of lists_together
+
+    __device__ EmitShared(const ListParams& p, unsigned char* raw) : lists(whole_groups(p.plan.lists_per_range)) {
+        places = reinterpret_cast<std::uint16_t*>(raw);
+        next = reinterpret_cast<std::int32_t*>(places + lists * Warps);
+        shift = next + lists;
+        staged = reinterpret_cast<std::uint32_t*>(shift + lists);
+    }
+    __device__ __forceinline__ void clear_places() const {
+        uint4* const groups = reinterpret_cast<uint4*>(places);
+        for (int i = static_cast<int>(threadIdx.x); i < lists * Warps / lists_together; i += Warps * 32) groups[i] = {};
+    }
 };
 
-/// Rank of a query among those of its tile in its list, and their number.
-template <int Words>
-__device__ __forceinline__ int rank_in_list(const BitRow<Words>& bits, int query, int& total) {
-    const BitRow<Words> row = bits;
-    int rank = 0;
-    total = 0;
-#pragma unroll
-    for (int w = 0; w < Words; ++w) {
-        const int below = query - 32 * w;  // bits of this word that come before the query
-        const std::uint32_t before = below >= 32 ? full_warp : below > 0 ? (1u << below) - 1 : 0;
-        rank += __popc(row.word[w] & before);
-        total += __popc(row.word[w]);
+/// An entry in 32 bits: list (of the range), mask, and below them its rank among the entries of its warp as long as it
+/// waits for its place, then its query, counted from the first that the thread block has.
+struct PlacedEntry {
+    static constexpr std::uint32_t none = 0xffffffffu, of_other_range = 0xfffffffeu;
+    static constexpr int list_bit = 11, mask_bit = 24;
+    static_assert(most_lists_per_range < 1 << (mask_bit - list_bit));
+
+    std::uint32_t bits;
+
+    static __device__ __forceinline__ PlacedEntry of(int list, std::uint32_t mask) {
+        return {static_cast<std::uint32_t>(list) << list_bit | mask << mask_bit};
     }
-    return rank;
+    __device__ __forceinline__ bool is_one() const { return bits < of_other_range; }
+    __device__ __forceinline__ int list() const {
+        return static_cast<int>(bits >> list_bit & ((1u << (mask_bit - list_bit)) - 1));
+    }
+    __device__ __forceinline__ std::uint32_t low() const { return bits & ((1u << list_bit) - 1); }
+    __device__ __forceinline__ PlacedEntry with_low(int low) const {
+        return {(bits & ~((1u << list_bit) - 1)) | static_cast<std::uint32_t>(low)};
+    }
+    /// As attention reads it. row0: of query 0.
+    __device__ __forceinline__ std::uint32_t entry(int row0) const {
+        return (static_cast<std::uint32_t>(row0) + low()) | (bits >> mask_bit << mask_bit);
+    }
+};
+
+/// Which pairs of a tile a lane has, once its queries are sorted: some lanes hold a query.
+template <int Width>
+struct TilePairs {
+    static constexpr int lanes = Width < 32 ? Width : 32;  // of a query
+    static constexpr int queries = 32 / lanes;             // in a register of a warp
+    static constexpr int per_query = Width / lanes;        // registers of a query
+
+    static __device__ __forceinline__ int query(int r) { return r / per_query * queries + lane() / lanes; }
+    static __device__ __forceinline__ int slot(int r) { return r % per_query * lanes + lane() % lanes; }
+    static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) % 32; }
+};
+
+/// Sorts the queries of a tile, whose selected blocks `rows` are, and ranks their entries behind those that the warp
+/// has in `places`. Lists of a query differ, and queries come one after the other, so nothing depends on the order in
+/// which lanes come.
+template <int Width, bool Ranged>
+__device__ __forceinline__ void rank_tile(const ListParams& p, const ListRange& range, int candidates,
+                                          std::uint32_t* rows, std::uint16_t* places, PlacedEntry (&entry)[Width]) {
+    using Pairs = TilePairs<Width>;
+    const int stride = row_stride(p.plan.slots);
+    std::uint32_t* const row = rows + Pairs::lane() * stride;
+    std::uint32_t* to = row;
+    SortedQuery<Width>(row, p.plan.slots, candidates).for_each_list(p.list_shift, [&](int list, std::uint32_t mask) {
+        *to = !Ranged || range.holds(list) ? PlacedEntry::of(list - (Ranged ? range.first : 0), mask).bits
+                                           : PlacedEntry::of_other_range;
+        ++to;
+    });
+    const int lists = static_cast<int>(to - row);
+    __syncwarp();
+    const std::uint32_t* from = rows + Pairs::query(0) * stride + Pairs::slot(0);
+#pragma unroll
+    for (int r = 0; r < Width; ++r) {
+        const bool exists = Pairs::slot(r) < __shfl_sync(full_warp, lists, Pairs::query(r));
+        entry[r].bits = exists ? from[Pairs::slot(r) - Pairs::slot(0)] : PlacedEntry::none;
+        if ((r + 1) % Pairs::per_query == 0) from += Pairs::queries * stride;
+    }
+#pragma unroll
+    for (int r = 0; r < Width; ++r) {
+        std::uint16_t* const place = places + entry[r].list();
+        std::uint32_t rank = 0;
+#pragma unroll
+        for (int q = 0; q < Pairs::queries; ++q) {
+            if (entry[r].is_one() && Pairs::lane() / Pairs::lanes == q) {
+                rank = *place;
+                *place = static_cast<std::uint16_t>(rank + 1);
+            }
+            __syncwarp();
+        }
+        entry[r].bits += rank;
+    }
 }
 
-/// Shared memory of emit_kernel. Entries are collected in the order of the segment's lists first, so that they leave in
-/// runs: single words scattered over memory cost a sector each.
-template <int Width>
-struct EmitShared {
-    using Bits = BitRow<PairShape<Width>::words>;
-    Bits* bits;             // [lists]
-    std::int32_t* next;     // [lists]: place of the next entry among `staged`
-    std::int32_t* shift;    // [lists]: from that place to the row of the chunk
-    std::uint32_t* staged;  // [queries of a segment * slots]
-    std::uint16_t* list;    // [queries of a segment * slots]: of a staged entry
-
-    static constexpr std::size_t list_bytes = sizeof(Bits) + 2 * sizeof(std::int32_t);
-    static constexpr std::size_t pair_bytes = sizeof(std::uint32_t) + sizeof(std::uint16_t);
-
-    __device__ EmitShared(const ListParams& p, unsigned char* raw) {
-        bits = reinterpret_cast<Bits*>(raw);
-        next = reinterpret_cast<std::int32_t*>(bits + p.plan.lists_per_range);
-        shift = next + p.plan.lists_per_range;
-        staged = reinterpret_cast<std::uint32_t*>(shift + p.plan.lists_per_range);
-        list = reinterpret_cast<std::uint16_t*>(staged + p.plan.segment_rows * p.plan.slots);
-    }
+/// Neighbours in shared memory that a thread takes together.
+template <typename T, int Count>
+struct alignas(Count > 4 ? 16 : Count * sizeof(T)) Neighbours {
+    T of[Count];
 };
 
-/// Where the entries of `lists` lists of a segment from `first` on go; returns their number. The caller synchronises.
-template <typename Shape, int Width>
-__device__ int place_lists(const ListParams& p, const ListPart& part, int segment, int first, int lists,
-                           const EmitShared<Width>& s) {
-    const int segments = (part.row_end - part.row_begin + p.plan.segment_rows - 1) / p.plan.segment_rows;
-    const std::int32_t* offsets = part.segment_counts(p, segment) + first;
-    const std::int32_t* ends =
-        segment + 1 < segments ? part.segment_counts(p, segment + 1) + first : p.list_count + part.list_index(first);
+/// Turns numbers of entries into places, warp after warp within a list; returns the number of all. The caller
+/// synchronises.
+template <int Warps>
+__device__ __forceinline__ int place_entries(const EmitShared<Warps>& s) {
+    constexpr int lists = Warps > usual_emit_warps ? lists_together : 2;  // of a thread: many where there are many
+    using Counters = Neighbours<std::uint32_t, lists / 2>;                // of two lists each
+    using Rows = Neighbours<std::int32_t, lists>;
+    Counters* const places = reinterpret_cast<Counters*>(s.places);
+    const int groups = s.lists / lists;
     int placed = 0;
-    for (int j0 = 0; j0 < lists; j0 += Shape::threads) {
+    for (int j0 = 0; j0 < groups; j0 += Warps * 32) {
         const int j = j0 + static_cast<int>(threadIdx.x);
-        const int count = j < lists ? ends[j] - offsets[j] : 0;
-        int all;
-        const int at = placed + block_exclusive_sum(count, all);
+        Counters counts{};
+        int sum = 0, all;
+        if (j < groups) {
+#pragma unroll 4
+            for (int w = 0; w < Warps; ++w) {
+                const Counters of_warp = places[w * groups + j];
+#pragma unroll
+                for (int i = 0; i < lists / 2; ++i) counts.of[i] += of_warp.of[i];
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < lists; ++i) sum += static_cast<int>(counts.of[i / 2] >> i % 2 * 16 & 0xffffu);
+        int at = placed + block_exclusive_sum(sum, all);
         placed += all;
-        if (j >= lists) continue;
-        s.bits[j] = {};
-        s.next[j] = at;
-        s.shift[j] = p.list_begin[part.list_index(first + j)] + offsets[j] - at;
+        if (j >= groups) continue;
+        Counters place{};
+        Rows next = reinterpret_cast<const Rows*>(s.next)[j], shift;
+#pragma unroll
+        for (int i = 0; i < lists; ++i) {
+            const int count = static_cast<int>(counts.of[i / 2] >> i % 2 * 16 & 0xffffu);
+            place.of[i / 2] |= static_cast<std::uint32_t>(at) << i % 2 * 16;
+            shift.of[i] = next.of[i] - at;
+            next.of[i] += count;
+            at += count;
+        }
+        reinterpret_cast<Rows*>(s.next)[j] = next;
+        reinterpret_cast<Rows*>(s.shift)[j] = shift;
+#pragma unroll 4
+        for (int w = 0; w < Warps; ++w) {
+            const Counters of_warp = places[w * groups + j];
+            places[w * groups + j] = place;
+#pragma unroll
+            for (int i = 0; i < lists / 2; ++i) place.of[i] += of_warp.of[i];
+        }
     }
     return placed;
 }
 
-/// Ranged: the lists of one of several ranges; positions count those of all.
-template <int Width, bool Ranged, int Threads>
+/// Stages the entries of a tile and writes their positions. query0: the first of the tile among those that the thread
+/// block has; positions: of the first of these. fills: whether slots behind the last list become -1.
+template <int Width, bool Ranged, int Warps>
+__device__ __forceinline__ void place_tile(const EmitShared<Warps>& s, const std::uint16_t* places, int slots,
+                                           int query0, int queries, std::int32_t* positions, bool fills,
+                                           const PlacedEntry (&entry)[Width]) {
+    using Pairs = TilePairs<Width>;
+    constexpr int batch = 4;  // loads in flight together
+    std::int32_t* position = positions + (query0 + Pairs::query(0)) * slots + Pairs::slot(0);
+#pragma unroll
+    for (int r0 = 0; r0 < Width; r0 += batch) {
+        int place[batch], shift[batch];
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+            const PlacedEntry one = {entry[r0 + i].is_one() ? entry[r0 + i].bits : 0};  // some counter, if none
+            place[i] = places[one.list()] + static_cast<int>(one.low());
+            shift[i] = s.shift[one.list()];
+        }
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+            const int r = r0 + i, query = query0 + Pairs::query(r), slot = Pairs::slot(r);
+            const bool is_one = entry[r].is_one();
+            if (is_one) s.staged[place[i]] = entry[r].with_low(query).bits;
+            bool writes = query < queries && slot < slots;
+            if (Ranged) writes = writes && (is_one || (fills && entry[r].bits == PlacedEntry::none));
+            if (writes) position[slot - Pairs::slot(0)] = is_one ? place[i] + shift[i] : -1;
+            if ((r + 1) % Pairs::per_query == 0) position += Pairs::queries * slots;
+        }
+    }
+}
+
+/// Entries and positions of a segment. Ranged: those of the lists of one of several ranges; positions count those of
+/// all.
+template <int Width, bool Ranged, int Warps>
 __device__ void emit_segment(const ListParams& p, const ListPart& part, int segment, int range_number,
                              unsigned char* raw) {
-    using Shape = PairShape<Width, Threads>;
-    using Query = typename Shape::Query;
+    constexpr int tiles = emit_tiles(Width), threads = Warps * 32, most_queries = Warps * tiles * tile_queries;
+    static_assert(most_queries <= 1 << PlacedEntry::list_bit && most_queries * Width < 1 << 16);  // a place: 16 bits
     const int begin = part.row_begin + segment * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;
-    const int t = static_cast<int>(threadIdx.x), lane = t % Query::lanes;
-    const unsigned lanes_before = ((1u << lane) - 1) << (t % 32 - lane);  // of the same query
-    const unsigned query_lanes = (Query::lanes == 32 ? full_warp : (1u << (Query::lanes % 32)) - 1) << (t % 32 - lane);
-    const EmitShared<Width> s(p, raw);
     const ListRange range(p, part, Ranged ? range_number : 0);
     if (Ranged && range_number > 0 && range.count == 0) return;
-    const int entries = Ranged ? place_lists<Shape>(p, part, segment, range.first, range.count, s)
-                               : place_lists<Shape>(p, part, segment, 0, part.lists, s);
-    // Whether an element leads a list of this range, and which of its lists that is.
-    const auto leads_here = [&](const typename Query::Leader& one) {
-        return one.leads && (!Ranged || range.holds(one.list));
-    };
-    const auto list_here = [&](const typename Query::Leader& one) { return one.list - (Ranged ? range.first : 0); };
+    const int t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32, slots = p.plan.slots;
+    const EmitShared<Warps> s(p, raw);
+    std::uint16_t* const places = s.places + warp * s.lists;
+    const SelectionRows rows(slots);
+    const int tile_words = tile_queries * rows.stride();
+    std::uint32_t* const warp_rows = s.staged + warp * tiles * tile_words;
+
+    s.clear_places();
+    begin_lists(p, part, segment, range, s.next, s.lists);
     __syncthreads();
-    const int slots = p.plan.slots;
-    std::int32_t* positions = p.positions + static_cast<std::int64_t>(part.local_head) * p.chunk.token_count * slots +
-                              (static_cast<std::int64_t>(part.sequence.q_begin) - p.chunk.token_begin) * slots;
-
-    TileQueries<Shape> next_tile;
-    next_tile.load(p, part, begin, end);
-    for (int row0 = begin; row0 < end; row0 += Shape::tile_queries) {
-        const TileQueries<Shape> tile = next_tile;
-        next_tile.load(p, part, row0 + Shape::tile_queries, end);
-        typename Query::Leader leader[Shape::passes][Query::per_lane];
+    for (int row0 = begin; row0 < end; row0 += most_queries) {
+        const int queries = min(end - row0, most_queries);
+        const int tiles_of_warp = tiles == 1 ? 1 : (queries + Warps * tile_queries - 1) / (Warps * tile_queries);
+        const int query0 = warp * tiles_of_warp * tile_queries;  // of the warp
+        PlacedEntry entry[tiles][Width];
 #pragma unroll
-        for (int pass = 0; pass < Shape::passes; ++pass) {
-            const int query = Shape::query(pass);
-            Query(tile.raw[pass], candidates_of(p, part, row0 + query)).leaders(p.list_shift, leader[pass]);
+        for (int tile = 0; tile < tiles; ++tile) {
+            const int first = computed_here(tile * tile_queries), query = query0 + first;
+            rows.load(selected_blocks(p, part, row0 + query), tile < tiles_of_warp ? queries - query : 0,
+                      warp_rows + first * rows.stride());
+        }
 #pragma unroll
-            for (int r = 0; r < Query::per_lane; ++r) {
-                if (leads_here(leader[pass][r])) {
-                    atomicOr(s.bits[list_here(leader[pass][r])].word + query / 32, 1u << (query % 32));
-                }
+        for (int tile = 0; tile < tiles; ++tile) {
+            // Groups of copies end in order: those behind this tile's may be on their way.
+            if (tile == 0) ptx::cp_async_wait<tiles - 1>();
+            if (tile == 1) ptx::cp_async_wait<(tiles > 1 ? tiles - 2 : 0)>();
+            if (tile == 2) ptx::cp_async_wait<(tiles > 2 ? tiles - 3 : 0)>();
+            if (tile == 3) ptx::cp_async_wait<(tiles > 3 ? tiles - 4 : 0)>();
+            __syncwarp();
+            const int first = computed_here(tile * tile_queries), query = query0 + first + lane;
+            if (tile < tiles_of_warp) {
+                rank_tile<Width, Ranged>(p, range, query < queries ? candidates_of(p, part, row0 + query) : 0,
+                                         warp_rows + first * rows.stride(), places, entry[tile]);
             }
         }
         __syncthreads();
-        int after[Shape::passes][Query::per_lane];  // where the list goes on, from its last query in the tile; else -1
+        if constexpr (Warps > usual_emit_warps) {  // no other thread block hides how long the next rows take
+            rows.prefetch(selected_blocks(p, part, row0 + most_queries), min(end - row0 - most_queries, most_queries));
+        }
+        const int entries = place_entries(s);
+        __syncthreads();
+        std::int32_t* const positions =
+            p.positions + (static_cast<std::int64_t>(part.local_head) * p.chunk.token_count + part.sequence.q_begin -
+                           p.chunk.token_begin + row0) *
+                              slots;
 #pragma unroll
-        for (int pass = 0; pass < Shape::passes; ++pass) {
-            const int query = Shape::query(pass), row = row0 + query;
-            int leaders = 0;  // of the query, so far
-#pragma unroll
-            for (int r = 0; r < Query::per_lane; ++r) {
-                const auto& mine = leader[pass][r];
-                const unsigned leading = __ballot_sync(full_warp, mine.leads);
-                after[pass][r] = -1;
-                if (leads_here(mine)) {
-                    const int list = list_here(mine);
-                    int total;
-                    const int rank = rank_in_list(s.bits[list], query, total);
-                    const int at = s.next[list] + rank;
-                    s.staged[at] = static_cast<std::uint32_t>(row) | (mine.mask << 24);
-                    s.list[at] = static_cast<std::uint16_t>(list);
-                    positions[static_cast<std::int64_t>(row) * slots + leaders + __popc(leading & lanes_before)] =
-                        at + s.shift[list];
-                    if (rank == total - 1) after[pass][r] = at + 1;
-                }
-                leaders += __popc(leading & query_lanes);
-            }
-#pragma unroll
-            for (int r = 0; r < Query::per_lane; ++r) {
-                const int slot = r * Query::lanes + lane;
-                if (row < end && slot >= leaders && slot < slots && (!Ranged || range_number == 0))
-                    positions[static_cast<std::int64_t>(row) * slots + slot] = -1;
+        for (int tile = 0; tile < tiles; ++tile) {
+            if (tile < tiles_of_warp) {
+                place_tile<Width, Ranged>(s, places, slots, query0 + computed_here(tile * tile_queries), queries,
+                                          positions, !Ranged || range_number == 0, entry[tile]);
             }
         }
         __syncthreads();
-        // Only what was touched is cleared.
-#pragma unroll
-        for (int pass = 0; pass < Shape::passes; ++pass) {
-#pragma unroll
-            for (int r = 0; r < Query::per_lane; ++r) {
-                const auto& mine = leader[pass][r];
-                if (leads_here(mine)) s.bits[list_here(mine)].word[Shape::query(pass) / 32] = 0;
-                if (after[pass][r] >= 0) s.next[list_here(mine)] = after[pass][r];
-            }
+#pragma unroll 4
+        for (int i = t; i < entries; i += threads) {
+            const PlacedEntry one = {s.staged[i]};
+            p.entries[s.shift[one.list()] + i] = one.entry(row0);
         }
+        s.clear_places();
         __syncthreads();
-    }
-    for (int i = t; i < entries; i += Threads) p.entries[s.shift[s.list[i]] + i] = s.staged[i];
-}
-
-__device__ __forceinline__ void write_items(const ListParams& p, const ListPart& part, int list, std::int64_t at) {
-    const int own_begin = part.own_begin(p, list), own_end = part.own_end(p, list);
-    const int own_tiles = tiles_of(own_end - own_begin);
-    const int rows = p.list_count[part.list_index(list)];
-    const int first_row = p.list_begin[part.list_index(list)];
-    const int items = items_of(p, own_end - own_begin, rows);
-    for (int i = 0; i < items; ++i) {
-        const int tile = max(i * p.plan.tiles_per_item - own_tiles, 0);
-        const int tile_end = (i + 1) * p.plan.tiles_per_item - own_tiles;
-        ListItem item;
-        item.sequence = part.b;
-        item.head = p.chunk.head_begin + part.local_head;
-        item.list = list;
-        item.first_row = first_row + tile * list_tile_rows;
-        item.rows = max(min(rows, tile_end * list_tile_rows) - tile * list_tile_rows, 0);
-        const int own_row = own_begin + i * p.plan.tiles_per_item * list_tile_rows;
-        const bool has_own = own_row < own_end;
-        item.own_begin = has_own ? own_row : 0;
-        item.own_end = has_own ? min(own_row + p.plan.tiles_per_item * list_tile_rows, own_end) : 0;
-        item.list_tiles = own_tiles + tiles_of(rows);
-        p.items[at + i] = item;
-    }
-}
-
-/// The items of one piece and the query heads of one key head; `part` is that of the first of these heads in its
-/// window.
-__device__ __forceinline__ void emit_items(const ListParams& p, const ListPart& part, int piece) {
-    const int group = p.plan.heads_q / p.plan.heads_k;
-    const int head = p.chunk.head_begin + part.local_head, head_of_window = part.local_head % p.plan.heads_per_window;
-    if (head_of_window > 0 && head % group != 0) return;
-    const int heads =
-        min(min(group - head % group, p.plan.heads_per_window - head_of_window), p.chunk.head_count - part.local_head);
-    int at = p.item_begin[part.number];
-    for (int j0 = 0; j0 < part.lists; j0 += static_cast<int>(blockDim.x)) {
-        const int list = j0 + static_cast<int>(threadIdx.x);
-        int items = 0, all;
-        if (list < part.lists) {
-            const int own = part.own_end(p, list) - part.own_begin(p, list);
-            for (int h = 0; h < heads; ++h)
-                items += items_of(p, own, p.list_count[part.list_index_of_head(p, list, h)]);
-        }
-        std::int64_t to = at + block_exclusive_sum(items, all);
-        at += all;
-        if (list >= part.lists) continue;
-        for (int h = 0; h < heads; ++h) {
-            const ListPart other(p, piece, part.local_head + h);
-            write_items(p, other, list, to);
-            to += items_of(p, other.own_end(p, list) - other.own_begin(p, list), p.list_count[other.list_index(list)]);
-        }
     }
 }
 
 /// Entries, positions, items. Ranged: there are several ranges, blockIdx.z says which.
-template <int Width, bool Ranged, int Threads>
-__global__ void __launch_bounds__(Threads, Width <= 16 ? 1024 / Threads : 1) emit_kernel(const ListParams p) {
+template <int Width, bool Ranged, int Warps>
+__global__ void __launch_bounds__(Warps * 32, Ranged ? 1 : emit_blocks(Width, Warps)) emit_kernel(const ListParams p) {
     extern __shared__ __align__(16) unsigned char emit_raw[];
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();
@@ -231,9 +286,9 @@ __global__ void __launch_bounds__(Threads, Width <= 16 ? 1024 / Threads : 1) emi
     const ListPart part(p, piece, static_cast<int>(blockIdx.y));
     const int range = Ranged ? static_cast<int>(blockIdx.z) : 0;
     if (share == 0) {
-        if (range == 0) emit_items(p, part, piece);
+        if (range == 0) emit_items(p, part, piece, reinterpret_cast<std::int32_t*>(emit_raw));
     } else if (p.plan.slots > 0) {
-        emit_segment<Width, Ranged, Threads>(p, part, share - 1, range, emit_raw);
+        emit_segment<Width, Ranged, Warps>(p, part, share - 1, range, emit_raw);
     }
 }
 

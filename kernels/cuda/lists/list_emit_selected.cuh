@@ -2,10 +2,31 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/lists/list_emit.cuh"
+#include "kernels/cuda/lists/list_items.cuh"
 #include "kernels/cuda/lists/selected_lists.cuh"
 
 namespace mobalab::kernels::cuda {
+
+template <int Words>
+struct alignas(4 * Words) BitRow {
+    std::uint32_t word[Words];
+};
+
+/// Rank of a query among those of its tile in its list, and their number.
+template <int Words>
+__device__ __forceinline__ int rank_in_list(const BitRow<Words>& bits, int query, int& total) {
+    const BitRow<Words> row = bits;
+    int rank = 0;
+    total = 0;
+#pragma unroll
+    for (int w = 0; w < Words; ++w) {
+        const int below = query - 32 * w;  // bits of this word that come before the query
+        const std::uint32_t before = below >= 32 ? full_warp : below > 0 ? (1u << below) - 1 : 0;
+        rank += __popc(row.word[w] & before);
+        total += __popc(row.word[w]);
+    }
+    return rank;
+}
 
 /// Shared memory of emit_selected_kernel, for the lists of one range.
 struct EmitSelectedShared {
@@ -61,13 +82,10 @@ __device__ __forceinline__ void emit_selected_segment(const ListParams& p, const
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;
     const EmitSelectedShared s(p, raw);
-    const std::int32_t* const offsets = part.segment_counts(p, segment);
     for (int first = 0; first < part.lists; first += p.plan.lists_per_range) {
         const ListRange range(p, part, first / p.plan.lists_per_range);
-        for (int list = static_cast<int>(threadIdx.x); list < range.count; list += selected_threads) {
-            s.bits[list] = {};
-            s.next[list] = p.list_begin[part.list_index(first + list)] + offsets[first + list];
-        }
+        for (int list = static_cast<int>(threadIdx.x); list < range.count; list += selected_threads) s.bits[list] = {};
+        begin_lists(p, part, segment, range, s.next, range.count);
         __syncthreads();
         for (int row0 = begin; row0 < end; row0 += EmitSelectedShared::tile_queries) {
             emit_selected_tile(p, part, range, row0, end, s);
@@ -76,7 +94,7 @@ __device__ __forceinline__ void emit_selected_segment(const ListParams& p, const
 }
 
 /// What emit_kernel does.
-static __global__ void __launch_bounds__(selected_threads) emit_selected_kernel(const ListParams p) {
+static __global__ void __launch_bounds__(selected_threads, 1) emit_selected_kernel(const ListParams p) {
     extern __shared__ __align__(16) unsigned char emit_selected_raw[];
     ptx::wait_for_previous_kernel();
     ptx::let_next_kernel_launch();
@@ -84,7 +102,7 @@ static __global__ void __launch_bounds__(selected_threads) emit_selected_kernel(
     const int piece = static_cast<int>(blockIdx.x) / (p.plan.segments_max + 1);
     const ListPart part(p, piece, static_cast<int>(blockIdx.y));
     if (share == 0) {
-        emit_items(p, part, piece);
+        emit_items(p, part, piece, reinterpret_cast<std::int32_t*>(emit_selected_raw));
     } else {
         emit_selected_segment(p, part, share - 1, emit_selected_raw);
     }

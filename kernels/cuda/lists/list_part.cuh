@@ -13,16 +13,22 @@ struct ListParams {
     const std::int32_t* selection;
     std::int32_t list_shift;   // log2 of blocks per list
     std::int32_t* counts;      // [head][segment][lists_max]: count() writes numbers, scan() turns them into offsets
-    std::int32_t* list_begin;  // [head][token window][lists_per_head]
-    std::int32_t* list_count;  // likewise
-    std::int32_t* item_begin;  // [head window][piece][head of the window]: scan() writes numbers, number() where they
-                               // begin
+    std::int32_t* list_count;  // [head][token window][lists_per_head]
+    std::int32_t* item_count;  // [head window][piece][head of the window]: of each part
+    std::int32_t* item_count_of_group;  // of parts_per_group parts
     std::uint32_t* entries;
     std::int32_t* positions;
     ListItem* items;
     std::int32_t* window_items;
     std::int32_t* counters;
 };
+
+inline constexpr int parts_per_group = 1024;
+
+/// Numbers of parts lie below this.
+MOBALAB_HOST_DEVICE std::int32_t parts_of(const ListPlan& plan) {
+    return plan.head_windows * plan.pieces * plan.heads_per_window;
+}
 
 /// Where the queries of sequence b begin, in tokens of the chunk; 0 when they begin before it.
 __device__ __forceinline__ int tokens_before(const ListParams& p, int b) {
@@ -49,10 +55,10 @@ struct ListPart {
     int window;         // of tokens
     int row_begin, row_end;
     int lists;                  // that queries of the part can be in
-    std::int64_t list_base;     // in list_begin and list_count
+    std::int64_t list_base;     // in list_count
     std::int64_t segment_base;  // in a head's segments
     std::int64_t first_row;     // where the rows of this part begin in the chunk
-    std::int64_t number;        // in item_begin
+    std::int64_t number;        // of the part
 
     __device__ ListPart(const ListParams& p, int piece, int local_head_)
         : b(sequence_of_piece(p, piece)), local_head(local_head_), window(piece - b) {
@@ -112,6 +118,13 @@ struct ListRange {
         return static_cast<unsigned>(list - first) < static_cast<unsigned>(count);
     }
 };
+
+/// What scan() adds to; by one thread for every part.
+__device__ __forceinline__ void clear_item_counts(const ListParams& p, const ListPart& part) {
+    p.item_count[part.number] = 0;
+    if (blockIdx.x > 0 || blockIdx.y > 0) return;
+    for (int i = 0; i <= parts_of(p.plan) / parts_per_group; ++i) p.item_count_of_group[i] = 0;
+}
 
 __device__ __forceinline__ int items_of(const ListParams& p, int own_rows, int list_rows) {
     return (tiles_of(own_rows) + tiles_of(list_rows) + p.plan.tiles_per_item - 1) / p.plan.tiles_per_item;

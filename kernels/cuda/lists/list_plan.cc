@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/host/path.h"
 #include "kernels/cuda/lists/lists.h"
+#include "kernels/cuda/lists/pair_shape.h"
 
 namespace mobalab::kernels::cuda {
 namespace {
@@ -10,14 +11,12 @@ namespace {
 constexpr std::int64_t most_own_tiles = 8;
 constexpr std::int64_t least_tokens = 1024;  // of a chunk; smaller ones would waste their lists' padding
 // Thread blocks of a chunk: two for every multiprocessor are in work at a time, and each begins with a chain of loads.
-constexpr std::int64_t target_segments = 256;
-constexpr std::int64_t least_segment = 64, longest_segment = 1024;  // the latter where nothing else bounds it
-// Thread blocks collect the entries of a segment and 24 bytes per list in shared memory; 6 bytes an entry.
-constexpr std::int64_t list_bytes = 24;
-constexpr std::int64_t hopper_bytes = 200 * 1024;
-constexpr std::int64_t portable_bytes = portable_shared_memory - 1024;  // kernels have some more beside these
-constexpr std::int64_t most_entry_bytes = 88 * 1024;
-constexpr std::int64_t most_lists_per_range = 7000;
+// With this many segments they may have more queries than emit_kernel takes at a time: tables of counts are smaller.
+constexpr std::int64_t target_segments = 256, many_segments = 1024;
+constexpr std::int64_t least_segment = 64, usual_segment = 2048, longest_segment = 8192;
+constexpr std::int64_t longest_selected_segment = 1024;  // of more slots than a thread sorts
+constexpr std::int64_t selected_list_bytes = 24;         // of shared memory, there
+constexpr std::int64_t kernel_bytes = 1024;              // of shared memory that kernels have beside what is planned
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
     return (a + b - 1) / b;
@@ -74,26 +73,38 @@ void divide_into_windows(ListPlan& plan, std::int64_t window) {
         static_cast<std::int32_t>(ceil_div(plan.tokens_per_chunk, std::max(plan.tokens_per_window, 1)));
 }
 
+/// Shared memory of a thread block.
 std::int64_t shared_bytes() {
-    return current_path() == CudaPath::hopper ? hopper_bytes : portable_bytes;
+    return (current_path() == CudaPath::hopper ? hopper_shared_memory : portable_shared_memory) - kernel_bytes;
 }
 
-/// What leaves room for the entries of the smallest segment, where these are collected in shared memory.
+/// What leaves room for the pairs of the least thread block.
 std::int32_t lists_that_fit(const ListPlan& plan) {
-    const std::int64_t entries = plan.slots > most_sorted_slots ? 0 : least_segment * plan.slots;
-    const std::int64_t most = (shared_bytes() - entries * entry_bytes) / list_bytes;
-    return static_cast<std::int32_t>(std::min({std::int64_t{plan.lists_max}, most_lists_per_range, most}));
+    const std::int64_t fit = plan.slots > most_sorted_slots
+                                 ? shared_bytes() / selected_list_bytes
+                                 : (shared_bytes() - emit_bytes(0, plan.slots, usual_emit_warps)) /
+                                       emit_list_bytes(usual_emit_warps) / lists_together * lists_together;
+    return static_cast<std::int32_t>(std::min({std::int64_t{plan.lists_max}, most_lists_per_range, fit}));
 }
 
-/// Queries per segment: enough thread blocks, and entries that fit.
+/// Queries per segment: enough thread blocks.
 std::int64_t segment_size(const ListPlan& plan, std::int64_t queries) {
-    if (plan.slots > most_sorted_slots) {  // entries are not collected in shared memory
-        return std::clamp(queries / target_segments / least_segment * least_segment, least_segment, longest_segment);
+    if (plan.slots > most_sorted_slots) {
+        return std::clamp(queries / target_segments / least_segment * least_segment, least_segment,
+                          longest_selected_segment);
     }
-    const std::int64_t most = segment_bytes(plan) / (entry_bytes * std::max(plan.slots, 1));
     std::int64_t size = least_segment;
-    while (size * 2 <= most && queries / (size * 2) >= target_segments) size *= 2;
+    while (size < usual_segment && queries / (size * 2) >= target_segments) size *= 2;
+    while (size >= usual_segment && size < longest_segment && queries / (size * 2) >= many_segments) size *= 2;
     return size;
+}
+
+/// Warps of a thread block of emit_kernel: more where a multiprocessor has one thread block whichever they are.
+std::int32_t choose_emit_warps(const ListPlan& plan) {
+    const int lone = lone_emit_warps(pair_width(plan.slots));
+    const bool room_for_two = 2 * emit_bytes(plan.lists_per_range, plan.slots, usual_emit_warps) <= shared_bytes();
+    const bool fits = emit_bytes(plan.lists_per_range, plan.slots, lone) <= shared_bytes();
+    return !room_for_two && fits && plan.segment_rows >= lone * tile_queries ? lone : usual_emit_warps;
 }
 
 /// Items: every list's own queries, and its rows in pieces; each list adds at most one piece that is not full.
@@ -115,10 +126,6 @@ ListChunk ListPlan::chunk(std::int32_t index) const {
     chunk.token_begin = index % token_groups * tokens_per_chunk;
     chunk.token_count = std::min(tokens_per_chunk, tokens_q - chunk.token_begin);
     return chunk;
-}
-
-std::int64_t segment_bytes(const ListPlan& plan) {
-    return std::min(most_entry_bytes, shared_bytes() - list_bytes * plan.lists_per_range);
 }
 
 ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
@@ -154,6 +161,7 @@ ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
 
     const std::int64_t queries = static_cast<std::int64_t>(plan.tokens_per_chunk) * plan.heads_per_chunk;
     plan.segment_rows = static_cast<std::int32_t>(segment_size(plan, queries));
+    plan.emit_warps = choose_emit_warps(plan);
     const std::int64_t longest = std::min<std::int64_t>(problem.seqlen_q, plan.tokens_per_window);
     plan.segments_max = static_cast<std::int32_t>(ceil_div(longest, plan.segment_rows));
     plan.segments_per_head =

@@ -1,5 +1,6 @@
 #include "kernels/cuda/lists/lists.h"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 #include <string>
@@ -13,12 +14,13 @@
 #include "kernels/cuda/lists/list_scan.cuh"
 #include "kernels/cuda/lists/selected_lists.cuh"
 
-// Four kernels: count (entries per segment of queries and list), scan (where lists and segments begin), number (where
-// items begin), emit (entries, positions, items). A few lanes hold the selected blocks of one query and sort them, so
-// blocks that share a list are neighbours and one of them leads. Within a segment, tiles of queries set bits in a
-// bitmap [list][query]; the rank of a query in its list is a population count, so the order is that of the queries
-// whatever the order in which threads came. Rows of more than most_sorted_slots slots are sorted in shared memory, by
-// kernels of their own for count and emit.
+// Three kernels: count (entries per segment of queries and list), scan (where segments begin within their lists, and
+// what lists and parts count), emit (entries, positions, items: its thread blocks add up what comes before theirs).
+// A thread holds the selected blocks of a query and sorts them, so blocks that share a list are neighbours. A warp then
+// takes its queries one after the other and counts the entries of every list in a table of its own: the number it finds
+// is the rank of an entry among those of the warp, and sums over the warps before it give its place. Lists of a query
+// differ, so the order is that of the queries whatever the order in which threads come. Rows of more than
+// most_sorted_slots slots are sorted in shared memory, by kernels of their own for count and emit.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -26,9 +28,9 @@ std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
     WorkspaceCarver carver(workspace);
     const std::int64_t heads = plan.heads_per_chunk;
     p.counts = carver.take<std::int32_t>(heads * plan.segments_per_head * plan.lists_max);
-    p.list_begin = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
     p.list_count = carver.take<std::int32_t>(heads * plan.token_windows * plan.lists_per_head);
-    p.item_begin = carver.take<std::int32_t>(heads * plan.pieces);
+    p.item_count = carver.take<std::int32_t>(parts_of(plan));
+    p.item_count_of_group = carver.take<std::int32_t>(parts_of(plan) / parts_per_group + 1);
     p.entries = carver.take<std::uint32_t>(plan.rows);
     p.positions = carver.take<std::int32_t>(heads * plan.tokens_per_chunk * plan.slots);
     p.items = carver.take<ListItem>(plan.items_max);
@@ -39,56 +41,41 @@ std::size_t carve(const ListPlan& plan, void* workspace, ListParams& p) {
 
 /// Between count and emit.
 Status launch_scan(const ListParams& p, cudaStream_t stream) {
-    const auto heads = static_cast<unsigned>(p.chunk.head_count), pieces = static_cast<unsigned>(p.plan.pieces);
-    const auto threads = static_cast<unsigned>(scan_threads_of(p.plan.lists_max));
-    if (Status s = launch_early("scan_kernel", scan_kernel, dim3(pieces, heads), threads, 0, stream, p); !s.ok())
-        return s;
-    return launch_early("number_kernel", number_kernel, dim3(1), scan_threads, 0, stream, p);
+    const int sharers = scan_sharers(p.plan.segments_max), lists = scan_threads / sharers;
+    const dim3 grid(static_cast<unsigned>(p.plan.pieces), static_cast<unsigned>(p.chunk.head_count),
+                    static_cast<unsigned>((p.plan.lists_max + lists - 1) / lists));
+    if (grid.z == 0) return {};
+    return launch_early("scan_kernel", scan_kernel, grid, scan_threads, 0, stream, p, sharers);
 }
 
-template <int Width>
-std::size_t emit_bytes(const ListPlan& plan) {
-    return static_cast<std::size_t>(plan.lists_per_range) * EmitShared<Width>::list_bytes +
-           static_cast<std::size_t>(plan.segment_rows) * static_cast<std::size_t>(plan.slots) *
-               EmitShared<Width>::pair_bytes;
+template <int Width, bool Ranged>
+Status launch_count(const ListParams& p, cudaStream_t stream) {
+    const ListPlan& plan = p.plan;
+    const auto kernel = count_kernel<Width, Ranged>;
+    const auto bytes = static_cast<std::size_t>(count_bytes(plan.lists_per_range, plan.slots));
+    if (Status s = allow_shared_memory("count_kernel", reinterpret_cast<const void*>(kernel), bytes); !s.ok()) return s;
+    const dim3 grid(static_cast<unsigned>(plan.segments_max * plan.pieces), static_cast<unsigned>(p.chunk.head_count),
+                    static_cast<unsigned>(plan.ranges()));
+    return launch_early("count_kernel", kernel, grid, count_warps * 32, bytes, stream, p);
 }
 
-/// Shared memory that lets two thread blocks onto a multiprocessor of the Hopper path; other devices have less for one.
-constexpr std::size_t bytes_of_two = 113 * 1024;
-
-template <int Width, bool Ranged, int Threads>
+template <int Width, bool Ranged, int Warps>
 Status launch_emit(const ListParams& p, cudaStream_t stream) {
     const ListPlan& plan = p.plan;
-    const std::size_t bytes = emit_bytes<Width>(plan);
-    const auto kernel = emit_kernel<Width, Ranged, Threads>;
+    const auto kernel = emit_kernel<Width, Ranged, Warps>;
+    const auto bytes = static_cast<std::size_t>(emit_bytes(plan.lists_per_range, plan.slots, Warps));
     if (Status s = allow_shared_memory("emit_kernel", reinterpret_cast<const void*>(kernel), bytes); !s.ok()) return s;
     const dim3 grid(static_cast<unsigned>((plan.segments_max + 1) * plan.pieces),
                     static_cast<unsigned>(p.chunk.head_count), static_cast<unsigned>(plan.ranges()));
-    return launch_early("emit_kernel", kernel, grid, Threads, bytes, stream, p);
+    return launch_early("emit_kernel", kernel, grid, Warps * 32, bytes, stream, p);
 }
 
 template <int Width, bool Ranged>
 Status launch_kernels(const ListParams& p, cudaStream_t stream) {
-    const ListPlan& plan = p.plan;
-    const auto heads = static_cast<unsigned>(p.chunk.head_count), pieces = static_cast<unsigned>(plan.pieces);
-    const auto segments = static_cast<unsigned>(plan.segments_max);
-    const auto ranges = static_cast<unsigned>(plan.ranges());
-    const std::size_t list_bytes = static_cast<std::size_t>(plan.lists_per_range) * sizeof(std::int32_t);
-    if (plan.slots > 0) {
-        if (Status s = allow_shared_memory("count_kernel", reinterpret_cast<const void*>(count_kernel<Width, Ranged>),
-                                           list_bytes);
-            !s.ok())
-            return s;
-        if (Status s = launch_early("count_kernel", count_kernel<Width, Ranged>, dim3(segments * pieces, heads, ranges),
-                                    pair_threads, list_bytes, stream, p);
-            !s.ok())
-            return s;
-    }
+    if (Status s = launch_count<Width, Ranged>(p, stream); !s.ok()) return s;
     if (Status s = launch_scan(p, stream); !s.ok()) return s;
-    if constexpr (Width <= 16) {  // wider queries have no registers for more threads
-        if (emit_bytes<Width>(plan) > bytes_of_two) return launch_emit<Width, Ranged, lone_pair_threads>(p, stream);
-    }
-    return launch_emit<Width, Ranged, pair_threads>(p, stream);
+    if (p.plan.emit_warps > usual_emit_warps) return launch_emit<Width, Ranged, lone_emit_warps(Width)>(p, stream);
+    return launch_emit<Width, Ranged, usual_emit_warps>(p, stream);
 }
 
 template <int Width>
@@ -111,7 +98,8 @@ Status launch_selected(const ListParams& p, cudaStream_t stream) {
         !s.ok())
         return s;
     if (Status s = launch_scan(p, stream); !s.ok()) return s;
-    const std::size_t bytes = static_cast<std::size_t>(plan.lists_per_range) * EmitSelectedShared::list_bytes;
+    const std::size_t bytes = std::max(static_cast<std::size_t>(plan.lists_per_range) * EmitSelectedShared::list_bytes,
+                                       2 * selected_threads * sizeof(std::int32_t));  // lists, items
     if (Status s =
             allow_shared_memory("emit_selected_kernel", reinterpret_cast<const void*>(emit_selected_kernel), bytes);
         !s.ok())
@@ -141,11 +129,17 @@ Status build_lists(const ListPlan& plan, std::int32_t chunk, const std::int32_t*
     }
     carve(plan, workspace, p);
     view = {p.chunk, p.entries, p.positions, p.items, p.window_items + plan.windows(), p.window_items, p.counters};
-    if (plan.slots <= 8) return launch<8>(p, stream);
-    if (plan.slots <= 16) return launch<16>(p, stream);
-    if (plan.slots <= 32) return launch<32>(p, stream);
-    if (plan.slots <= most_sorted_slots) return launch<64>(p, stream);
-    return launch_selected(p, stream);
+    if (plan.slots > most_sorted_slots) return launch_selected(p, stream);
+    switch (pair_width(plan.slots)) {
+        case 8:
+            return launch<8>(p, stream);
+        case 16:
+            return launch<16>(p, stream);
+        case 32:
+            return launch<32>(p, stream);
+        default:
+            return launch<most_sorted_slots>(p, stream);
+    }
 }
 
 }  // namespace mobalab::kernels::cuda

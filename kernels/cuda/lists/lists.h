@@ -126,6 +126,7 @@ struct ListPlan {
     std::int32_t head_windows = 1, token_windows = 1;  ///< windows of a chunk: head windows outermost
     std::int32_t pieces = 1;           ///< (window of tokens, sequence) pairs that meet, at most; see lists.cu
     std::int32_t segment_rows = 1024;  ///< queries one thread block turns into list entries
+    std::int32_t emit_warps = 8;       ///< of such a thread block
     std::int32_t segments_max = 1;     ///< segments of one piece
     std::int32_t segments_per_head = 1;
     std::int32_t tiles_per_item = 16;
@@ -159,11 +160,6 @@ struct ListView {
 /// Cuts the problem into chunks that stay within options.max_rows: whole groups of query heads that share a key head
 /// where possible, then single heads, then groups of tokens.
 ListPlan make_list_plan(const Problem& problem, const ListOptions& options);
-
-/// Shared memory that the entries of a segment may take beside the tables of a range, in bytes, 6 an entry: as much as
-/// thread blocks have on the path of the current device.
-std::int64_t segment_bytes(const ListPlan& plan);
-inline constexpr std::int64_t entry_bytes = 6;
 
 /// Bytes of workspace build_lists() needs, 256-byte aligned; the same for every chunk.
 std::size_t list_workspace_size(const ListPlan& plan);

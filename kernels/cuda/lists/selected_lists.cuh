@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/lists/sorted_query.cuh"
+#include "kernels/cuda/lists/selection_rows.cuh"
 #include "kernels/cuda/ptx/grid.cuh"
 #include "kernels/cuda/ptx/warp.cuh"
 
@@ -93,6 +93,7 @@ static __global__ void __launch_bounds__(selected_threads) count_selected_kernel
     ptx::let_next_kernel_launch();
     const int segment = static_cast<int>(blockIdx.x) % p.plan.segments_max;
     const ListPart part(p, static_cast<int>(blockIdx.x) / p.plan.segments_max, static_cast<int>(blockIdx.y));
+    if (segment == 0 && threadIdx.x == 0) clear_item_counts(p, part);
     const int begin = part.row_begin + segment * p.plan.segment_rows;
     const int end = min(begin + p.plan.segment_rows, part.row_end);
     if (begin >= end) return;

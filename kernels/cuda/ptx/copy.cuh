@@ -37,6 +37,11 @@ __device__ __forceinline__ void cp_async_wait_all() {
     asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
+/// Asks for the line of an address to be in L2.
+__device__ __forceinline__ void prefetch_l2(const void* global) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+}
+
 /// L2 eviction priorities, as 64-bit policies for the copies below.
 __device__ __forceinline__ std::uint64_t policy_evict_first() {
     std::uint64_t policy;

@@ -442,14 +442,18 @@ TEST_P(CudaRoute, ListsHoldEverySelectedPairOnce) {
     selection.write(routed.selection);
     const std::int64_t all = p.tokens_q() * p.routed();
     constexpr std::int64_t no_limit = std::int64_t{1} << 30;
-    for (const auto& [max_rows, window] : {std::pair<std::int64_t, std::int64_t>{no_limit, 0},
-                                           {all * 3 / 2 + 64, 0},
-                                           {4096, 0},
-                                           {no_limit, p.seqlen_q},
-                                           {no_limit, 100},
-                                           {4096, 300}}) {
-        SCOPED_TRACE("max_rows " + std::to_string(max_rows) + ", window " + std::to_string(window));
-        const cuda::ListPlan plan = cuda::make_list_plan(p, {max_rows, 4, window});
+    constexpr std::int64_t widest = cuda::widest_shared_list;
+    for (const cuda::ListOptions& options : {cuda::ListOptions{no_limit, 4, widest, 0},
+                                             {all * 3 / 2 + 64, 4, widest, 0},
+                                             {4096, 4, widest, 0},
+                                             {no_limit, 4, widest, p.seqlen_q},
+                                             {no_limit, 4, widest, 100},
+                                             {4096, 4, widest, 300},
+                                             {no_limit, 4, 64, 0},
+                                             {4096, 4, 0, 300}}) {
+        SCOPED_TRACE("max_rows " + std::to_string(options.max_rows) + ", keys shared " +
+                     std::to_string(options.shared_list) + ", window " + std::to_string(options.window));
+        const cuda::ListPlan plan = cuda::make_list_plan(p, options);
         const DeviceBuffer workspace(cuda::list_workspace_size(plan));
         std::map<std::pair<std::int64_t, std::int64_t>, int> own;
         for (std::int32_t c = 0; c < plan.chunks(); ++c) {
