@@ -97,6 +97,11 @@ __device__ __forceinline__ void bulk_wait() {
     asm volatile("cp.async.bulk.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
+/// The line of 128 bytes around the address, to L2.
+__device__ __forceinline__ void prefetch_l2(const void* global) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(global) : "memory");
+}
+
 /// A box of a 4-dimensional tensor map (innermost coordinate first). Elements outside the tensor arrive as zeros and
 /// count in the bytes the barrier must expect.
 __device__ __forceinline__ void tensor_load_4d(void* shared, const CUtensorMap* map, int c0, int c1, int c2, int c3,
