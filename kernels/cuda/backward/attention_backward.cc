@@ -231,6 +231,7 @@ BlockBackwardArgs block_backward_args(const Problem& problem, const BackwardTens
     args.keys_per_list = workspace.plan.lists.keys_per_list;
     args.block = BlockDivisor(problem.block_size);
     args.scale = static_cast<float>(problem.softmax_scale());
+    args.unscale = 1.0f / args.scale;
     args.scale_log2 = static_cast<float>(std::numbers::log2e * problem.softmax_scale());
     args.sequences = workspace.plan.lists.sequences;
     args.causal = problem.causal;

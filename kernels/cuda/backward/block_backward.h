@@ -127,6 +127,7 @@ struct BlockBackwardArgs {
     BlockDivisor block;         ///< by block_size
     float scale = 0.0f;         ///< of the softmax
     float scale_log2 = 0.0f;    ///< the same * log2(e)
+    float unscale = 0.0f;       ///< 1 / scale
     bool adds_to_keys = false;  ///< dk and dv are fp32 sums, which every pass adds to
     Sequences sequences;
     bool causal = true;  ///< or what is listed may end with the sequence

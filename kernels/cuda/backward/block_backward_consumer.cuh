@@ -8,9 +8,11 @@
 #include "kernels/cuda/backward/block_backward_shared.cuh"
 #include "kernels/cuda/backward/key_gradient.cuh"
 #include "kernels/cuda/forward/partial_store.cuh"
+#include "kernels/cuda/ptx/copy.cuh"
 #include "kernels/cuda/ptx/matrix.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
+#include "kernels/cuda/tile/computed_here.cuh"
 
 // Tiles into gradients: the five products.
 namespace mobalab::kernels::cuda {
@@ -22,7 +24,7 @@ template <typename T, int P, int K, Mode M>
 class Consumer {
     using S = Shape<P, K, M>;
     static constexpr int columns = S::key_gradient_columns;
-    static constexpr int early = adds_to_gathered<M> || M == Mode::any ? 0 : 4;  // pairs of offsets
+    static constexpr int early = S::split_keys || M == Mode::any ? 0 : 4;  // pairs of offsets
 
 public:
     __device__ Consumer(const BlockBackwardArgs& args, Shared<P, K, M>& shared) : args_(args), shared_(shared) {}
@@ -46,8 +48,8 @@ public:
             for (int i = 0; i < columns / 2; ++i) dk[i] = dv[i] = 0.0f;
             if (wait_for_tile().rows == 0) {
                 skip_tile();
-            } else if constexpr (S::groups == 1) {
-                add_tiles_alone(dk, dv);
+            } else if constexpr (S::split_columns) {
+                add_tiles_in_step(dk, dv);
             } else {
                 add_tiles(dk, dv);
             }
@@ -124,7 +126,10 @@ private:
     }
     __device__ __forceinline__ const TileInfo& wait_for_tile() {
         mbarrier_wait(&shared_.full[tile_ % S::stages], tile_ / S::stages & 1);
-        return shared_.tiles[tile_ % S::stages];
+        return info(tile_);
+    }
+    __device__ __forceinline__ const TileInfo& info(std::uint32_t tile) const {
+        return shared_.tiles[tile % S::infos];
     }
     __device__ __forceinline__ void release_tile(std::uint32_t tile) {
         mbarrier_arrive(&shared_.empty[tile % S::stages]);
@@ -132,12 +137,16 @@ private:
     __device__ __forceinline__ void wait_for_team() const {
         named_barrier(consumer_barrier + S::team(), S::consumer_threads);
     }
-    /// One warpgroup gives a tile back when it is done with it, two when they have begun the next one.
+    /// Warpgroups in step give a tile back when they have begun the next one, others when they are done with it.
     __device__ __forceinline__ void skip_tile() {
-        if (S::groups == 1) {
+        if (!S::split_columns) {
             release_tile(tile_);
         } else if (tile_ > 0) {
             release_tile(tile_ - 1);
+        }
+        if constexpr (S::split_keys) {
+            mbarrier_arrive(&shared_.ready[stage()]);
+            if (turn(tile_)) mbarrier_arrive(&shared_.drained[stage()]);
         }
         ++tile_;
     }
@@ -152,9 +161,11 @@ private:
             probabilities(offsets, lse, scores);
         }
     }
-    /// All tiles of a unit, by a warpgroup that is a team: the other one fills the tensor cores while this one waits.
-    __device__ __forceinline__ void add_tiles_alone(float (&dk)[columns / 2], float (&dv)[columns / 2]) {
-        bool last = false;
+    /// All tiles of a unit. A warpgroup waits for each of its products in turn: the other one fills the tensor cores
+    /// meanwhile. Where they share a unit they take turns with dQ, and neither waits for the other one's dS of a tile
+    /// before it is done with the next tile.
+    __device__ __forceinline__ void add_tiles(float (&dk)[columns / 2], float (&dv)[columns / 2]) {
+        bool first = true, last = false;
         do {
             wait_for_tile();
             fence_async_proxy();  // what cp.async wrote is read by products
@@ -164,11 +175,12 @@ private:
             wgmma_commit();
             score_product(d_probabilities, shared_.v, shared_.d_out[stage()]);
             wgmma_commit();
+            if (adds_to_partials<M> && turn(tile_)) prefetch_dq(info(tile_));
             const float* const lse = shared_.rows[stage()].lse[warp_block()];
             float2 offsets[8];
             load_offsets<early>(lse, offsets);
-            const bool own = shared_.tiles[stage()].own;
-            const int last_key = shared_.tiles[stage()].last_key;
+            const bool own = info(tile_).own;
+            const int last_key = info(tile_).last_key;
             wgmma_wait<1>();
             wgmma_keep(scores);
             probabilities_of_tile(offsets, lse, own, last_key, scores);
@@ -187,29 +199,57 @@ private:
             wgmma_fence();
             gradient_product(dk, d_packed, descriptor_mn_major(shared_.q[stage()], row_panel_bytes));
             wgmma_commit();
-            wait_for_team();  // nobody reads dS of the tile before any more
-            store_d_scores(shared_.d_scores[0], d_packed);
-            fence_async_proxy();
-            wait_for_team();
-            const TileInfo info = shared_.tiles[stage()];
-            last = info.last;
+            publish_d_scores(d_packed);
+            last = info(tile_).last;
             wgmma_wait<0>();  // dQ needs the registers of P and dS
             wgmma_keep(dv);
             wgmma_keep(dk);
             release_tile(tile_);  // dQ reads keys and dS alone
-            float dq[S::dq_part / 2];
-            wgmma_fence();
-            dq_product(dq, shared_.d_scores[0], 0);
-            wgmma_commit();
-            wgmma_wait<0>();
-            wgmma_keep(dq);
-            store_dq(dq, info, 0, 0);
+            if constexpr (S::split_keys) {
+                const std::uint32_t tile = turn(tile_) ? tile_ : tile_ - 1;
+                if (tile == tile_ ? last : !first) add_dq(tile);
+                first = false;
+            } else {
+                add_dq(tile_);
+            }
             ++tile_;
         } while (!last);
     }
-    /// The same where two warpgroups share a unit. The last product of a tile, dK, goes on while the next tile's first
-    /// ones are issued.
-    __device__ __forceinline__ void add_tiles(float (&dk)[columns / 2], float (&dv)[columns / 2]) {
+    /// Whether this warpgroup computes dQ of the tile.
+    static __device__ __forceinline__ bool turn(std::uint32_t tile) {
+        return tile % 2 == static_cast<std::uint32_t>(group());
+    }
+    __device__ __forceinline__ void publish_d_scores(const std::uint32_t (&packed)[4][4]) {
+        if constexpr (S::split_keys) {
+            mbarrier_wait(&shared_.drained[stage()], (tile_ / S::stages & 1) ^ 1);
+            store_d_scores(shared_.d_scores[stage()], packed);
+            fence_async_proxy();
+            mbarrier_arrive(&shared_.ready[stage()]);
+        } else {
+            wait_for_team();  // nobody reads dS of the tile before any more
+            store_d_scores(shared_.d_scores[0], packed);
+            fence_async_proxy();
+            wait_for_team();
+        }
+    }
+    /// All of dQ of a tile.
+    __device__ __forceinline__ void add_dq(std::uint32_t tile) {
+        const TileInfo info = this->info(tile);
+        const int buffer = S::split_keys ? static_cast<int>(tile % S::stages) : 0;
+        float dq[S::dq_part / 2];
+        if constexpr (adds_to_partials<M>) load_dq(info, dq);
+        if constexpr (S::split_keys) mbarrier_wait(&shared_.ready[buffer], tile / S::stages & 1);
+        wgmma_fence();
+        dq_product(dq, shared_.d_scores[buffer], 0);
+        wgmma_commit();
+        wgmma_wait<0>();
+        wgmma_keep(dq);
+        if constexpr (S::split_keys) mbarrier_arrive(&shared_.drained[buffer]);
+        store_dq(dq, info, 0);
+    }
+    /// The same where two warpgroups split columns, and so go from tile to tile in step. The last product of a tile,
+    /// dK, goes on while the next tile's first ones are issued.
+    __device__ __forceinline__ void add_tiles_in_step(float (&dk)[columns / 2], float (&dv)[columns / 2]) {
         bool last = false;
         do {
             wait_for_tile();
@@ -221,7 +261,7 @@ private:
             score_product(d_probabilities, shared_.v, shared_.d_out[stage()]);
             wgmma_commit();
             // What comes from shared memory is asked for before each wait: it takes its time beside the tensor cores.
-            const TileInfo& tile = shared_.tiles[stage()];
+            const TileInfo& tile = info(tile_);
             const bool own = tile.own;
             const int last_key = tile.last_key;
             const float* const lse = shared_.rows[stage()].lse[warp_block()];
@@ -250,26 +290,26 @@ private:
             store_d_scores(shared_.d_scores[tile_ % 2], d_packed);
             fence_async_proxy();
             wait_for_team();
-            float dq[S::dq_part / 2];
+            const TileInfo info = this->info(tile_);
+            last = info.last;
 #pragma unroll
-            for (int column = 0; column < S::dq_columns; column += S::dq_part) {
-                const bool last_part = column + S::dq_part == S::dq_columns;
+            for (int column = 0; column < columns; column += S::dq_part) {
+                const bool last_part = column + S::dq_part == columns;
+                float dq[S::dq_part / 2];
                 wgmma_fence();
-                dq_product(dq, shared_.d_scores[tile_ % 2], group() * S::dq_columns + column);
+                dq_product(dq, shared_.d_scores[tile_ % 2], group() * columns + column);
                 wgmma_commit();
                 if (last_part) {
                     key_gradient_product(dk, tile_);
                     wgmma_commit();
                 }
-                const TileInfo info = shared_.tiles[stage()];
-                last = info.last;
                 if (last_part) {
                     wgmma_wait<1>();
                 } else {
                     wgmma_wait<0>();
                 }
                 wgmma_keep(dq);
-                store_dq(dq, info, stage(), group() * S::dq_columns + column);
+                store_dq(dq, info, group() * columns + column);
             }
             wgmma_keep(dv);
             ++tile_;
@@ -332,7 +372,7 @@ private:
 #pragma unroll
         for (int s = 0; s < S::keys / 16; ++s) {
             Wgmma<T, S::dq_part, true>::shared(dq, d_scores.at(s / 4 * row_panel_bytes + s % 4 * 32), keys.at(s * 2048),
-                                               s > 0);
+                                               adds_to_partials<M> || s > 0);
         }
     }
 
@@ -368,7 +408,7 @@ private:
     }
     /// Of the thread's accumulator rows lane / 4 + 8 h.
     __device__ __forceinline__ int key_of_list(int h) const {
-        return args_.run * S::keys + first_key() + 16 * warp() + lane() / 4 + 8 * h;
+        return args_.run * S::keys + first_key() + 16 * warp() + computed_here(lane()) / 4 + 8 * h;
     }
     /// Of the list; their number for a key behind the last one.
     __device__ __forceinline__ int block_of(int key) const {
@@ -391,7 +431,7 @@ private:
     /// A query sees the keys up to its own one, of its own block.
     __device__ __forceinline__ void mask_own(int last_key, float (&scores)[32]) const {
         const int warp_key = first_key() + 16 * warp(), key0 = warp_key + lane() / 4;
-        const int first = last_key + 2 * (lane() % 4);
+        const int first = last_key + computed_here(2 * (lane() % 4));
         if constexpr (M == Mode::any) {
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
@@ -443,6 +483,7 @@ private:
 #pragma unroll
             for (int r = 0; r < 4; ++r) {
                 packed[s][r] = pack<T>(values[8 * s + 2 * r], values[8 * s + 2 * r + 1]);
+                asm volatile("" : "+r"(packed[s][r]));  // one register, not two halves
             }
         }
     }
@@ -450,7 +491,9 @@ private:
     /// 2)...
     __device__ __forceinline__ void store_d_scores(std::byte* exchange, const std::uint32_t (&packed)[4][4]) const {
         if (S::split_columns && group() > 0) return;  // both have the same
-        const int row = lane() / 16 * 8 + lane() % 8, chunk = 2 * warp() + lane() / 8 % 2;
+        // With parts there are no registers to keep what hangs on it.
+        const int thread = has_parts<M> ? computed_here(this->thread()) : this->thread();
+        const int row = thread % 32 / 16 * 8 + thread % 8, chunk = 2 * (thread / 32 % 4) + thread / 8 % 2;
         std::byte* const place = exchange + exchange_panel() + row * 128 + (chunk ^ (row % 8)) * 16;
 #pragma unroll
         for (int s = 0; s < 4; ++s) {
@@ -466,37 +509,70 @@ private:
             element[2 * i + 1] = pair.y;
         }
     }
-    __device__ __forceinline__ void store_dq(const float (&dq)[S::dq_part / 2], const TileInfo& info, int stage,
-                                             int first_column) const {
+    /// What load_dq will read, to L2.
+    __device__ __forceinline__ void prefetch_dq(const TileInfo& info) const {
+        constexpr int lines = P * 2 / 128;  // of a row
+        const int place = computed_here(thread() % 128);
+        const int row = place / lines, line = place % lines;
+        if (row < info.rows && line * 64 < args_.columns)
+            prefetch_l2(info.dq + static_cast<std::uint32_t>(row) * info.pitch * std::uint64_t{16} + line * 128);
+    }
+    /// What earlier runs have found, as a sum that dq_product adds to.
+    __device__ __forceinline__ void load_dq(const TileInfo& info, float (&dq)[S::dq_part / 2]) const {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-            const int row = 16 * warp() + lane() / 4 + 8 * h;
-            if (row >= info.rows) continue;
-            char* const pieces =
-                info.dq + (static_cast<std::uint32_t>(row) * info.pitch + lane() % 4) * std::uint64_t{16};
+            __syncwarp();  // one row after the other: there are no registers for what both ask for
 #pragma unroll
             for (int m = 0; m < S::dq_part / 32; ++m) {
+                float before[8];
+                load_piece(info, h, 32 * m, before);
+#pragma unroll
+                for (int i = 0; i < 8; ++i) dq[4 * (4 * m + i / 2) + 2 * h + i % 2] = before[i] * args_.unscale;
+            }
+        }
+    }
+    /// Rows and columns that do not exist repeat the last ones: no branch keeps one load from being asked for before
+    /// another has come.
+    __device__ __forceinline__ void load_piece(const TileInfo& info, int h, int column, float (&before)[8]) const {
+        const char* const pieces = dq_pieces(info, min(dq_row(h), info.rows - 1));
+        unpack_piece(__ldcg(reinterpret_cast<const uint4*>(pieces + min(column, args_.columns - 32) * 2)), before);
+    }
+    __device__ __forceinline__ void store_dq(const float (&dq)[S::dq_part / 2], const TileInfo& info,
+                                             int first_column) const {
+        constexpr int pieces_of_row = S::dq_part / 32;
+        float before[2][pieces_of_row][8] = {};
+        if (S::split_columns && args_.run > 0) {
+#pragma unroll
+            for (int i = 0; i < 2 * pieces_of_row; ++i) {
+                load_piece(info, i % 2, first_column + 32 * (i / 2), before[i % 2][i / 2]);
+            }
+        }
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+            if (dq_row(h) >= info.rows) continue;
+            char* const pieces = dq_pieces(info, dq_row(h));
+#pragma unroll
+            for (int m = 0; m < pieces_of_row; ++m) {
                 const int column = first_column + 32 * m;
                 if (column >= args_.columns) continue;
-                uint4* const place = reinterpret_cast<uint4*>(pieces + column * 2);
-                float before[8] = {};
-                if constexpr (adds_to_gathered<M>) {
-                    const std::byte* const panel = shared_.partials[stage] + column / panel_columns * row_panel_bytes;
-                    const int piece = column % panel_columns / 8 + lane() % 4;
-                    unpack_piece(*reinterpret_cast<const uint4*>(panel + row * 128 + (piece ^ (row % 8)) * 16), before);
-                } else if (P > widest_split_head && args_.run > 0) {
-                    unpack_piece(*place, before);
-                }
                 std::uint32_t word[4];
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     const int at = 4 * (4 * m + i) + 2 * h;
-                    word[i] = pack<T>(fmaf(dq[at], args_.scale, before[2 * i]),
-                                      fmaf(dq[at + 1], args_.scale, before[2 * i + 1]));
+                    word[i] = pack<T>(fmaf(dq[at], args_.scale, before[h][m][2 * i]),
+                                      fmaf(dq[at + 1], args_.scale, before[h][m][2 * i + 1]));
                 }
-                store_streaming(place, make_uint4(word[0], word[1], word[2], word[3]));
+                store_streaming(reinterpret_cast<uint4*>(pieces + column * 2),
+                                make_uint4(word[0], word[1], word[2], word[3]));
             }
         }
+    }
+    /// Of the thread's elements 4 j + 2 h + {0, 1} of dQ.
+    static __device__ __forceinline__ int dq_row(int h) {
+        return 16 * warp() + lane() / 4 + 8 * h;
+    }
+    static __device__ __forceinline__ char* dq_pieces(const TileInfo& info, int row) {
+        return info.dq + (static_cast<std::uint32_t>(row) * info.pitch + lane() % 4) * std::uint64_t{16};
     }
 
     const BlockBackwardArgs& args_;

@@ -92,7 +92,7 @@ private:
             if (last) draw();
             const int stage = wait_for_stage();
             if (leads()) {
-                TileInfo& info = shared_.tiles[stage];
+                TileInfo& info = shared_.tiles[tile_ % S::infos];
                 const std::int64_t pitch = args_.columns * 2;
                 info.dq = own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
                               : args_.partials + (first_row + begin) * pitch;
@@ -103,13 +103,6 @@ private:
                 info.last = last;
                 if constexpr (ends_with_sequence<M>) info.keys = key_run<K>(args_, item).keys;
             }
-            if constexpr (adds_to_gathered<M>) {
-                const std::int64_t pitch = args_.columns * 2;
-                gather_partials(stage,
-                                own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
-                                    : args_.partials + (first_row + begin) * pitch,
-                                own ? args_.dq.stride.token : pitch, tile);
-            }
             gather(stage, head, sequence, entry, tile);
         }
     }
@@ -118,7 +111,7 @@ private:
     __device__ __forceinline__ void produce_nothing() {
         draw();
         const int stage = wait_for_stage();
-        if (leads()) shared_.tiles[stage] = {nullptr, 0, 0, 0, false, true, 0};
+        if (leads()) shared_.tiles[tile_ % S::infos] = {nullptr, 0, 0, 0, false, true, 0};
         announce(stage);
     }
 
@@ -182,17 +175,6 @@ private:
             cp_async_4(&data.dot[row], &source->y);
         } else {
             data.dot[row] = 0.0f;
-        }
-    }
-    __device__ __forceinline__ void gather_partials(int stage, const char* source, std::int64_t pitch, int rows) const {
-        const int piece = lane_ % pieces;
-        source += piece * 16;
-        if (piece >= args_.columns / 8) return;
-#pragma unroll 4
-        for (int step = 0; step < steps; ++step) {
-            const int row = step * rows_per_step;
-            const int from = min(rows_of_warp * warp_ + row + lane_ / pieces, rows - 1);
-            cp_async_16(place_of(shared_.partials[stage], row), source + from * pitch);
         }
     }
     static __device__ __forceinline__ std::uint32_t pieces_of(std::int64_t bytes) {

@@ -26,13 +26,13 @@ constexpr std::uint32_t all_blocks = 0xff000000u;               // mask of an en
 enum class Mode {
     whole,  ///< blocks of 128 keys or more, or of 64
     parts,  ///< of 16 or 32 keys
-    more,   ///< runs after the first one of larger ones, up to head_dim 128: adds to partials, gathered like the rest
+    more,   ///< runs after the first one of larger ones, up to head_dim 128: adds to partials
     last,   ///< of these the last one, where it is shorter, or that may end with the sequence
     any,    ///< smaller ones whatever their size, or blocks that may end with the sequence; above head_dim 128 also the
             ///< shorter last run of larger ones
 };
 template <Mode M>
-constexpr bool adds_to_gathered = M == Mode::more || M == Mode::last;
+constexpr bool adds_to_partials = M == Mode::more || M == Mode::last;
 /// Runs may be shorter than their launch's: keys behind the last one are hidden.
 template <Mode M>
 constexpr bool ends_with_sequence = M == Mode::last || M == Mode::any;
@@ -66,12 +66,13 @@ struct Shape {
     static constexpr int key_panel_bytes = keys * panel_columns * 2;
     static constexpr int producer_registers = P <= 64 ? 56 : 40;
     static constexpr int consumer_registers = P <= 64 ? 224 : 232;
-    static constexpr int stages = teams == 2 ? (P <= 64 ? 4 : 2) : P <= 128 && !adds_to_gathered<M> ? 3 : 2;
+    static constexpr int stages = teams == 2 ? (P <= 64 ? 4 : 2) : P <= 128 ? 3 : 2;
     static constexpr int key_gradient_columns = split_columns ? P / 2 : P;  // of one warpgroup
-    static constexpr int dq_columns = P / groups;                           // of one warpgroup
-    static constexpr int dq_part = teams == 2 ? P : P == 128 ? 64 : 32;     // at a time: registers
+    static constexpr int dq_part = split_columns ? 32 : P;                  // columns at a time: registers
     static constexpr int score_panels = keys / panel_columns;               // of dS, [query][key]
-    static constexpr int score_buffers = teams == 2 ? 1 : 2;                // likewise
+    static constexpr int score_buffers = teams == 2 ? 1 : split_keys ? stages : 2;
+    /// Descriptions of tiles: read for dQ, which comes after their stages, and with split keys the next ones, are free.
+    static constexpr int infos = split_columns ? stages : 2 * stages;
 };
 
 /// What consumers need to know of a tile.
@@ -103,15 +104,15 @@ struct Shared {
     alignas(1024) std::byte v[S::panels * S::key_panel_bytes];
     alignas(1024) std::byte q[S::stages][S::panels * row_panel_bytes];
     alignas(1024) std::byte d_out[S::stages][S::panels * row_panel_bytes];
-    alignas(128) std::byte
-        partials[adds_to_gathered<M> ? S::stages : 1][adds_to_gathered<M> ? S::panels * row_panel_bytes : 128];
     alignas(1024) std::byte d_scores[S::score_buffers][S::score_panels * row_panel_bytes];
     RowData<M> rows[S::stages];
-    TileInfo tiles[S::stages];
+    TileInfo tiles[S::infos];
     BackwardUnit units[unit_slots];
     std::uint64_t announced[unit_slots];
     std::uint64_t full[S::stages];
     std::uint64_t empty[S::stages];
+    std::uint64_t ready[S::score_buffers];  ///< of dS, as is `drained`
+    std::uint64_t drained[S::score_buffers];
     std::uint64_t kv_loaded;
     std::uint32_t unit_numbers[S::consumer_threads];
     bool fills_last_slot;

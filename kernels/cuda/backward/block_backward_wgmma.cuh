@@ -19,23 +19,30 @@
 //
 // Four producer warps draw units and gather the rows of q and d_out of 64 queries (cp.async into the 128-byte swizzle,
 // several stages). Two consumer warpgroups compute S^T = K Q^T and dP^T = V dO^T with keys as rows, so that P^T is a
-// register operand of dV += P^T dO. dS goes through shared memory once, transposed, for dQ = dS K and dK += dS^T Q. Up
-// to head_dim 128 the warpgroups split the 128 keys of a run; above they split the columns of dK and dV of a
-// run of 64 keys, and each computes all of S. Either way each computes half of the columns of dQ. Where blocks have no
-// more than 64 keys, so do lists and runs; up to head_dim 128 each warpgroup then has units, shared memory and two of
-// the producer warps of its own: two teams that meet nowhere.
+// register operand of dV += P^T dO, and dS^T one of dK += dS^T Q. dS goes through shared memory once, transposed, for
+// dQ = dS K. Up to head_dim 128 the warpgroups split the 128 keys of a run. They take turns with dQ: that of a tile is
+// computed by one of them, from the dS of both, when it is done with its own part of the next tile. So neither waits
+// for the other one, they fall out of step, and what one does between its products passes behind those of the other.
+// Above head_dim 128 they split the columns of dK and dV of a run of 64 keys, each computes all of S and half of the
+// columns of dQ, and dK comes from shared memory too. Where blocks have no more than 64 keys, so do lists and runs; up
+// to head_dim 128 each warpgroup then has units, shared memory and two of the producer warps of its own: two teams that
+// meet nowhere.
 //
 // Synchronisation
 //   announced[n % 8]   unit n is in units[n % 8]                       producer warp 0 -> everyone
 //   full[t % stages]   tile t is gathered and described                every producer thread, its copies -> consumers
 //   empty[t % stages]  nobody reads it any more                        every consumer thread -> producers
+//   ready[t % stages]  dS of tile t is in d_scores[t % stages]         every consumer thread -> who computes dQ
+//   drained[...]       dQ of tile t is computed                        who computed it -> every consumer thread
 //   kv_loaded          keys and values of the unit have come           copy engine -> consumers
-// each of them for one team. No producer waits for its copies: they arrive at full[] themselves, and the consumers
-// fence what cp.async wrote from what products read. A warpgroup alone gives a tile back before dQ, which reads keys
-// and dS; two do while the next one is in work: its last product, dK, goes on under the next one's first. A unit's slot
-// is free when unit n + 8 is announced: by then the producers have gathered a tile of each of the units n + 1 to n + 7
-// (a unit has at least one), and the stages for these came from consumers that were done with unit n. Keys and values
-// are loaded by a consumer thread once the whole team is done with those of the last unit.
+// each of them for one team; ready and drained only where warpgroups split keys. No producer waits for its copies: they
+// arrive at full[] themselves, and the consumers fence what cp.async wrote from what products read. A tile is given
+// back before its dQ, which reads keys, dS and the tile's description alone; descriptions lie in a ring of twice as
+// many, so that of tile t is whole until the stage of tile t + 2 is given back. Warpgroups that split columns give a
+// tile back while the next one is in work: its last product, dK, goes on under the next one's first. A unit's slot is
+// free when unit n + 8 is announced: by then the producers have gathered a tile of each of the units n + 1 to n + 7 (a
+// unit has at least one), and the stages for these came from consumers that were done with unit n. Keys and values are
+// loaded by a consumer thread once the whole team is done with those of the last unit.
 namespace mobalab::kernels::cuda {
 namespace {
 
@@ -66,6 +73,8 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         for (std::uint64_t& barrier : shared.announced) mbarrier_init(&barrier, 1);
         for (std::uint64_t& barrier : shared.full) mbarrier_init(&barrier, S::tile_arrivals);
         for (std::uint64_t& barrier : shared.empty) mbarrier_init(&barrier, S::consumer_threads);
+        for (std::uint64_t& barrier : shared.ready) mbarrier_init(&barrier, S::consumer_threads);
+        for (std::uint64_t& barrier : shared.drained) mbarrier_init(&barrier, 128);
         mbarrier_init(&shared.kv_loaded, 1);
         fence_mbarrier_init();
     }

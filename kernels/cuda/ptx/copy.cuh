@@ -37,7 +37,7 @@ __device__ __forceinline__ void cp_async_wait_all() {
     asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
-/// Asks for the line of an address to be in L2.
+/// Asks for the line of 128 bytes around the address to be in L2.
 __device__ __forceinline__ void prefetch_l2(const void* global) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
 }
