@@ -128,6 +128,7 @@ __device__ __forceinline__ void release_until(Shared<HeadDim>& shared, std::uint
                                               int lane) {
     for (; held != end; ++held) {
         mbarrier_wait(&shared.loaded[held % stages], held / stages & 1);
+        __syncwarp();  // every lane has read the slots of the units before
         if (lane == 0) mbarrier_arrive(&shared.released[held % stages]);
     }
 }

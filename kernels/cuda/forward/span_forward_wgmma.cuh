@@ -82,6 +82,7 @@ struct SpanShared {
     /// stage's previous unit was released by all.
     __device__ __forceinline__ void release(std::uint32_t unit, int piece, int lane) {
         wait_loaded(unit, piece);
+        __syncwarp();  // every lane has read the slots of the units before
         if (lane == 0) mbarrier_arrive(&released[unit % stages][piece]);
     }
     /// Units [held, end).

@@ -70,8 +70,11 @@ __device__ __forceinline__ void write_window_items(const ListParams& p, const Li
     }
     if (part.number != 0) return;
     const int all = items_before(p, parts_of(plan));
-    if (threadIdx.x == 0) p.window_items[plan.windows()] = all;
-    for (int i = static_cast<int>(threadIdx.x); i < plan.counters; i += static_cast<int>(blockDim.x)) p.counters[i] = 0;
+    // Windows of heads that a last chunk does not have hold nothing.
+    const int head_windows = (p.chunk.head_count + plan.heads_per_window - 1) / plan.heads_per_window;
+    const int t = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+    for (int i = head_windows * plan.token_windows + t; i <= plan.windows(); i += threads) p.window_items[i] = all;
+    for (int i = t; i < plan.counters; i += threads) p.counters[i] = 0;
 }
 
 /// Items of one piece and query head, among those of the query heads of its key head; pads its lists to whole tiles.

@@ -367,6 +367,7 @@ Expected expected_lists(const Fixture& f, const cuda::ListPlan& plan, const cuda
 void check_windows(const Fixture& f, const cuda::ListPlan& plan, const HostLists& lists) {
     ASSERT_EQ(lists.window_items.front(), 0);
     ASSERT_EQ(lists.window_items.back(), static_cast<std::int32_t>(lists.items.size()));
+    ASSERT_TRUE(std::is_sorted(lists.window_items.begin(), lists.window_items.end()));
     for (std::int32_t window = 0; window < plan.windows(); ++window) {
         const std::int64_t head = lists.chunk.head_begin + window / plan.token_windows * plan.heads_per_window;
         const std::int64_t token = lists.chunk.token_begin + window % plan.token_windows * plan.tokens_per_window;
@@ -443,12 +444,20 @@ TEST_P(CudaRoute, ListsHoldEverySelectedPairOnce) {
     const std::int64_t all = p.tokens_q() * p.routed();
     constexpr std::int64_t no_limit = std::int64_t{1} << 30;
     constexpr std::int64_t widest = cuda::widest_shared_list;
+    // A last chunk has fewer heads than the others where all key heads but one fit.
+    const std::int64_t all_but_one = cuda::make_list_plan(p, {no_limit, 4, widest, 0}).rows_per_head *
+                                     (p.heads_q / p.heads_k) * std::max<std::int64_t>(p.heads_k - 1, 1);
+    if (p.heads_k > 2) {
+        const cuda::ListPlan plan = cuda::make_list_plan(p, {all_but_one, 4, widest, 100});
+        ASSERT_LT(plan.chunk(plan.chunks() - 1).head_count, plan.heads_per_chunk);
+    }
     for (const cuda::ListOptions& options : {cuda::ListOptions{no_limit, 4, widest, 0},
                                              {all * 3 / 2 + 64, 4, widest, 0},
                                              {4096, 4, widest, 0},
                                              {no_limit, 4, widest, p.seqlen_q},
                                              {no_limit, 4, widest, 100},
                                              {4096, 4, widest, 300},
+                                             {all_but_one, 4, widest, 100},
                                              {no_limit, 4, 64, 0},
                                              {4096, 4, 0, 300}}) {
         SCOPED_TRACE("max_rows " + std::to_string(options.max_rows) + ", keys shared " +
@@ -621,6 +630,8 @@ std::vector<Shape> shapes() {
          Centroids::input_dtype,
          true});
     add({"GroupedQueries", {1000}, {1000}, 8, 1, 128, 32, 8});
+    add({"ThreeKeyHeads", {700}, {700}, 6, 3, 64, 16, 8});
+    add({"ThreeKeyHeadsOfSequences", {130, 130, 130}, {400, 400, 400}, 3, 3, 32, 32, 5});
     add({"Ties", {2000}, {2000}, 2, 1, 32, 16, 8, DataType::bf16, Values::integers});
     add({"TiesTopK16", {2000}, {2000}, 2, 1, 64, 16, 16, DataType::fp16, Values::integers});
     add({"TiesTopK64", {4000}, {4000}, 2, 1, 32, 16, 64, DataType::fp16, Values::integers});
