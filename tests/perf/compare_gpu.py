@@ -320,16 +320,6 @@ COLUMNS = [
 
 
 def table_text(result, commit):
-    rows = [row for row in result["rows"] if "step_ms" not in row and "small_forward_ms" not in row]
-    columns = [c for c in COLUMNS if any(c[1] in row for row in rows)]
-
-    def cell(row, key, form):
-        if key not in row:
-            return "-"
-        return f"{row['heads']}, {row['head_dim']}" if key == "heads" else form(row[key])
-
-    errors = [row["error"] for row in rows if "error" in row]
-    checked = f"Every timed output was checked first, 64 sampled rows in float64 over the same routing: relative error {min(errors):.1e} to {max(errors):.1e}." if errors else ""
     lines = [
         "# Measured on one GPU",
         "",
@@ -337,15 +327,30 @@ def table_text(result, commit):
         f"batch {result['batch']}, causal; medians of CUDA events in ms, routing included in forward, one process, the same tensors",
         f"(`tests/perf/compare_gpu.py`, commit {commit}; raw numbers in the JSON file beside this one). MiB is the peak above the inputs.",
         "FA2 and cuDNN are dense attention.",
-        "",
-        "| " + " | ".join(c[0] for c in columns) + " |",
-        "|" + "---|" * len(columns),
     ]
-    lines += ["| " + " | ".join(cell(row, key, form) for _, key, form in columns) + " |" for row in rows]
-    lines += ["", checked]
-    lines += small_lines(result["rows"])
-    lines += step_lines(result["rows"])
+    for table in (settings_lines, small_lines, step_lines):
+        lines += table(result["rows"])
     return "\n".join(lines) + "\n"
+
+
+def settings_lines(rows):
+    """The table of settings and scorers, nothing where there is none."""
+    rows = [row for row in rows if "step_ms" not in row and "small_forward_ms" not in row]
+    if not rows:
+        return
+    columns = [c for c in COLUMNS if any(c[1] in row for row in rows)]
+
+    def cell(row, key, form):
+        if key not in row:
+            return "-"
+        return f"{row['heads']}, {row['head_dim']}" if key == "heads" else form(row[key])
+
+    yield from ("", "| " + " | ".join(c[0] for c in columns) + " |", "|" + "---|" * len(columns))
+    yield from ("| " + " | ".join(cell(row, key, form) for _, key, form in columns) + " |" for row in rows)
+    errors = [row["error"] for row in rows if "error" in row]
+    if errors:
+        yield from ("", "Every timed output was checked first, 64 sampled rows in float64 over the same routing: relative error "
+                    f"{min(errors):.1e} to {max(errors):.1e}.")
 
 
 def small_lines(rows):
