@@ -43,8 +43,7 @@ Status enqueue_forward(const Problem& problem, const ForwardShape& shape, ConstT
                        const std::int32_t* selection, Tensor out, float* lse, void* workspace, cudaStream_t stream,
                        const BlockForwardLaunch& launch_block_forward);
 
-/// What the Hopper kernels work on: spans where lists have more keys than a run and there is a
-/// kernel for them.
+/// What the Hopper kernels work on: spans where lists have more keys than a run and there is a kernel for them.
 inline ForwardShape hopper_forward_shape(const Problem& problem) {
     const std::int32_t width = forward_width(problem);
     const bool spans = (width == 64 || width == 128) && keys_of_list(problem.block_size) > keys_per_run;

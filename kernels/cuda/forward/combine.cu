@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/forward/partial_store.cuh"
+#include "kernels/cuda/forward/run_softmax.cuh"
 #include "kernels/cuda/host/launch.h"
 #include "kernels/cuda/host/status.h"
 #include "kernels/cuda/ptx/grid.cuh"
@@ -17,7 +18,6 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr int threads_per_block = 256;
-constexpr float ln2 = 0.693147180559945309f;
 
 /// Lanes that share a query: one 16-byte piece of a partial row each; a power of two, so head_dim 96 idles a quarter.
 template <int HeadDim>
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(threads_per_block, 4) combine_kernel(const __g
     result = quad_transpose(result, piece % 4);
     if (!exists) return;
     if (piece < (Padded ? args.value_pieces : pieces)) *reinterpret_cast<uint4*>(out_row + piece * 16) = result;
-    if (piece == 0) *lse = weight_sum != 0.0f ? (maximum + __log2f(weight_sum)) * ln2 : INFINITY;
+    if (piece == 0) *lse = log_of_sum(maximum, weight_sum);
 }
 
 template <typename T, int HeadDim, bool Padded>

@@ -10,6 +10,7 @@
 #include "kernels/cuda/forward/block_mask.cuh"
 #include "kernels/cuda/forward/masked_forward.h"
 #include "kernels/cuda/forward/masked_softmax.cuh"
+#include "kernels/cuda/forward/run_softmax.cuh"
 #include "kernels/cuda/forward/run_tile.cuh"
 #include "kernels/cuda/forward/work_unit.cuh"
 #include "kernels/cuda/host/launch.h"
@@ -51,7 +52,6 @@ constexpr int entry_registers = 168;  // of each thread, the most of 65536 for s
 constexpr int group_rows = masked_rows / consumer_groups;
 constexpr int end_of_pass = 1 + consumer_groups;  // a named barrier
 constexpr int threads_of_pass = 32 * (consumer_warps + 1);
-constexpr float ln2 = 0.693147180559945309f;
 static_assert(masked_rows == keys_per_run, "queries lie in a tile like that of a run");
 
 template <int HeadDim>
@@ -342,8 +342,7 @@ struct RowConsumer {
                 }
             }
             if (exists && lane % 4 == 0) {
-                *args.output.lse_of(tile.head, tile.sequence.q_begin + token) =
-                    sum != 0.0f ? (softmax.offset[h] + __log2f(sum)) * ln2 : INFINITY;
+                *args.output.lse_of(tile.head, tile.sequence.q_begin + token) = log_of_sum(softmax.offset[h], sum);
             }
         }
     }

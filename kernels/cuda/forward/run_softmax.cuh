@@ -27,6 +27,12 @@ __device__ __forceinline__ void row_maxima(const float (&scores)[Count], float (
     }
 }
 
+/// Natural logarithm of 2^offset sum: the lse of kernels.h, +inf of a row that nothing was summed for.
+__device__ __forceinline__ float log_of_sum(float offset, float sum) {
+    constexpr float ln2 = 0.693147180559945309f;
+    return sum != 0.0f ? (offset + __log2f(sum)) * ln2 : INFINITY;
+}
+
 /// What exponents are taken relative to: 0 where nothing is above -inf.
 __device__ __forceinline__ float softmax_offset(float maximum, float scale_log2) {
     return maximum == -INFINITY ? 0.0f : maximum * scale_log2;

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <array>
 #include <charconv>
+#include <cstddef>
 #include <cstdlib>
 #include <string>
 
@@ -36,17 +38,18 @@ std::string_view text_of(const char* variable) {
     return variable == nullptr ? "" : variable;
 }
 
-Status read_path(std::string_view name, std::optional<CudaPath>& path) {
-    if (name == "hopper") {
-        path = CudaPath::hopper;
-    } else if (name == "portable") {
-        path = CudaPath::portable;
-    } else if (!name.empty() && name != "auto") {
-        return {
-            StatusCode::invalid_argument,
-            fmt::format("MOBALAB_CUDA_PATH = {}: must be auto, hopper or portable; nearest valid choice: auto", name)};
+/// Of two choices by name; none for auto, or where nothing is said.
+template <typename Choice>
+Status read_choice(const char* variable, std::string_view name, const std::array<const char*, 2>& names,
+                   const std::array<Choice, 2>& choices, std::optional<Choice>& choice) {
+    if (name.empty() || name == "auto") return {};
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        if (name != names[i]) continue;
+        choice = choices[i];
+        return {};
     }
-    return {};
+    return {StatusCode::invalid_argument, fmt::format("{} = {}: must be auto, {} or {}; nearest valid choice: auto",
+                                                      variable, name, names[0], names[1])};
 }
 
 Status read_shared_memory(std::string_view bytes, std::optional<std::int64_t>& shared_memory) {
@@ -60,19 +63,6 @@ Status read_shared_memory(std::string_view bytes, std::optional<std::int64_t>& s
                             bytes, portable_shared_memory, portable_shared_memory)};
     }
     shared_memory = value;
-    return {};
-}
-
-Status read_forward(std::string_view name, std::optional<ForwardAlgorithm>& forward) {
-    if (name == "lists") {
-        forward = ForwardAlgorithm::lists;
-    } else if (name == "queries") {
-        forward = ForwardAlgorithm::queries;
-    } else if (!name.empty() && name != "auto") {
-        return {
-            StatusCode::invalid_argument,
-            fmt::format("MOBALAB_CUDA_FORWARD = {}: must be auto, lists or queries; nearest valid choice: auto", name)};
-    }
     return {};
 }
 
@@ -101,9 +91,13 @@ Status find_path(CudaPath& path) {
 
 Status read_path_options(const char* path, const char* shared_memory, const char* forward, PathOptions& options) {
     options = {};
-    if (Status s = read_path(text_of(path), options.path); !s.ok()) return s;
+    if (Status s = read_choice("MOBALAB_CUDA_PATH", text_of(path), {"hopper", "portable"},
+                               {CudaPath::hopper, CudaPath::portable}, options.path);
+        !s.ok())
+        return s;
     if (Status s = read_shared_memory(text_of(shared_memory), options.shared_memory); !s.ok()) return s;
-    return read_forward(text_of(forward), options.forward);
+    return read_choice("MOBALAB_CUDA_FORWARD", text_of(forward), {"lists", "queries"},
+                       {ForwardAlgorithm::lists, ForwardAlgorithm::queries}, options.forward);
 }
 
 Status choose_path(const PathOptions& options, const Device& device, bool has_hopper_code, CudaPath& path) {
