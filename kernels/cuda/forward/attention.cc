@@ -18,6 +18,7 @@ namespace mobalab::kernels::cuda {
 namespace {
 
 constexpr std::int64_t element_bytes = 2;
+constexpr std::int32_t widest_short_run = 128;  // of the kernels that have short runs
 
 // Workspace: partials of a launch should be many, to amortise its beginning and its last, uneven wave of work; memory
 // stays near that of the outputs, about 1 GB, or one and a half times that of very large outputs. Small problems take
@@ -43,11 +44,11 @@ constexpr std::int64_t least_tiles_per_item = 4, most_tiles_of_run = 8, most_til
 static_assert(most_tiles_of_span <= max_tiles_per_item);
 
 std::int64_t runs_per_list(const Problem& problem, const ForwardShape& shape) {
-    return (keys_of_list(problem.block_size) + shape.keys_per_run - 1) / shape.keys_per_run;
+    return (keys_of_list(problem.block_size, shape.shared_list) + shape.keys_per_run - 1) / shape.keys_per_run;
 }
 
 std::int64_t most_tiles_per_item(const ForwardShape& shape) {
-    return shape.keys_per_run > keys_per_run ? most_tiles_of_span : most_tiles_of_run;
+        return shape.keys_per_run > keys_per_run ? most_tiles_of_span : most_tiles_of_run;
 }
 
 bool has_many_slots(const Problem& problem) {
@@ -70,7 +71,7 @@ double partial_row_bytes(const ForwardShape& shape) {
 /// Query tokens that a window should have, however much memory it takes.
 std::int64_t least_window(const Problem& problem, const ForwardShape& shape) {
     if (has_many_slots(problem)) {
-        const std::int64_t lists = problem.seqlen_k / keys_of_list(problem.block_size) + 1;
+        const std::int64_t lists = problem.seqlen_k / keys_of_list(problem.block_size, shape.shared_list) + 1;
         return std::max(shortest_window_of_many_slots, lists * list_tile_rows / problem.routed());
     }
     const std::int64_t runs = runs_per_list(problem, shape);
@@ -154,6 +155,17 @@ BlockForwardArgs block_forward_args(const Problem& problem, const ForwardShape& 
 
 }  // namespace
 
+ForwardShape hopper_forward_shape(const Problem& problem) {
+    const std::int32_t width = forward_width(problem);
+    const std::int64_t block = problem.block_size;
+    const bool known = problem.causal && problem.head_dim == width && problem.value_dim() == width;
+    if (known && width <= widest_short_run && (block == 16 || block == 32 || block == 64)) {
+        return {width, keys_per_short_run, keys_per_short_run};
+    }
+    const bool spans = (width == 64 || width == 128) && keys_of_list(block) > keys_per_run;
+    return {width, spans ? keys_per_span : keys_per_run};
+}
+
 std::int32_t ForwardPlan::launches() const {
     return (lists.windows() + windows_per_launch - 1) / windows_per_launch;
 }
@@ -162,6 +174,7 @@ ForwardPlan make_forward_plan(const Problem& problem, const ForwardShape& shape)
     ListOptions options;
     options.max_rows = has_many_slots(problem) ? most_list_rows_of_many_slots : most_list_rows;
     options.window = choose_window(problem, shape);
+    options.shared_list = shape.shared_list;
     options.tiles_per_item = static_cast<std::int32_t>(most_tiles_per_item(shape));
     ForwardPlan plan;
     plan.lists = make_list_plan(problem, options);

@@ -16,8 +16,9 @@ namespace mobalab::kernels::cuda {
 
 /// What a block_forward kernel works on at a time.
 struct ForwardShape {
-    std::int32_t width = 128;         ///< columns: head_dim and zeros behind it
-    std::int32_t keys_per_run = 128;  ///< 128 or 64; of a span 256
+    std::int32_t width = 128;                       ///< columns: head_dim and zeros behind it
+    std::int32_t keys_per_run = 128;                ///< 128 or 64; of a span 256
+    std::int64_t shared_list = widest_shared_list;  ///< ListOptions::shared_list
 };
 
 /// How attention_forward divides a problem. The lists of a chunk (nearly always the whole problem) are built at once;
@@ -43,12 +44,9 @@ Status enqueue_forward(const Problem& problem, const ForwardShape& shape, ConstT
                        const std::int32_t* selection, Tensor out, float* lse, void* workspace, cudaStream_t stream,
                        const BlockForwardLaunch& launch_block_forward);
 
-/// What the Hopper kernels work on: spans where lists have more keys than a run and there is a kernel for them.
-inline ForwardShape hopper_forward_shape(const Problem& problem) {
-    const std::int32_t width = forward_width(problem);
-    const bool spans = (width == 64 || width == 128) && keys_of_list(problem.block_size) > keys_per_run;
-    return {width, spans ? keys_per_span : keys_per_run};
-}
+/// What the Hopper kernels work on: spans where lists have more keys than a run and there is a kernel for them, short
+/// runs for small blocks whose place in a run, with head_dim, is known to a kernel.
+ForwardShape hopper_forward_shape(const Problem& problem);
 
 /// kernels.h's attention_forward on the Hopper path, by lists or by queries (masked_forward.h).
 std::size_t attention_forward_workspace(const Problem& problem, ForwardAlgorithm algorithm);

@@ -11,11 +11,12 @@
 #include "kernels/kernels.h"
 
 // Attention of queries with one run of 128 keys (or what is left of a list's) at a time: the heavy half of
-// attention_forward. One kernel takes *spans* of 256 keys instead, two runs with one partial for both: what is said of
-// runs here then holds for its spans. Key-major: a thread block holds the keys and values of one run in shared memory
-// and streams the queries that selected it past them. Softmax is exact inside the run; what is left per (query, run) is
-// one *partial*: an output row normalised inside the run, in the dtype of the inputs, and the base-2 logarithm of its
-// sum of exponentials in fp32. combine.h joins them.
+// attention_forward. One kernel takes *spans* of 256 keys instead, two runs with one partial for both, and for blocks
+// of 16, 32 or 64 keys there are *short runs* of 64: what is said of runs here then holds for these. Key-major: a
+// thread block holds the keys and values of one run in shared memory and streams the queries that selected it past
+// them. Softmax is exact inside the run; what is left per (query, run) is one *partial*: an output row normalised
+// inside the run, in the dtype of the inputs, and the base-2 logarithm of its sum of exponentials in fp32. combine.h
+// joins them.
 //
 // A launch works on some consecutive windows of a chunk (lists.h). Where the partials of a query lie: the one of the
 // first run of its own block, which every query has, in its row of the output tensors themselves; the others in scratch
@@ -35,6 +36,7 @@ namespace mobalab::kernels::cuda {
 
 inline constexpr int keys_per_run = 128;
 inline constexpr int keys_per_span = 256;
+inline constexpr int keys_per_short_run = 64;
 inline constexpr int rows_per_tile = list_tile_rows;
 inline constexpr int max_tiles_per_item = 16;  ///< bound on ListOptions::tiles_per_item
 
@@ -57,8 +59,8 @@ struct PartialLayout {
     std::int32_t heads = 1;        ///< ListPlan::heads_per_window
     std::int32_t runs = 1;         ///< runs per list: the last one may have fewer keys
     std::int32_t first_own = 1;    ///< run of the own block whose partials are the first in scratch; 0 or 1
-    std::int32_t run_shift = 7;    ///< log2 of the keys of a run: 128; 256 for spans, 64 where the portable kernel
-                                   ///< takes so many
+    std::int32_t run_shift = 7;    ///< log2 of the keys of a run: 128; 256 for spans, 64 for short runs and where the
+                                   ///< portable kernel takes so many
 
     MOBALAB_HOST_DEVICE std::int64_t list_rows() const { return windows * window_rows; }
     MOBALAB_HOST_DEVICE std::int64_t rows() const {
@@ -113,7 +115,7 @@ struct BlockForwardArgs {
 /// Whether the kernels that know head_dim and the place of every block in a run, a whole one, are no use.
 MOBALAB_HOST_DEVICE bool has_shapes_of_any(const BlockForwardArgs& args) {
     return args.pieces * 16 != args.partial_bytes || args.value_pieces != args.pieces ||
-           args.keys_per_list % keys_per_run != 0 || !args.causal;
+           args.keys_per_list % (1 << args.partials.run_shift) != 0 || !args.causal;
 }
 
 /// Keys that a tensor copy of a run brings: where lists are shorter than a run, theirs.

@@ -49,14 +49,16 @@ constexpr int stages = 2;
 
 enum class Shapes {
     whole,  ///< blocks of whole runs
-    parts,  ///< of 16, 32 or 64 keys
+    parts,  ///< of 16 or 32 keys, several in a run
     any,    ///< whatever block size and, up to HeadDim, head_dim are
 };
 
-template <int HeadDim>
+/// Tile: RunTile of a run.
+template <typename Tile>
 struct Shared {
-    alignas(1024) std::byte k[stages][RunTile<HeadDim>::bytes];
-    alignas(1024) std::byte v[stages][RunTile<HeadDim>::bytes];
+    static constexpr int HeadDim = Tile::HeadDim;
+    alignas(1024) std::byte k[stages][Tile::bytes];
+    alignas(1024) std::byte v[stages][Tile::bytes];
     alignas(128) std::byte q[consumer_warps][16 * QueryRows<HeadDim>::pitch];
     UnitSlots slots;
     std::uint64_t loaded[stages];
@@ -65,20 +67,20 @@ struct Shared {
 };
 
 /// box: keys that come with a copy.
-template <int HeadDim>
-__device__ __forceinline__ void load_keys_and_values(Shared<HeadDim>& shared, int stage, const WorkUnit& unit,
+template <typename Tile>
+__device__ __forceinline__ void load_keys_and_values(Shared<Tile>& shared, int stage, const WorkUnit& unit,
                                                      const CUtensorMap& k_map, const CUtensorMap& v_map, int box,
                                                      std::uint64_t* barrier) {
-    mbarrier_arrive_expect(barrier, 2 * RunTile<HeadDim>::row_bytes * box);
-    copy_run<HeadDim>(shared.k[stage], k_map, unit.key_head, unit.key, barrier);
-    copy_run<HeadDim>(shared.v[stage], v_map, unit.key_head, unit.key, barrier);
+    mbarrier_arrive_expect(barrier, 2 * Tile::row_bytes * box);
+    copy_run<Tile>(shared.k[stage], k_map, unit.key_head, unit.key, barrier);
+    copy_run<Tile>(shared.v[stage], v_map, unit.key_head, unit.key, barrier);
 }
 
 /// Where lists are shorter than a run, the rows of a stage that no copy writes: zeros for the products.
-template <int HeadDim>
-__device__ __forceinline__ void clear_keys_behind_boxes(const BlockForwardArgs& args, Shared<HeadDim>& shared) {
-    if (forward_box_keys(args.keys_per_list) == keys_per_run) return;
-    constexpr int pieces = stages * RunTile<HeadDim>::bytes / 16;
+template <typename Tile>
+__device__ __forceinline__ void clear_keys_behind_boxes(const BlockForwardArgs& args, Shared<Tile>& shared) {
+    if (forward_box_keys(args.keys_per_list) == Tile::Keys) return;
+    constexpr int pieces = stages * Tile::bytes / 16;
     for (int i = static_cast<int>(threadIdx.x); i < pieces; i += threads_per_block) {
         reinterpret_cast<uint4*>(shared.k)[i] = make_uint4(0, 0, 0, 0);
         reinterpret_cast<uint4*>(shared.v)[i] = make_uint4(0, 0, 0, 0);
@@ -86,11 +88,11 @@ __device__ __forceinline__ void clear_keys_behind_boxes(const BlockForwardArgs& 
     fence_async_proxy();
 }
 
-template <int HeadDim, Shapes S>
-__device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, const CUtensorMap& k_map,
+template <typename Tile, Shapes S>
+__device__ void produce(const BlockForwardArgs& args, Shared<Tile>& shared, const CUtensorMap& k_map,
                         const CUtensorMap& v_map, int lane) {
     const int count = unit_count(args);
-    const int box = S == Shapes::any ? forward_box_keys(args.keys_per_list) : keys_per_run;
+    const int box = S == Shapes::any ? forward_box_keys(args.keys_per_list) : Tile::Keys;
     int drawn = lane == 0 ? atomicAdd(args.next_unit, 1) : 0;
     std::uint32_t tails = 0;
     for (std::uint32_t n = 0;;) {
@@ -100,7 +102,7 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
             return;
         }
         if (lane == 0) drawn = atomicAdd(args.next_unit, 1);  // its latency passes behind this unit's
-        const WorkUnit unit = make_unit(args, index);
+        const WorkUnit unit = make_unit<Tile::Keys>(args, index);
         if (unit.tiles == 0) continue;
         if (lane == 0) announce(args, shared.slots, n % unit_slots, unit);
         const std::uint32_t stage = n % stages;
@@ -112,7 +114,7 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
         }
         if (tail) {
             mbarrier_wait(&shared.tail_loaded, tails++ & 1);
-            clear_rows_from<HeadDim>(shared.v[stage], unit.keys, lane);
+            clear_rows_from<Tile>(shared.v[stage], unit.keys, lane);
             fence_async_proxy();
             __syncwarp();
             if (lane == 0) mbarrier_arrive(&shared.loaded[stage]);
@@ -123,9 +125,8 @@ __device__ void produce(const BlockForwardArgs& args, Shared<HeadDim>& shared, c
 
 /// Waiting for `loaded` first keeps a warp that has no tile in a unit from releasing it before the stage's previous
 /// unit was released by all.
-template <int HeadDim>
-__device__ __forceinline__ void release_until(Shared<HeadDim>& shared, std::uint32_t& held, std::uint32_t end,
-                                              int lane) {
+template <typename Tile>
+__device__ __forceinline__ void release_until(Shared<Tile>& shared, std::uint32_t& held, std::uint32_t end, int lane) {
     for (; held != end; ++held) {
         mbarrier_wait(&shared.loaded[held % stages], held / stages & 1);
         __syncwarp();  // every lane has read the slots of the units before
@@ -133,8 +134,9 @@ __device__ __forceinline__ void release_until(Shared<HeadDim>& shared, std::uint
     }
 }
 
-template <typename T, int HeadDim, Shapes S>
-__device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, int warp, int lane) {
+template <typename T, typename Tile, Shapes S>
+__device__ void consume(const BlockForwardArgs& args, Shared<Tile>& shared, int warp, int lane) {
+    constexpr int HeadDim = Tile::HeadDim, Keys = Tile::Keys;
     constexpr int steps = HeadDim / 16;
     const int group = warp / 4;
 
@@ -175,13 +177,13 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         }
 
         mbarrier_wait(&shared.loaded[stage], unit_number / stages & 1);
-        float scores[64];
+        float scores[Keys / 2];
         const std::uint64_t k_tile = descriptor_k_major(shared.k[stage]);
         wgmma_fence();
 #pragma unroll
         for (int s = 0; s < steps; ++s) {
-            Wgmma<T, keys_per_run, false>::registers_a(
-                scores, q[s], descriptor_advance(k_tile, s / 4 * panel_bytes + s % 4 * 32), s > 0);
+            Wgmma<T, Keys, false>::registers_a(
+                scores, q[s], descriptor_advance(k_tile, s / 4 * Tile::panel_bytes + s % 4 * 32), s > 0);
         }
         wgmma_commit();
         // The queries are in registers: their place in shared memory is free for the next ones.
@@ -195,25 +197,25 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
         wgmma_keep(scores);
 
         if constexpr (S == Shapes::any) {
-            if (current.own || args.block_size % keys_per_run != 0 || !args.causal) {
+            if (current.own || args.block_size % Keys != 0 || !args.causal) {
                 const WorkUnit& unit = shared.slots.unit(unit_number);
-                visible_keys(args, unit, current.own, current_entry, lane).template apply<16>(scores, 0);
+                visible_keys(args, unit, current.own, current_entry, lane).template apply<Keys / 8>(scores, 0);
             }
         } else if (current.own) {
             const ScoreMask mask = own_mask(shared.slots.unit(unit_number), current_entry, lane);
-            mask.apply_own<16>(scores, 0, args.block_size, lane);
+            mask.template apply_own<Keys / 8>(scores, 0, args.block_size, lane);
         } else if constexpr (S == Shapes::parts) {
-            listed_mask(current_entry, args.block_size, lane).template apply_selected<16>(scores, 0);
+            listed_mask<Keys>(current_entry, args.block_size, lane).template apply_selected<Keys / 8>(scores, 0);
         }
-        std::uint32_t probabilities[8][4];
+        std::uint32_t probabilities[Keys / 16][4];
         OnlineSoftmax softmax;
         softmax.first<T>(scores, args.scale_log2, probabilities);
 
         float out[HeadDim / 2];
-        const std::uint64_t v_tile = descriptor_mn_major(shared.v[stage], panel_bytes);
+        const std::uint64_t v_tile = descriptor_mn_major(shared.v[stage], Tile::panel_bytes);
         wgmma_fence();
 #pragma unroll
-        for (int s = 0; s < 8; ++s) {
+        for (int s = 0; s < Keys / 16; ++s) {
             Wgmma<T, HeadDim, true>::registers_a(out, probabilities[s], descriptor_advance(v_tile, s * 2048), s > 0);
         }
         wgmma_commit();
@@ -232,13 +234,13 @@ __device__ void consume(const BlockForwardArgs& args, Shared<HeadDim>& shared, i
     }
 }
 
-template <typename T, int HeadDim, Shapes S>
+template <typename T, typename Tile, Shapes S>
 __global__ void __launch_bounds__(threads_per_block, 1)
     block_forward_kernel(const __grid_constant__ BlockForwardArgs args, const __grid_constant__ CUtensorMap k_map,
                          const __grid_constant__ CUtensorMap v_map) {
     extern __shared__ std::byte dynamic[];
     const std::uint32_t misaligned = shared_address(dynamic) % 1024;
-    Shared<HeadDim>& shared = *reinterpret_cast<Shared<HeadDim>*>(dynamic + (1024 - misaligned) % 1024);
+    Shared<Tile>& shared = *reinterpret_cast<Shared<Tile>*>(dynamic + (1024 - misaligned) % 1024);
     const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
 
     if (threadIdx.x == 0) {
@@ -255,30 +257,35 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     let_next_kernel_launch();
     if (warp >= consumer_warps) {
         set_registers_down<producer_registers>();
-        if (warp == consumer_warps) produce<HeadDim, S>(args, shared, k_map, v_map, lane);
+        if (warp == consumer_warps) produce<Tile, S>(args, shared, k_map, v_map, lane);
     } else {
         set_registers_up<consumer_registers>();
-        consume<T, HeadDim, S>(args, shared, warp, lane);
+        consume<T, Tile, S>(args, shared, warp, lane);
     }
 }
 
-template <typename T, int HeadDim, Shapes S>
+template <typename T, typename Tile, Shapes S>
 Status launch(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map, const CUtensorMap& v_map,
               cudaStream_t stream) {
-    constexpr std::size_t bytes = sizeof(Shared<HeadDim>) + 1024;  // dynamic memory may begin anywhere
+    constexpr std::size_t bytes = sizeof(Shared<Tile>) + 1024;  // dynamic memory may begin anywhere
     static_assert(bytes <= 227 * 1024, "more than a thread block can have");
     static_assert(128 * (consumer_groups * consumer_registers + producer_registers) <= 65536);
-    return launch_persistent("block_forward (wgmma)", block_forward_kernel<T, HeadDim, S>, multiprocessors,
+    return launch_persistent("block_forward (wgmma)", block_forward_kernel<T, Tile, S>, multiprocessors,
                              threads_per_block, bytes, stream, args, k_map, v_map);
 }
 
 template <typename T, int HeadDim>
 Status launch_shapes(int multiprocessors, const BlockForwardArgs& args, const CUtensorMap& k_map,
                      const CUtensorMap& v_map, cudaStream_t stream) {
-    if (has_shapes_of_any(args)) return launch<T, HeadDim, Shapes::any>(multiprocessors, args, k_map, v_map, stream);
-    return args.block_size < keys_per_run
-               ? launch<T, HeadDim, Shapes::parts>(multiprocessors, args, k_map, v_map, stream)
-               : launch<T, HeadDim, Shapes::whole>(multiprocessors, args, k_map, v_map, stream);
+    using Run = RunTile<HeadDim>;
+    using ShortRun = RunTile<HeadDim, keys_per_short_run>;
+    if (has_shapes_of_any(args)) return launch<T, Run, Shapes::any>(multiprocessors, args, k_map, v_map, stream);
+    if (args.keys_per_list > keys_per_short_run) {
+        return launch<T, Run, Shapes::whole>(multiprocessors, args, k_map, v_map, stream);
+    }
+    return args.block_size < keys_per_short_run
+               ? launch<T, ShortRun, Shapes::parts>(multiprocessors, args, k_map, v_map, stream)
+               : launch<T, ShortRun, Shapes::whole>(multiprocessors, args, k_map, v_map, stream);
 }
 
 }  // namespace

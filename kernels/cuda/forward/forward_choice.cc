@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cuda/forward/attention.h"
 #include "kernels/cuda/forward/masked_forward.h"
 
 namespace mobalab::kernels::cuda {
@@ -21,12 +22,14 @@ constexpr double multiprocessors = 132;
 
 /// What hangs on the width.
 struct Rates {
-    double partial;  ///< a query and a run: product, its way to memory and back
-    double span;     ///< the same of a span
-    double key;      ///< a query and a key it goes past, selected or not
+    double partial;        ///< a query and a run: product, its way to memory and back
+    double short_partial;  ///< the same of a short run
+    double span;           ///< and of a span
+    double key;            ///< a query and a key it goes past, selected or not
 };
 Rates rates_of(const Problem& problem) {
-    return masked_width(problem) == 64 ? Rates{0.17e-9, 0.23e-9, 0.65e-12} : Rates{0.245e-9, 0.33e-9, 0.86e-12};
+    return masked_width(problem) == 64 ? Rates{0.17e-9, 0.12e-9, 0.23e-9, 0.65e-12}
+                                       : Rates{0.245e-9, 0.19e-9, 0.33e-9, 0.86e-12};
 }
 
 /// Keys before a query, on average.
@@ -37,7 +40,7 @@ double keys_seen(const Problem& problem) {
 }
 
 /// Of a query, if its blocks are random ones of those that it sees.
-double partials_of_query(const Problem& problem, double seen) {
+double partials_of_query(const Problem& problem, const ForwardShape& shape, double seen) {
     const double blocks = seen / static_cast<double>(problem.block_size);
     const double routed = std::min(static_cast<double>(problem.routed()), blocks);
     const double own = problem.causal ? 1.0 : 0.0;
@@ -45,15 +48,18 @@ double partials_of_query(const Problem& problem, double seen) {
         const double spans = std::ceil(static_cast<double>(problem.block_size) / keys_per_span);
         return routed * spans + own * (spans + 1) / 2;
     }
-    const double lists = std::max(seen / keys_per_run, 1.0);
+    const double lists = std::max(seen / static_cast<double>(keys_of_list(problem.block_size, shape.shared_list)), 1.0);
     return lists * (1.0 - std::pow(1.0 - 1.0 / lists, routed)) + own;
 }
 
 double seconds_by_lists(const Problem& problem, double queries, double seen) {
     const Rates rates = rates_of(problem);
-    const double partial = problem.block_size > keys_per_run ? rates.span : rates.partial;
+    const ForwardShape shape = hopper_forward_shape(problem);
+    const double partial = shape.keys_per_run == keys_per_short_run ? rates.short_partial
+                           : problem.block_size > keys_per_run      ? rates.span
+                                                                    : rates.partial;
     return list_launches + queries * (static_cast<double>(problem.routed()) * list_of_slot +
-                                      partials_of_query(problem, seen) * partial);
+                                      partials_of_query(problem, shape, seen) * partial);
 }
 
 /// The thread block of the longest rows has one multiprocessor.

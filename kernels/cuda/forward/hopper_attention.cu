@@ -19,7 +19,7 @@ public:
         shape_ = hopper_forward_shape(problem);
         if (Status s = count_multiprocessors(multiprocessors_); !s.ok()) return s;
         if (shape_.width > widest_wgmma || problem.tokens_k() == 0) return {};
-        const int box = forward_box_keys(keys_of_list(problem.block_size));
+        const int box = forward_box_keys(keys_of_list(problem.block_size, shape_.shared_list));
         if (Status s = make_tensor_map("k", k, dtype_, key_extents(problem), box, k_map_); !s.ok()) return s;
         return make_tensor_map("v", v, dtype_, value_extents(problem), box, v_map_);
     }

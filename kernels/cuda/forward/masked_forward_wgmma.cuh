@@ -95,7 +95,8 @@ struct RunProducer {
         if (number >= stages) mbarrier_wait(&shared.k_released[stage], (number / stages - 1) & 1);
         if (lane != 0) return;
         mbarrier_arrive_expect(&shared.k_loaded[stage], RunTile<HeadDim>::bytes);
-        copy_run<HeadDim>(shared.k[stage], map, key_head, place(mask.listed(i).run()), &shared.k_loaded[stage]);
+        copy_run<RunTile<HeadDim>>(shared.k[stage], map, key_head, place(mask.listed(i).run()),
+                                   &shared.k_loaded[stage]);
     }
     __device__ __forceinline__ void load_values(const CUtensorMap& map, int pass, int i) const {
         const int number = pass * shared.runs + i, stage = number % stages;
@@ -105,11 +106,11 @@ struct RunProducer {
         if (lane == 0) {
             std::uint64_t* const barrier = keys < keys_per_run ? &shared.tail_loaded : loaded;
             mbarrier_arrive_expect(barrier, RunTile<HeadDim>::bytes);
-            copy_run<HeadDim>(shared.v[stage], map, key_head, place(run), barrier);
+            copy_run<RunTile<HeadDim>>(shared.v[stage], map, key_head, place(run), barrier);
         }
         if (keys >= keys_per_run) return;
         mbarrier_wait(&shared.tail_loaded, pass & 1);  // one run of a pass ends the sequence
-        clear_rows_from<HeadDim>(shared.v[stage], keys, lane);
+        clear_rows_from<RunTile<HeadDim>>(shared.v[stage], keys, lane);
         fence_async_proxy();
         __syncwarp();
         if (lane == 0) mbarrier_arrive(loaded);
@@ -171,7 +172,7 @@ struct RowConsumer {
         wgmma_fence();
 #pragma unroll
         for (int s = 0; s < HeadDim / 16; ++s) {
-            const std::uint32_t at = s / 4 * panel_bytes + s % 4 * 32;
+            const std::uint32_t at = s / 4 * RunTile<HeadDim>::panel_bytes + s % 4 * 32;
             Wgmma<T, keys_per_run, false>::shared(scores, q.at(at), k.at(at), s > 0);
         }
         wgmma_commit();
@@ -179,7 +180,8 @@ struct RowConsumer {
     /// out += probabilities * values.
     __device__ __forceinline__ void multiply_values(int number,
                                                     const std::uint32_t (&probabilities)[keys_per_run / 16][4]) {
-        const UniformDescriptor v(descriptor_mn_major(shared.v[number % Shared::stages], panel_bytes));
+        const UniformDescriptor v(
+            descriptor_mn_major(shared.v[number % Shared::stages], RunTile<HeadDim>::panel_bytes));
         wgmma_fence();
 #pragma unroll
         for (int s = 0; s < keys_per_run / 16; ++s) {
@@ -380,7 +382,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     if (tile.count == 0) return;
     if (warp == consumer_warps && lane == 0) {
         mbarrier_arrive_expect(&shared.q_loaded, RunTile<HeadDim>::bytes);
-        copy_run<HeadDim>(shared.q, q_map, tile.head, tile.sequence.q.from(tile.first), &shared.q_loaded);
+        copy_run<RunTile<HeadDim>>(shared.q, q_map, tile.head, tile.sequence.q.from(tile.first), &shared.q_loaded);
     }
     mask.mark<threads_per_block>(args, tile);
     __syncthreads();

@@ -108,11 +108,11 @@ __device__ __forceinline__ void load_piece(SpanShared<HeadDim>& shared, const Wo
     if (lane == 0) {
         std::uint64_t* const barrier = tail ? &shared.tail_loaded : loaded;
         mbarrier_arrive_expect(barrier, RunTile<HeadDim>::bytes);
-        copy_run<HeadDim>(tile, map, unit.key_head, unit.key.from(run * keys_per_run), barrier);
+        copy_run<RunTile<HeadDim>>(tile, map, unit.key_head, unit.key.from(run * keys_per_run), barrier);
     }
     if (!tail) return;
     mbarrier_wait(&shared.tail_loaded, tails++ & 1);
-    clear_rows_from<HeadDim>(tile, keys, lane);
+    clear_rows_from<RunTile<HeadDim>>(tile, keys, lane);
     fence_async_proxy();
     __syncwarp();
     if (lane == 0) mbarrier_arrive(loaded);
@@ -177,8 +177,8 @@ __device__ __forceinline__ void multiply_keys(const std::byte* keys, const std::
     wgmma_fence();
 #pragma unroll
     for (int s = 0; s < HeadDim / 16; ++s) {
-        Wgmma<T, keys_per_run, false>::registers_a(scores, q[s],
-                                                   descriptor_advance(tile, s / 4 * panel_bytes + s % 4 * 32), s > 0);
+        Wgmma<T, keys_per_run, false>::registers_a(
+            scores, q[s], descriptor_advance(tile, s / 4 * RunTile<HeadDim>::panel_bytes + s % 4 * 32), s > 0);
     }
     wgmma_commit();
 }
@@ -188,7 +188,7 @@ template <typename T, int HeadDim>
 __device__ __forceinline__ void multiply_values(const std::byte* values,
                                                 const std::uint32_t (&probabilities)[keys_per_run / 16][4],
                                                 float (&out)[HeadDim / 2], bool accumulate) {
-    const std::uint64_t tile = descriptor_mn_major(values, panel_bytes);
+    const std::uint64_t tile = descriptor_mn_major(values, RunTile<HeadDim>::panel_bytes);
     wgmma_fence();
 #pragma unroll
     for (int s = 0; s < keys_per_run / 16; ++s) {

@@ -4,7 +4,7 @@
 
 #include "kernels/cuda/forward/block_forward.h"
 
-// Units of work of the key-major attention kernels: (list item, run of 128 keys of its list), and the tiles of 64 query
+// Units of work of the key-major attention kernels: (list item, run of keys of its list), and the tiles of 64 query
 // rows they consist of.
 namespace mobalab::kernels::cuda {
 
@@ -108,11 +108,12 @@ __device__ __forceinline__ std::uint32_t tile_entry(const TileRows& rows, const 
 }
 
 /// Bit c of the result: keys [16 c, 16 c + 16) of the run lie in a selected block. block_size is a power of two.
+template <int Keys = keys_per_run>
 __device__ __forceinline__ std::uint32_t selected_chunks(std::uint32_t mask, int block_size) {
     const int shift = __ffs(block_size) - 5;  // log2(block_size / 16)
     std::uint32_t chunks = 0;
 #pragma unroll
-    for (int c = 0; c < keys_per_run / 16; ++c) {
+    for (int c = 0; c < Keys / 16; ++c) {
         chunks |= (mask >> (c >> shift) & 1u) << c;
     }
     return chunks;
@@ -217,8 +218,9 @@ __device__ __forceinline__ ScoreMask own_mask(const WorkUnit& unit, std::uint32_
     }
     return mask;
 }
+template <int Keys = keys_per_run>
 __device__ __forceinline__ ScoreMask listed_mask(std::uint32_t entry, int block_size, int lane) {
-    const std::uint32_t chunks = selected_chunks(entry_mask(entry), block_size);
+    const std::uint32_t chunks = selected_chunks<Keys>(entry_mask(entry), block_size);
     ScoreMask mask;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {

@@ -1,7 +1,9 @@
-// Which algorithm attention_forward takes on the Hopper path; no device is needed.
+// Which algorithm attention_forward takes on the Hopper path, and with what runs of keys; no device is needed.
 #include "kernels/cuda/forward/forward_choice.h"
 
 #include <gtest/gtest.h>
+
+#include "kernels/cuda/forward/attention.h"
 
 namespace mobalab::kernels::cuda {
 namespace {
@@ -81,6 +83,38 @@ TEST(ForwardChoice, TheFasterOneIsChosen) {
         p.batch = 2;
         p.heads_q = p.heads_k = 16;
         EXPECT_EQ(chosen(p), ForwardAlgorithm::lists) << p.seqlen_q;
+    }
+}
+
+std::int64_t run_of(const Problem& p) {
+    return hopper_forward_shape(p).keys_per_run;
+}
+std::int64_t list_of(const Problem& p) {
+    return keys_of_list(p.block_size, hopper_forward_shape(p).shared_list);
+}
+
+TEST(ForwardShape, SmallBlocksOfKnownShapesHaveShortRuns) {
+    for (const std::int64_t block_size : {16, 32, 64}) {
+        for (const std::int64_t head_dim : {32, 64, 96, 128}) {
+            const Problem p = problem(65536, block_size, 8, head_dim);
+            EXPECT_EQ(run_of(p), 64) << block_size << ", " << head_dim;
+            EXPECT_EQ(list_of(p), 64) << block_size << ", " << head_dim;
+        }
+    }
+    EXPECT_EQ(run_of(problem(65536, 128, 8)), 128);
+    EXPECT_EQ(list_of(problem(65536, 128, 8)), 128);
+    EXPECT_EQ(run_of(problem(65536, 256, 8)), 256);
+}
+
+/// Kernels that learn the shape at run time have runs of 128 keys alone.
+TEST(ForwardShape, OtherShapesHaveRunsOf128Keys) {
+    Problem narrow_values = problem(65536, 64, 8), not_causal = problem(65536, 64, 8);
+    narrow_values.head_dim_v = 64;
+    not_causal.causal = false;
+    for (const Problem& p : {problem(65536, 8, 8), problem(65536, 48, 8), problem(65536, 64, 8, 112),
+                             problem(65536, 64, 8, 256), narrow_values, not_causal}) {
+        EXPECT_EQ(run_of(p), 128) << p.block_size << ", " << p.head_dim;
+        EXPECT_GT(list_of(p), 48) << p.block_size << ", " << p.head_dim;
     }
 }
 
