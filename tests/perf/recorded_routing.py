@@ -7,9 +7,9 @@
 Needs PyTorch; with CUDA it also times attention and its gradients (medians of CUDA events; bf16, every head of the
 trace, the text repeated as a batch of COPIES). TRACE is what `mobalab measure` reads (experiments/traces/README.md).
 
-A query leaves one partial result for each list that it is in: a run of 128 keys of which it selected a block (one run
-of a larger block). So neighbouring blocks of a list cost one partial. The table counts, a query, the partials of lists
-as they are, those of lists of 256 keys, and the runs of neighbouring blocks, which no grouping of blocks goes below.
+A query leaves one partial result for each list that it is in: 64 keys (128 where blocks have more than 64) of which it
+selected a block. So neighbouring blocks of a list cost one partial. The table counts, a query, the partials of lists as
+they are, those of lists of twice the keys, and the runs of neighbouring blocks, which no grouping of blocks goes below.
 Short texts would go by queries under a mask, without partials: the variable has them go by lists (kernels/cuda).
 """
 
@@ -26,7 +26,7 @@ import mobalab_kernels as mk
 
 SETTINGS = [(16, 64), (32, 32), (64, 16), (128, 8)]  # (B, k): k B = 1024
 COPIES = 16
-LIST_KEYS = 128
+SHORT_LIST_KEYS, LIST_KEYS = 64, 128  # kernels/cuda/README.md, block_size
 REPEATS = 30
 
 
@@ -77,7 +77,8 @@ def partials(selection, block):
         per_list = max(1, keys // block)
         return distinct(torch.where(selection < 0, -1, selection.div(per_list, rounding_mode="floor")))
 
-    return {"lists": lists(LIST_KEYS), "wide_lists": lists(2 * LIST_KEYS), "runs": distinct(selection, apart=1)}
+    keys = SHORT_LIST_KEYS if block <= SHORT_LIST_KEYS else LIST_KEYS
+    return {"lists": lists(keys), "wide_lists": lists(2 * keys), "runs": distinct(selection, apart=1)}
 
 
 def times(q, k, v, selection, block, topk):
@@ -107,7 +108,7 @@ def table(rows, device, commit):
         return " / ".join(form.format(row[name][key]) for name in ("recorded", "random")) if key in row["recorded"] else ""
 
     head = f"`tests/perf/recorded_routing.py`, {device}, commit {commit}. Recorded / random routing; partials a query; microseconds.\n"
-    lines = [head, "| trace | B, k | partials | with lists of 256 keys | runs of neighbours | forward | backward |", "|" + "---|" * 7]
+    lines = [head, "| trace | B, k | partials | with lists of twice the keys | runs of neighbours | forward | backward |", "|" + "---|" * 7]
     for row in rows:
         cells = [row["trace"], f"{row['block_size']}, {row['topk']}"]
         cells += [pair(row, key, "{:.1f}") for key in ("lists", "wide_lists", "runs")]
