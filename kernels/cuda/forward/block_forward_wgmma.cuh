@@ -32,7 +32,7 @@
 // Synchronisation
 //   announced[n % 4]  unit n is described in units[n % 4], entries[n % 4]  producer and copy engine -> consumers
 //   loaded[n % 2]     its keys and values are in stage n % 2           copy engine (or producer) -> consumers
-//   released[n % 2]   every consumer warp is done with unit n          consumers -> producer
+//   released[n % 2]   every consumer thread is done with unit n        consumers -> producer
 // Unit n is announced after the copies of unit n - 1 were issued, hence after every warp released unit n - 3: slot n %
 // 4 is free then. A warp looks ahead for its next rows while it still holds unit n, but never past unit n + 2, whose
 // announcement waits for releases of unit n - 1 only; so nobody waits for itself.
@@ -124,13 +124,13 @@ __device__ void produce(const BlockForwardArgs& args, Shared<Tile>& shared, cons
 }
 
 /// Waiting for `loaded` first keeps a warp that has no tile in a unit from releasing it before the stage's previous
-/// unit was released by all.
+/// unit was released by all. Every lane has read the slots of the units, and arrives for itself: one arrival behind
+/// __syncwarp() would do, but the race checker takes each thread's own alone.
 template <typename Tile>
-__device__ __forceinline__ void release_until(Shared<Tile>& shared, std::uint32_t& held, std::uint32_t end, int lane) {
+__device__ __forceinline__ void release_until(Shared<Tile>& shared, std::uint32_t& held, std::uint32_t end) {
     for (; held != end; ++held) {
         mbarrier_wait(&shared.loaded[held % stages], held / stages & 1);
-        __syncwarp();  // every lane has read the slots of the units before
-        if (lane == 0) mbarrier_arrive(&shared.released[held % stages]);
+        mbarrier_arrive(&shared.released[held % stages]);
     }
 }
 
@@ -146,10 +146,10 @@ __device__ void consume(const BlockForwardArgs& args, Shared<Tile>& shared, int 
     std::uint32_t entry = 0;
     const auto seek = [&] {
         while (!cursor.on_tile()) {
-            release_until(shared, held, cursor.unit + 1, lane);
+            release_until(shared, held, cursor.unit + 1);
             cursor.next_unit(shared.slots, group);
         }
-        release_until(shared, held, cursor.unit, lane);
+        release_until(shared, held, cursor.unit);
     };
     const auto gather = [&] {
         const std::uint32_t slot = cursor.unit % unit_slots;
@@ -226,7 +226,7 @@ __device__ void consume(const BlockForwardArgs& args, Shared<Tile>& shared, int 
         store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, current.own), current, out,
                                    softmax.offset, softmax.sum, lane);
         if (ahead) {
-            release_until(shared, held, cursor.unit, lane);
+            release_until(shared, held, cursor.unit);
         } else {
             seek();
             if (!cursor.stop) gather();
@@ -246,7 +246,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
     if (threadIdx.x == 0) {
         for (std::uint64_t& barrier : shared.slots.announced) mbarrier_init(&barrier, 1);
         for (std::uint64_t& barrier : shared.loaded) mbarrier_init(&barrier, 1);
-        for (std::uint64_t& barrier : shared.released) mbarrier_init(&barrier, consumer_warps);
+        for (std::uint64_t& barrier : shared.released) mbarrier_init(&barrier, 32 * consumer_warps);
         mbarrier_init(&shared.tail_loaded, 1);
         fence_mbarrier_init();
         fence_async_proxy();

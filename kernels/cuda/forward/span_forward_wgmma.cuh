@@ -37,7 +37,7 @@
 // Synchronisation
 //   announced[n % 4]           unit n is described in its slot            producer and copy engine -> consumers
 //   loaded[n % stages][p]      its piece p is in stage n % stages         copy engine (or producer) -> consumers
-//   released[n % stages][p]    every consumer warp is done with it        consumers -> producer
+//   released[n % stages][p]    every consumer thread is done with it      consumers -> producer
 // Unit n is announced after the copies of unit n - 1 were issued, hence after every warp released unit n - 1 - stages.
 // A warp that holds unit n looks ahead for its next rows up to unit n + stages, whose announcement waits for releases
 // of unit n - 1 only; so nobody waits for itself.
@@ -78,17 +78,16 @@ struct SpanShared {
     __device__ __forceinline__ void wait_loaded(std::uint32_t unit, int piece) {
         mbarrier_wait(&loaded[unit % stages][piece], unit / stages & 1);
     }
-    /// For a whole warp. Waiting for `loaded` keeps one that has not used the piece from releasing it before the
-    /// stage's previous unit was released by all.
-    __device__ __forceinline__ void release(std::uint32_t unit, int piece, int lane) {
+    /// Every lane arrives for itself. Waiting for `loaded` keeps one that has not used the piece from releasing it
+    /// before the stage's previous unit was released by all.
+    __device__ __forceinline__ void release(std::uint32_t unit, int piece) {
         wait_loaded(unit, piece);
-        __syncwarp();  // every lane has read the slots of the units before
-        if (lane == 0) mbarrier_arrive(&released[unit % stages][piece]);
+        mbarrier_arrive(&released[unit % stages][piece]);
     }
     /// Units [held, end).
-    __device__ __forceinline__ void release_until(std::uint32_t& held, std::uint32_t end, int lane) {
+    __device__ __forceinline__ void release_until(std::uint32_t& held, std::uint32_t end) {
         for (; held != end; ++held) {
-            for (int p = 0; p < pieces_per_span; ++p) release(held, p, lane);
+            for (int p = 0; p < pieces_per_span; ++p) release(held, p);
         }
     }
 };
@@ -207,10 +206,10 @@ __device__ void consume(const BlockForwardArgs& args, SpanShared<HeadDim>& share
     std::uint32_t held = 0;  // first unit not released yet
     const auto seek = [&] {
         while (!cursor.on_tile()) {
-            shared.release_until(held, cursor.unit + 1, lane);
+            shared.release_until(held, cursor.unit + 1);
             cursor.next_unit(shared.slots, group);
         }
-        shared.release_until(held, cursor.unit, lane);
+        shared.release_until(held, cursor.unit);
     };
     const auto gather = [&] {
         const std::uint32_t slot = cursor.unit % unit_slots;
@@ -246,7 +245,7 @@ __device__ void consume(const BlockForwardArgs& args, SpanShared<HeadDim>& share
             if (cursor.on_tile() && !cursor.stop) gather();
         };
         const auto release_after_last_tile = [&](int piece) {
-            if (cursor.unit != unit_number) shared.release(unit_number, piece, lane);
+            if (cursor.unit != unit_number) shared.release(unit_number, piece);
         };
 
         OnlineSoftmax softmax;
@@ -304,7 +303,7 @@ __device__ void consume(const BlockForwardArgs& args, SpanShared<HeadDim>& share
         store_partials<T, HeadDim>(partial_target<HeadDim>(args.partials, unit, rows.own), rows, out, softmax.offset,
                                    softmax.sum, lane);
         if (ahead) {
-            shared.release_until(held, cursor.unit, lane);
+            shared.release_until(held, cursor.unit);
         } else {
             seek();
             if (!cursor.stop) gather();
@@ -326,7 +325,7 @@ __global__ void __launch_bounds__(threads_per_block, 1)
         for (std::uint64_t& barrier : shared.slots.announced) mbarrier_init(&barrier, 1);
         for (int s = 0; s < Shared::stages; ++s) {
             for (std::uint64_t& barrier : shared.loaded[s]) mbarrier_init(&barrier, 1);
-            for (std::uint64_t& barrier : shared.released[s]) mbarrier_init(&barrier, consumer_warps);
+            for (std::uint64_t& barrier : shared.released[s]) mbarrier_init(&barrier, 32 * consumer_warps);
         }
         mbarrier_init(&shared.tail_loaded, 1);
         fence_mbarrier_init();
