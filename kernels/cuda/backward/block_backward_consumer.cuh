@@ -129,7 +129,7 @@ private:
         return info(tile_);
     }
     __device__ __forceinline__ const TileInfo& info(std::uint32_t tile) const {
-        return shared_.tiles[tile % S::infos];
+        return shared_.tiles.of(tile);
     }
     __device__ __forceinline__ void release_tile(std::uint32_t tile) {
         mbarrier_arrive(&shared_.empty[tile % S::stages]);
@@ -392,7 +392,7 @@ private:
     }
     /// The same where the thread's two keys may lie in different blocks, or behind the last key of the sequence.
     __device__ __forceinline__ void probabilities_of_blocks(float (&scores)[32]) const {
-        const int keys = shared_.tiles[stage()].keys + args_.run * S::keys;
+        const int keys = info(tile_).keys + args_.run * S::keys;
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
             const int key = key_of_list(h);
@@ -455,7 +455,7 @@ private:
     }
     /// Keys that are not the list's or the sequence's: zeros in shared memory, whose P need not be finite.
     __device__ __forceinline__ void hide_behind_run(float (&scores)[32]) const {
-        const int keys = shared_.tiles[stage()].keys;
+        const int keys = info(tile_).keys;
         const int key0 = first_key() + 16 * warp() + lane() / 4;
 #pragma unroll
         for (int i = 0; i < 32; ++i) {

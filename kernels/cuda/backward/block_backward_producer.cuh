@@ -92,7 +92,7 @@ private:
             if (last) draw();
             const int stage = wait_for_stage();
             if (leads()) {
-                TileInfo& info = shared_.tiles[tile_ % S::infos];
+                TileInfo& info = shared_.tiles.of(tile_);
                 const std::int64_t pitch = args_.columns * 2;
                 info.dq = own ? args_.dq.row(head, sequence.q.from(own_begin + own_row))
                               : args_.partials + (first_row + begin) * pitch;
@@ -111,7 +111,7 @@ private:
     __device__ __forceinline__ void produce_nothing() {
         draw();
         const int stage = wait_for_stage();
-        if (leads()) shared_.tiles[tile_ % S::infos] = {nullptr, 0, 0, 0, false, true, 0};
+        if (leads()) shared_.tiles.of(tile_) = {nullptr, 0, 0, 0, false, true, 0};
         announce(stage);
     }
 

@@ -86,6 +86,16 @@ struct TileInfo {
     std::int32_t keys = 0;  ///< of the run, inside the list and the sequence
 };
 
+/// Those of the last `Size` tiles. By the tile's number alone: a stage's would be another one's.
+template <int Size>
+class TileInfos {
+public:
+    __device__ __forceinline__ TileInfo& of(std::uint32_t tile) { return slots_[tile % Size]; }
+
+private:
+    TileInfo slots_[Size];
+};
+
 template <Mode M>
 struct alignas(16) RowData {
     /// Of a list, at most; Mode::any: and what is behind the last one.
@@ -106,7 +116,7 @@ struct Shared {
     alignas(1024) std::byte d_out[S::stages][S::panels * row_panel_bytes];
     alignas(1024) std::byte d_scores[S::score_buffers][S::score_panels * row_panel_bytes];
     RowData<M> rows[S::stages];
-    TileInfo tiles[S::infos];
+    TileInfos<S::infos> tiles;
     BackwardUnit units[unit_slots];
     std::uint64_t announced[unit_slots];
     std::uint64_t full[S::stages];

@@ -95,6 +95,26 @@ TEST_P(CudaBackward, SplitRuns) {
     EXPECT_TRUE(same_bits(first.dq, second.dq) && same_bits(first.dk, second.dk) && same_bits(first.dv, second.dv));
 }
 
+/// So many short sequences that a thread block has several units: full runs of keys and last ones of fewer, which must
+/// not be taken for each other.
+TEST_P(CudaBackward, UnitsOfFullAndOfShorterRunsFollowOneAnother) {
+    struct Shape {
+        std::int64_t batch, tokens, head_dim, block_size;
+        bool causal;
+    };
+    for (const Shape& s : {Shape{80, 70, 72, 12, true}, Shape{80, 70, 64, 12, true}, Shape{80, 70, 160, 12, true},
+                           Shape{30, 150, 128, 100, true}, Shape{30, 150, 64, 100, true}, Shape{30, 300, 64, 192, true},
+                           Shape{30, 300, 128, 200, true}, Shape{40, 150, 192, 100, true}, Shape{80, 90, 64, 32, false},
+                           Shape{30, 200, 128, 128, false}}) {
+        Problem p = shape(s.batch, s.tokens, 8, 8, s.head_dim, s.block_size, 3);
+        p.causal = s.causal;
+        const Case c = make_case("d " + std::to_string(s.head_dim) + ", B " + std::to_string(s.block_size) +
+                                     (s.causal ? "" : ", not causal"),
+                                 p, dtype(), 1220);
+        judge(c, draw_selection(c, Draw::uniform, 1221));
+    }
+}
+
 /// More partials than scratch holds, of lists in several chunks of heads.
 TEST_P(CudaBackward, SeveralPassesAndChunks) {
     Problem p = shape(1024, 8, 8, 128, 16, 64);
