@@ -28,8 +28,8 @@ struct Rates {
     double key;            ///< a query and a key it goes past, selected or not
 };
 Rates rates_of(const Problem& problem) {
-    return masked_width(problem) == 64 ? Rates{0.17e-9, 0.12e-9, 0.23e-9, 0.65e-12}
-                                       : Rates{0.245e-9, 0.19e-9, 0.33e-9, 0.86e-12};
+    return masked_width(problem) == 64 ? Rates{0.17e-9, 0.15e-9, 0.23e-9, 0.65e-12}
+                                       : Rates{0.245e-9, 0.20e-9, 0.33e-9, 0.86e-12};
 }
 
 /// Keys before a query, on average.

@@ -79,6 +79,14 @@ TEST(ForwardChoice, TheFasterOneIsChosen) {
         p.heads_q = p.heads_k = 16;
         EXPECT_EQ(chosen(p), ForwardAlgorithm::queries) << p.seqlen_q;
     }
+    for (const std::int64_t block_size : {16, 32, 64}) {  // recorded_routing.py
+        Problem p = problem(4096, block_size, 1024 / block_size, 64);
+        p.batch = 16;
+        p.seqlen_q = 1536;
+        p.heads_q = 9;
+        p.heads_k = 3;
+        EXPECT_EQ(chosen(p), ForwardAlgorithm::queries) << block_size;
+    }
     for (Problem p : {problem(8192, 128, 8), problem(8192, 256, 8), problem(32768, 16, 64)}) {
         p.batch = 2;
         p.heads_q = p.heads_k = 16;
