@@ -48,7 +48,7 @@ std::int64_t runs_per_list(const Problem& problem, const ForwardShape& shape) {
 }
 
 std::int64_t most_tiles_per_item(const ForwardShape& shape) {
-        return shape.keys_per_run > keys_per_run ? most_tiles_of_span : most_tiles_of_run;
+    return shape.keys_per_run > keys_per_run ? most_tiles_of_span : most_tiles_of_run;
 }
 
 bool has_many_slots(const Problem& problem) {

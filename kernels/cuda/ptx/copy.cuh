@@ -6,9 +6,8 @@
 
 #include "kernels/cuda/ptx/mbarrier.cuh"
 
-// Copies between global and shared memory: cp.async (16 bytes a thread), bulk (one contiguous piece) and tensor (a box
-// of a tensor map). Bulk and tensor copies are issued by one thread and complete on an mbarrier (loads) or a bulk group
-// (stores).
+// Copies from global to shared memory: cp.async (16 bytes a thread), bulk (one contiguous piece) and tensor (a box of a
+// tensor map). Bulk and tensor copies are issued by one thread and complete on an mbarrier.
 namespace mobalab::kernels::cuda::ptx {
 
 /// 16 bytes, both addresses 16-byte aligned; zeros are written where !valid (the source is then not read).
@@ -42,18 +41,6 @@ __device__ __forceinline__ void prefetch_l2(const void* global) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
 }
 
-/// L2 eviction priorities, as 64-bit policies for the copies below.
-__device__ __forceinline__ std::uint64_t policy_evict_first() {
-    std::uint64_t policy;
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-__device__ __forceinline__ std::uint64_t policy_evict_last() {
-    std::uint64_t policy;
-    asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-
 /// `bytes` (multiple of 16) to shared memory, both addresses 16-byte aligned; the barrier must expect the bytes.
 __device__ __forceinline__ void bulk_load(void* shared, const void* global, std::uint32_t bytes,
                                           std::uint64_t* barrier) {
@@ -61,45 +48,6 @@ __device__ __forceinline__ void bulk_load(void* shared, const void* global, std:
                      shared_address(shared)),
                  "l"(global), "r"(bytes), "r"(shared_address(barrier))
                  : "memory");
-}
-__device__ __forceinline__ void bulk_load(void* shared, const void* global, std::uint32_t bytes, std::uint64_t* barrier,
-                                          std::uint64_t policy) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
-            "r"(shared_address(shared)),
-        "l"(global), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
-        : "memory");
-}
-
-__device__ __forceinline__ void bulk_store(void* global, const void* shared, std::uint32_t bytes) {
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global),
-                 "r"(shared_address(shared)), "r"(bytes)
-                 : "memory");
-}
-__device__ __forceinline__ void bulk_store(void* global, const void* shared, std::uint32_t bytes,
-                                           std::uint64_t policy) {
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group.L2::cache_hint [%0], [%1], %2, %3;" ::"l"(global),
-                 "r"(shared_address(shared)), "r"(bytes), "l"(policy)
-                 : "memory");
-}
-/// global += shared, element by element in fp32.
-__device__ __forceinline__ void bulk_reduce_add_f32(float* global, const float* shared, std::uint32_t bytes) {
-    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(global),
-                 "r"(shared_address(shared)), "r"(bytes)
-                 : "memory");
-}
-__device__ __forceinline__ void bulk_commit() {
-    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-}
-/// Waits until at most `Pending` groups of this thread still read shared memory.
-template <int Pending>
-__device__ __forceinline__ void bulk_wait_read() {
-    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(Pending) : "memory");
-}
-/// Waits until at most `Pending` groups of this thread are not yet written to global memory.
-template <int Pending>
-__device__ __forceinline__ void bulk_wait() {
-    asm volatile("cp.async.bulk.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
 /// A box of a 4-dimensional tensor map (innermost coordinate first). Elements outside the tensor arrive as zeros and
@@ -117,9 +65,6 @@ __device__ __forceinline__ void tensor_prefetch_4d(const CUtensorMap* map, int c
     asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global [%0, {%1, %2, %3, %4}];" ::"l"(map), "r"(c0), "r"(c1),
                  "r"(c2), "r"(c3)
                  : "memory");
-}
-__device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
 }  // namespace mobalab::kernels::cuda::ptx

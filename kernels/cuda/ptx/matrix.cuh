@@ -23,12 +23,6 @@ __device__ __forceinline__ void ldmatrix_x4_transposed(std::uint32_t (&r)[4], co
                  : "r"(shared_address(row))
                  : "memory");
 }
-__device__ __forceinline__ void stmatrix_x4(void* row, std::uint32_t r0, std::uint32_t r1, std::uint32_t r2,
-                                            std::uint32_t r3) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)), "r"(r0),
-                 "r"(r1), "r"(r2), "r"(r3)
-                 : "memory");
-}
 __device__ __forceinline__ void stmatrix_x4_transposed(void* row, std::uint32_t r0, std::uint32_t r1, std::uint32_t r2,
                                                        std::uint32_t r3) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
@@ -52,19 +46,6 @@ __device__ __forceinline__ void set_registers_up() {
 template <int Registers>
 __device__ __forceinline__ void set_registers_down() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers));
-}
-
-/// One lane of a converged warp.
-__device__ __forceinline__ bool elect_one() {
-    std::uint32_t elected;
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "elect.sync _|p, 0xffffffff;\n"
-        "selp.u32 %0, 1, 0, p;\n"
-        "}"
-        : "=r"(elected));
-    return elected != 0;
 }
 
 }  // namespace mobalab::kernels::cuda::ptx

@@ -42,11 +42,6 @@ __device__ __forceinline__ void mbarrier_arrive_expect(std::uint64_t* barrier, s
                  : "memory");
 }
 
-/// Arrives once every cp.async this thread has issued so far is complete. Counts as one of the barrier's arrivals.
-__device__ __forceinline__ void mbarrier_arrive_after_cp_async(std::uint64_t* barrier) {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
-}
-
 __device__ __forceinline__ bool mbarrier_try_wait(std::uint32_t barrier, std::uint32_t parity) {
     std::uint32_t done;
     asm volatile(
