@@ -299,7 +299,11 @@ Status enqueue_passes(const Problem& problem, const BackwardTensors& tensors, co
     const Plan& plan = workspace.plan;
     for (std::int32_t chunk = 0; chunk < plan.lists.chunks(); ++chunk) {
         const LseDotArgs lse_dot = lse_dot_args(problem, tensors, workspace, plan.lists.chunk(chunk));
-        if (Status s = launch_lse_dot(problem.dtype, lse_dot, stream); !s.ok()) return s;
+        // Of all tokens of the chunk's heads. Once for them: where no query has keys of its own it clears dq, of which
+        // the groups of tokens before have finished their part.
+        if (chunk % plan.lists.token_groups == 0) {
+            if (Status s = launch_lse_dot(problem.dtype, lse_dot, stream); !s.ok()) return s;
+        }
         args.lse_dot = lse_dot.lse_dot;
         if (Status s = build_lists(plan.lists, chunk, tensors.selection, workspace.lists, stream, args.lists); !s.ok())
             return s;

@@ -19,20 +19,20 @@ using Selection = std::vector<std::int32_t>;
 /// `sink`: block 0 and others at random; `skewed`: rather early blocks; `recent`: the last ones.
 enum class Draw { uniform, sink, skewed, recent };
 
-/// Fills the row with up to `routed` distinct blocks below `own`.
-inline void draw_row(std::int32_t* row, std::int64_t routed, std::int64_t own, Draw draw, std::mt19937& engine) {
-    std::vector<std::int32_t> candidates(static_cast<std::size_t>(own));
+/// Fills the row with up to `routed` distinct blocks below `count`.
+inline void draw_row(std::int32_t* row, std::int64_t routed, std::int64_t count, Draw draw, std::mt19937& engine) {
+    std::vector<std::int32_t> candidates(static_cast<std::size_t>(count));
     std::iota(candidates.begin(), candidates.end(), 0);
     std::shuffle(candidates.begin(), candidates.end(), engine);
     const auto less = [&](std::int32_t a, std::int32_t b) { return a < b; };
     const auto more = [&](std::int32_t a, std::int32_t b) { return a > b; };
     if (draw == Draw::sink)
-        std::nth_element(candidates.begin(), candidates.begin() + (own > 0), candidates.end(), less);
+        std::nth_element(candidates.begin(), candidates.begin() + (count > 0), candidates.end(), less);
     if (draw == Draw::skewed) {
-        std::sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(own / 2), less);
+        std::sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(count / 2), less);
     }
     if (draw == Draw::recent) std::sort(candidates.begin(), candidates.end(), more);
-    std::copy_n(candidates.begin(), std::min(routed, own), row);
+    std::copy_n(candidates.begin(), std::min(routed, count), row);
 }
 
 inline Selection draw_selection(const Case& c, Draw draw, unsigned seed) {
@@ -43,7 +43,7 @@ inline Selection draw_selection(const Case& c, Draw draw, unsigned seed) {
         for (std::int64_t head = 0; head < p.heads_q; ++head) {
             for (std::int64_t row = 0; row < s.queries; ++row) {
                 draw_row(selection.data() + (head * p.tokens_q() + s.q_begin + row) * p.routed(), p.routed(),
-                         s.own_block(row), draw, engine);
+                         s.candidates(row), draw, engine);
             }
         }
     }

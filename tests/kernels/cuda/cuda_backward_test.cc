@@ -95,23 +95,48 @@ TEST_P(CudaBackward, SplitRuns) {
     EXPECT_TRUE(same_bits(first.dq, second.dq) && same_bits(first.dk, second.dk) && same_bits(first.dv, second.dv));
 }
 
-/// So many short sequences that a thread block has several units: full runs of keys and last ones of fewer, which must
-/// not be taken for each other.
+/// A thread block has several units: full runs of keys and last ones of fewer, which must not be taken for each other.
+/// Units are drawn longest first, so all of a problem have one tile, and a head has 5 (9) lists: no power of two
+/// divides the thread blocks' turns through them. The two of 12 keys have units of more tiles.
 TEST_P(CudaBackward, UnitsOfFullAndOfShorterRunsFollowOneAnother) {
     struct Shape {
-        std::int64_t batch, tokens, head_dim, block_size;
+        std::int64_t batch, sq, sk, head_dim, block_size, topk;
         bool causal;
     };
-    for (const Shape& s : {Shape{80, 70, 72, 12, true}, Shape{80, 70, 64, 12, true}, Shape{80, 70, 160, 12, true},
-                           Shape{30, 150, 128, 100, true}, Shape{30, 150, 64, 100, true}, Shape{30, 300, 64, 192, true},
-                           Shape{30, 300, 128, 200, true}, Shape{40, 150, 192, 100, true}, Shape{80, 90, 64, 32, false},
-                           Shape{30, 200, 128, 128, false}}) {
-        Problem p = shape(s.batch, s.tokens, 8, 8, s.head_dim, s.block_size, 3);
+    for (const Shape& s : {Shape{80, 70, 70, 72, 12, 3, true}, Shape{80, 70, 70, 64, 12, 3, true},
+                           Shape{40, 30, 430, 128, 100, 5, true}, Shape{40, 30, 430, 64, 100, 5, true},
+                           Shape{40, 60, 950, 128, 200, 5, true}, Shape{40, 12, 780, 64, 192, 5, true},
+                           Shape{40, 60, 550, 128, 128, 5, false}, Shape{40, 60, 1180, 64, 256, 5, false},
+                           Shape{80, 60, 280, 64, 32, 9, false}, Shape{80, 60, 280, 128, 32, 9, false}}) {
+        Problem p = shape(s.batch, s.sq, s.sk, 8, 8, s.head_dim, s.block_size, s.topk);
         p.causal = s.causal;
         const Case c = make_case("d " + std::to_string(s.head_dim) + ", B " + std::to_string(s.block_size) +
                                      (s.causal ? "" : ", not causal"),
                                  p, dtype(), 1220);
         judge(c, draw_selection(c, Draw::uniform, 1221));
+    }
+}
+
+/// Lists of one head are more than a chunk may have, so its queries come in two chunks: the second one must leave the
+/// gradients of the first as they are. Rows that are not causal hang on nothing but themselves.
+TEST_P(CudaBackward, NotCausalInSeveralChunksOfTokens) {
+    Problem p = shape(1, 140000, 1024, 1, 1, 64, 1, 1023);
+    p.causal = false;
+    const Case c = make_case("140000 queries", p, dtype(), 1230);
+    const Selection selection = draw_selection(c, Draw::uniform, 1231);
+    const Gradients whole = run(c, selection);
+    constexpr std::int64_t few = 64;
+    for (const std::int64_t first : {std::int64_t{0}, std::int64_t{131072} - few, p.seqlen_q - few}) {
+        const auto rows = [&](const auto& of_all, std::int64_t width) {
+            return std::decay_t<decltype(of_all)>(of_all.begin() + first * width,
+                                                  of_all.begin() + (first + few) * width);
+        };
+        Case part = c;
+        part.p.seqlen_q = few;
+        part.q = rows(c.q, p.head_dim);
+        part.d_out = rows(c.d_out, p.head_dim);
+        const std::vector<float> want = run(part, rows(selection, p.routed())).dq, got = rows(whole.dq, p.head_dim);
+        EXPECT_LE(relative_error(got, wide(want)), tolerance(GetParam()).gradient) << "from row " << first;
     }
 }
 
