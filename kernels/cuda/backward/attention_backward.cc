@@ -112,9 +112,10 @@ Plan make_plan(const Problem& problem, const RunShape& shape) {
     const double row_bytes = static_cast<double>(partial_columns(problem.head_dim)) * 2.0;
     ListOptions options;
     options.shared_list = shape.shared_list;
-    options.max_rows = everything;
-    const std::int64_t group_rows = make_list_plan(problem, options).rows_per_head * group;
     options.window = choose_window(problem);
+    options.max_rows = everything;
+    const ListPlan of_all = make_list_plan(problem, options);
+    const std::int64_t group_rows = of_all.rows_per_head * of_all.token_windows * group;
     options.max_rows = group_rows;
     const ListPlan of_group = make_list_plan(problem, options);
 

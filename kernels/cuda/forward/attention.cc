@@ -51,6 +51,10 @@ std::int64_t most_tiles_per_item(const ForwardShape& shape) {
     return shape.keys_per_run > keys_per_run ? most_tiles_of_span : most_tiles_of_run;
 }
 
+bool is_packed(const Problem& problem) {
+    return problem.cu_seqlens_q != nullptr;
+}
+
 bool has_many_slots(const Problem& problem) {
     return problem.routed() > most_sorted_slots;
 }
@@ -68,16 +72,25 @@ double partial_row_bytes(const ForwardShape& shape) {
     return static_cast<double>(shape.width * element_bytes + static_cast<std::int64_t>(sizeof(float)));
 }
 
+/// Query tokens whose rows are as many as the padding of the lists that a window of a packed batch has: any of all its
+/// sequences, as nobody knows here where they end. Otherwise those of one sequence.
+std::int64_t window_of_padding(const Problem& problem, const ForwardShape& shape) {
+    const std::int64_t keys = keys_of_list(problem.block_size, shape.shared_list);
+    const std::int64_t lists =
+        is_packed(problem) ? problem.tokens_k() / keys + 2 * problem.batch : problem.seqlen_k / keys + 1;
+    return lists * list_tile_rows / std::max<std::int64_t>(problem.routed(), 1);
+}
+
 /// Query tokens that a window should have, however much memory it takes.
 std::int64_t least_window(const Problem& problem, const ForwardShape& shape) {
     if (has_many_slots(problem)) {
-        const std::int64_t lists = problem.seqlen_k / keys_of_list(problem.block_size, shape.shared_list) + 1;
-        return std::max(shortest_window_of_many_slots, lists * list_tile_rows / problem.routed());
+        return std::max(shortest_window_of_many_slots, window_of_padding(problem, shape));
     }
     const std::int64_t runs = runs_per_list(problem, shape);
-    if (runs <= runs_of_long_windows) return long_window;
+    const std::int64_t padding = is_packed(problem) ? window_of_padding(problem, shape) : 0;
+    if (runs <= runs_of_long_windows) return std::max(long_window, padding);
     const std::int64_t group = problem.heads_q / problem.heads_k;
-    return std::max(shortest_window, long_window * runs_of_long_windows / (runs * group));
+    return std::max({shortest_window, long_window * runs_of_long_windows / (runs * group), padding});
 }
 
 /// Query tokens of a window.
@@ -87,6 +100,7 @@ std::int64_t choose_window(const Problem& problem, const ForwardShape& shape) {
         static_cast<double>(problem.heads_q / problem.heads_k * problem.routed() * runs_per_list(problem, shape));
     const double affordable = workspace_cap(problem) / (std::max(rows, 1.0) * partial_row_bytes(shape));
     std::int64_t window = sequence * std::max<std::int64_t>(1, short_window / sequence);
+    if (is_packed(problem)) window = std::max(window, std::min(window_of_padding(problem, shape), problem.tokens_q()));
     const std::int64_t least = least_window(problem, shape);
     while (window > least && static_cast<double>(window) > affordable) window = (window + 1) / 2;
     return window;

@@ -23,27 +23,33 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 }
 
 /// What lists and sequences of `tokens` consecutive query tokens can count, as piece_base() numbers them from the first
-/// of them on.
-std::int64_t list_numbers(const ListPlan& plan, std::int64_t tokens) {
+/// of them on. of_all: the tokens begin at a multiple of their number.
+std::int64_t list_numbers(const ListPlan& plan, std::int64_t tokens, bool of_all) {
     const Sequences& sequences = plan.sequences;
     const std::int64_t all = static_cast<std::int64_t>(plan.lists_per_head) + sequences.batch;
     if (sequences.cu_seqlens_q != nullptr || tokens == 0) return all;
-    const bool whole_chunk = plan.tokens_per_chunk == plan.tokens_q;
-    const bool aligned = whole_chunk && (tokens % sequences.seqlen_q == 0 || sequences.seqlen_q % tokens == 0);
+    const bool aligned = of_all && (tokens % sequences.seqlen_q == 0 || sequences.seqlen_q % tokens == 0);
     const std::int64_t met = ceil_div(tokens, sequences.seqlen_q) + (aligned ? 0 : 1);
     return std::min(all, ceil_div(met * sequences.seqlen_k, plan.keys_per_list) + 2 * met);
 }
 
-/// Rows one head can need: every query with all its slots, and per list less than a tile of padding. The last term
-/// rounds the beginning of every sequence's rows.
-std::int64_t rows_of_head(const ListPlan& plan, std::int64_t tokens) {
-    const std::int64_t rows = tokens * plan.slots + list_tile_rows * list_numbers(plan, tokens);
+/// Rows one head of a window can need: every query with all its slots, and per list less than a tile of padding. The
+/// last term rounds the beginning of every sequence's rows.
+std::int64_t rows_of_window(const ListPlan& plan, std::int64_t tokens, bool of_all) {
+    const std::int64_t rows = tokens * plan.slots + list_tile_rows * list_numbers(plan, tokens, of_all);
     return ceil_div(rows, list_tile_rows) * list_tile_rows;
 }
 
+/// Rows one head of a chunk can need, whose windows pad their lists each.
+std::int64_t rows_of_head(const ListPlan& plan, std::int64_t tokens, std::int64_t window) {
+    const bool of_all = tokens == plan.tokens_q;
+    if (window <= 0 || tokens <= window) return rows_of_window(plan, tokens, of_all);
+    return ceil_div(tokens, window) * rows_of_window(plan, window, of_all);
+}
+
 /// The largest number of heads that fits: all, whole groups of a key head, single heads; 0 when not even one does.
-std::int64_t heads_that_fit(const ListPlan& plan, std::int64_t max_rows) {
-    const std::int64_t fit = std::min<std::int64_t>(plan.heads_q, max_rows / rows_of_head(plan, plan.tokens_q));
+std::int64_t heads_that_fit(const ListPlan& plan, std::int64_t max_rows, std::int64_t window) {
+    const std::int64_t fit = std::min<std::int64_t>(plan.heads_q, max_rows / rows_of_head(plan, plan.tokens_q, window));
     const std::int64_t group = plan.heads_q / plan.heads_k;
     if (fit < group) return fit;
     const std::int64_t groups = fit / group;
@@ -52,9 +58,9 @@ std::int64_t heads_that_fit(const ListPlan& plan, std::int64_t max_rows) {
 }
 
 /// The largest power of two of tokens that one head can afford.
-std::int64_t tokens_that_fit(const ListPlan& plan, std::int64_t max_rows) {
+std::int64_t tokens_that_fit(const ListPlan& plan, std::int64_t max_rows, std::int64_t window) {
     std::int64_t tokens = least_tokens;
-    while (tokens * 2 < plan.tokens_q && rows_of_head(plan, tokens * 2) <= max_rows) tokens *= 2;
+    while (tokens * 2 < plan.tokens_q && rows_of_head(plan, tokens * 2, window) <= max_rows) tokens *= 2;
     return std::min<std::int64_t>(tokens, plan.tokens_q);
 }
 
@@ -147,15 +153,15 @@ ListPlan make_list_plan(const Problem& problem, const ListOptions& options) {
     plan.tiles_per_item =
         std::max(options.tiles_per_item, static_cast<std::int32_t>(std::min(keys / list_tile_rows, most_own_tiles)));
 
-    const std::int64_t heads = heads_that_fit(plan, options.max_rows);
+    const std::int64_t heads = heads_that_fit(plan, options.max_rows, options.window);
     plan.heads_per_chunk = static_cast<std::int32_t>(std::max<std::int64_t>(heads, 1));
     plan.tokens_per_chunk =
-        heads > 0 ? plan.tokens_q : static_cast<std::int32_t>(tokens_that_fit(plan, options.max_rows));
+        heads > 0 ? plan.tokens_q : static_cast<std::int32_t>(tokens_that_fit(plan, options.max_rows, options.window));
     plan.head_groups = static_cast<std::int32_t>(ceil_div(plan.heads_q, plan.heads_per_chunk));
     plan.token_groups = static_cast<std::int32_t>(ceil_div(plan.tokens_q, std::max(plan.tokens_per_chunk, 1)));
     divide_into_windows(plan, options.window);
     plan.pieces = plan.token_windows + plan.sequences.batch - 1;
-    plan.rows_per_head = rows_of_head(plan, plan.tokens_per_window);
+    plan.rows_per_head = rows_of_window(plan, plan.tokens_per_window, plan.tokens_per_chunk == plan.tokens_q);
     plan.rows_per_window = plan.rows_per_head * plan.heads_per_window;
     plan.rows = plan.rows_per_window * plan.windows();
 

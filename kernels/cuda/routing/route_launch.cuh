@@ -24,8 +24,8 @@ Status launch_route_shape(RouteArguments& arguments, cudaStream_t stream) {
         return s;
     }
     p.row_tiles = (p.sequences.seqlen_q + Shape::rows - 1) / Shape::rows;
-    const int pairs = p.sequences.batch * p.heads_q;
-    const int grid = std::min(arguments.processors, pairs * p.row_tiles);
+    const std::int64_t items = std::int64_t{p.sequences.batch} * p.heads_q * p.row_tiles;
+    const auto grid = static_cast<int>(std::min<std::int64_t>(arguments.processors, items));
     p.step_tile = grid % p.row_tiles;
     p.step_head = grid / p.row_tiles % p.heads_q;
     p.step_b = grid / p.row_tiles / p.heads_q;

@@ -445,8 +445,9 @@ TEST_P(CudaRoute, ListsHoldEverySelectedPairOnce) {
     constexpr std::int64_t no_limit = std::int64_t{1} << 30;
     constexpr std::int64_t widest = cuda::widest_shared_list;
     // A last chunk has fewer heads than the others where all key heads but one fit.
-    const std::int64_t all_but_one = cuda::make_list_plan(p, {no_limit, 4, widest, 0}).rows_per_head *
-                                     (p.heads_q / p.heads_k) * std::max<std::int64_t>(p.heads_k - 1, 1);
+    const cuda::ListPlan of_all = cuda::make_list_plan(p, {no_limit, 4, widest, 100});
+    const std::int64_t all_but_one = of_all.rows_per_head * of_all.token_windows * (p.heads_q / p.heads_k) *
+                                     std::max<std::int64_t>(p.heads_k - 1, 1);
     if (p.heads_k > 2) {
         const cuda::ListPlan plan = cuda::make_list_plan(p, {all_but_one, 4, widest, 100});
         ASSERT_LT(plan.chunk(plan.chunks() - 1).head_count, plan.heads_per_chunk);
