@@ -79,7 +79,7 @@ class MobaCache:
     def append(self, k, v):
         """Puts keys and values behind those of each sequence, [batch, tokens, heads_k, head_dim] each, raises the lengths and
         brings the summaries up to date."""
-        self._summarise(self._put(k, v))
+        self._use_new(self._put(k, v), self._summarise)
 
     def update(self, appended):
         """Brings the summaries up to date where the last `appended` keys of each sequence (or fewer) are new: after keys,
@@ -107,12 +107,22 @@ class MobaCache:
 
     def step(self, q, k, v):
         """append(k, v) and attend(q), in fewer launches."""
-        return self._decode(q, self._put(k, v))
+        _torch_arrays.refuse_gradients("MobaCache", {"q": q})
+        return self._use_new(self._put(k, v), lambda tokens: self._decode(q, tokens))
 
     def reset(self):
         """Empties every sequence."""
         self.lengths.zero_()
         self._longest = 0
+
+    def _use_new(self, tokens, use):
+        """use(tokens); where that is refused, no sequence has grown."""
+        try:
+            return use(tokens)
+        except Exception:
+            self.lengths -= tokens
+            self._count_back(tokens)
+            raise
 
     def _put(self, k, v):
         tokens = k.shape[1] if k.dim() == 4 else "tokens"
@@ -127,12 +137,31 @@ class MobaCache:
         places = self.lengths.long()[:, None] + torch.arange(tokens, device=self.k.device)
         entries = torch.arange(places.shape[0], device=self.k.device)[:, None].expand_as(places)
         if self.block_table is not None:
-            entries = self.block_table.gather(1, places // self.k.shape[1]).long()
+            entries = self._pages(places // self.k.shape[1], tokens)
             places = places % self.k.shape[1]
         self.k.index_put_((entries, places), k)
         self.v.index_put_((entries, places), v)
         self.lengths += tokens
         return tokens
+
+    def _pages(self, columns, tokens):
+        """Of the block table. index_put_ would take a negative number for a page counted from the end: on a GPU, where
+        nobody looks at the table, it becomes one past the end, which is an assertion of torch's there."""
+        pages, last = self.block_table.gather(1, columns).long(), self.k.shape[0] - 1
+        if pages.is_cuda:
+            return torch.where(pages < 0, last + 1, pages)
+        wrong = ((pages < 0) | (pages > last)).nonzero()
+        if wrong.shape[0] > 0:
+            self._count_back(tokens)
+            b, i = wrong[0].tolist()
+            page = int(pages[b, i])
+            name, nearest = f"block_table[{b}][{int(columns[b, i])}]", max(0, min(page, last))
+            raise invalid(name, f"= {page}", f"in [0, {last}]", nearest)
+        return pages
+
+    def _count_back(self, tokens):
+        if self._longest is not None:
+            self._longest -= tokens
 
     def _count(self, tokens):
         """Refuses more than a sequence may hold. A step that is captured is replayed uncounted."""

@@ -38,7 +38,10 @@ def _operator(signature, run, fake, setup_context, backward):
 
     def call(*tensors, **options):
         recorded = torch.is_grad_enabled() and any(x.requires_grad for x in tensors if x is not None)
-        if (torch.compiler.is_compiling() or not recorded) and not torch._C._are_functorch_transforms_active():
+        compiling = torch.compiler.is_compiling()
+        if not compiling and _torch_arrays.has_tangent(tensors):
+            recorded = True  # the function refuses it; the operator would drop it
+        if (compiling or not recorded) and not torch._C._are_functorch_transforms_active():
             return operator(*tensors, **options)
         return function.apply(*tensors, options)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from ._errors import invalid, invalid_type
 from ._view import View
@@ -66,8 +67,18 @@ def to_host(*tensors):
     return np.split(together, np.cumsum([t.shape[0] for t in tensors])[:-1])
 
 
+def has_tangent(tensors):
+    """Whether one of them (or None) carries a derivative of forward-mode automatic differentiation."""
+    if forward_ad._current_level < 0:
+        return False
+    return any(x is not None and forward_ad.unpack_dual(x).tangent is not None for x in tensors)
+
+
 def refuse_gradients(function, tensors):
     """Raises where autograd is recording: the results would be cut off from it without a word."""
+    if has_tangent(tensors.values()):
+        name = next(name for name, tensor in tensors.items() if has_tangent([tensor]))
+        raise invalid(name, "has a tangent", f"without one in {function}: there is no forward mode", f"{name}.detach()")
     if not torch.is_grad_enabled():
         return
     for name, tensor in tensors.items():

@@ -29,7 +29,7 @@ import functools
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import causal_mask_function
+from transformers.masking_utils import causal_mask_function, sliding_window_overlay
 
 from . import _arguments, _kept_summaries
 from ._errors import invalid
@@ -40,7 +40,9 @@ __all__ = ["SummarisedCache", "register"]
 
 # A mask as attention gets it: uint8 [batch, 1, 1, keys], these added up. One of 4 extents transformers hands on as it is
 # where generate() has made it ahead of the model, which of 2 would ask for another one made of it.
-_KEY, _QUERY, _OTHER = 1, 2, 4  # a token; a place of the queries; _OTHER: the model wants more than a causal mask
+# _KEY: a token; _QUERY: a place of the queries; _OTHER: the model wants more than a causal mask; _WINDOW: a causal mask
+# within a sliding window, of whose length attention is told apart.
+_KEY, _QUERY, _OTHER, _WINDOW = 1, 2, 4, 8
 
 
 def register(
@@ -102,10 +104,14 @@ def _mask(
     if int(kv_offset) > 0:  # a sliding cache hands on the last tokens alone, and attention cannot tell
         dropped = f"has dropped the first {int(kv_offset)} tokens"
         raise invalid("sliding_window", dropped, "attention to all tokens before", "a cache that keeps them")
-    plain = mask_function is causal_mask_function
+    wish = _wish(mask_function)
+    plain = wish == 0
     if plain and attention_mask is None and isinstance(q_offset, int) and q_offset + q_length == kv_offset + kv_length:
         return None
     end = int(q_offset) + q_length - kv_offset  # of the keys that have been written
+    if attention_mask is not None and attention_mask.shape[1] < kv_offset + end:
+        rule = "[batch, tokens], a column for each token so far"
+        raise invalid("attention_mask", f"has shape {tuple(attention_mask.shape)}", rule, (batch_size, kv_offset + end))
     tokens = None if attention_mask is None else attention_mask[:, kv_offset : kv_offset + kv_length].bool()
     if tokens is not None and bool(tokens[:, end:].any()):
         rule = "no keys behind the queries"
@@ -116,7 +122,21 @@ def _mask(
     mask = torch.zeros(batch_size, kv_length, dtype=torch.uint8, device=device)
     mask[:, :end] = _KEY if tokens is None else tokens[:, :end] * _KEY
     mask[:, end - q_length : end] += _QUERY
-    return (mask if plain else mask + _OTHER)[:, None, None]
+    return (mask + wish)[:, None, None]
+
+
+_OVERLAY = sliding_window_overlay(1).__code__
+
+
+def _wish(mask_function):
+    """What a model wants beside a causal mask: 0, _WINDOW or _OTHER. A window is the two functions that transformers joins
+    into one, and nothing more (packed texts and masks of the caller's own are joined to them)."""
+    if mask_function is causal_mask_function:
+        return 0
+    cells = [cell.cell_contents for cell in getattr(mask_function, "__closure__", None) or ()]
+    joined = cells[0] if len(cells) == 1 and isinstance(cells[0], tuple) else ()
+    window = len(joined) == 2 and joined[1] is causal_mask_function and getattr(joined[0], "__code__", None) is _OVERLAY
+    return _WINDOW if window else _OTHER
 
 
 class _Places:
@@ -126,6 +146,7 @@ class _Places:
         on_host = mask[:, 0, 0].cpu()
         self.device = mask.device
         self.other = bool((on_host & _OTHER).any())
+        self.window = bool((on_host & _WINDOW).any())
         self.tokens = (on_host & _KEY) != 0  # on the host, as the decisions of a pass hang on it
         places = ((on_host[0] & _QUERY) != 0).nonzero()  # one behind the other, the same in all rows
         if places.numel() == 0:
@@ -195,6 +216,8 @@ def _attend(module, query, key, value, mask, options, settings):
     options = {**options, "scale": settings.get("scaling")}
     q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
     if settings.get("cu_seq_lens_q") is not None:
+        if places is not None and places.padded:
+            raise invalid("cu_seq_lens_q", "given with padding", "given without", "an attention_mask of ones, or none")
         return _attend_packed(q, k, v, options, settings)
     end = k.shape[1] if places is None else places.end
     padding = places if places is not None and places.padded else None
@@ -259,10 +282,11 @@ def _check_settings(module, keys, places, settings):
         rule = "attention to all tokens before"
         raise invalid(layer, f"has a sliding window of {window} tokens of {keys}", rule, f"at most {window} tokens")
     packed = settings.get("cu_seq_lens_q") is not None
-    if places is not None and places.other and window is None and not packed:
+    other = places is not None and (places.other or (places.window and window is None))
+    if other and not packed:
         rule = "a causal one, with or without padding; packed sequences are named by cu_seq_lens_q and cu_seq_lens_k"
         raise invalid(layer, "has a mask of its own", rule, "another attn_implementation")
-    for name in ("softcap", "s_aux", "sinks", "position_bias"):
+    for name in ("softcap", "s_aux", "sinks", "position_bias", "head_mask"):
         if settings.get(name) is not None:
             raise invalid(layer, f"has {name}", "attention whose scores are scale times q.k alone", "another model")
     if settings.get("dropout"):

@@ -319,6 +319,47 @@ class Torch:
             with self.subTest(text), self.assertRaisesRegex(mk.Error, text):
                 call()
 
+    def test_a_refused_step_leaves_the_sequences_as_they_were(self):
+        q, k, v = self.tokens(120)
+        now = slice(100, 101)
+        for page_size in (None, 7):
+            cache, other = self.cache(page_size), self.cache(page_size)
+            for each in (cache, other):
+                each.append(k[:, :100], v[:, :100])
+            for wrong, text in (
+                (q[:, now].clone().requires_grad_(), "q requires grad"),
+                (q[:, now].double(), "q"),
+                (q[:, now, :, :-8], "q"),
+                (q[:1, now], "q"),
+            ):
+                with self.subTest(text, page_size=page_size), self.assertRaisesRegex(mk.Error, text):
+                    cache.step(wrong, k[:, now], v[:, now])
+                self.assertEqual(cache.lengths.tolist(), [100] * BATCH)
+            for t in range(100, 120):
+                now = slice(t, t + 1)
+                step = (q[:, now], k[:, now], v[:, now])
+                self.assertTrue(torch.equal(cache.step(*step), other.step(*step)), t)
+
+    def test_pages_that_are_none_are_not_written_to(self):
+        _, k, v = self.tokens(12)
+        pages = [torch.zeros(4, 8, HEADS_K, DIM, dtype=self.dtype, device=self.device) for _ in range(2)]
+        table = torch.tensor([[0, -1], [2, 3]], dtype=torch.int32, device=self.device)
+        if self.device != "cpu":
+            self.skipTest("an assertion on the device, which ends the process's use of it")
+        for wrong, text in ((-1, r"block_table\[0\]\[1\] = -1: must be in \[0, 3\]"), (4, r"= 4: must be in")):
+            cache = mk.MobaCache(*pages, BLOCK, TOPK, block_table=table)
+            cache.append(k[:, :8], v[:, :8])
+            table[0, 1] = wrong
+            with self.subTest(wrong), self.assertRaisesRegex(mk.Error, text):
+                cache.append(k[:, 8:], v[:, 8:])
+            self.assertEqual(cache.lengths.tolist(), [8, 8])
+            self.assertFalse(pages[0][3].any() or pages[1][3].any())  # the other sequence's
+            table[0, 1] = 1
+            cache.append(k[:, 8:], v[:, 8:])
+            self.assertTrue(torch.equal(pages[0][1, :4], k[0, 8:]) and torch.equal(pages[0][3, :4], k[1, 8:]))
+            for page in pages:
+                page.zero_()
+
     def test_the_operator(self):
         q, k, v = self.tokens(100)
         cache = self.cache()

@@ -133,6 +133,35 @@ class Attention(Models):
         with self.assertRaisesRegex(ValueError, "sliding.window"):
             model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=20, do_sample=False)
 
+    def test_packed_texts_in_windows_are_refused_too(self):
+        model, ids = self.model(kind="Mistral", sliding_window=200), self.text(1, 100)
+        positions = torch.cat([torch.arange(37), torch.arange(63)])[None].to(self.device)
+        with self.assertRaisesRegex(ValueError, "layer 0 has a mask of its own"):  # or else they would see each other
+            model(ids, position_ids=positions, use_cache=False)
+
+    def test_a_mask_without_a_column_for_each_token_is_refused(self):
+        model, (ids, mask) = self.model(), self.padded((40, 28), left=True)
+        with torch.no_grad():
+            cache = model(ids, attention_mask=mask, use_cache=True).past_key_values
+            with self.assertRaisesRegex(ValueError, r"attention_mask has shape \(2, 1\)"):
+                model(ids[:, :1], attention_mask=mask[:, -1:], past_key_values=cache, use_cache=True)
+
+    def test_packed_texts_have_no_padding(self):
+        model, ids = self.model(), self.text(1, 100)
+        cu = torch.tensor([0, 37, 100], dtype=torch.int32, device=self.device)
+        mask = torch.ones_like(ids)
+        mask[:, :5] = 0
+        packed = {"cu_seq_lens_q": cu, "cu_seq_lens_k": cu, "max_length_q": 63, "max_length_k": 63, "use_cache": False}
+        with self.assertRaisesRegex(ValueError, "cu_seq_lens_q given with padding"):
+            model(ids, attention_mask=mask, **packed)
+
+    def test_what_changes_scores_or_weights_is_refused(self):
+        attend = transformers.AttentionInterface()["mobalab"]
+        q, k = (torch.randn(1, heads, 20, 32, device=self.device, dtype=self.dtype) for heads in (4, 2))
+        for name in ("softcap", "s_aux", "sinks", "position_bias", "head_mask"):
+            with self.subTest(name), self.assertRaisesRegex(ValueError, f"has {name}"):
+                attend(torch.nn.Module(), q, k, k, None, **{name: torch.ones(4)})
+
     def test_a_mask_is_read_once_a_pass_and_not_kept(self):
         reads, masks = [], []
         plain = hugging_face._Places.__init__

@@ -397,6 +397,18 @@ class Operators:
                 mk.moba_attention(q, k, v, BLOCK, TOPK, **options)
             self.assertIsInstance(raised.exception, mk.Error)
 
+    def test_forward_mode_is_refused(self):
+        q, k, v = (x.detach() for x in self.leaves()[:3])
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(q, torch.ones_like(q))
+            for tensors in ((dual, k, v), (q, k, torch.autograd.forward_ad.make_dual(v, torch.ones_like(v)))):
+                with self.assertRaises((NotImplementedError, RuntimeError)):  # torch's: there is no jvp
+                    mk.moba_attention(*tensors, BLOCK, TOPK)
+                with self.assertRaisesRegex(mk.Error, "has a tangent"):
+                    mk.moba_forward(*tensors, BLOCK, TOPK)
+            out = mk.moba_attention(q, k, v, BLOCK, TOPK)  # without one
+        self.assertTrue(torch.equal(out, mk.moba_attention(q, k, v, BLOCK, TOPK)))
+
 
 @unittest.skipIf(NO_OPERATORS, "needs torch 2.4")
 class OnCpu(Operators, unittest.TestCase):
