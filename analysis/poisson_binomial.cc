@@ -1,6 +1,7 @@
 #include "analysis/poisson_binomial.h"
 
 #include <algorithm>
+#include <boost/math/quadrature/gauss.hpp>
 #include <boost/math/tools/roots.hpp>
 #include <cmath>
 #include <cstdint>
@@ -31,6 +32,15 @@ Cumulants cumulants(std::span<const BernoulliTrials> groups, double theta) {
         sum.variance += group.trials * larger * smaller;
     }
     return sum;
+}
+
+/// theta K'(theta) - K(theta) where K'(theta) = k. Near 0 that is a difference without digits: there it is the integral
+/// of t K''(t) from 0 to theta, which is the same.
+double exponent(std::span<const BernoulliTrials> groups, double theta, double k) {
+    constexpr double small = 0.1;
+    if (std::abs(theta) >= small) return theta * k - cumulants(groups, theta).value;
+    const auto slope = [&](double t) { return t * cumulants(groups, t).variance; };
+    return boost::math::quadrature::gauss<double, 10>::integrate(slope, 0.0, theta);
 }
 
 double normal_upper(double z) {
@@ -75,9 +85,8 @@ PoissonBinomialTails::PoissonBinomialTails(std::span<const BernoulliTrials> grou
     const auto [low, high] = boost::math::tools::toms748_solve(
         excess, -reach, reach, boost::math::tools::eps_tolerance<double>(45), iterations);
     theta_ = 0.5 * (low + high);
-    const Cumulants at = cumulants(open, theta_);
-    w_ = std::copysign(std::sqrt(std::max(0.0, 2.0 * (theta_ * k - at.value))), theta_);
-    variance_ = at.variance;
+    w_ = std::copysign(std::sqrt(std::max(0.0, 2.0 * exponent(open, theta_, k))), theta_);
+    variance_ = cumulants(open, theta_).variance;
 }
 
 double PoissonBinomialTails::upper(double share) const {

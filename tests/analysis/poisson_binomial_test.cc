@@ -40,6 +40,28 @@ double exact_two_sided(const std::vector<double>& law, std::size_t k) {
     return std::min(1.0, 2.0 * std::min(lower, upper));
 }
 
+/// A count at its mean is no surprise, however many trials there are.
+TEST(PoissonBinomial, CountsAtTheMeanOfManyTrialsAgree) {
+    for (const double trials : {1e4, 1e5, 1e6, 1e7, 1e8, 1e9}) {
+        for (int shift = 0; shift < 200; ++shift) {
+            std::vector<BernoulliTrials> groups;
+            double mean = 0.0;
+            double variance = 0.0;
+            for (int i = 0; i < 20; ++i) {
+                const double p = 0.02 + 0.96 * std::fmod(0.137 * i + 0.618 * shift, 1.0);
+                groups.push_back(trials_of(trials / 20, p));
+                mean += trials / 20 * p;
+                variance += trials / 20 * p * (1.0 - p);
+            }
+            const double at_mean = PoissonBinomialTails(groups, std::round(mean)).two_sided(1.0);
+            EXPECT_GT(at_mean, 0.98) << trials << " trials, shift " << shift;
+            // One standard deviation off it is what a normal law says, but for the share of one count.
+            const double off = PoissonBinomialTails(groups, std::round(mean + std::sqrt(variance))).two_sided(1.0);
+            EXPECT_NEAR(off, 0.3173, 1.0 / std::sqrt(variance)) << trials << " trials, shift " << shift;
+        }
+    }
+}
+
 TEST(PoissonBinomial, TailsAreThoseOfTheLawItself) {
     const std::vector<std::vector<BernoulliTrials>> cases = {
         {trials_of(40, 0.5)},
