@@ -30,7 +30,10 @@ LawCurve::LawCurve(CurveLaw source, CurveLaw target, const std::vector<double>& 
       from_(from),
       to_(to) {
     const double centre = coordinate(mean);
-    const double step = std::max(coordinate(mean + sd) - centre, 1e-6);
+    const double ahead =
+        mean + sd < source_.high ? mean + sd : 0.5 * (mean + source_.high);  // a bounded law may end there
+    const double wide = coordinate(ahead) - centre;
+    const double step = wide > 1e-6 ? wide : 1e-6;
     const double low = find(from, centre, -step);
     const double high = find(to, centre, step);
     std::vector<double> ends = {low};

@@ -104,6 +104,15 @@ TEST(MissWeights, have_the_exact_mean) {
                 << analysis::canonical_text(scaled) << ": " << exact;
         }
     }
+    // Small heads, whose best rival stands near the end of what a score can be.
+    for (const RoutingPoint& small :
+         {point_of(Model::sphere, 2, 3, 64, 2, 1, 0.5), point_of(Model::sphere, 3, 2, 64, 2, 1, 0.5),
+          point_of(Model::sphere, 4, 6, 1000000, 2, 5, 1.0, 1.0),
+          point_of(Model::sphere, 4, 3, 1000000, 8, 1, 1.0, 1.0)}) {
+        const double miss = analysis::exact_hit_probability(small).miss();
+        EXPECT_LT(std::abs(ConditionalSampler(small, 1).moments().mean / miss - 1.0), small.head_dim == 2 ? 1e-5 : 1e-7)
+            << analysis::canonical_text(small) << ": " << miss;
+    }
     const RoutingPoint rare = point_of(Model::sphere, 4096, 16, 64, 8, 1, 1.0);
     const double exact = analysis::exact_hit_probability(rare).miss();
     EXPECT_LT(exact, 1e-20);
