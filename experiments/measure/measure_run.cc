@@ -10,15 +10,28 @@
 namespace mobalab::experiments {
 namespace {
 
+std::string contents_of(const HeadRows& rows) {
+    return task_id({reinterpret_cast<const char*>(rows.bytes.data()), rows.bytes.size()});
+}
+
+/// Of what a unit reads.
+std::string contents_of(const Trace& trace, const MeasureUnit& unit) {
+    const std::int64_t key_head = unit.head / (trace.info().query_heads / trace.info().key_heads);
+    std::string text = contents_of(trace.queries(unit.layer, unit.head));
+    text += contents_of(trace.keys(unit.layer, key_head));
+    if (trace.has_values()) {
+        text += contents_of(trace.values(unit.layer, key_head));
+    }
+    return text;
+}
+
 std::string identity_of(const TracePlan& plan) {
     const Trace& trace = plan.trace;
     std::string text = fmt::format("dtype={}\n", to_string(plan.dtype));
     for (const auto& [name, value] : trace.info().metadata) {
         text += fmt::format("{}={}\n", name, value);
     }
-    const HeadRows first = trace.queries(trace.layers().front(), 0);
-    text += fmt::format("queries {}, keys {}, ", first.rows, trace.info().keys);
-    text += task_id({reinterpret_cast<const char*>(first.bytes.data()), first.bytes.size()}) + "\n";
+    text += fmt::format("queries {}, keys {}\n", trace.info().queries, trace.info().keys);
     for (const RouteSetting& setting : plan.settings) {
         text += fmt::format("B {} k {} {} {} {}\n", setting.score.block_size, setting.topk, scorer_text(setting.score),
                             setting.keep_first, setting.score.centroids == kernels::Centroids::fp32);
@@ -43,16 +56,18 @@ std::optional<std::vector<MeasuredSetting>> recorded(const ResumableOutput* outp
 
 }  // namespace
 
-// record=2: a head's record holds where routed blocks lie, and its file the table measure_distance.
+// record=3: the task names what every head reads. A head's record holds where routed blocks lie, and its file the table
+// measure_distance.
 std::string measure_task(const MeasurePlan& plan, const MeasureSettings& settings, const std::string& device) {
     std::string text =
-        fmt::format("measure\nrecord=2\nschema={}\nrows={}\nseed={}\nconfidence={}\ndevice={}\n",
+        fmt::format("measure\nrecord=3\nschema={}\nrows={}\nseed={}\nconfidence={}\ndevice={}\n",
                     results_schema_version, settings.rows, settings.seed, shortest(settings.confidence), device);
     for (const TracePlan& of_trace : plan.traces) {
         text += identity_of(of_trace);
     }
     for (const MeasureUnit& unit : plan.units) {
-        text += fmt::format("{} {} {}\n", unit.trace, unit.layer, unit.head);
+        const std::string contents = contents_of(plan.traces[static_cast<std::size_t>(unit.trace)].trace, unit);
+        text += fmt::format("{} {} {} {}\n", unit.trace, unit.layer, unit.head, contents);
     }
     return task_id(text);
 }
