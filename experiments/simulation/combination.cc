@@ -81,8 +81,9 @@ public:
             }
             text += fmt::format("{}{} = {}", text.empty() ? "" : ", ", column.name, cell_text(column, row));
         }
-        for (const char* name : {"needles", "goal", "key_correlation", "key_memory", "key_mean", "query_mean",
-                                 "effective_dim", "sink", "key_conv", "key_conv_tap", "key_conv_activation"}) {
+        for (const char* name :
+             {"needles", "goal", "key_correlation", "key_memory", "key_mean", "query_mean", "effective_dim", "sink",
+              "key_conv", "key_conv_tap", "key_conv_activation", "scorer"}) {
             if (table_.has(name)) {
                 text += fmt::format(", {} = {}", name, cell_text(table_.column(name), row));
             }

@@ -71,6 +71,17 @@ TEST_F(Combine, CountsAreAddedAndIntervalsMadeOfTheSums) {
     EXPECT_LT(read_results(folder_ / "wide.h5").table("simulate").reals("low")[0], table.reals("low")[0]);
 }
 
+TEST_F(Combine, EveryScorerIsAQuestionOfItsOwn) {
+    const std::string points = "--candidates 30 --block-size 64 --head-dim 32,64 --scorer mean,quest --trials 500";
+    const std::vector<std::string> paths = {made("a.h5", points + " --seed 1"), made("b.h5", points + " --seed 2")};
+    const Captured run = combined(paths, "both.h5");
+    ASSERT_EQ(run.code, 0) << run.err;
+    const Results both = read_results(folder_ / "both.h5");
+    const Table& table = both.table("simulate");
+    EXPECT_EQ(table.texts("scorer"), (std::vector<std::string>{"mean", "quest", "mean", "quest"}));
+    EXPECT_EQ(table.integers("trials"), (std::vector<std::int64_t>{1000, 1000, 1000, 1000}));
+}
+
 TEST_F(Combine, ACombinationIsCombinedFurther) {
     const std::vector<std::string> paths = {seeded("1"), seeded("2"), seeded("3")};
     ASSERT_EQ(combined({paths[0], paths[1]}, "two.h5").code, 0);
