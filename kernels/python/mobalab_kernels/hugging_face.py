@@ -26,10 +26,16 @@ transformers takes every text that is traced for a packed one.
 """
 
 import functools
+import operator
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import causal_mask_function, sliding_window_overlay
+from transformers.masking_utils import (
+    and_masks,
+    causal_mask_function,
+    packed_sequence_mask_function,
+    sliding_window_overlay,
+)
 
 from . import _arguments, _kept_summaries
 from ._errors import invalid
@@ -125,18 +131,38 @@ def _mask(
     return (mask + wish)[:, None, None]
 
 
-_OVERLAY = sliding_window_overlay(1).__code__
+# What transformers' functions of masks are made of: each call of one of these gives another function of the same code.
+_JOINED = and_masks(causal_mask_function).__code__
+_WITHIN = sliding_window_overlay(1).__code__
+_PACKED = packed_sequence_mask_function(None).__code__
 
 
 def _wish(mask_function):
-    """What a model wants beside a causal mask: 0, _WINDOW or _OTHER. A window is the two functions that transformers joins
-    into one, and nothing more (packed texts and masks of the caller's own are joined to them)."""
-    if mask_function is causal_mask_function:
+    """What a model wants beside a causal mask: 0, _WINDOW or _OTHER."""
+    parts = _parts(mask_function)
+    if not any(part is causal_mask_function for part in parts):
+        return _OTHER
+    return functools.reduce(operator.or_, (_wish_of_part(part) for part in parts))
+
+
+def _parts(mask_function):
+    """The functions that transformers has joined into one: a token is seen where all of them say so."""
+    if getattr(mask_function, "__code__", None) is not _JOINED:
+        return [mask_function]
+    (joined,) = (cell.cell_contents for cell in mask_function.__closure__)
+    return [part for function in joined for part in _parts(function)]
+
+
+def _wish_of_part(part):
+    code = getattr(part, "__code__", None)
+    if part is causal_mask_function:
         return 0
-    cells = [cell.cell_contents for cell in getattr(mask_function, "__closure__", None) or ()]
-    joined = cells[0] if len(cells) == 1 and isinstance(cells[0], tuple) else ()
-    window = len(joined) == 2 and joined[1] is causal_mask_function and getattr(joined[0], "__code__", None) is _OVERLAY
-    return _WINDOW if window else _OTHER
+    if code is _WITHIN:
+        return _WINDOW
+    if code is not _PACKED or torch.compiler.is_compiling():
+        return _OTHER
+    (texts,) = (cell.cell_contents for cell in part.__closure__)  # [batch, keys], the number of the text of a token
+    return 0 if bool((texts == texts[:, :1]).all()) else _OTHER  # before version 5 also where there is but one text
 
 
 class _Places:
