@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <optional>
+#include <tuple>
 
 #include "experiments/base/values.h"
 #include "experiments/measure/measured_record.h"
@@ -14,13 +15,28 @@ std::string contents_of(const HeadRows& rows) {
     return task_id({reinterpret_cast<const char*>(rows.bytes.data()), rows.bytes.size()});
 }
 
-/// Of what a unit reads.
-std::string contents_of(const Trace& trace, const MeasureUnit& unit) {
-    const std::int64_t key_head = unit.head / (trace.info().query_heads / trace.info().key_heads);
-    std::string text = contents_of(trace.queries(unit.layer, unit.head));
-    text += contents_of(trace.keys(unit.layer, key_head));
+/// Of the keys and values of a unit.
+std::string key_contents_of(const Trace& trace, std::int64_t layer, std::int64_t key_head) {
+    std::string text = contents_of(trace.keys(layer, key_head));
     if (trace.has_values()) {
-        text += contents_of(trace.values(unit.layer, key_head));
+        text += contents_of(trace.values(layer, key_head));
+    }
+    return text;
+}
+
+/// What every unit is and reads. Query heads of a key head follow one another: its keys are read once for them.
+std::string identity_of_units(const MeasurePlan& plan) {
+    std::string text;
+    std::optional<std::tuple<std::size_t, std::int64_t, std::int64_t>> before;
+    for (const MeasureUnit& unit : plan.units) {
+        const Trace& trace = plan.traces[unit.trace].trace;
+        const std::int64_t key_head = unit.head / (trace.info().query_heads / trace.info().key_heads);
+        if (const std::tuple keys(unit.trace, unit.layer, key_head); before != keys) {
+            text += key_contents_of(trace, unit.layer, key_head) + "\n";
+            before = keys;
+        }
+        text += fmt::format("{} {} {} {}\n", unit.trace, unit.layer, unit.head,
+                            contents_of(trace.queries(unit.layer, unit.head)));
     }
     return text;
 }
@@ -65,11 +81,7 @@ std::string measure_task(const MeasurePlan& plan, const MeasureSettings& setting
     for (const TracePlan& of_trace : plan.traces) {
         text += identity_of(of_trace);
     }
-    for (const MeasureUnit& unit : plan.units) {
-        const std::string contents = contents_of(plan.traces[static_cast<std::size_t>(unit.trace)].trace, unit);
-        text += fmt::format("{} {} {} {}\n", unit.trace, unit.layer, unit.head, contents);
-    }
-    return task_id(text);
+    return task_id(text + identity_of_units(plan));
 }
 
 std::vector<std::vector<MeasuredSetting>> run_measurement(const MeasurePlan& plan, const MeasureSettings& settings,

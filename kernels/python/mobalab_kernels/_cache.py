@@ -146,10 +146,10 @@ class MobaCache:
 
     def _pages(self, columns, tokens):
         """Of the block table. index_put_ would take a negative number for a page counted from the end: on a GPU, where
-        nobody looks at the table, it becomes one past the end, which is an assertion of torch's there."""
+        nobody looks at the table, it becomes one far past the end, which is an assertion of torch's there."""
         pages, last = self.block_table.gather(1, columns).long(), self.k.shape[0] - 1
         if pages.is_cuda:
-            return torch.where(pages < 0, last + 1, pages)
+            return pages & 0xFFFFFFFF
         wrong = ((pages < 0) | (pages > last)).nonzero()
         if wrong.shape[0] > 0:
             self._count_back(tokens)
